@@ -1,0 +1,40 @@
+"""Fixtures of all rings, and the check that no test leaves anything behind."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support import leaks
+
+pytest_plugins = ["pytester"]  # the leak check is itself checked
+
+
+@pytest.fixture
+async def _leaks_of_async_test() -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    # The pool of threads is the loop's for its whole life and opens nothing by itself; what runs in it may.
+    fds, pids, tasks = leaks.open_descriptors(), leaks.children(), asyncio.all_tasks(loop)
+    yield
+    left = await leaks.settled(fds, pids, tasks)
+    assert not left, "the test left behind:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture
+def _leaks_of_plain_test() -> Iterator[None]:
+    fds, pids = leaks.open_descriptors(), leaks.children()
+    yield
+    left = leaks.wait_settled(fds, pids)
+    assert not left, "the test left behind:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> None:
+    """Fail a test that leaves a task, a descriptor or a child process.
+
+    It is set up before the test's other fixtures of function scope and so looks after they are gone; what fixtures
+    of a wider scope hold was there before.
+    """
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(request.function))
+    request.getfixturevalue("_leaks_of_async_test" if is_async else "_leaks_of_plain_test")
