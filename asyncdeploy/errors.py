@@ -1,0 +1,242 @@
+"""What can go wrong, as types: each names its node, carries its evidence and says what to do next.
+
+Every error holds text and numbers only, so it pickles and goes into JSON. ``outcome`` says which state a node has in a Report
+when this error ended its work: ``unknown`` wherever we cannot prove what happened, never ``ok``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import attrs
+
+State = Literal["ok", "failed", "unknown", "skipped", "cancelled"]
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class DeployError(Exception):
+    """Something went wrong on a node, or on the way to it.
+
+    Attributes:
+        node: the node's name ("" where no single node is meant).
+        message: what happened, one line.
+        hint: what to do next, or "".
+        evidence: the last lines of output, or other proof, or "".
+    """
+
+    outcome: ClassVar[State] = "failed"
+
+    node: str
+    message: str
+    hint: str = ""
+    evidence: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.node}: {self.message}" if self.node else self.message
+        if self.evidence:
+            text += "\n" + "\n".join(f"  | {line}" for line in self.evidence.splitlines())
+        return f"{text}\nhint: {self.hint}" if self.hint else text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.node!r}, {self.message!r})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as plain data: its type's name, its outcome and its fields."""
+        values = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return {"type": type(self).__name__, "outcome": self.outcome, **values}
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class ConnectError(DeployError):
+    """No SSH connection could be made.
+
+    Attributes:
+        reason: "refused", "timeout", "throttled", "dns", "unreachable", "protocol" or "jump".
+        attempts: how many times it was tried.
+    """
+
+    reason: str = "refused"
+    attempts: int = 1
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class AuthError(DeployError):
+    """The node refused every key we have for that user; never retried."""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class HostKeyError(DeployError):
+    """The node's host key is not the one we trust; nothing secret was sent.
+
+    Attributes:
+        reason: "unknown", "changed" or "revoked".
+        offered: fingerprint of the key that the node showed, "SHA256:...".
+        expected: fingerprints of the keys we trust for it.
+        source: where those stand, "path:line".
+    """
+
+    reason: str = "unknown"
+    offered: str = ""
+    expected: tuple[str, ...] = ()
+    source: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class NoShell(DeployError):
+    """The node let us in, but no usable shell answered; ``evidence`` is what came instead."""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class ProtocolError(DeployError):
+    """The node's side of our conversation said something it must not say; the node is not trusted further."""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class ConnectionLost(DeployError):
+    """The line broke while something ran: what became of it is unknown."""
+
+    outcome: ClassVar[State] = "unknown"
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class CommandFailed(DeployError):
+    """A command ended with a non-zero exit status or by a signal."""
+
+    command: str = ""
+    status: int | None = None
+    signal: str | None = None
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class CommandTimeout(DeployError):
+    """A command ran longer than its timeout and was ended.
+
+    Attributes:
+        timeout_s: the limit, in seconds.
+        ended: True if the node confirmed that nothing of it runs any more.
+    """
+
+    command: str = ""
+    timeout_s: float = 0.0
+    ended: bool = False
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class BootstrapFailed(DeployError):
+    """A step that makes the environment failed; the old environment, if any, still stands."""
+
+    step: str = ""
+    status: int | None = None
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class TransferFailed(DeployError):
+    """A file could not be sent, received or put in place; nothing half-done has a final name."""
+
+    path: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class NodeFull(DeployError):
+    """The node has no room; the old tree stands.
+
+    Attributes:
+        path: the file system that is full.
+        free_bytes / needed_bytes: figures where they are known, else 0.
+    """
+
+    path: str = ""
+    free_bytes: int = 0
+    needed_bytes: int = 0
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class WorkspaceBusy(DeployError):
+    """Another deployer holds the site, or a job runs in it."""
+
+    path: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class WorkspaceConflict(DeployError):
+    """The site on the node is not ours to overwrite: another project's, or a folder that we did not make."""
+
+    path: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class ToolMissing(DeployError):
+    """The node (or, with node "", this machine) lacks a tool that is needed."""
+
+    tool: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class JobExists(DeployError):
+    """A job of that name already runs on that site.
+
+    Attributes:
+        job_id: the id of the running one.
+    """
+
+    job_id: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class JobFailed(DeployError):
+    """A detached job ended with a non-zero status, by a signal, or could not be started."""
+
+    job_id: str = ""
+    status: int | None = None
+    signal: str | None = None
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class JobLost(DeployError):
+    """Nobody recorded how the job ended (the node was rebooted, its folder is gone): unknown, never success."""
+
+    outcome: ClassVar[State] = "unknown"
+
+    job_id: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class PreflightFailed(DeployError):
+    """The nodes cannot run this job together; found before any rank was started."""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class LaunchFailed(DeployError):
+    """A launch failed; ``node`` and ``message`` name the root cause, ``consequences`` what it did to the others.
+
+    Attributes:
+        launch_id: the launch.
+        node_rank: the node rank of the root cause.
+        status / signal: how that rank ended.
+        consequences: one line a node that was stopped because of it.
+    """
+
+    launch_id: str = ""
+    node_rank: int | None = None
+    status: int | None = None
+    signal: str | None = None
+    consequences: tuple[str, ...] = ()
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class WorkFailed(DeployError):
+    """The caller's own coroutine raised something that is no DeployError; it is the ``__cause__``."""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class Skipped(DeployError):
+    """Not tried, because of something that happened elsewhere."""
+
+    outcome: ClassVar[State] = "skipped"
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class Cancelled(DeployError):
+    """Stopped by us before it was done."""
+
+    outcome: ClassVar[State] = "cancelled"
