@@ -1,0 +1,261 @@
+"""Ring 4: real OpenSSH servers, one a node, each with its own port, host key and home.
+
+As root every node has a mount namespace of its own with its own /etc/passwd: the account that logs in has its home and
+login shell from there, real to sshd and to every program, while nothing of the machine is changed and paths and pids
+are the same inside and outside. A plain user's node lacks that: HOME is set by sshd, the shell is the user's own.
+"""
+
+import functools
+import os
+import pwd
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import pytest
+
+from asyncdeploy.nodes import Node
+from tests.support import keeper, tools
+from tests.support.sshd_node import Account, SshdNode
+from tests.support.waiting import eventually_sync, is_alive
+
+PREFIX = "adbed-"
+# What may still be running when a test ends (a leash in its grace) gets this long before it counts as left behind.
+QUIET_S = 10.0
+# Below the ephemeral ports, so that no outgoing connection of anybody takes one between two starts of a server.
+PORTS = range(10_000, 32_000)
+
+CONFIG = """\
+HostKey {folder}/host_key
+AuthorizedKeysFile {bed}/authorized_keys
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+StrictModes no
+PrintMotd no
+PrintLastLog no
+PidFile none
+Subsystem sftp internal-sftp
+"""
+
+
+@attrs.frozen
+class Place:
+    """Where a server listens: an address, a port (None: a free one), and the words that run it there."""
+
+    address: str = "127.0.0.1"
+    port: int | None = None
+    enter: tuple[str, ...] = ()
+
+
+class SshdBed:
+    """A folder with a client key and any number of nodes; `close` ends all of them."""
+
+    def __init__(self) -> None:
+        tools.need("sshd", "ssh-keygen")
+        if os.geteuid() == 0:
+            tools.need("unshare", "mount")
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        _remove_stale_folders()
+        # Users other than root pass through it to their homes.
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self.folder.chmod(0o711)
+        self.nodes: list[SshdNode] = []
+        self.known_hosts = self.folder / "known_hosts"
+        self.key_path = self.folder / "id_ed25519"
+        _make_key(self.key_path)
+        shutil.copy(f"{self.key_path}.pub", self.folder / "authorized_keys")
+        (self.folder / "authorized_keys").chmod(0o644)
+
+    def start(
+        self,
+        name: str,
+        *,
+        account: Account | None = None,
+        home: Path | None = None,
+        config: Mapping[str, object] | None = None,
+        place: Place | None = None,
+        own_pids: bool = False,
+    ) -> SshdNode:
+        """Start one node.
+
+        account: who logs in; root, or ourselves where we are not root. home: a folder to share with another node.
+        config: sshd_config keywords that win over the bed's. own_pids: a pid namespace and host name of its own, as
+        another machine has; its pids differ inside.
+        """
+        folder = self.folder / name
+        folder.mkdir(mode=0o711)
+        account = account or (Account() if os.geteuid() == 0 else _ourselves())
+        home = home or _make_home(folder / "home", account.uid)
+        place = place or Place()
+        _make_key(folder / "host_key")
+        _write_passwd(folder / "passwd", account, home)
+        for _ in range(5):  # a port may be taken between the look and the bind
+            port = place.port or _free_port()
+            _write_config(self, folder, home, {**(config or {}), "Port": port, "ListenAddress": place.address})
+            node = Node(place.address, user=account.name, port=port, name=name, key_path=str(self.key_path))
+            process = _start_keeper(folder, _server_words(folder, name, place.enter, own_pids=own_pids))
+            sshd = SshdNode(node, home, account, self.known_hosts, folder, process, own_pids)
+            try:
+                sshd.start()
+            except BaseException:
+                sshd.close()
+                if place.port is None and "Address already in use" in sshd.log():
+                    continue
+                raise
+            self.nodes.append(sshd)
+            self.write_known_hosts()
+            return sshd
+        raise RuntimeError(f"no free port for {name} in five tries")
+
+    def write_known_hosts(self) -> None:
+        """Write the keys of all nodes anew."""
+        self.known_hosts.write_text("".join(node.known_hosts_line for node in self.nodes))
+
+    def reset(self) -> list[str]:
+        """Make every node as it was at its start; what still ran, after a bounded wait, as text."""
+        left: list[str] = []
+        for node in self.nodes:
+            try:
+                eventually_sync(lambda node=node: not node.processes(), within_s=QUIET_S)
+            except AssertionError:
+                left += [f"{node.node.name}: process {pid}: {line}" for pid, line in node.processes().items()]
+            node.sweep()
+            if not node.is_running():
+                node.start()
+            _empty(node.home)
+        self.write_known_hosts()
+        return left
+
+    def close(self) -> None:
+        """End every node and remove the folder."""
+        try:
+            for node in self.nodes:
+                node.close()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _server_words(folder: Path, name: str, enter: tuple[str, ...], *, own_pids: bool) -> list[str]:
+    sshd = [str(tools.find("sshd")), "-D", "-e", "-f", str(folder / "sshd_config")]
+    if os.geteuid() != 0:
+        return [*enter, *sshd]
+    apart = ["--uts", "--pid", "--fork", "--kill-child", "--mount-proc"] if own_pids else []
+    script = 'mount --bind "$1" /etc/passwd && shift && exec "$@"'
+    if own_pids:
+        script = f"hostname {name} && {script}"
+    return [*enter, "unshare", "--mount", *apart, "--", "sh", "-c", script, "node", str(folder / "passwd"), *sshd]
+
+
+def _start_keeper(folder: Path, words: list[str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-I", keeper.__file__, str(folder / "log"), *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _write_config(bed: SshdBed, folder: Path, home: Path, config: Mapping[str, object]) -> None:
+    own = "".join(f"{key} {value}\n" for key, value in config.items())  # sshd takes the first of two
+    if os.geteuid() != 0:
+        own += f"SetEnv HOME={home}\n"
+    if _sshd_version() >= (9, 8):
+        own += "PerSourcePenalties no\n"  # all nodes and tests share one source address
+    (folder / "sshd_config").write_text(own + CONFIG.format(folder=folder, bed=bed.folder))
+
+
+def _write_passwd(path: Path, account: Account, home: Path) -> None:
+    rows = [row for row in Path("/etc/passwd").read_text().splitlines() if not row.startswith(f"{account.name}:")]
+    rows.insert(0, f"{account.name}:x:{account.uid}:{account.uid}:a test's account:{home}:{account.shell}")
+    path.write_text("\n".join(rows) + "\n")
+    path.chmod(0o644)
+
+
+@functools.cache
+def _sshd_version() -> tuple[int, ...]:
+    said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
+    return tuple(map(int, found.groups())) if found else (0, 0)
+
+
+def _ourselves() -> Account:
+    entry = pwd.getpwuid(os.getuid())
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_shell)
+
+
+def _make_home(path: Path, uid: int) -> Path:
+    path.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(path, uid, uid)
+    return path
+
+
+def _make_key(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bed", "-f", str(path)], check=True)
+
+
+def _free_port() -> int:
+    for _ in range(100):
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port in a hundred tries")
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _remove_stale_folders() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sshd_bed() -> Iterator[SshdBed]:
+    """Four nodes that live as long as the run; tests ask for `sshd_nodes`."""
+    bed = SshdBed()
+    try:
+        for number in range(4):
+            bed.start(f"node-{number}")
+        yield bed
+    finally:
+        bed.close()
+
+
+@pytest.fixture
+def sshd_nodes(sshd_bed: SshdBed) -> Iterator[tuple[SshdNode, ...]]:
+    """Four real sshd nodes with empty homes; whatever the test leaves running on them fails it."""
+    yield tuple(sshd_bed.nodes)
+    left = sshd_bed.reset()
+    assert not left, "the test left running:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture
+def start_sshd() -> Iterator[Callable[..., SshdNode]]:
+    """`start_sshd(name, ...)`, as `SshdBed.start`: nodes of this test alone, killed with all they run at its end."""
+    bed = SshdBed()
+    try:
+        yield bed.start
+    finally:
+        bed.close()

@@ -1,0 +1,144 @@
+"""One real OpenSSH server and all that runs below it."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import attrs
+
+from asyncdeploy.nodes import Node
+from tests.support import keeper
+from tests.support.waiting import eventually_sync, is_alive
+
+
+@attrs.frozen
+class Account:
+    """Who logs in: a line of the node's /etc/passwd. `shell` is an absolute path."""
+
+    name: str = "root"
+    uid: int = 0
+    shell: str = "/bin/bash"
+
+
+@attrs.define(eq=False)
+class SshdNode:
+    """One node: a real sshd and all that runs below it.
+
+    `node` is what the library gets, `home` the folder its account logs in to (the same path on the node), `known_hosts`
+    a file with the keys of all nodes of its bed.
+    """
+
+    node: Node
+    home: Path
+    account: Account
+    known_hosts: Path
+    folder: Path
+    _keeper: "subprocess.Popen[bytes]"
+    _own_pids: bool
+    _master: int = 0
+
+    @property
+    def pid(self) -> int:
+        """The pid of the sshd that listens."""
+        return keeper.children(self._master)[0] if self._own_pids else self._master
+
+    @property
+    def log_path(self) -> Path:
+        """Where sshd writes what it has to say."""
+        return self.folder / "log"
+
+    @property
+    def known_hosts_line(self) -> str:
+        """This node's line for a known_hosts file, by address and by name."""
+        kind, key = (self.folder / "host_key.pub").read_text().split()[:2]
+        where = self.node.host if self.node.port in (None, 22) else f"[{self.node.host}]:{self.node.port}"
+        return f"{where},{self.node.name} {kind} {key}\n"
+
+    def log(self) -> str:
+        """All that sshd has said so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def is_running(self) -> bool:
+        """Whether the listening sshd lives."""
+        return bool(self._master) and is_alive(self._master)
+
+    def sessions(self) -> list[int]:
+        """The pids of sshd's own processes, one or two a connection, without the one that listens."""
+        return [pid for pid in self._below() if _is_sshd(pid) and is_alive(pid)]
+
+    def processes(self) -> dict[int, str]:
+        """Everything that commands run or left running on this node, by pid, wherever it hides; not sshd itself."""
+        return {pid: _command_line(pid) for pid in self._below() if not _is_sshd(pid)}
+
+    def start(self) -> None:
+        """Start the listening sshd and wait until it does; ports taken meanwhile are the caller's to change."""
+        self._master = self._ask("start")
+        eventually_sync(lambda: self._listens() or not self.is_running(), f"sshd of {self.node.name} listens")
+        if not self.is_running():
+            raise RuntimeError(f"sshd of {self.node.name} ended at once: {self.log()[-2000:]}")
+
+    def stop(self) -> None:
+        """End the listening sshd as a service stop does: sessions and what they run live on."""
+        if self.is_running():
+            os.kill(self._master, signal.SIGKILL if self._own_pids else signal.SIGTERM)
+        eventually_sync(lambda: not self.is_running(), f"sshd of {self.node.name} ends")
+
+    def restart(self) -> None:
+        """Stop and start again on the same port with the same keys."""
+        self.stop()
+        self.start()
+
+    def end_sessions(self, signum: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to every session's sshd, not to the one that listens and not to what runs."""
+        for pid in self.sessions():
+            os.kill(pid, signum)
+
+    def sweep(self) -> None:
+        """Kill everything on the node but the listening sshd."""
+        self._ask("sweep")
+
+    def close(self) -> None:
+        """End the node and everything on it."""
+        assert self._keeper.stdin is not None
+        assert self._keeper.stdout is not None
+        self._keeper.stdin.close()
+        self._keeper.wait(timeout=keeper.END_S + 10)
+        self._keeper.stdout.close()
+
+    def _below(self) -> list[int]:
+        spare = self.pid if self.is_running() else None
+        return [pid for pid in keeper.descendants(self._keeper.pid, spare) if pid != self._master]
+
+    def _ask(self, word: str) -> int:
+        assert self._keeper.stdin is not None
+        assert self._keeper.stdout is not None
+        self._keeper.stdin.write(f"{word}\n".encode())
+        self._keeper.stdin.flush()
+        return int(self._keeper.stdout.readline())
+
+    def _listens(self) -> bool:
+        # Looked up instead of tried: newer sshd's punish an address that connects and says nothing.
+        port = f"{self.node.port or 22:04X}"
+        try:
+            rows = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return False
+        return any(row.split()[1].endswith(f":{port}") and row.split()[3] == "0A" for row in rows)
+
+
+def _is_sshd(pid: int) -> bool:
+    """Whether a process is sshd's own; one without a program any more is ending and counts as such too."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name.startswith("sshd")
+    except PermissionError:  # we are not root, and this is the half of sshd that has no rights
+        return _command_line(pid).startswith("sshd")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,145 @@
+"""The bed of ring 4: real sshd nodes apart from each other, and nothing of them left."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import tools
+from tests.support.sshd import SshdBed
+from tests.support.sshd_node import Account, SshdNode
+from tests.support.waiting import eventually_sync, is_alive
+
+
+def ssh_words(sshd: SshdNode, line: str) -> list[str]:
+    """OpenSSH's own client, with nothing of the user's configuration."""
+    tools.need("ssh")
+    node = sshd.node
+    options = [f"UserKnownHostsFile={sshd.known_hosts}", "StrictHostKeyChecking=yes", "BatchMode=yes", "LogLevel=ERROR"]
+    words = [word for option in [*options, f"Port={node.port}"] for word in ("-o", option)]
+    return ["ssh", "-F", "none", *words, "-i", str(node.key_path), f"{node.user}@{node.host}", line]
+
+
+def ssh(sshd: SshdNode, line: str) -> str:
+    """What `line` says on the node."""
+    words = ssh_words(sshd, line)
+    result = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert result.returncode == 0, result.stderr + sshd.log()
+    return result.stdout.strip()
+
+
+def test_every_node_has_its_own_home_port_and_key(sshd_nodes: tuple[SshdNode, ...]) -> None:
+    assert len(sshd_nodes) >= 4
+    for sshd in sshd_nodes:
+        assert ssh(sshd, "cd; pwd; echo $HOME; touch here").split() == [str(sshd.home)] * 2
+        assert [entry.name for entry in sshd.home.iterdir()] == ["here"]
+    assert len({sshd.node.port for sshd in sshd_nodes}) == len(sshd_nodes)
+    assert len(sshd_nodes[0].known_hosts.read_text().splitlines()) == len(sshd_nodes)
+
+
+def test_the_next_test_finds_the_homes_empty(sshd_nodes: tuple[SshdNode, ...]) -> None:
+    assert [list(sshd.home.iterdir()) for sshd in sshd_nodes] == [[]] * len(sshd_nodes)
+
+
+def test_two_nodes_can_share_a_home(start_sshd: Callable[..., SshdNode]) -> None:
+    first = start_sshd("first")
+    second = start_sshd("second", home=first.home)
+    ssh(first, "echo shared > ~/note")
+    assert ssh(second, "cat ~/note") == "shared"
+
+
+def test_config_wins_over_the_bed(start_sshd: Callable[..., SshdNode]) -> None:
+    sshd = start_sshd("odd", config={"ForceCommand": "echo forced"})
+    assert ssh(sshd, "echo asked") == "forced"
+
+
+def test_a_restart_keeps_what_runs(start_sshd: Callable[..., SshdNode]) -> None:
+    sshd = start_sshd("again")
+    pid = int(ssh(sshd, "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"))
+    before = sshd.pid
+    sshd.restart()
+    assert sshd.pid != before
+    assert "sleep 1000" in ssh(sshd, f"tr '\\0' ' ' < /proc/{pid}/cmdline")
+    assert sshd.processes() == {pid: "sleep 1000"}
+
+
+def test_what_hides_is_seen_and_ended(start_sshd: Callable[..., SshdNode]) -> None:
+    sshd = start_sshd("hidden")
+    python = tools.find("python3")
+    hidden = (
+        "import os,signal,time; os.setsid(); os.fork() and os._exit(0); "
+        "signal.signal(15, signal.SIG_IGN); print(os.getpid(), flush=True); os.closerange(0, 3); time.sleep(1000)"
+    )
+    pid = int(ssh(sshd, f"env -i {python} -c '{hidden}' &"))
+    eventually_sync(lambda: pid in sshd.processes())
+    sshd.sweep()
+    assert not is_alive(pid)
+    assert sshd.processes() == {}
+    assert sshd.is_running()
+
+
+def test_sessions_can_be_ended(start_sshd: Callable[..., SshdNode]) -> None:
+    sshd = start_sshd("cut")
+    client = subprocess.Popen(ssh_words(sshd, "sleep 1000"), stdin=subprocess.DEVNULL)
+    eventually_sync(lambda: "sleep 1000" in sshd.processes().values())
+    sshd.end_sessions(signal.SIGKILL)
+    assert client.wait(timeout=30) == 255
+    assert "sleep 1000" in sshd.processes().values()
+
+
+def test_a_bed_says_what_was_left_running() -> None:
+    bed = SshdBed()
+    try:
+        sshd = bed.start("only")
+        pid = int(ssh(sshd, "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tests.support.sshd.QUIET_S", 0.1)
+            assert bed.reset() == [f"only: process {pid}: sleep 1000"]
+        assert not is_alive(pid)
+        assert bed.reset() == []
+    finally:
+        bed.close()
+    assert not bed.folder.exists()
+
+
+def test_our_sudden_death_ends_the_bed(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, subprocess\n"
+        "from tests.support.sshd import SshdBed\n"
+        "from tests.test_sshd_bed import ssh\n"
+        "bed = SshdBed()\n"
+        "sshd = bed.start('doomed')\n"
+        "job = ssh(sshd, 'setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!')\n"
+        "print(sshd.pid, job, bed.folder, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).parent.parent
+    result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    server, job, folder = result.stdout.split()
+    eventually_sync(lambda: not is_alive(int(server)) and not is_alive(int(job)))
+    assert Path(folder).exists()
+    SshdBed().close()  # the next bed sweeps what the dead one left
+    assert not Path(folder).exists()
+
+
+def test_a_machine_of_its_own_has_its_own_pids_and_name(start_sshd: Callable[..., SshdNode]) -> None:
+    tools.need_root()
+    sshd = start_sshd("apart", own_pids=True)
+    assert ssh(sshd, "hostname") == "apart"
+    assert ssh(sshd, "readlink /proc/self/ns/pid") != str(Path("/proc/self/ns/pid").readlink())
+    assert int(ssh(sshd, "echo $$")) < 1000
+    ssh(sshd, "setsid sleep 1000 </dev/null >/dev/null 2>&1 &")
+    assert list(sshd.processes().values()) == ["sleep 1000"]
+    sshd.restart()  # such a machine reboots: nothing survives
+    assert sshd.processes() == {}
+    assert ssh(sshd, "hostname") == "apart"
+
+
+def test_the_login_shell_is_the_accounts(start_sshd: Callable[..., SshdNode]) -> None:
+    tools.need_root()
+    sshd = start_sshd("dashing", account=Account(shell="/bin/dash"))
+    assert ssh(sshd, "readlink /proc/$$/exe").endswith("dash")
