@@ -92,6 +92,13 @@ class ProtocolError(DeployError):
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
+class ProgramFailed(DeployError):
+    """One of our programs on the node raised what it did not foresee; ``evidence`` is the end of its traceback."""
+
+    program: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
 class ConnectionLost(DeployError):
     """The line broke while something ran: what became of it is unknown."""
 

@@ -1,0 +1,75 @@
+"""What an environment is: a value that writes shell. No I/O here: bootstrap.py does the steps of every env alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import attrs
+
+from asyncdeploy.command import Command
+from asyncdeploy.facts import NodeFacts
+from asyncdeploy.workspace import Site
+
+
+@attrs.frozen
+class Asset:
+    """A local file that must lie on the node before the steps run.
+
+    Attributes:
+        name: what it is, for people ("uv 0.13.9").
+        source: the local file.
+        sha256: of its content, hex; the node verifies it.
+        target: absolute path on the node; an equal file there is left alone.
+        executable: whether it gets mode 0755, else 0644.
+    """
+
+    name: str
+    source: Path
+    sha256: str
+    target: str
+    executable: bool = False
+
+
+@attrs.frozen
+class Step:
+    """One line of shell that makes part of an environment.
+
+    Attributes:
+        name: what it does, for people and events ("uv sync").
+        line: POSIX shell, quoted; starts in the site's working folder.
+        unless: a line whose success means that this step has nothing to do.
+        timeout_s: seconds until it is ended.
+    """
+
+    name: str
+    line: str
+    unless: str | None = None
+    timeout_s: float = 3600.0
+
+
+@runtime_checkable
+class Env(Protocol):
+    """How a node becomes able to run a project. Frozen, hashable, picklable, and known to JSON by its class name."""
+
+    name: ClassVar[str]
+
+    def assets(self, site: Site, facts: NodeFacts) -> tuple[Asset, ...]:
+        """Return what must lie on the node first."""
+        ...
+
+    def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
+        """Return the steps that make the environment, in order."""
+        ...
+
+    def check(self, site: Site, facts: NodeFacts) -> str | None:
+        """Return a line that succeeds only if the environment, once made, still works; None if there is nothing to look at."""
+        ...
+
+    def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
+        """Return the command as it must run inside the environment; every run, job and rank passes through here."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, with the class's name under "env"."""
+        ...

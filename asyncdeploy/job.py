@@ -1,0 +1,122 @@
+"""A detached job and its state: Job, JobStatus."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any, Literal, Self
+
+import attrs
+
+from asyncdeploy.errors import DeployError, JobFailed, JobLost
+from asyncdeploy.nodes import Node
+from asyncdeploy.plain import fields_from_plain, fields_to_plain
+
+JobState = Literal["starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}-[a-z2-7]{8}\Z")
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def check_job_name(name: str) -> str:
+    """Return ``name``; ValueError unless it can be a folder's and a tmux session's name."""
+    if not _NAME.match(name):
+        raise ValueError(f"job name {name!r}: letters, digits, '_', '.', '-' were expected, at most 64, starting with a letter or digit")
+    return name
+
+
+def check_job_id(job_id: str) -> str:
+    """Return ``job_id``; ValueError unless it is "<name>-<8 base32>"."""
+    if not _ID.match(job_id):
+        raise ValueError(f"job id {job_id!r}: '<name>-<8 characters of a-z2-7>' was expected")
+    return job_id
+
+
+def new_job_id(name: str) -> str:
+    """Return a new id for a job: made once, before the first attempt, and repeated by its retries."""
+    return f"{check_job_name(name)}-{''.join(secrets.choice(_BASE32) for _ in range(8))}"
+
+
+@attrs.frozen
+class Job:
+    """A detached job on a node: a handle, good on any machine that can reach the node.
+
+    Attributes:
+        node: where it runs.
+        id: "<name>-<8 base32>".
+        name: the name it was started under.
+        site: absolute path of the site it runs in, or "".
+        command: its shell line, for people.
+        created_at: seconds since 1970, our clock.
+    """
+
+    node: Node
+    id: str = attrs.field(validator=lambda _self, _field, value: check_job_id(value))
+    name: str = ""
+    site: str = ""
+    command: str = ""
+    created_at: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Job from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)
+
+
+@attrs.frozen
+class JobStatus:
+    """What the job's folder on the node says.
+
+    Attributes:
+        job: the job.
+        state: starting | running | exited | signalled | orphaned (its supervisor is gone, it lives) | lost (nobody recorded its end)
+            | elsewhere (it belongs to another machine that shares the home folder).
+        exit_status / signal: as recorded; None where they do not apply.
+        started_at / ended_at: seconds since 1970, the node's clock; None if unknown.
+        survivors: processes that could not be ended, "pid name".
+        last_lines: the log's end, where it was asked for.
+    """
+
+    job: Job
+    state: JobState
+    exit_status: int | None = None
+    signal: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    survivors: tuple[str, ...] = ()
+    last_lines: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True only if exit status 0 was recorded."""
+        return self.state == "exited" and self.exit_status == 0
+
+    @property
+    def ended(self) -> bool:
+        """True if it will not change any more as far as this node can tell."""
+        return self.state in ("exited", "signalled", "lost")
+
+    def failure(self) -> DeployError | None:
+        """Return None if it ended with status 0, else the error that says what it is."""
+        if self.ok:
+            return None
+        node, job_id = self.job.node.name or self.job.node.host, self.job.id
+        if self.state == "exited":
+            return JobFailed(node, f"job {job_id} exited {self.exit_status}", "", self.last_lines, job_id, self.exit_status)
+        if self.state == "signalled":
+            return JobFailed(node, f"job {job_id} died of SIG{self.signal}", "", self.last_lines, job_id, None, self.signal)
+        return JobLost(node, f"job {job_id} is {self.state}: no exit status was recorded", "", self.last_lines, job_id)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a JobStatus from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)

@@ -1,0 +1,143 @@
+"""The worker: serves one call after another over its stdin and stdout until the client goes away.
+
+Runs on a node: Python >= 3.8, standard library only. It is sent over the channel at its start (never kept on disk) by a line
+that leaves ``f``, the buffered stdin, in our globals. Modules are imported with care: each millisecond here is paid once a node.
+
+A frame is one byte of kind, four bytes of length (big endian), the payload. Kinds from the client: P a program's source,
+C a call, H a sign of life, others belong to the program. Kinds to the client: Z the program returned, F it raised, others
+belong to the program.
+"""
+
+import os
+import select
+import time
+
+MAX_FRAME = 1 << 20  # keeps both sides' memory bounded
+MAX_INBOX = 8 << 20  # what may lie unread while a program sends
+SILENCE_S = 90  # without a sign of life in a call the client is gone; it sends one every 15 s, so a short nap survives
+READ = 1 << 18
+
+
+class Worker:
+    """What a program sees of its client."""
+
+    def __init__(self, pending):
+        self.inbox = bytearray(pending)
+        self.seen_at = time.monotonic()
+        self.sources = {}
+        self.programs = {}
+        os.set_blocking(0, False)
+        os.set_blocking(1, False)
+
+    def fill(self, wait_s):
+        """Take what the client sent into the inbox, waiting up to wait_s for it; SystemExit at its end."""
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        if not poll.poll(wait_s * 1000):
+            return
+        try:
+            data = os.read(0, READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            raise SystemExit("the client closed the line")
+        self.seen_at = time.monotonic()
+        self.inbox += data
+
+    def take(self):
+        """Return the next whole frame of the inbox as (kind, payload), or None; signs of life are swallowed."""
+        inbox = self.inbox
+        while len(inbox) >= 5:
+            size = int.from_bytes(inbox[1:5], "big")
+            if size > MAX_FRAME:
+                raise SystemExit("a frame is too large")
+            if len(inbox) < 5 + size:
+                return None
+            kind, payload = bytes(inbox[:1]), bytes(inbox[5 : 5 + size])
+            del inbox[: 5 + size]
+            if kind != b"H":
+                return kind, payload
+        return None
+
+    def receive(self, idle=False):
+        """Return the client's next frame; SystemExit when it is gone (between calls silence is no sign of that)."""
+        while True:
+            frame = self.take()
+            if frame is not None:
+                return frame
+            self.fill(3600 if idle else SILENCE_S)
+            if not idle:
+                self.check_life()
+
+    def check_life(self):
+        """SystemExit if the client has been silent for too long."""
+        if time.monotonic() - self.seen_at > SILENCE_S:
+            raise SystemExit("the client fell silent")
+
+    def poll(self):
+        """SystemExit if the client is gone; for long loops."""
+        if len(self.inbox) < MAX_INBOX:
+            self.fill(0)
+        self.check_life()
+
+    def send(self, kind, payload=b""):
+        """Send one frame; waits while the line is full, SystemExit when the client is gone."""
+        if len(payload) > MAX_FRAME:
+            raise ValueError("a frame is too large")
+        self.write(kind + len(payload).to_bytes(4, "big") + payload)
+
+    def write(self, data):
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(1, view) :]
+            except BlockingIOError:
+                self.wait_writable()
+            except OSError:
+                raise SystemExit("the client closed the line") from None
+
+    def wait_writable(self):
+        poll = select.poll()
+        poll.register(1, select.POLLOUT)
+        if len(self.inbox) < MAX_INBOX:
+            poll.register(0, select.POLLIN)
+        for fd, _ in poll.poll(SILENCE_S * 1000):
+            if fd == 0:
+                self.fill(0)
+        self.check_life()
+
+    def serve(self):
+        while True:
+            kind, payload = self.receive(idle=True)
+            name, _, rest = payload.partition(b"\0")
+            if kind == b"P":
+                self.sources[name.decode()] = rest
+            elif kind == b"C":
+                self.seen_at = time.monotonic()
+                self.call(name.decode(), rest)
+            # Anything else belonged to a call that has ended meanwhile.
+
+    def call(self, name, args):
+        try:
+            if name not in self.programs:
+                space = {"__name__": "asyncdeploy." + name}
+                exec(compile(self.sources[name], "<asyncdeploy " + name + ">", "exec"), space)
+                self.programs[name] = space["main"]
+            result = self.programs[name](self, args) or b""
+        except Exception as error:
+            import traceback
+
+            text = type(error).__name__ + ": " + str(error) + "\0" + traceback.format_exc()[-8000:]
+            self.send(b"F", text.encode("utf-8", "replace"))
+        else:
+            self.send(b"Z", result)
+
+    def source(self, name):
+        """Return the source of a program that the client sent with this one."""
+        return self.sources[name]
+
+
+if __name__ == "__main__":
+    Worker(f.peek()).serve()  # noqa: F821 - `f` comes from the line that started us

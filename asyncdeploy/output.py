@@ -1,0 +1,145 @@
+"""What a command prints: bounded capture, files, live lines."""
+
+from __future__ import annotations
+
+import codecs
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self
+
+from asyncdeploy.command import Command
+from asyncdeploy.errors import TransferFailed
+from asyncdeploy.events import OutputLine
+from asyncdeploy.transport import Remote
+
+KEEP = 1 << 20
+"""Bytes kept of a stream's head and of its tail: enough for any traceback, nothing for a flood."""
+MAX_LINE = 64 * 1024
+"""A longer line is shown in pieces: one without an end must not fill the memory."""
+
+Stream = Literal["stdout", "stderr"]
+
+
+class HeadTail:
+    """The first and the last MiB of a stream.
+
+    Attributes:
+        dropped: how many bytes in the middle are gone.
+    """
+
+    def __init__(self, keep: int = KEEP) -> None:
+        self._keep = keep
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self.dropped = 0
+
+    def add(self, data: bytes) -> None:
+        """Take the stream's next bytes."""
+        if room := self._keep - len(self._head):
+            self._head += data[:room]
+            data = data[room:]
+        if not data:
+            return
+        self._tail.append(data)
+        self._tail_size += len(data)
+        while self._tail_size > self._keep:
+            first = self._tail.popleft()
+            excess = min(len(first), self._tail_size - self._keep)
+            self.dropped += excess
+            self._tail_size -= excess
+            if excess < len(first):
+                self._tail.appendleft(first[excess:])
+
+    def value(self) -> bytes:
+        """Return what is kept, the gap marked."""
+        gap = b"\n... [%d bytes dropped] ...\n" % self.dropped if self.dropped else b""
+        return bytes(self._head) + gap + b"".join(self._tail)
+
+
+class LineCutter:
+    """Bytes in, whole lines of text out; a carriage return alone ends a line too, as progress bars use it."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def add(self, data: bytes, *, final: bool = False) -> list[str]:
+        """Return the lines that these bytes completed; with ``final`` the unfinished one as well."""
+        text = self._rest + self._decoder.decode(data, final)
+        held = "\r" if text.endswith("\r") and not final else ""  # half of a CR LF, perhaps
+        text = text[: len(text) - len(held)].replace("\r\n", "\n").replace("\r", "\n")
+        *lines, self._rest = text.split("\n")
+        while len(self._rest) > MAX_LINE:
+            lines.append(self._rest[:MAX_LINE])
+            self._rest = self._rest[MAX_LINE:]
+        self._rest += held
+        if final and self._rest:
+            lines.append(self._rest)
+            self._rest = ""
+        return lines
+
+
+class Output:
+    """Where the output of one command goes: captured, into files, as events. A context: the files are closed at its end."""
+
+    def __init__(self, remote: Remote, command: Command, source: str = "") -> None:
+        self._remote = remote
+        self._source = source
+        self._kept: dict[Stream, HeadTail] = {"stdout": HeadTail(), "stderr": HeadTail()}
+        self._cutters: dict[Stream, LineCutter] = {"stdout": LineCutter(), "stderr": LineCutter()}
+        self._paths: dict[Stream, Path | None] = {"stdout": command.stdout_to, "stderr": command.stderr_to}
+        self._files: dict[Stream, BinaryIO] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            for stream, path in self._paths.items():
+                if path is not None:
+                    self._files[stream] = path.open("wb", buffering=0)
+        except OSError as error:
+            self._close()
+            raise ValueError(f"stdout_to/stderr_to: {path} cannot be written: {error.strerror}") from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._remote.observed:
+            for stream in self._cutters:
+                self._show(stream, b"", final=True)
+        self._close()
+
+    def add(self, stream: Stream, data: bytes) -> None:
+        """Take a stream's next bytes.
+
+        Raises:
+            TransferFailed: the local file does not take them.
+        """
+        self._kept[stream].add(data)
+        if file := self._files.get(stream):
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[file.write(view) :]
+            except OSError as error:
+                path = str(self._paths[stream])
+                raise TransferFailed(self._remote.node.name, f"{path} on this machine: {error.strerror}", path=path) from error
+        if self._remote.observed:
+            self._show(stream, data)
+
+    def value(self, stream: Stream) -> bytes:
+        """Return what is kept of a stream."""
+        return self._kept[stream].value()
+
+    @property
+    def dropped(self) -> int:
+        """Bytes left out of both streams."""
+        return sum(kept.dropped for kept in self._kept.values())
+
+    def _show(self, stream: Stream, data: bytes, *, final: bool = False) -> None:
+        for text in self._cutters[stream].add(data, final=final):
+            self._remote.emit(OutputLine(node=self._remote.node.name, stream=stream, text=text, source=self._source))
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
