@@ -136,14 +136,14 @@ def _completed(remote: Remote, command: Command, output: Output, answer: bytes) 
         raise CommandFailed(node, f"could not be started: {last_lines(b' '.join(parts[1:]), 1)}: {command.line}", command=command.line)
     try:
         status, number = int(parts[0]), int(parts[1])
-        name = signal.Signals(number).name.removeprefix("SIG") if number in set(signal.Signals) else f"{number}"
+        name = signal.Signals(number).name.removeprefix("SIG") if number in {*signal.Signals} else f"{number}"
     except (ValueError, IndexError):
         raise ProtocolError(node, f"a run ended with an answer that is none: {answer[:80]!r}") from None
     return Completed(
         node,
         command.line,
         status if number == 0 else None,
-        name if number else None,
+        name if number > 0 else None,
         output.value("stdout"),
         output.value("stderr"),
         output.dropped,

@@ -188,8 +188,9 @@ class Line:
                 data = await self.channel.read()
                 self.inbox += data
                 if found := pattern.search(self.inbox):
+                    answer = found[1].decode()
                     del self.inbox[: found.end()]
-                    return found[1].decode()
+                    return answer
                 if not data or len(self.inbox) > MAX_NOISE:
                     break
         raise await self._no_shell(late=scope.cancelled_caught)

@@ -109,7 +109,6 @@ class Run:
         self.gone = False  # the client is
         self.stopped = False  # somebody wanted its end
         self.termed_at = self.killed_at = self.quiet_at = None
-        self.survivors = []
         self.wake = os.pipe()
         for fd in self.wake:
             os.set_blocking(fd, False)
@@ -166,14 +165,15 @@ class Run:
             self.run_on_end()
         if self.gone:
             raise SystemExit("the client went away; its run was ended")
+        survivors = self.living() if self.stopped or self.children_left else []
         self.flush(True)
-        code, number = (os.WEXITSTATUS(self.status), 0) if os.WIFEXITED(self.status) else (-1, os.WTERMSIG(self.status))
-        return b"\0".join([b"%d" % code, b"%d" % number] + self.survivors)
+        code = number = -1  # KILL did not end the leader: it hangs in the kernel, and nobody knows its end
+        if self.status is not None:
+            code, number = (os.WEXITSTATUS(self.status), 0) if os.WIFEXITED(self.status) else (-1, os.WTERMSIG(self.status))
+        return b"\0".join([b"%d" % code, b"%d" % number] + [b"%d %s" % item for item in survivors])
 
     def finished(self):
-        if self.status is None:
-            return False
-        if self.children_left:
+        if self.status is None or self.children_left:
             return bool(self.killed_at and time.monotonic() - self.killed_at > KILL_WAIT_S)
         if not self.pipes:
             return True
@@ -286,17 +286,14 @@ class Run:
         elif now - self.termed_at >= grace:
             if self.killed_at is None:
                 self.killed_at = now
-            self.survivors = self.signal_all(KILL)
+            self.signal_all(KILL)
 
     def signal_all(self, number):
-        """Signal every living process of the run; return them as text."""
-        found = self.living()
-        for pid, _ in found:
+        for pid, _ in self.living():
             try:
                 os.kill(pid, number)
             except OSError:
-                continue  # it ended meanwhile, or is another user's: then it stays in the list of survivors
-        return [b"%d %s" % item for item in found]
+                continue  # it ended meanwhile, or is another user's: then it is a survivor
 
     def living(self):
         """Return (pid, name) of every process of the run that is no zombie: our descendants, its session, its marker."""
