@@ -57,7 +57,9 @@ def to_secrets(value: Mapping[str, str | Secret] | Secrets) -> Secrets:
 def check_env(name: str, value: str) -> None:
     """Raise ValueError unless a shell and the kernel can take this environment variable."""
     if not _ENV_NAME.match(name):
-        raise ValueError(f"environment variable {name!r}: letters, digits and _ were expected, not starting with a digit")
+        raise ValueError(
+            f"environment variable {name!r}: letters, digits and _ were expected, not starting with a digit"
+        )
     if "\0" in value:
         raise ValueError(f"environment variable {name}: its value holds a NUL byte, which no process can take")
     if len(name) + 1 + len(value.encode("utf-8", "surrogateescape")) > MAX_ENV_BYTES:
@@ -78,13 +80,15 @@ class Command:
 
     Args:
         line: a POSIX shell line; ``Command.of`` quotes an argv.
-        cwd: absolute folder on the node ("~/..." is the login home's); None is the login home, or the project's folder where one is meant.
+        cwd: absolute folder on the node ("~/..." is the login home's); None is the login home, or the project's folder
+            where one is meant.
         env: variables added to the login environment.
         secrets: the same, but their values never show anywhere.
         stdin: bytes or text fed to it, or a local file; None is an empty input.
         stdout_to / stderr_to: a local file that takes all of the stream (the capture stays bounded).
         timeout_s: seconds until it is ended, None for no limit.
-        on_end: a shell line that runs on the node whenever the run was stopped from outside (ends a container by its name).
+        on_end: a shell line that runs on the node whenever the run was stopped from outside (ends a container by its
+            name).
 
     Raises:
         ValueError: a NUL byte, a variable no process can take, a timeout that is not positive.
@@ -238,4 +242,6 @@ def last_lines(data: bytes, count: int = EVIDENCE_LINES) -> str:
     """Return the last lines of output as text that is safe to show, at most 400 characters each."""
     text = data[-16384:].decode("utf-8", "replace").rstrip()
     lines = [line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip()]
-    return "\n".join("".join(c if c.isprintable() else "?" for c in line.replace("\t", " "))[-400:] for line in lines[-count:])
+    return "\n".join(
+        "".join(c if c.isprintable() else "?" for c in line.replace("\t", " "))[-400:] for line in lines[-count:]
+    )

@@ -1,7 +1,7 @@
 """What can go wrong, as types: each names its node, carries its evidence and says what to do next.
 
-Every error holds text and numbers only, so it pickles and goes into JSON. ``outcome`` says which state a node has in a Report
-when this error ended its work: ``unknown`` wherever we cannot prove what happened, never ``ok``.
+Every error holds text and numbers only, so it pickles and goes into JSON. ``outcome`` says which state a node has in
+a Report when this error ended its work: ``unknown`` wherever we cannot prove what happened, never ``ok``.
 """
 
 from __future__ import annotations

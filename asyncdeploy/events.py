@@ -82,7 +82,10 @@ Observer = Callable[[Event], None]
 
 def visible(text: str) -> str:
     """Return ``text`` with control characters made harmless, so that a node cannot drive our terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" if ord(c) < 256 else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(
+        c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" if ord(c) < 256 else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
 
 
 def describe(event: Event) -> str | None:
@@ -123,6 +126,8 @@ def log_events(logger: logging.Logger | None = None) -> Observer:
     def show(event: Event) -> None:
         if (text := describe(event)) is not None:
             level = logging.WARNING if isinstance(event, StageFailed) else logging.INFO
-            log.log(logging.DEBUG if isinstance(event, OutputLine) else level, "%s %s", visible(event.node), visible(text))
+            log.log(
+                logging.DEBUG if isinstance(event, OutputLine) else level, "%s %s", visible(event.node), visible(text)
+            )
 
     return show

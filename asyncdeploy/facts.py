@@ -1,4 +1,6 @@
-"""What a node is: NodeFacts, Gpu, Disk. Read by probe.py, used by envs and launches; a node's words, so checked when built."""
+"""What a node is: NodeFacts, Gpu, Disk. Read by probe.py, used by envs and launches; a node's words, so checked when
+built.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class NodeFacts:
         libc: "glibc 2.36", "musl 1.2", or "".
         python: absolute path of a python3 >= 3.8, or "".
         python_version: "3.11.2", or "".
-        tools: name -> absolute path of what is there: git, uv, tar, tmux, docker, podman, nix, nvidia-smi, bash, setsid, flock, sha256sum.
+        tools: name -> absolute path of what is there: git, uv, tar, tmux, docker, podman, nix, nvidia-smi, bash,
+            setsid, flock, sha256sum.
         cpus: processors we may use.
         memory_bytes: RAM.
         gpus: NVIDIA GPUs in index order.

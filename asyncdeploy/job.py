@@ -22,7 +22,9 @@ _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 def check_job_name(name: str) -> str:
     """Return ``name``; ValueError unless it can be a folder's and a tmux session's name."""
     if not _NAME.match(name):
-        raise ValueError(f"job name {name!r}: letters, digits, '_', '.', '-' were expected, at most 64, starting with a letter or digit")
+        raise ValueError(
+            f"job name {name!r}: at most 64 letters, digits and '_.-' were expected, the first a letter or digit"
+        )
     return name
 
 
@@ -74,7 +76,8 @@ class JobStatus:
 
     Attributes:
         job: the job.
-        state: starting | running | exited | signalled | orphaned (its supervisor is gone, it lives) | lost (nobody recorded its end)
+        state: starting | running | exited | signalled | orphaned (its supervisor is gone, it lives) | lost (nobody
+            recorded its end)
             | elsewhere (it belongs to another machine that shares the home folder).
         exit_status / signal: as recorded; None where they do not apply.
         started_at / ended_at: seconds since 1970, the node's clock; None if unknown.
@@ -107,9 +110,13 @@ class JobStatus:
             return None
         node, job_id = self.job.node.name or self.job.node.host, self.job.id
         if self.state == "exited":
-            return JobFailed(node, f"job {job_id} exited {self.exit_status}", "", self.last_lines, job_id, self.exit_status)
+            return JobFailed(
+                node, f"job {job_id} exited {self.exit_status}", "", self.last_lines, job_id, self.exit_status
+            )
         if self.state == "signalled":
-            return JobFailed(node, f"job {job_id} died of SIG{self.signal}", "", self.last_lines, job_id, None, self.signal)
+            return JobFailed(
+                node, f"job {job_id} died of SIG{self.signal}", "", self.last_lines, job_id, None, self.signal
+            )
         return JobLost(node, f"job {job_id} is {self.state}: no exit status was recorded", "", self.last_lines, job_id)
 
     def to_dict(self) -> dict[str, Any]:

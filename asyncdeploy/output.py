@@ -82,7 +82,9 @@ class LineCutter:
 
 
 class Output:
-    """Where the output of one command goes: captured, into files, as events. A context: the files are closed at its end."""
+    """Where the output of one command goes: captured, into files, as events. A context: the files are closed at its
+    end.
+    """
 
     def __init__(self, remote: Remote, command: Command, source: str = "") -> None:
         self._remote = remote
@@ -102,7 +104,9 @@ class Output:
             raise ValueError(f"stdout_to/stderr_to: {path} cannot be written: {error.strerror}") from None
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._remote.observed:
             for stream in self._cutters:
                 self._show(stream, b"", final=True)
@@ -122,7 +126,9 @@ class Output:
                     view = view[file.write(view) :]
             except OSError as error:
                 path = str(self._paths[stream])
-                raise TransferFailed(self._remote.node.name, f"{path} on this machine: {error.strerror}", path=path) from error
+                raise TransferFailed(
+                    self._remote.node.name, f"{path} on this machine: {error.strerror}", path=path
+                ) from error
         if self._remote.observed:
             self._show(stream, data)
 

@@ -48,7 +48,9 @@ async def map_nodes(
                     outcomes[node] = await _outcome(node, work)
                 finally:
                     if node not in outcomes:
-                        outcomes[node] = Outcome(node, "cancelled", error=Cancelled(_name(node), "stopped while it was under way"))
+                        outcomes[node] = Outcome(
+                            node, "cancelled", error=Cancelled(_name(node), "stopped while it was under way")
+                        )
             if stop_on_failure and not outcomes[node].ok:
                 group.cancel_scope.cancel()
 
@@ -62,10 +64,10 @@ async def _outcome(node: Node, work: Callable[[Node], Awaitable[T]]) -> Outcome[
         return Outcome(node, "ok", await work(node))
     except DeployError as error:
         return Outcome(node, error.outcome, error=error)
-    except Exception as cause:
-        error = WorkFailed(_name(node), f"the work for this node raised {type(cause).__name__}: {cause}")
-        error.__cause__ = cause
-        return Outcome(node, "failed", error=error)
+    except Exception as cause:  # noqa: BLE001 - nobody else's result may be lost by it
+        failure = WorkFailed(_name(node), f"the work for this node raised {type(cause).__name__}: {cause}")
+        failure.__cause__ = cause
+        return Outcome(node, "failed", error=failure)
 
 
 def _not_started(node: Node) -> Outcome[T]:

@@ -1,7 +1,7 @@
 """Frozen values as plain data (what JSON can hold) and back, by their fields' types.
 
-One pair of functions serves every class that travels, so that no class can forget a field. Nothing here imports a name that
-came in the data: the wanted type is always given by the caller, and unknown keys are refused.
+One pair of functions serves every class that travels, so that no class can forget a field. Nothing here imports a
+name that came in the data: the wanted type is always given by the caller, and unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def from_plain(kind: type[T], data: Any, *, depth: int = 0) -> T:
         return cast(T, data)
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        return _from_union(kind, data, depth)
+        return cast(T, _from_union(kind, data, depth))
     if origin is tuple:
         return cast(T, _from_tuple(kind, data, depth))
     if hasattr(kind, "from_dict"):
-        return cast(T, kind.from_dict(data))
+        return cast(T, cast(Any, kind).from_dict(data))
     if attrs.has(kind):
-        return fields_from_plain(kind, data, depth=depth)
+        return cast(T, fields_from_plain(cast(type[Any], kind), data, depth=depth))
     return _from_scalar(kind, data)
 
 
@@ -95,7 +95,7 @@ def fields_from_plain(kind: type[T], data: Any, *, depth: int = 0) -> T:
     """Build an attrs class from a dict of its fields; unknown or missing keys are a ValueError."""
     if not isinstance(data, dict):
         raise ValueError(f"{kind.__name__} wants an object, got {type(data).__name__}")
-    hints = _hints(kind)
+    hints = _hints(cast(Any, kind))
     known = {field.name: field.alias for field in attrs.fields(kind) if field.init}  # type: ignore[arg-type]
     if unknown := sorted(set(data) - set(known)):
         raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}")

@@ -12,7 +12,6 @@ from asyncdeploy.nodes import Node
 from asyncdeploy.plain import to_plain
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
 @runtime_checkable
@@ -26,7 +25,9 @@ class Judged(Protocol):
 
 @attrs.frozen
 class Outcome(Generic[T]):
-    """What became of one node: ``value`` where there is one (a failed command's Completed too), ``error`` where it is not ok."""
+    """What became of one node: ``value`` where there is one (a failed command's Completed too), ``error`` where it is
+    not ok.
+    """
 
     node: Node
     state: State
@@ -60,7 +61,7 @@ def judge(outcome: Outcome[T]) -> Outcome[T]:
 class Report(Generic[T]):
     """The outcomes of all nodes, in the order in which the nodes were given."""
 
-    outcomes: tuple[Outcome[T], ...] = attrs.field(converter=tuple)
+    outcomes: tuple[Outcome[T], ...]
 
     @property
     def ok(self) -> bool:
@@ -132,7 +133,7 @@ class FleetError(ExceptionGroup[DeployError]):
         first = str(errors[0]).partition("\n")[0]
         return cls(f"{len(errors)} of {len(report)} nodes failed, first {first}", errors, report)
 
-    def derive(self, excs: Sequence[Any]) -> FleetError:
+    def derive(self, excs: Sequence[Any]) -> FleetError:  # type: ignore[override]  # a part of ours is ours
         """Return a part of the group that keeps the report."""
         return FleetError(self.message, excs, self.report)
 

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import anyio
@@ -20,7 +20,9 @@ from asyncdeploy.transport import Remote
 from asyncdeploy.worker import Call, call_program, has_python
 
 GRACE_S = 2.0
-"""TERM to KILL when we want an end: with the node's KILL wait and a round trip it stays below the 5 s that a cancelled call may take."""
+"""TERM to KILL when we want an end: with the node's KILL wait and a round trip it stays below the 5 s that a cancelled
+call may take.
+"""
 END_S = 4.5
 """How long we wait for the node's word that a run was ended; then the line is closed, and the leash ends it alone."""
 INPUT_BLOCK = 256 * 1024
@@ -41,7 +43,8 @@ async def run_command(remote: Remote, command: Command | str, *, check: bool = F
         ConnectionLost: the line broke: what became of it is unknown, its leash ends it.
         NoShell, ConnectError, AuthError, HostKeyError: it was never started.
 
-    On cancellation the run is ended on the node (TERM, after 2 s KILL, to everything that it started) before this returns.
+    On cancellation the run is ended on the node (TERM, after 2 s KILL, to everything that it started) before this
+    returns.
     """
     command = as_command(command)
     start = time.monotonic()
@@ -93,7 +96,7 @@ async def _send_input(call: Call, command: Command) -> None:
     call.send(b"E")
 
 
-async def _input_blocks(stdin: bytes | Path | None) -> AsyncIterator[bytes]:
+async def _input_blocks(stdin: bytes | Path | None) -> AsyncGenerator[bytes, None]:
     if isinstance(stdin, bytes):
         for start in range(0, len(stdin), INPUT_BLOCK):
             yield stdin[start : start + INPUT_BLOCK]
@@ -118,7 +121,9 @@ async def _pump(call: Call, output: Output) -> bytes:
 
 
 async def _stop(call: Call, output: Output) -> bool:
-    """Ask the node to end the run; True if it said that nothing of it lives. Otherwise leaving the call cuts the line, and the leash acts."""
+    """Ask the node to end the run; True if it said that nothing of it lives. Otherwise leaving the call cuts the line,
+    and the leash acts.
+    """
     with anyio.move_on_after(END_S, shield=True):
         try:
             call.send(b"E")
@@ -133,7 +138,9 @@ def _completed(remote: Remote, command: Command, output: Output, answer: bytes) 
     node = remote.node.name
     parts = answer.split(b"\0")
     if parts[0] == b"!":
-        raise CommandFailed(node, f"could not be started: {last_lines(b' '.join(parts[1:]), 1)}: {command.line}", command=command.line)
+        raise CommandFailed(
+            node, f"could not be started: {last_lines(b' '.join(parts[1:]), 1)}: {command.line}", command=command.line
+        )
     try:
         status, number = int(parts[0]), int(parts[1])
         name = signal.Signals(number).name.removeprefix("SIG") if number in {*signal.Signals} else f"{number}"

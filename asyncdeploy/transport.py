@@ -142,7 +142,9 @@ class Remote(Protocol):
         ...
 
     def give_back(self, channel: Channel, kind: str) -> None:
-        """Keep a channel that is at rest for the next ``open`` of its kind; its slot stays taken until it is borrowed or closed."""
+        """Keep a channel that is at rest for the next ``open`` of its kind; its slot stays taken until it is borrowed
+        or closed.
+        """
         ...
 
     def emit(self, event: Event) -> None:

@@ -1,10 +1,11 @@
 """Our programs on a node: greet its login shell, start a worker there, call programs on it.
 
-A worker is a small Python process behind one channel. It serves one call after the other and is given back to the pool in
-between, so a warm call costs one request and one answer: no new channel, no login shell, no interpreter start.
+A worker is a small Python process behind one channel. It serves one call after the other and is given back to the
+pool in between, so a warm call costs one request and one answer: no new channel, no login shell, no interpreter
+start.
 
-On the wire stands one fixed line. Nothing is sent before the node has printed this channel's nonce: a login shell that execs
-another one, or a .bashrc that reads, would take our bytes for its own.
+On the wire stands one fixed line. Nothing is sent before the node has printed this channel's nonce: a login shell
+that execs another one, or a .bashrc that reads, would take our bytes for its own.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ async def call_program(remote: Remote, program: str, args: bytes) -> AsyncIterat
     line = await _open_worker(remote) if remote.memory.get("python") is not False else None
     if line is None:
         name = remote.node.name
-        raise ToolMissing(name, "python3 >= 3.8 is needed on the node for this", "install python3 there", tool="python3")
+        raise ToolMissing(
+            name, "python3 >= 3.8 is needed on the node for this", "install python3 there", tool="python3"
+        )
     call = Call(remote, line)
     try:
         call.begin(program, args)
@@ -114,7 +117,9 @@ async def call_once(remote: Remote, program: str, args: bytes) -> bytes:
     async with call_program(remote, program, args) as call:
         kind, payload = await call.receive()
         if kind != b"Z":
-            raise ProtocolError(remote.node.name, f"program {program} sent a frame {kind!r} where its answer was expected")
+            raise ProtocolError(
+                remote.node.name, f"program {program} sent a frame {kind!r} where its answer was expected"
+            )
         return payload
 
 
@@ -132,8 +137,6 @@ async def open_script(remote: Remote, script: bytes) -> Channel:
     try:
         line = Line(remote, channel)
         await line.greet(nonce)
-        if line.inbox:
-            raise ProtocolError(remote.node.name, "the node's sh spoke before it was asked")
         channel.send(b"%d\n%s" % (len(script), script))
         await channel.drain()
     except BaseException:
@@ -206,7 +209,7 @@ class Line:
             what = f"its login shell printed over {MAX_NOISE} bytes instead of running our line"
         else:
             what = "its login shell ended without running our line"
-        hint = "look at `ssh HOST true`: a .bashrc that exits or execs another shell, a forced command, nologin or a restricted shell does this"
+        hint = "try `ssh HOST true`: a .bashrc that exits or execs, a forced command, nologin or a restricted shell do this"
         return NoShell(self.remote.node.name, what, hint, last_lines(bytes(self.inbox) + errors))
 
     async def receive(self) -> tuple[bytes, bytes]:
@@ -215,7 +218,9 @@ class Line:
             if len(self.inbox) >= 5:
                 size = int.from_bytes(self.inbox[1:5], "big")
                 if size > MAX_FRAME:
-                    raise ProtocolError(self.remote.node.name, f"a frame of {size} bytes was announced, at most {MAX_FRAME} are allowed")
+                    raise ProtocolError(
+                        self.remote.node.name, f"a frame of {size} bytes was announced, at most {MAX_FRAME} are allowed"
+                    )
                 if len(self.inbox) >= 5 + size:
                     kind, payload = bytes(self.inbox[:1]), bytes(self.inbox[5 : 5 + size])
                     del self.inbox[: 5 + size]
@@ -230,7 +235,9 @@ class Line:
         with anyio.move_on_after(1):
             errors = await self.channel.read_stderr()
         hint = "it may have been killed for memory" if not errors else ""
-        return ConnectionLost(self.remote.node.name, "our worker on the node ended without an answer", hint, last_lines(errors))
+        return ConnectionLost(
+            self.remote.node.name, "our worker on the node ended without an answer", hint, last_lines(errors)
+        )
 
 
 class Call:

@@ -33,7 +33,8 @@ class Workspace:
         project: sub-folder to work in (a monorepo's package), None for the top.
         include: gitignore-style patterns sent although git ignores them.
         exclude: patterns never sent (they win over include).
-        on_conflict: "refuse" to overwrite files that were edited on the node since our last push and folders that are not ours, or "overwrite" (an event names what was lost).
+        on_conflict: "refuse" to overwrite files that were edited on the node since our last push and folders that are
+            not ours, or "overwrite" (an event names what was lost).
         under_jobs: "refuse" to push while a detached job runs in the site, or "overwrite".
 
     Raises:

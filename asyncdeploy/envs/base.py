@@ -63,7 +63,9 @@ class Env(Protocol):
         ...
 
     def check(self, site: Site, facts: NodeFacts) -> str | None:
-        """Return a line that succeeds only if the environment, once made, still works; None if there is nothing to look at."""
+        """Return a line that succeeds only if the environment, once made, still works; None if there is nothing to look
+        at.
+        """
         ...
 
     def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:

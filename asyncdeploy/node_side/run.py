@@ -1,12 +1,14 @@
 """Run one command for the client and hold it on a leash: it ends when the client asks, goes away or falls silent.
 
-Runs on a node inside the worker: Python >= 3.8, standard library only, and no heavy import (``signal`` costs 4 ms at start).
+Runs on a node inside the worker: Python >= 3.8, standard library only, and no heavy import (``signal`` costs 4 ms).
 
-Frames in: I input, E end of input (the command starts then), K stop: payload is the grace in seconds. Frames out: O stdout,
-E stderr. Returned: status, signal number, survivors, separated by NUL; or "!" and why it could not be started.
+Frames in: I input, E end of input (the command starts then), K stop: payload is the grace in seconds. Frames out: O
+stdout, E stderr. Returned: status, signal number, survivors, separated by NUL; or "!" and why it could not be
+started.
 
-Nothing escapes: the worker makes itself the reaper of all its descendants, so that a double fork, a session of its own or a
-changed title does not hide a process; where the kernel does not offer that, sessions and a marker in the environment serve.
+Nothing escapes: the worker makes itself the reaper of all its descendants, so that a double fork, a session of its
+own or a changed title does not hide a process; where the kernel does not offer that, sessions and a marker in the
+environment serve.
 """
 
 import _signal as signal
@@ -33,7 +35,9 @@ def find_prctl():
 
 
 def reap_orphans(worker, on):
-    """Have every orphan below us come to us; only during a run, or detached jobs would come as well. False where that cannot be."""
+    """Have every orphan below us come to us; only during a run, or detached jobs would come as well. False where that
+    cannot be.
+    """
     return worker.prctl is not None and worker.prctl(36, int(on), 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
 
 
@@ -169,7 +173,9 @@ class Run:
         self.flush(True)
         code = number = -1  # KILL did not end the leader: it hangs in the kernel, and nobody knows its end
         if self.status is not None:
-            code, number = (os.WEXITSTATUS(self.status), 0) if os.WIFEXITED(self.status) else (-1, os.WTERMSIG(self.status))
+            code, number = (
+                (os.WEXITSTATUS(self.status), 0) if os.WIFEXITED(self.status) else (-1, os.WTERMSIG(self.status))
+            )
         return b"\0".join([b"%d" % code, b"%d" % number] + [b"%d %s" % item for item in survivors])
 
     def finished(self):
@@ -296,7 +302,7 @@ class Run:
                 continue  # it ended meanwhile, or is another user's: then it is a survivor
 
     def living(self):
-        """Return (pid, name) of every process of the run that is no zombie: our descendants, its session, its marker."""
+        """Return (pid, name) of every process of the run but zombies: descendants, its session, its marker."""
         table = {}
         for entry in os.listdir("/proc"):
             if not entry.isdigit():

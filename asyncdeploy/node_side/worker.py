@@ -1,11 +1,12 @@
 """The worker: serves one call after another over its stdin and stdout until the client goes away.
 
-Runs on a node: Python >= 3.8, standard library only. It is sent over the channel at its start (never kept on disk) by a line
-that leaves ``f``, the buffered stdin, in our globals. Modules are imported with care: each millisecond here is paid once a node.
+Runs on a node: Python >= 3.8, standard library only. It is sent over the channel at its start (never kept on disk) by
+a line that leaves ``f``, the buffered stdin, in our globals. Modules are imported with care: each millisecond here is
+paid once a node.
 
-A frame is one byte of kind, four bytes of length (big endian), the payload. Kinds from the client: P a program's source,
-C a call, H a sign of life, others belong to the program. Kinds to the client: Z the program returned, F it raised, others
-belong to the program.
+A frame is one byte of kind, four bytes of length (big endian), the payload. Kinds from the client: P a program's
+source, C a call, H a sign of life, others belong to the program. Kinds to the client: Z the program returned, F it
+raised, others belong to the program.
 """
 
 import os
