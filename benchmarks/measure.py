@@ -1,0 +1,125 @@
+"""Run contenders in turn as whole processes, check what they did, and print medians and ratios."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+RESULTS = Path(__file__).parent / "results.jsonl"
+OURS = "asyncdeploy"
+
+
+@attrs.frozen
+class Contender:
+    """One tool: a name and an argv; with ``marks``, a file of "begin" and "end" lines, only the time between counts."""
+
+    name: str
+    argv: Sequence[str]
+    marks: Path | None = None
+
+
+@attrs.frozen
+class Run:
+    """One run: seconds, CPU seconds of the process tree that was waited for, its largest process in MB."""
+
+    wall_s: float
+    cpu_s: float
+    rss_mb: float
+
+
+def options(description: str) -> argparse.Namespace:
+    """Return what every benchmark takes from its command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--hosts", type=int, default=None, help="other than the case's number of hosts")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--tiny", action="store_true", help="a run that only shows that it works")
+    parser.add_argument("--no-save", action="store_true", help="do not append to results.jsonl")
+    return parser.parse_args()
+
+
+def run_once(contender: Contender, scratch: Path, timeout_s: float = 300) -> Run:
+    """Run a contender as a process; its CPU and memory as the kernel counted them."""
+    if contender.marks:
+        contender.marks.unlink(missing_ok=True)
+    with (scratch / "stdout").open("wb") as out, (scratch / "stderr").open("wb") as err:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            contender.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        )
+        pid_fd = os.pidfd_open(process.pid)
+        try:
+            if not select.select([pid_fd], [], [], timeout_s)[0]:
+                os.killpg(process.pid, signal.SIGKILL)
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            os.close(pid_fd)
+        wall = time.monotonic() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        tail = (scratch / "stderr").read_text(errors="replace")[-2000:]
+        sys.exit(f"{contender.name} failed with {process.returncode}:\n{tail}")
+    if contender.marks:
+        marks = dict(line.split() for line in contender.marks.read_text().splitlines())
+        wall = float(marks["end"]) - float(marks["begin"])
+    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def compare(
+    title: str,
+    contenders: Sequence[Contender],
+    scratch: Path,
+    args: argparse.Namespace,
+    *,
+    before: Callable[[Contender], None] = lambda _: None,
+    check: Callable[[Contender], None] = lambda _: None,
+) -> None:
+    """Run all contenders in turn, ``repeat`` times, and print the table; ours is the last row's divisor.
+
+    Args:
+        title: what is measured.
+        contenders: ours and the others.
+        scratch: an empty folder.
+        args: from ``options``.
+        before: prepares the nodes for one run, outside the time.
+        check: exits unless the run did what it should.
+    """
+    runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
+    for _ in range(1 if args.tiny else args.repeat):
+        for contender in contenders:
+            before(contender)
+            runs[contender.name].append(run_once(contender, scratch))
+            check(contender)
+    ours = statistics.median(run.wall_s for run in runs[OURS])
+    print(f"\n## {title}\n")
+    print("| | wall s | min..max | ours / it | client CPU s | peak RSS MB |")
+    print("|---|---|---|---|---|---|")
+    rows = {}
+    for name, its in runs.items():
+        wall = statistics.median(run.wall_s for run in its)
+        low, high = min(run.wall_s for run in its), max(run.wall_s for run in its)
+        cpu, rss = statistics.median(run.cpu_s for run in its), max(run.rss_mb for run in its)
+        print(f"| {name} | {wall:.2f} | {low:.2f}..{high:.2f} | {ours / wall:.2f} | {cpu:.2f} | {rss:.0f} |")
+        rows[name] = {"wall_s": round(wall, 3), "cpu_s": round(cpu, 3), "rss_mb": round(rss), "runs": len(its)}
+    sys.stdout.flush()
+    if not (args.no_save or args.tiny):
+        _save(title, rows)
+
+
+def _save(title: str, rows: dict[str, dict[str, float]]) -> None:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    line = {"at": round(time.time()), "commit": commit.stdout.strip(), "machine": machine, "case": title, "rows": rows}
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(line) + "\n")
