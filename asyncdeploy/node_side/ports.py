@@ -1,0 +1,212 @@
+"""Prove that the nodes of a launch can meet at a port: one of them listens for a moment while the others connect.
+
+Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are JSON with "do" and "nonce":
+"listen": take a free TCP port (or the given one), say it in a frame P, answer each connection with the nonce until the
+client says D. Returned: {"error": ...} or {}.
+"connect": connect to all targets at once. Returned: for each what the kernel chose: {"peer", "local"} or {"error"}.
+"opened": whether a process of the launch listens on the port: {"opened": true, false, or null where nobody can tell}.
+"""
+
+import errno
+import json
+import os
+import select
+import socket
+import time
+
+LISTEN_S = 60  # the client's proof is over long before; then a port must not stay taken
+TRIES = 50  # random ports; on a busy node one in ten is taken, so ten in a row are already very rare
+LOWEST_PORT = 10000  # below it stand the well-known services, which may be off at the moment
+EPHEMERAL_FROM = 32768  # Linux's default, where the file cannot be read
+
+
+def main(worker, args):
+    wanted = json.loads(args)
+    if wanted["do"] == "opened":
+        answer = opened(wanted)
+    else:
+        answer = {"listen": listen, "connect": connect}[wanted["do"]](worker, wanted)
+    return json.dumps(answer).encode()
+
+
+def listen(worker, wanted):
+    try:
+        server = take_port(wanted["port"])
+    except OSError as error:
+        return {"error": error.strerror or str(error)}
+    try:
+        worker.send(b"P", str(server.getsockname()[1]).encode())
+        serve(worker, server, wanted["nonce"].encode())
+    finally:
+        server.close()
+    return {}
+
+
+def take_port(port):
+    """Listen on the given port, or on a free one that no outgoing connection will take."""
+    if port:
+        return bound(port)
+    below = max(ephemeral_from(), LOWEST_PORT + 1000)
+    problem = None
+    for _ in range(TRIES):
+        try:
+            return bound(LOWEST_PORT + int.from_bytes(os.urandom(4), "big") % (below - LOWEST_PORT))
+        except OSError as error:
+            problem = error
+    raise problem
+
+
+def ephemeral_from():
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return EPHEMERAL_FROM
+
+
+def bound(port):
+    """Listen on a port of every address, as torchrun's store does; no SO_REUSEADDR: any other use must be noticed."""
+    for family, host in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
+        try:
+            server = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            continue  # no IPv6 in this kernel
+        try:
+            if family == socket.AF_INET6:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            server.bind((host, port))
+            server.listen(128)
+            server.setblocking(False)
+            return server
+        except OSError as error:
+            server.close()
+            if family == socket.AF_INET or error.errno == errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+
+def serve(worker, server, nonce):
+    """Give the nonce to whoever connects; who asked closes first, so that no waiting socket of ours keeps the port."""
+    end = time.monotonic() + LISTEN_S
+    guests = []
+    try:
+        while time.monotonic() < end:
+            select.select([0, server], [], [], 1)
+            worker.poll()
+            frame = worker.take()
+            if frame is not None and frame[0] == b"D":
+                return
+            try:
+                guest = server.accept()[0]
+            except OSError:
+                continue
+            guests.append(guest)
+            try:
+                guest.send(nonce)  # a few bytes into an empty buffer
+            except OSError:
+                continue
+    finally:
+        for guest in guests:
+            guest.close()
+
+
+def connect(worker, wanted):
+    end = time.monotonic() + wanted["timeout_s"]
+    results = {}
+    tries = {}
+    for target in wanted["targets"]:
+        try:
+            tries[target] = begin(target, wanted["port"])
+        except OSError as error:
+            results[target] = {"error": str(error)}
+    waiting = dict(tries)
+    while waiting and time.monotonic() < end:
+        poll = select.poll()
+        for guest in waiting.values():
+            poll.register(guest, select.POLLIN | select.POLLERR | select.POLLHUP)
+        poll.poll(200)
+        worker.poll()
+        for target, guest in list(waiting.items()):
+            result = look(guest, wanted["nonce"].encode())
+            if result is not None:
+                results[target] = result
+                del waiting[target]
+    for guest in tries.values():
+        guest.close()
+    for target in waiting:
+        results[target] = {"error": "no answer within %g s" % wanted["timeout_s"]}
+    return results
+
+
+def begin(target, port):
+    """Begin to connect, without waiting; a name's first address is taken."""
+    family, kind, _, _, address = socket.getaddrinfo(target, port, type=socket.SOCK_STREAM)[0]
+    guest = socket.socket(family, kind)
+    guest.setblocking(False)
+    problem = guest.connect_ex(address)
+    if problem not in (0, errno.EINPROGRESS):
+        guest.close()
+        raise OSError(problem, os.strerror(problem))
+    return guest
+
+
+def look(guest, nonce):
+    """Return what became of a connection, None while that is open."""
+    problem = guest.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if problem:
+        return {"error": os.strerror(problem)}
+    try:
+        said = guest.recv(len(nonce))
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        return {"error": error.strerror or "the connection broke"}
+    if said != nonce:
+        return {"error": "somebody else answers there"}
+    return {"peer": guest.getpeername()[0], "local": guest.getsockname()[0]}
+
+
+def opened(wanted):
+    listening = listening_inodes(wanted["port"])
+    if listening is None:
+        return {"opened": None}
+    if not listening:
+        return {"opened": False}
+    mark = b"ASYNCDEPLOY_RUN_ID=" + wanted["nonce"].encode()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and has_mark(name, mark) and listening & sockets_of(name):
+            return {"opened": True}
+    return {"opened": False}
+
+
+def listening_inodes(port):
+    found = None
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(path) as file:
+                rows = [line.split() for line in file.readlines()[1:]]
+        except OSError:
+            continue
+        mine = {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+        found = mine | (found or set())
+    return found
+
+
+def has_mark(pid, mark):
+    try:
+        with open("/proc/%s/environ" % pid, "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def sockets_of(pid):
+    inodes = set()
+    try:
+        for fd in os.listdir("/proc/%s/fd" % pid):
+            target = os.readlink("/proc/%s/fd/%s" % (pid, fd))
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    except OSError:
+        pass
+    return inodes
