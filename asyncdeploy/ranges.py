@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from asyncdeploy.names import shown
+
 GAPS = " \t\r\n"
 """The white space that may stand between names; what else str.split() would take are control characters."""
 
@@ -84,9 +86,8 @@ class _Span:
         if self.first == self.last:
             yield self.first
             return
-        width = len(self.first) if _is_padded(self.first) else 0
         for ordinal in range(_ordinal(self.first), _ordinal(self.last) + 1):
-            yield f"{ordinal:0{width}d}" if _NUMBER.fullmatch(self.first) else chr(ordinal)
+            yield f"{ordinal:0{len(self.first)}d}" if _NUMBER.fullmatch(self.first) else chr(ordinal)
 
 
 def _read_bracket(inside: str) -> tuple[_Span, ...]:
@@ -100,14 +101,16 @@ def _read_span(text: str) -> _Span:
     span = _Span(first, last if dash else first)
     if not any(kind.fullmatch(span.first) and kind.fullmatch(span.last) for kind in (_NUMBER, _LETTER)):
         raise ValueError(
-            f"numbers, letters and ranges of them were expected in brackets, as in [01-08,a-c], got {text!r}"
+            f"numbers, letters and ranges of them were expected in brackets, as in [01-08,a-c], got {shown(text)}"
         )
     if span.count() < 1:
-        raise ValueError(f"the range {text!r} runs backwards; expected the smaller end first")
+        raise ValueError(f"the range {shown(text)} runs backwards; expected the smaller end first")
     if len(first) != len(span.last) and (_is_padded(first) or _is_padded(span.last)):
-        raise ValueError(f"the range {text!r} has ends of unequal width; expected the same padding, such as 008-010")
+        raise ValueError(
+            f"the range {shown(text)} has ends of unequal width; expected the same padding, such as 008-010"
+        )
     if first.isupper() != span.last.isupper():
-        raise ValueError(f"the range {text!r} mixes capital and small letters")
+        raise ValueError(f"the range {shown(text)} mixes capital and small letters")
     return span
 
 
@@ -118,7 +121,7 @@ def _run(names: list[str], start: int, counter: re.Match[str]) -> list[str]:
     run = []
     for name in itertools.islice(names, start, None):
         value = name[len(head) : len(name) - len(tail)]
-        if name != head + value + tail or not kind.fullmatch(value) or value != value.lower():
+        if name != head + value + tail or not kind.fullmatch(value):
             break
         run.append(value)
     return run

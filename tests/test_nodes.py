@@ -107,6 +107,7 @@ PASTED = {
     "two lines": ("ssh root@h \\\n  -p 2222", "root", "h", 2222, None),
     "prompt and comment": ("$ ssh root@h -p 2222   # my box", "root", "h", 2222, None),
     "no key": ("ssh -o IdentityFile=none -J none h", None, "h", None, None),
+    "no proxy": ("ssh -o ProxyCommand=none h", None, "h", None, None),
 }
 
 
@@ -255,9 +256,10 @@ def test_h1_an_error_hides_a_password(text: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_error_repeats_only_the_start_of_a_long_text() -> None:
-    with pytest.raises(ValueError, match="host name") as caught:
-        Node.parse("é" * 100_000)
+@pytest.mark.parametrize("text", ["é" * 100_000, "gpu[" + "x" * 100_000 + "]", "gpu[" + "1" * 100_000])
+def test_an_error_repeats_only_the_start_of_a_long_text(text: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        parse_nodes(text)
     assert len(str(caught.value)) < 1_000
 
 
@@ -568,6 +570,7 @@ def test_the_number_of_nodes_is_bounded() -> None:
         (("gpu1", "x", "gpu2"), "gpu1,x,gpu2"),
         (("gpu9", "gpu10", "gpu11"), "gpu[9-11]"),
         (("gpu09", "gpu10", "gpu100"), "gpu[09-10,100]"),
+        (("gpu09", "gpu010", "gpu0011"), "gpu[09,010,0011]"),
         (("gpu-a", "gpu-b", "gpu-c", "gpu-g"), "gpu-[a-c,g]"),
         (("box", "boy"), "box,boy"),
         (("r1-n0", "r1-n1", "r2-n0"), "r1-n[0-1],r2-n0"),
