@@ -1,0 +1,205 @@
+"""A workspace made ready for many nodes: scanned and hashed once, each piece compressed at most once."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import platform
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from asyncdeploy.listing import Listing, Stamp, changed, list_workspace, project_id
+from asyncdeploy.manifest import Manifest
+from asyncdeploy.workspace import Workspace, as_workspace
+
+BLOCK = 512 * 1024
+"""Contents in one frame: half of what a frame may hold, so that one that does not compress fits as well."""
+MAX_KEPT_BYTES = 4 << 30
+"""Packed blocks kept on our disk for the next node; beyond it each node's are packed again."""
+LEVEL = 1
+"""zlib: a third of a repository's bytes at 90 MB/s; higher levels cost more time than the line."""
+WORTH = 0.9
+"""A block that does not shrink to this is sent as it is: inflating it would cost the node more."""
+
+
+@attrs.frozen
+class Piece:
+    """A part of a content: its number in ``Manifest.contents``, where it begins, how long it is."""
+
+    content: int
+    start: int
+    length: int
+
+
+Block = tuple[Piece, ...]
+
+
+def cut_blocks(sizes: Sequence[tuple[int, int]], limit: int = BLOCK) -> list[Block]:
+    """Return contents cut into blocks of at most ``limit`` bytes, in order; small ones share a block.
+
+    Args:
+        sizes: (number, size in bytes) of each content.
+        limit: bytes of a block.
+    """
+    blocks: list[Block] = []
+    open_block: list[Piece] = []
+    room = limit
+    for number, size in sizes:
+        start = 0
+        while start < size:
+            length = min(size - start, room)
+            if length < size - start and length < limit and size <= limit:
+                length = 0  # a small content is not torn: it begins the next block
+            else:
+                open_block.append(Piece(number, start, length))
+            start += length
+            room -= length
+            if room == 0 or length == 0:
+                blocks.append(tuple(open_block))
+                open_block, room = [], limit
+    if open_block:
+        blocks.append(tuple(open_block))
+    return blocks
+
+
+class Bundle:
+    """A scanned workspace; ``pack_workspace`` makes one. It serves many nodes at once while its context lasts.
+
+    Attributes:
+        workspace: what was scanned.
+        manifest: its tree.
+        project: what tells this project from another (see ``listing.project_id``).
+        label: the same for people: "folder on machine".
+        holder: who pushes, for those who wait: "user@machine pid 7".
+        seconds: how long the scan took.
+    """
+
+    def __init__(self, workspace: Workspace, listing: Listing, project: str, store: BinaryIO, seconds: float) -> None:
+        self.workspace = workspace
+        self.manifest: Manifest = listing.manifest
+        self.project = project
+        self.label = f"{workspace.path} on {platform.node()}"
+        self.holder = f"{_user()}@{platform.node()} pid {os.getpid()}"
+        self.seconds = seconds
+        self._stamps = listing.stamps
+        self._notes = listing.notes
+        self._store = store
+        self._stored = 0
+        self._kept: dict[Block, tuple[int, int]] = {}
+        self._locks: dict[Block, asyncio.Lock] = {}
+
+    @property
+    def digest(self) -> str:
+        """Names the tree."""
+        return self.manifest.digest
+
+    @cached_property
+    def packed_manifest(self) -> bytes:
+        """The manifest as it travels: compressed, once for all nodes."""
+        return zlib.compress(self.manifest.to_bytes(), LEVEL)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """Return what a person should know of the scan, the first time only: it is the same for every node."""
+        notes, self._notes = self._notes, ()
+        return notes
+
+    def blocks(self, numbers: Sequence[int]) -> list[Block]:
+        """Return the contents with these numbers as blocks; the same numbers give the same blocks."""
+        contents = self.manifest.contents
+        return cut_blocks([(number, contents[number].size) for number in numbers])
+
+    async def packed(self, block: Block) -> bytes:
+        """Return a block as it travels: one letter ("z" compressed, "r" raw), then the bytes.
+
+        Raises:
+            TransferFailed: a file is no longer what was scanned.
+        """
+        lock = self._locks.setdefault(block, asyncio.Lock())
+        try:
+            async with lock:
+                place = self._kept.get(block)
+                if place is None:
+                    data = await anyio.to_thread.run_sync(self._pack, block)
+                    self._keep(block, data)
+                    return data
+        finally:
+            if not lock.locked():
+                self._locks.pop(block, None)
+        # From the page cache as a rule: cheaper than a hop to a thread.
+        return os.pread(self._store.fileno(), place[1], place[0])
+
+    def _keep(self, block: Block, data: bytes) -> None:
+        if self._stored + len(data) > MAX_KEPT_BYTES:
+            return
+        try:
+            if os.pwrite(self._store.fileno(), data, self._stored) != len(data):
+                return
+        except OSError:
+            return  # our disk is full: the next node's block is packed again
+        self._kept[block] = (self._stored, len(data))
+        self._stored += len(data)
+
+    def _pack(self, block: Block) -> bytes:
+        raw = b"".join([self._read(piece) for piece in block])
+        small = zlib.compress(raw, LEVEL)
+        return b"z" + small if len(small) < len(raw) * WORTH else b"r" + raw
+
+    def _read(self, piece: Piece) -> bytes:
+        path = self.manifest.contents[piece.content].path
+        try:
+            fd = os.open(f"{os.fspath(self.workspace.path)}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            raise changed(path) from None
+        try:
+            data = os.pread(fd, piece.length, piece.start)
+            if Stamp.of(os.fstat(fd)) != self._stamps[path] or len(data) != piece.length:
+                raise changed(path)
+            return data
+        finally:
+            os.close(fd)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's uid without a name
+        return str(os.getuid())
+
+
+@asynccontextmanager
+async def pack_workspace(workspace: Workspace | Path | str) -> AsyncIterator[Bundle]:
+    """Scan and hash a workspace, and hold it ready for pushes until the context ends.
+
+    Contents are read when a node needs them and compressed at most once, into an unlinked temporary file.
+
+    Args:
+        workspace: a Workspace, or a folder with the defaults.
+
+    Raises:
+        TransferFailed: a file cannot be read, keeps changing or has a name that no node can hold; or git failed.
+        ToolMissing: the folder is in git, and git is not installed.
+
+    On cancellation the scan ends within a block of a file.
+    """
+    workspace = as_workspace(workspace)
+    start = time.monotonic()
+    stop = threading.Event()
+    try:
+        listing = await anyio.to_thread.run_sync(list_workspace, workspace, stop, abandon_on_cancel=True)
+        project = await anyio.to_thread.run_sync(project_id, workspace.path, abandon_on_cancel=True)
+    finally:
+        stop.set()
+    with tempfile.TemporaryFile(prefix="asyncdeploy-", buffering=0) as store:
+        yield Bundle(workspace, listing, project, store, time.monotonic() - start)

@@ -1,0 +1,201 @@
+"""Local -> node: put a workspace on a node, whole, sending only what is not there yet."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+import anyio
+
+from asyncdeploy.bundle import Bundle, pack_workspace
+from asyncdeploy.errors import DeployError, ProtocolError, ToolMissing
+from asyncdeploy.events import BytesMoved, Noted, StageFailed, StageFinished, StageStarted, visible
+from asyncdeploy.push_answer import Answer, read_answer
+from asyncdeploy.transport import Remote
+from asyncdeploy.worker import MAX_FRAME, Call, call_once, call_program, has_python
+from asyncdeploy.workspace import Site, Workspace, check_remote_path
+
+__all__ = ["Bundle", "finish_push", "pack_workspace", "push_code"]
+
+LOCK_WAIT_S = 60.0
+"""How long a push waits for another one: most are over in seconds."""
+STAGE = "push"
+
+
+async def push_code(
+    remote: Remote, workspace: Workspace | Bundle | Path | str, *, wait_s: float = LOCK_WAIT_S
+) -> Site:
+    """Put a workspace on a node and return where it stands.
+
+    An unchanged tree costs one request and one answer. Otherwise only contents that the node lacks travel; they are
+    verified there before the new tree replaces the old one, under a journal. What we did not bring is never touched.
+
+    Args:
+        remote: the node.
+        workspace: a Workspace or folder; or a Bundle, which is scanned once and serves many nodes.
+        wait_s: seconds to wait while another deployer holds the site.
+
+    Raises:
+        WorkspaceConflict: it is another project's, not ours, or files were edited there (see Workspace.on_conflict).
+        WorkspaceBusy: another deployer holds the site, or a job runs in it (see Workspace.under_jobs).
+        NodeFull: no room; the old tree stands.
+        TransferFailed: a file cannot be read here or written there.
+        ConnectionLost: the line broke; the node has the old tree or the new one.
+        NoShell, ConnectError, AuthError, HostKeyError: nothing was changed.
+
+    On cancellation contents that arrived stay staged for the next push; the old tree stands, or the new one if all was
+    verified.
+    """
+    if isinstance(workspace, Bundle):
+        return await _push(remote, workspace, wait_s)
+    async with pack_workspace(workspace) as bundle:
+        return await _push(remote, bundle, wait_s)
+
+
+async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S) -> None:
+    """Finish a swap that a dead push left begun in a site; nothing happens where there is none.
+
+    Args:
+        remote: a node with python3.
+        path: the site: absolute, or "~/...".
+        wait_s: seconds to wait while a deployer holds the site.
+
+    Raises:
+        WorkspaceBusy, NodeFull, TransferFailed, ConnectionLost: as ``push_code``.
+    """
+    check_remote_path(path, "site path")
+    args = b"\0".join([b"finish", path.encode(), *[b""] * 6, b"%g" % wait_s])
+    read_answer(remote.node.name, await call_once(remote, "receiver", args))
+
+
+async def _push(remote: Remote, bundle: Bundle, wait_s: float) -> Site:
+    node, start = remote.node.name, time.monotonic()
+    remote.emit(StageStarted(node=node, stage=STAGE))
+    for note in bundle.take_notes():
+        remote.emit(Noted(node=node, text=visible(note)))
+    try:
+        if await has_python(remote):
+            site, detail = await _push_to_receiver(remote, bundle, wait_s)
+        else:
+            raise ToolMissing(node, "python3 >= 3.8 is needed on the node", "install python3 there", tool="python3")
+    except DeployError as error:
+        seconds = time.monotonic() - start
+        remote.emit(StageFailed(node=node, stage=STAGE, seconds=seconds, error=error.message))
+        raise
+    remote.emit(StageFinished(node=node, stage=STAGE, seconds=time.monotonic() - start, detail=detail))
+    return site
+
+
+async def _push_to_receiver(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[Site, str]:
+    transfer = _Transfer(remote, bundle)
+    async with call_program(remote, "receiver", _arguments(bundle, wait_s)) as call:
+        answer = read_answer(remote.node.name, await transfer.run(call))
+    for text in answer.notes():
+        remote.emit(Noted(node=remote.node.name, text=visible(text)))
+    site = Site(answer.path, bundle.digest, bundle.workspace.project)
+    return site, transfer.detail(answer)
+
+
+def _arguments(bundle: Bundle, wait_s: float) -> bytes:
+    workspace = bundle.workspace
+    fields = ["push", workspace.site_path, bundle.digest, bundle.project, bundle.label, bundle.holder]
+    fields += [workspace.on_conflict, workspace.under_jobs, f"{wait_s:g}"]
+    return "\0".join(fields).encode("utf-8", "surrogateescape")
+
+
+class _Transfer:
+    """What the node asks for, and our answers to it, until it is done."""
+
+    def __init__(self, remote: Remote, bundle: Bundle) -> None:
+        self.remote = remote
+        self.bundle = bundle
+        self.sent = 0
+        self.bytes = 0
+        self.failure: DeployError | None = None
+
+    async def run(self, call: Call) -> bytes:
+        """Serve the node until its program returns, and return its answer."""
+        wanted: list[int] = []
+        while True:
+            kind, payload = await call.receive()
+            if kind == b"Z":
+                return payload
+            if kind == b"M":
+                await self.send_manifest(call)
+            elif kind == b"N":
+                wanted += self.numbers(payload, wanted)
+            elif kind == b"G" and not self.sent:
+                return await self.send_contents(call, wanted)
+            else:
+                raise ProtocolError(self.remote.node.name, f"a push was asked for {kind!r}")
+
+    async def send_manifest(self, call: Call) -> None:
+        data = self.bundle.packed_manifest
+        for start in range(0, len(data), MAX_FRAME):
+            call.send(b"M", data[start : start + MAX_FRAME])
+            await call.drain()
+        call.send(b"E")
+
+    def numbers(self, payload: bytes, before: list[int]) -> list[int]:
+        """Return what the node wants; each number is a content of ours and larger than the one before."""
+        found = [int.from_bytes(payload[at : at + 4], "big") for at in range(0, len(payload), 4)]
+        whole = [*before[-1:], *found]
+        rising = all(low < high for low, high in itertools.pairwise(whole))
+        if len(payload) % 4 or not found or not rising or found[-1] >= len(self.bundle.manifest.contents):
+            raise ProtocolError(self.remote.node.name, "a push was asked for contents that there are not")
+        return found
+
+    async def send_contents(self, call: Call, wanted: list[int]) -> bytes:
+        """Send contents until all are there or the node has had enough; return its answer."""
+        self.sent = len(wanted)
+        async with anyio.create_task_group() as group:
+
+            async def send() -> None:
+                try:
+                    await self.send_blocks(call, wanted)
+                except DeployError as error:
+                    self.failure = error
+                    group.cancel_scope.cancel()
+
+            group.start_soon(send)
+            try:
+                kind, answer = await call.receive()
+            except DeployError as error:
+                self.failure, kind, answer = error, b"", b""
+            group.cancel_scope.cancel()
+        if self.failure is not None:
+            raise _named(self.failure, self.remote.node.name)
+        if kind != b"Z":
+            raise ProtocolError(self.remote.node.name, f"a push was answered with {kind!r}")
+        return answer
+
+    async def send_blocks(self, call: Call, wanted: list[int]) -> None:
+        contents = self.bundle.manifest.contents
+        total, done = sum(contents[number].size for number in wanted), 0
+        node = self.remote.node.name
+        for block in self.bundle.blocks(wanted):
+            data = await self.bundle.packed(block)
+            call.send(b"D", data)
+            await call.drain()
+            self.bytes += len(data)
+            done += sum(piece.length for piece in block)
+            self.remote.emit(BytesMoved(node=node, stage=STAGE, done=done, total=total))
+
+    def detail(self, answer: Answer) -> str:
+        if not answer.changed:
+            return "= unchanged"
+        text = f"{answer.placed} files, {_amount(self.bytes)}"
+        return f"{text}, {answer.removed} removed" if answer.removed else text
+
+
+def _named(error: DeployError, node: str) -> DeployError:
+    """An error of our own disk has no node yet: the one whose push it ended."""
+    error.node = error.node or node
+    return error
+
+
+def _amount(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
