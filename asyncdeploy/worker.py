@@ -160,18 +160,18 @@ async def _open_worker(remote: Remote) -> Line | None:
     line = Line(remote, channel)
     try:
         answer = await line.greet(nonce)
-        if answer == "sh" or int(answer) < OLDEST_PYTHON:
-            remote.memory["python"] = False
-            await channel.close()
-            return None
-        remote.memory["python"] = True
-        source = program_source("worker")
-        channel.send(b"%d\n%s" % (len(source), source))
+        found = answer != "sh" and int(answer) >= OLDEST_PYTHON
+        remote.memory["python"] = found
+        if found:
+            source = program_source("worker")
+            channel.send(b"%d\n%s" % (len(source), source))
+            channel.notes[KIND] = line
+            return line
     except BaseException:
         await channel.close()
         raise
-    channel.notes[KIND] = line
-    return line
+    await channel.close()
+    return None
 
 
 class Line:
@@ -209,7 +209,9 @@ class Line:
             what = f"its login shell printed over {MAX_NOISE} bytes instead of running our line"
         else:
             what = "its login shell ended without running our line"
-        hint = "try `ssh HOST true`: a .bashrc that exits or execs, a forced command, nologin or a restricted shell do this"
+        hint = (
+            "try `ssh HOST true`: a .bashrc that exits or execs, a forced command, nologin, a restricted shell do this"
+        )
         return NoShell(self.remote.node.name, what, hint, last_lines(bytes(self.inbox) + errors))
 
     async def receive(self) -> tuple[bytes, bytes]:

@@ -76,7 +76,26 @@ async def test_every_exit_status_is_exact(remote: ShellRemote, status: int) -> N
     assert (done.status, done.signal) == (status, None)
 
 
-WORDS = ["", " ", "a b", "it's", 'say "x"', "$HOME", "`id`", "\\", "new\nline", "tab\t", "-n", "--", "*", "ü€😀", "!x", "a=b", "~", "#"]
+WORDS = [
+    "",
+    " ",
+    "a b",
+    "it's",
+    'say "x"',
+    "$HOME",
+    "`id`",
+    "\\",
+    "new\nline",
+    "tab\t",
+    "-n",
+    "--",
+    "*",
+    "ü€😀",
+    "!x",
+    "a=b",
+    "~",
+    "#",
+]
 
 
 @pytest.mark.parametrize("shell", ["sh", "dash", "bash", "zsh", "fish", "busybox"])
@@ -90,10 +109,14 @@ async def test_argv_is_exact_through_any_login_shell(tmp_path: Path, shell: str)
 
 
 async def test_env_secrets_cwd_and_stdin(remote: ShellRemote) -> None:
-    value = "it's\n\"$x\" " + "y" * 100_000
+    value = 'it\'s\n"$x" ' + "y" * 100_000
     (remote.home / "work").mkdir()
     command = Command(
-        'pwd; printf %s "$A" | wc -c; printf %s "$B"; cat', cwd="~/work", env={"A": value}, secrets={"B": "hush"}, stdin="in\0put"
+        'pwd; printf %s "$A" | wc -c; printf %s "$B"; cat',
+        cwd="~/work",
+        env={"A": value},
+        secrets={"B": "hush"},
+        stdin="in\0put",
     )
     done = await run_command(remote, command, check=True)
     assert done.stdout == f"{remote.home}/work\n{len(value)}\nhushin\0put".encode()
@@ -119,7 +142,9 @@ async def test_a_line_over_the_kernels_limit_for_one_argument(remote: ShellRemot
 
 async def test_a_flood_is_bounded_and_says_what_it_dropped(remote: ShellRemote, tmp_path: Path) -> None:
     everything = tmp_path / "all"
-    done = await run_command(remote, Command("echo first; head -c 30000000 /dev/zero; echo last", stdout_to=everything), check=True)
+    done = await run_command(
+        remote, Command("echo first; head -c 30000000 /dev/zero; echo last", stdout_to=everything), check=True
+    )
     assert done.stdout.startswith(b"first\n")
     assert done.stdout.endswith(b"last\n")
     assert len(done.stdout) < 2_200_000
@@ -134,7 +159,13 @@ async def test_stderr_may_flood_while_stdout_is_silent(remote: ShellRemote) -> N
 async def test_output_lines_are_events(remote: ShellRemote) -> None:
     await run_command(remote, r"printf 'one\ntwo\r\n10%%\r20%%\r\n\377half'; echo bad >&2", source="here")
     lines = [(event.stream, event.text) for event in remote.events if isinstance(event, OutputLine)]
-    assert [text for stream, text in lines if stream == "stdout"] == ["one", "two", "10%", "20%", "\N{REPLACEMENT CHARACTER}half"]
+    assert [text for stream, text in lines if stream == "stdout"] == [
+        "one",
+        "two",
+        "10%",
+        "20%",
+        "\N{REPLACEMENT CHARACTER}half",
+    ]
     assert ("stderr", "bad") in lines
 
 
@@ -172,8 +203,7 @@ async def test_cancellation_ends_everything_before_it_returns(remote: ShellRemot
         with anyio.fail_after(20):
             while not any(isinstance(event, OutputLine) and event.text == "ready" for event in remote.events):
                 await anyio.sleep(0.01)
-        with anyio.fail_after(5):
-            group.cancel_scope.cancel()
+        group.cancel_scope.cancel()
     assert not any(alive(pid) for pid in pids_of(remote.home))
 
 
@@ -262,7 +292,16 @@ def test_lines_across_pieces() -> None:
     assert cutter.add(b"", final=True) == ["last"]
 
 
-@pytest.mark.parametrize("bad", [{"line": ""}, {"line": "a\0b"}, {"line": "x", "timeout_s": 0}, {"line": "x", "env": {"A": "y" * 200_000}}, {"line": "x", "env": {"A B": ""}}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"line": ""},
+        {"line": "a\0b"},
+        {"line": "x", "timeout_s": 0},
+        {"line": "x", "env": {"A": "y" * 200_000}},
+        {"line": "x", "env": {"A B": ""}},
+    ],
+)
 def test_a_bad_command_is_refused_when_it_is_built(bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="expected|NUL|128 KiB"):
+    with pytest.raises(ValueError, match=r"expected|NUL|128 KiB"):
         Command(**bad)  # type: ignore[arg-type]

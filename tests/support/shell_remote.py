@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Self
 
 import anyio
 
@@ -76,7 +77,9 @@ class ShellRemote:
         events: what was emitted.
     """
 
-    def __init__(self, home: Path, *, python: bool = True, shell: tuple[str, ...] = ("sh", "-c"), name: str = "here") -> None:
+    def __init__(
+        self, home: Path, *, python: bool = True, shell: tuple[str, ...] = ("sh", "-c"), name: str = "here"
+    ) -> None:
         self.home = home
         self.node = Node("127.0.0.1", name=name)
         self.memory: dict[str, object] = {}
@@ -100,7 +103,15 @@ class ShellRemote:
         self.opens += 1
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *self.shell, line, stdin=pipe, stdout=pipe, stderr=pipe, cwd=self.home, env=self.env, limit=1 << 20, start_new_session=True
+            *self.shell,
+            line,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=self.home,
+            env=self.env,
+            limit=1 << 20,
+            start_new_session=True,
         )
         channel = ShellChannel(process, self.node)
         self.channels.append(channel)
@@ -117,7 +128,7 @@ class ShellRemote:
         for channel in self.channels:
             await channel.close()
 
-    async def __aenter__(self) -> ShellRemote:
+    async def __aenter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
         return self
 
