@@ -1,0 +1,228 @@
+"""Say what this node is, as JSON in the form of NodeFacts; "clock" is our time at the start and the end of the call.
+
+Runs on a node inside the worker: Python >= 3.8, standard library only, and no heavy import: subprocess costs 9 ms and
+is needed for GPUs and musl only. Nothing here may fail: what cannot be learned is left out, and the client has a
+default for it.
+"""
+
+import os
+import sys
+import time
+
+TOOLS = (
+    *("git", "uv", "tar", "tmux", "docker", "podman", "nix", "nvidia-smi"),
+    *("bash", "setsid", "flock", "sha256sum", "rsync", "zstd", "ip"),
+)
+FOLDERS = (  # behind those of PATH, which lacks some of them when no login profile was read
+    *("~/.local/bin", "~/.cargo/bin", "/usr/local/bin", "/usr/bin", "/bin", "/opt/conda/bin", "/usr/sbin", "/sbin"),
+    *("~/.nix-profile/bin", "/nix/var/nix/profiles/default/bin"),
+)
+QUERY = "index,name,memory.total,memory.used,driver_version,uuid"
+TOOL_WAIT_S = 5.0  # nvidia-smi hangs where a driver does
+MAX_ROWS = 256  # of GPUs and of addresses: the client refuses more
+SHARED = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse", "9p", "virtiofs", "afs", "weka")
+
+
+def main(worker, args):  # noqa: ARG001 - every program is called so
+    start = time.time()
+    import json
+
+    home, user = account()
+    facts = {"home": home, "user": user, "uid": os.getuid()}
+    facts.update(python=python_path(), python_version="%d.%d.%d" % sys.version_info[:3])
+    uname = os.uname()
+    facts.update(system=uname.sysname, arch=uname.machine, hostname=uname.nodename)
+    facts["tools"] = tools = find_tools(home)
+    ways = {
+        "libc": lambda: libc(uname.machine),
+        "cpus": cpus,
+        "memory_bytes": lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "disks": lambda: disks(home),
+        "addresses": addresses,
+        "ssh_address": ssh_address,
+        "identity": lambda: identity(uname.nodename),
+        "home_identity": lambda: home_identity(home),
+        "gpus": lambda: gpus(dict(tools).get("nvidia-smi")),
+    }
+    for name, way in ways.items():
+        try:
+            facts[name] = way()
+        except Exception:  # a container without /proc, a kernel without a file: unknown, not wrong
+            continue
+    return json.dumps({"facts": facts, "clock": [start, time.time()]}).encode("utf-8", "backslashreplace")
+
+
+def account():
+    """Return the home folder and the name of the user we are."""
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(os.getuid())
+        known, user = entry.pw_dir, entry.pw_name
+    except KeyError:  # a uid without an entry, as some containers run
+        known, user = "/", os.environ.get("USER") or str(os.getuid())
+    home = os.environ.get("HOME") or known
+    return (home if home.startswith("/") else known), user
+
+
+def python_path():
+    path = sys.executable or ""
+    return path if path.startswith("/") else ""
+
+
+def find_tools(home):
+    folders = [folder for folder in os.environ.get("PATH", "").split(":") if folder.startswith("/")]
+    folders += [home + folder[1:] if folder.startswith("~") else folder for folder in FOLDERS]
+    found = []
+    for tool in TOOLS:
+        for folder in folders:
+            path = folder + "/" + tool
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                found.append((tool, path))
+                break
+    return found
+
+
+def libc(machine):
+    try:
+        if text := os.confstr("CS_GNU_LIBC_VERSION"):
+            return text
+    except (ValueError, OSError):
+        pass
+    loader = "/lib/ld-musl-" + {"i686": "i386"}.get(machine, machine) + ".so.1"
+    if not os.path.exists(loader):
+        return ""
+    for line in ask([loader]).splitlines():  # it names its version where it complains about missing arguments
+        if line.startswith("Version "):
+            return "musl " + line.split()[1]
+    return "musl"
+
+
+def ask(argv):
+    """Return what a tool prints on both streams, "" when it takes too long; one that cannot be killed is left."""
+    import subprocess
+
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        return child.communicate(timeout=TOOL_WAIT_S)[0].decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return ""
+
+
+def gpus(tool):
+    rows = []
+    text = ask([tool, "--query-gpu=" + QUERY, "--format=csv,noheader,nounits"]) if tool else ""
+    for line in text.splitlines()[:MAX_ROWS]:
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) == 6 and cells[0].isdigit():
+            total, used = (int(cell) << 20 if cell.isdigit() else 0 for cell in cells[2:4])
+            row = {"index": int(cells[0]), "name": cells[1], "memory_bytes": total, "used_bytes": used}
+            row.update(driver=cells[4], uuid=cells[5])
+            rows.append(row)
+    return sorted(rows, key=lambda row: row["index"])
+
+
+def cpus():
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = read("/sys/fs/cgroup/cpu.max").split()
+        return min(count, max(1, -(-int(quota) // int(period))))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return count
+
+
+def disks(home):
+    rows, seen = [], set()
+    for path in (home, "/tmp"):
+        try:
+            device, room = os.stat(path).st_dev, os.statvfs(path)
+        except OSError:
+            continue
+        if device not in seen:
+            seen.add(device)
+            row = {"path": path, "free_bytes": room.f_bavail * room.f_frsize}
+            row["total_bytes"] = room.f_blocks * room.f_frsize
+            row["free_inodes"] = room.f_favail if room.f_files else None
+            rows.append(row)
+    return rows
+
+
+def addresses():
+    """Return (interface, address) of every address that others could reach, without a tool: those are often missing."""
+    import socket
+
+    order = {name: index for index, name in socket.if_nameindex()}
+    rows = ipv4_addresses(socket) + ipv6_addresses(socket)
+    rows.sort(key=lambda row: order.get(row[0], 1 << 30))
+    return rows[:MAX_ROWS]
+
+
+def ipv4_addresses(socket):
+    import array
+    import fcntl
+    import struct
+
+    size = 40 if struct.calcsize("P") == 8 else 32  # of a struct ifreq: 16 bytes of name, then the address
+    room = array.array("B", bytes(size * MAX_ROWS))
+    start, length = room.buffer_info()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        answer = fcntl.ioctl(sock.fileno(), 0x8912, struct.pack("iP", length, start))  # SIOCGIFCONF
+    used = struct.unpack("iP", answer)[0]
+    rows = []
+    for at in range(0, used, size):
+        name = room[at : at + 16].tobytes().split(b"\0")[0].decode("ascii", "replace").split(":")[0]
+        address = socket.inet_ntoa(room[at + 20 : at + 24].tobytes())
+        if not address.startswith(("127.", "169.254.", "0.")):
+            rows.append((name, address))
+    return rows
+
+
+def ipv6_addresses(socket):
+    try:
+        lines = read("/proc/net/if_inet6").splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        digits, _, _, scope, _, name = line.split()
+        if scope == "00":  # global; unique local addresses count as such
+            rows.append((name, socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))))
+    return rows
+
+
+def ssh_address():
+    return os.environ["SSH_CONNECTION"].split()[2]
+
+
+def identity(hostname):
+    """Return what names this boot of this machine or container."""
+    boot = read("/proc/sys/kernel/random/boot_id").strip()
+    pid1 = read("/proc/1/stat").rpartition(")")[2].split()[19]  # its start; the name before ")" may hold spaces
+    return ":".join((boot, pid1, os.readlink("/proc/self/ns/pid").strip("pid:[]"), hostname))
+
+
+def home_identity(home):
+    """Return what names the home folder: by the server where it is shared, else by this boot of this machine."""
+    status = os.stat(home)
+    kind, source = mount_of(os.path.realpath(home))
+    if kind.startswith(SHARED):
+        return "%s:%s:%d" % (kind, source, status.st_ino)
+    return "%s:%d:%d" % (read("/proc/sys/kernel/random/boot_id").strip(), status.st_dev, status.st_ino)
+
+
+def mount_of(path):
+    """Return the type and the source of the file system that holds ``path``."""
+    best, found = -1, ("", "")
+    for line in read("/proc/self/mountinfo").splitlines():
+        left, _, right = line.partition(" - ")
+        point = left.split()[4]
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:
+            best, found = len(point), (right.split()[0], right.split()[1])
+    return found
+
+
+def read(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(1 << 20)
