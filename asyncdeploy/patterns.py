@@ -1,4 +1,4 @@
-"""Gitignore-style patterns, as git reads them: include, exclude, .asyncdeployignore; .gitignore where git is not used."""
+"""Gitignore-style patterns, as git reads them: include, exclude, .asyncdeployignore; .gitignore outside of git."""
 
 from __future__ import annotations
 
