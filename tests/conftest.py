@@ -8,7 +8,10 @@ import pytest
 
 from tests.support import leaks
 
-pytest_plugins = ["pytester"]  # the leak check is itself checked
+pytest_plugins = [
+    "pytester",  # the leak check is itself checked
+    "tests.support.sshd",
+]
 
 
 @pytest.fixture
