@@ -11,6 +11,7 @@ from tests.support import leaks
 pytest_plugins = [
     "pytester",  # the leak check is itself checked
     "tests.support.sshd",
+    "tests.support.users",
 ]
 
 

@@ -9,26 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import tools
+from tests.support.openssh import ssh, ssh_words
 from tests.support.sshd import SshdBed
 from tests.support.sshd_node import Account, SshdNode
 from tests.support.waiting import eventually_sync, is_alive
-
-
-def ssh_words(sshd: SshdNode, line: str) -> list[str]:
-    """OpenSSH's own client, with nothing of the user's configuration."""
-    tools.need("ssh")
-    node = sshd.node
-    options = [f"UserKnownHostsFile={sshd.known_hosts}", "StrictHostKeyChecking=yes", "BatchMode=yes", "LogLevel=ERROR"]
-    words = [word for option in [*options, f"Port={node.port}"] for word in ("-o", option)]
-    return ["ssh", "-F", "none", *words, "-i", str(node.key_path), f"{node.user}@{node.host}", line]
-
-
-def ssh(sshd: SshdNode, line: str) -> str:
-    """What `line` says on the node."""
-    words = ssh_words(sshd, line)
-    result = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    assert result.returncode == 0, result.stderr + sshd.log()
-    return result.stdout.strip()
 
 
 def test_every_node_has_its_own_home_port_and_key(sshd_nodes: tuple[SshdNode, ...]) -> None:
@@ -109,7 +93,7 @@ def test_our_sudden_death_ends_the_bed(tmp_path: Path) -> None:
     program = (
         "import os, signal, subprocess\n"
         "from tests.support.sshd import SshdBed\n"
-        "from tests.test_sshd_bed import ssh\n"
+        "from tests.support.openssh import ssh\n"
         "bed = SshdBed()\n"
         "sshd = bed.start('doomed')\n"
         "job = ssh(sshd, 'setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!')\n"

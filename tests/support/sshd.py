@@ -252,10 +252,16 @@ def sshd_nodes(sshd_bed: SshdBed) -> Iterator[tuple[SshdNode, ...]]:
 
 
 @pytest.fixture
-def start_sshd() -> Iterator[Callable[..., SshdNode]]:
-    """`start_sshd(name, ...)`, as `SshdBed.start`: nodes of this test alone, killed with all they run at its end."""
+def sshd_test_bed() -> Iterator[SshdBed]:
+    """A bed of this test alone, still without nodes."""
     bed = SshdBed()
     try:
-        yield bed.start
+        yield bed
     finally:
         bed.close()
+
+
+@pytest.fixture
+def start_sshd(sshd_test_bed: SshdBed) -> Callable[..., SshdNode]:
+    """`start_sshd(name, ...)`, as `SshdBed.start`: nodes of this test alone, killed with all they run at its end."""
+    return sshd_test_bed.start
