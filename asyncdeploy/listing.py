@@ -124,8 +124,8 @@ def _in_git(root: Path) -> bool:
 def project_id(root: Path) -> str:
     """Return what tells one project from another: the same for every clone of a repository, wherever it lies.
 
-    It is the hash of the repository's first commit and the folder's place in it; where there is none (no git, no commit,
-    a shallow clone) it is this machine's name and the folder's path, so that two folders of one name stay two.
+    It is the hash of the repository's first commit and the folder's place in it; where there is none (no git, no
+    commit, a shallow clone) it is this machine's name and the folder's path, so that two folders of one name stay two.
     """
     alone = f"{platform.node()}:{os.path.realpath(root)}"
     if not _in_git(root):

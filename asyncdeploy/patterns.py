@@ -31,7 +31,6 @@ class Patterns:
         lines: one pattern each; empty lines and comments are skipped.
     """
 
-
     rules: tuple[_Rule, ...] = attrs.field(converter=_compile)
 
     def decide(self, path: str, *, folder: bool = False) -> bool | None:

@@ -23,9 +23,7 @@ LOCK_WAIT_S = 60.0
 STAGE = "push"
 
 
-async def push_code(
-    remote: Remote, workspace: Workspace | Bundle | Path | str, *, wait_s: float = LOCK_WAIT_S
-) -> Site:
+async def push_code(remote: Remote, workspace: Workspace | Bundle | Path | str, *, wait_s: float = LOCK_WAIT_S) -> Site:
     """Put a workspace on a node and return where it stands.
 
     An unchanged tree costs one request and one answer. Otherwise only contents that the node lacks travel; they are

@@ -100,7 +100,12 @@ def test_bytes_that_are_no_manifest_are_refused(data: bytes) -> None:
 def test_the_difference_of_two_trees() -> None:
     old = Manifest([Entry("a", sha256=SHA), Entry("b", sha256=SHA), Entry("c", sha256=SHA), Entry("d", sha256=SHA)])
     new = Manifest(
-        [Entry("b", sha256="cd" * 32), Entry("c", sha256=SHA, mode=0o755), Entry("d", sha256=SHA, mtime_ns=9), Entry("e")]
+        [
+            Entry("b", sha256="cd" * 32),
+            Entry("c", sha256=SHA, mode=0o755),
+            Entry("d", sha256=SHA, mtime_ns=9),
+            Entry("e"),
+        ]
     )
     assert difference(old, new) == Difference(added=("e",), removed=("a",), changed=("b",), modes=("c",))
     assert not difference(new, new)

@@ -1,13 +1,13 @@
 """The receiver: takes a workspace, puts it in place whole, and remembers what it put there.
 
-Runs on a node: Python >= 3.8, standard library only. All words are fields joined by NUL, which no path holds: exact for
-every name and cheaper to read than JSON. What the client must classify is returned as such a record; its first field says
-what it is.
+Runs on a node: Python >= 3.8, standard library only. All words are fields joined by NUL, which no path holds: exact
+for every name and cheaper to read than JSON. What the client must classify is returned as such a record; its first
+field says what it is.
 
-Below ``<site>/.asyncdeploy/`` (0700) lie: ``lock`` (flock, its text names the holder), ``state`` (the tree as it was put
-there), ``staging/`` (contents under their sha256, and what is ready to be renamed into place) and ``journal`` (a swap that
-has begun). A swap is decided by the journal's rename: before it the old tree stands, after it the new one will, whoever
-dies meanwhile. Every path is walked from the site's own descriptor without following a link.
+Below ``<site>/.asyncdeploy/`` (0700) lie: ``lock`` (flock, its text names the holder), ``state`` (the tree as it was
+put there), ``staging/`` (contents under their sha256, and what is ready to be renamed into place) and ``journal`` (a
+swap that has begun). A swap is decided by the journal's rename: before it the old tree stands, after it the new one
+will, whoever dies meanwhile. Every path is walked from the site's own descriptor without following a link.
 """
 
 import errno
@@ -270,7 +270,7 @@ def quietly(expected, function, *args, **kwargs):
     try:
         function(*args, **kwargs)
     except expected:
-        pass
+        pass  # the caller named it: it is fine
 
 
 def write_all(fd, data):
@@ -310,8 +310,8 @@ class Plan:
     """What a push must do: found by looking at every name, changing nothing.
 
     Attributes: moves (entries to be renamed into place), modes (entries that only need their mode), removals (paths),
-    edited (paths whose loss must be agreed to), restored (paths that had been removed on the node), have (sha256 -> path
-    here).
+    edited (paths whose loss must be agreed to), restored (paths that had been removed on the node), have (sha256 to a
+    path here).
     """
 
     def __init__(self, worker, site, old, new, fresh):
@@ -322,8 +322,9 @@ class Plan:
         self.have = {}
         self.gone = set()  # folders that are not there, or are something else: nothing of ours stands below
         self.blockers = []
+        self.folders = 0  # how many must be made
         if fresh:
-            self.moves = list(new)
+            self.moves, self.folders = list(new), len(ancestors(self.new))
             return
         self.check_parents()
         for entry in old:
@@ -340,10 +341,12 @@ class Plan:
         for path in sorted(wanted | ancestors(self.old)):
             if path.rpartition(b"/")[0] in self.gone:
                 self.gone.add(path)
+                self.folders += path in wanted
                 continue
             found = self.site.look(path)
             if found is None or not stat.S_ISDIR(found.st_mode):
                 self.gone.add(path)
+                self.folders += path in wanted
                 if found is not None and path in wanted and path not in self.old:
                     self.edited.append(path)
                     self.blockers.append(path)
@@ -573,12 +576,20 @@ class Swap:
                 self.place(entry)
                 entry.staged = b""
         if self.lost:
-            self.record.entries = [entry for entry in self.record.entries if entry not in self.lost]
-            self.record.digest = b""
+            self.go_back()
         self.record.removals = []
         self.site.write_record(b"state", self.record, False)
         os.unlink(b"journal", dir_fd=self.site.meta)
         self.site.clear_staging()
+
+    def go_back(self):
+        """Remember the old entry where the new content was lost, so that the next push brings it again."""
+        state = self.site.read_record(b"state")
+        old = {entry.path: entry for entry in state.entries} if state else {}
+        lost = set(self.lost)
+        entries = [old.get(entry.path) if entry in lost else entry for entry in self.record.entries]
+        self.record.entries = [entry for entry in entries if entry]
+        self.record.digest = b""
 
     def remove(self):
         keep = ancestors(entry.path for entry in self.record.entries)
@@ -759,10 +770,10 @@ class Push:
         free, inodes = self.site.room()
         for name in os.listdir(self.site.staging):
             free += os.lstat(name, dir_fd=self.site.staging).st_size
-        records = 400 * (len(plan.new) + len(plan.removals))  # the journal and the state, at about 200 bytes an entry
-        if self.needed + records > free:
+        self.needed += 400 * (len(plan.new) + len(plan.removals))  # journal and state, at about 200 bytes an entry
+        if self.needed + 4096 * plan.folders > free:
             raise OSError(errno.ENOSPC, "no space")
-        if inodes is not None and len(plan.moves) + len(ancestors(plan.new)) // 8 + 4 > inodes:
+        if inodes is not None and len(plan.moves) + plan.folders + 4 > inodes:
             raise OSError(errno.ENOSPC, "no inodes")
 
     def swap(self, record, changes):
