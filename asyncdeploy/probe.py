@@ -11,9 +11,9 @@ from typing import Any
 
 import anyio
 
-from asyncdeploy.errors import ConnectionLost, DeployError, ProtocolError
-from asyncdeploy.events import StageFailed, StageFinished, StageStarted
+from asyncdeploy.errors import ConnectionLost, ProtocolError
 from asyncdeploy.facts import NodeFacts
+from asyncdeploy.stage import stage
 from asyncdeploy.transport import Remote
 from asyncdeploy.worker import call_once, has_python, open_script
 from asyncdeploy.workspace import check_remote_path
@@ -42,15 +42,10 @@ async def probe_node(remote: Remote, *, fresh: bool = False) -> NodeFacts:
     known = remote.memory.get("facts")
     if isinstance(known, NodeFacts) and not fresh:
         return known
-    name, start = remote.node.name, time.monotonic()
-    remote.emit(StageStarted(node=name, stage="probe"))
-    try:
+    with stage(remote, "probe") as ours:
         facts = await _ask(remote)
-    except DeployError as error:
-        remote.emit(StageFailed(node=name, stage="probe", seconds=time.monotonic() - start, error=error.message))
-        raise
+        ours.detail = describe_facts(facts)
     remote.memory["facts"] = facts
-    remote.emit(StageFinished(node=name, stage="probe", seconds=time.monotonic() - start, detail=describe_facts(facts)))
     return facts
 
 

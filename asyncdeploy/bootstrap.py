@@ -1,0 +1,161 @@
+"""Make a site's environment on a node: one coroutine for every Env, so that all share events, limits, locks, skipping.
+
+An environment is named by what it was made from. Its name stands in ``<site>/.asyncdeploy/env`` once all steps are
+done; as long as it does and the environment still works, there is nothing to do: one request and one answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import json
+import secrets
+import shlex
+
+import anyio
+import attrs
+
+from asyncdeploy.assets import send_asset
+from asyncdeploy.command import Command, Completed, last_lines
+from asyncdeploy.env_steps import StepListener
+from asyncdeploy.envs.base import Asset, Env, Step
+from asyncdeploy.errors import BootstrapFailed, ConnectionLost, DeployError, ToolMissing, WorkspaceBusy
+from asyncdeploy.facts import NodeFacts
+from asyncdeploy.probe import probe_node
+from asyncdeploy.run import run_command
+from asyncdeploy.stage import stage
+from asyncdeploy.transport import Remote
+from asyncdeploy.workspace import Site
+
+LOOK_S = 60.0
+"""Hashing a few project files and starting an interpreter takes 20 ms, on a cold network home seconds."""
+LOCK_WAIT_S = 1800
+"""How long we wait for another deployer that makes an environment in the same site."""
+FORMAT = 1
+"""Goes into an environment's name: raised when an older marker must not be believed any more."""
+
+
+@attrs.frozen
+class _Plan:
+    """What an environment needs on this node, and the name of it."""
+
+    site: Site
+    assets: tuple[Asset, ...]
+    steps: tuple[Step, ...]
+    check: str
+    key: str
+
+
+async def bootstrap_env(remote: Remote, site: Site, env: Env) -> None:
+    """Make a site's environment, unless it stands already and works.
+
+    Args:
+        remote: the node.
+        site: where the project stands.
+        env: the environment.
+
+    Raises:
+        BootstrapFailed: a step failed or ran too long; what stood before was not named as new.
+        ToolMissing: the env needs a tool that is neither on the node nor here.
+        WorkspaceBusy: another deployer has been making an environment there for half an hour.
+        NodeFull, TransferFailed: a file it needs could not be put on the node.
+        ConnectionLost: the line broke; the step under way is ended by its leash, and nothing is named as made.
+        NoShell, ConnectError, AuthError, HostKeyError: nothing was begun.
+
+    On cancellation the step under way is ended on the node, no marker is written, and the old environment still works
+    as far as the step left it alone.
+    """
+    facts = await probe_node(remote)
+    try:
+        # Off the loop: an env may have to hash a file of 40 MB for the first time.
+        plan = await anyio.to_thread.run_sync(_plan, site, env, facts)
+    except ToolMissing as error:
+        raise ToolMissing(remote.node.name, error.message, error.hint, error.evidence, error.tool) from None
+    if not plan.steps and not plan.assets:
+        return
+    with stage(remote, "env", env.name) as ours:
+        if await _stands(remote, plan):
+            ours.detail = "= unchanged"
+            return
+        for asset in plan.assets:
+            await send_asset(remote, asset)
+        ours.detail = await _make(remote, plan, facts)
+
+
+def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
+    assets, steps, check = env.assets(site, facts), env.steps(site, facts), env.check(site, facts)
+    made_from = {
+        "format": FORMAT,
+        "env": env.to_dict(),
+        "steps": [[step.name, step.line, step.unless] for step in steps],
+        "assets": [[asset.target, asset.sha256] for asset in assets],
+        "site": [site.path, site.workdir],  # a venv holds absolute paths
+        "node": [facts.system, facts.arch, facts.libc, facts.python_version],
+    }
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+    return _Plan(site, assets, steps, check or "", key)
+
+
+@functools.cache
+def _script() -> str:
+    return importlib.resources.files("asyncdeploy.shell").joinpath("env.sh").read_text("ascii")
+
+
+def _command(plan: _Plan, mode: str, mark: str) -> Command:
+    site, workdir = plan.site.path.rstrip("/"), plan.site.workdir.rstrip("/")
+    words = [mode, mark, site, workdir, plan.key, plan.check, str(LOCK_WAIT_S)]
+    if mode == "make":
+        words += [word for step in plan.steps for word in (step.line, step.unless or "")]
+    return Command(shlex.join(["exec", "sh", "-c", _script(), "asyncdeploy-env", *words]))
+
+
+def _new_mark() -> str:
+    return f"asyncdeploy-{secrets.token_hex(8)}"
+
+
+async def _stands(remote: Remote, plan: _Plan) -> bool:
+    """Return whether the environment is there and works: one request, one answer."""
+    mark = _new_mark()
+    listener = StepListener(remote, mark, ())
+    completed = await run_command(listener, attrs.evolve(_command(plan, "look", mark), timeout_s=LOOK_S))
+    if listener.verdict not in ("same", "differs"):
+        raise _unheard(remote, listener, completed, "look")
+    return listener.verdict == "same"
+
+
+async def _make(remote: Remote, plan: _Plan, facts: NodeFacts) -> str:
+    """Run the steps under the site's lock, and return what to say of it."""
+    node, mark, completed = remote.node.name, _new_mark(), None
+    with anyio.CancelScope(deadline=anyio.current_time() + LOCK_WAIT_S + LOOK_S) as limit:
+        listener = StepListener(remote, mark, plan.steps, limit)
+        try:
+            completed = await run_command(listener, _command(plan, "make", mark))
+        finally:
+            listener.end_step()
+    if listener.verdict == "made":
+        return f"{len(plan.steps)} steps" if len(plan.steps) > 1 else ""
+    if listener.verdict == "same":
+        return "= made by another deployer"
+    if listener.verdict == "busy":
+        path = plan.site.path
+        what = f"another deployer has been making an environment in {path} for {LOCK_WAIT_S // 60} minutes"
+        raise WorkspaceBusy(node, what, "look for it there with `ps`", path=path)
+    if listener.verdict == "moved":
+        hint = "two deployers with different code share this site: give each its own remote_path"
+        raise listener.failure("ended well, but the project's files were changed meanwhile", facts, hint)
+    if completed is None:
+        raise listener.failure("ran longer than its limit and was ended", facts)
+    if listener.verdict == "failed":
+        raise listener.failure(f"exited {listener.status}" if listener.status else "left the shell", facts)
+    raise _unheard(remote, listener, completed, "make")
+
+
+def _unheard(remote: Remote, listener: StepListener, completed: Completed, step: str) -> DeployError:
+    """Return the error for a script that ended without its last word."""
+    node, evidence = remote.node.name, listener.evidence() or last_lines(completed.stderr)
+    if completed.status is None and completed.signal is None:
+        return ConnectionLost(node, "nobody knows how the environment's step ended", evidence=evidence)
+    how = f"died of SIG{completed.signal}" if completed.signal else f"exited {completed.status}"
+    what = f"env: our script for it {how}"
+    return BootstrapFailed(node, what, listener.hint(), evidence, listener.step_name or step, completed.status)

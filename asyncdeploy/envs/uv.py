@@ -1,0 +1,140 @@
+"""An environment made by uv from a project's pyproject.toml or requirements.txt."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import re
+import shlex
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self
+
+import attrs
+
+from asyncdeploy.command import Command
+from asyncdeploy.envs.base import Asset, Step
+from asyncdeploy.envs.uv_wheel import uv_asset
+from asyncdeploy.facts import NodeFacts
+from asyncdeploy.plain import fields_from_plain, fields_to_plain
+from asyncdeploy.workspace import Site, check_remote_path
+
+SYNC_S = 3600.0
+"""torch and its CUDA wheels are 3 GB: minutes on a good line, most of an hour on a poor one."""
+PRE_S = 1800.0
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+_REQUEST = re.compile(r"[A-Za-z0-9/@<>=~!][A-Za-z0-9_./@<>=~!,*+-]*\Z")
+_FROZEN = {None: "auto", True: "yes", False: "no"}
+_SHOWN = 40
+
+
+def _to_names(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@functools.cache
+def _sync_script() -> str:
+    return importlib.resources.files("asyncdeploy.shell").joinpath("uv_sync.sh").read_text("ascii")
+
+
+@attrs.frozen
+class UvEnv:
+    """The project's own ``.venv``, made by ``uv sync`` (or from requirements.txt where there is no pyproject.toml).
+
+    uv's defaults hold: the ``dev`` group is installed unless the project says otherwise, and packages that the project
+    does not name are removed. Where a node has no uv, the binary of the ``uv`` wheel installed beside us is sent.
+
+    Args:
+        extra: one or more of the project's extras.
+        groups: dependency groups beside the default ones.
+        python: a version ("3.12") or another request that uv understands; None leaves it to the project.
+        frozen: True takes uv.lock as it is, False lets uv look whether it is up to date; None is True where one was
+            pushed.
+        cache_dir: uv's cache on the node, absolute or "~/..."; files are copied, not linked, from another file system.
+        pre: shell lines that run before uv in the same shell (``export``, ``module load``), not before later commands.
+            They are shown in events and in JSON: no place for a secret.
+
+    Raises:
+        ValueError: a name, a version or a path that is none.
+    """
+
+    name: ClassVar[str] = "uv"
+
+    extra: tuple[str, ...] = attrs.field(default=(), converter=_to_names)
+    groups: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
+    python: str | None = attrs.field(default=None, kw_only=True)
+    frozen: bool | None = attrs.field(default=None, kw_only=True)
+    cache_dir: str | None = attrs.field(default=None, kw_only=True)
+    pre: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        for what, names in (("extra", self.extra), ("groups", self.groups)):
+            for name in names:
+                if not _NAME.match(name):
+                    raise ValueError(f"UvEnv {what}: letters, digits, '-', '_' and '.' were expected, got {name!r}")
+        if self.python is not None and not _REQUEST.match(self.python):
+            raise ValueError(f'UvEnv python: a version such as "3.12" was expected, got {self.python!r}')
+        if self.frozen not in _FROZEN:
+            raise ValueError(f"UvEnv frozen: True, False or None was expected, got {self.frozen!r}")
+        if self.cache_dir is not None:
+            check_remote_path(self.cache_dir, "UvEnv cache_dir")
+        for line in self.pre:
+            if not line.strip() or "\0" in line:
+                raise ValueError(f"UvEnv pre: shell lines without a NUL byte were expected, got {line!r}")
+
+    def assets(self, site: Site, facts: NodeFacts) -> tuple[Asset, ...]:
+        """Return uv's binary if the node has none.
+
+        Raises:
+            ToolMissing: the node has no uv, and none that fits is here.
+        """
+        return () if facts.tool("uv") else (uv_asset(facts),)
+
+    def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
+        """Return the ``pre`` lines and ``uv sync``.
+
+        Raises:
+            ToolMissing: as ``assets``.
+        """
+        uv = facts.tool("uv") or uv_asset(facts).target
+        flags = [word for name in self.extra for word in ("--extra", name)]
+        flags += [word for name in self.groups for word in ("--group", name)]
+        words = [uv, self.venv(site), site.path.rstrip("/"), _FROZEN[self.frozen], self.python or "", *flags]
+        line = shlex.join(["sh", "-c", _sync_script(), "uv-sync", *words])
+        if self.cache_dir is not None:
+            line = f"UV_CACHE_DIR={shlex.quote(facts.resolve(self.cache_dir))} {line}"
+        pre = (Step(f"pre: {' '.join(text.split())[:_SHOWN]}", text, timeout_s=PRE_S) for text in self.pre)
+        return (*pre, Step("uv sync", line, timeout_s=SYNC_S))
+
+    def check(self, site: Site, facts: NodeFacts) -> str | None:
+        """Return a line that starts the environment's interpreter."""
+        return f"{shlex.quote(self.venv(site) + '/bin/python')} -I -S -c pass"
+
+    def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
+        """Return the command with the environment's programs first on PATH, and in the project's folder by default."""
+        venv = self.venv(site)
+        # In front of the line, not around it: its exit status and its own quoting stay as they are.
+        line = f"unset PYTHONHOME; export PATH={shlex.quote(venv + '/bin')}${{PATH:+:$PATH}}\n{command.line}"
+        entered = attrs.evolve(command, line=line, cwd=command.cwd or site.workdir)
+        return entered.with_env({"VIRTUAL_ENV": venv})
+
+    def venv(self, site: Site) -> str:
+        """Return the absolute folder of the environment on the node."""
+        return f"{site.workdir.rstrip('/')}/.venv"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"env": type(self).__name__, **fields_to_plain(self)}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a UvEnv from ``to_dict``'s data.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        if not isinstance(data, dict) or data.get("env") != cls.__name__:
+            raise ValueError(f"UvEnv: its own plain data was expected, got {data!r}")
+        return fields_from_plain(cls, {key: value for key, value in data.items() if key != "env"})

@@ -1,0 +1,131 @@
+"""The uv binary on this machine: the wheel that is installed beside us holds one, which can be sent to a node."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.metadata
+import re
+import struct
+from pathlib import Path
+
+import attrs
+
+from asyncdeploy.envs.base import Asset
+from asyncdeploy.errors import ToolMissing
+from asyncdeploy.facts import NodeFacts
+
+OLDEST_GLIBC = (2, 17)
+"""What the wheel's binary is linked against (manylinux2014)."""
+
+_MACHINES = {62: "x86_64", 183: "aarch64"}
+_PT_INTERP = 3
+_MAX_SEGMENTS = 64
+_HINT = "install uv on the node, or `pip install 'asyncdeploy[uv]'` here on Linux of the node's kind"
+
+
+@attrs.frozen
+class UvBinary:
+    """A uv executable on this machine.
+
+    Attributes:
+        path: where it lies.
+        version: of uv.
+        sha256: of its content, hex.
+        machine: what it runs on, as ``uname -m`` says it.
+        loader: the dynamic loader that it wants, "" if it is static.
+    """
+
+    path: Path
+    version: str
+    sha256: str
+    machine: str
+    loader: str
+
+    def misfit(self, facts: NodeFacts) -> str:
+        """Return why it cannot run on a node, "" if it can."""
+        if facts.system != "Linux" or facts.arch != self.machine:
+            there = f"{facts.system} on {facts.arch or 'an unknown machine'}"
+            return f"it is for Linux on {self.machine}, the node is {there}"
+        libc, _, version = facts.libc.partition(" ")
+        if "musl" in self.loader and libc != "musl":
+            return f"it is linked against musl, the node has {facts.libc or 'an unknown C library'}"
+        if "ld-linux" in self.loader:
+            if libc != "glibc":
+                return f"it is linked against glibc, the node has {facts.libc or 'an unknown C library'}"
+            if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_GLIBC:
+                return f"it needs glibc {'.'.join(map(str, OLDEST_GLIBC))}, the node has {version}"
+        return ""
+
+
+def uv_asset(facts: NodeFacts) -> Asset:
+    """Return this machine's uv binary as a file for a node.
+
+    Raises:
+        ToolMissing: none is installed here, or it does not run there.
+    """
+    binary = find_uv_binary()
+    if why := binary.misfit(facts):
+        what = f"the node has no uv, and the one beside us does not fit: {why}"
+        raise ToolMissing("", what, _HINT, tool="uv")
+    folder = f"{facts.home.rstrip('/')}/.asyncdeploy/tools/uv-{binary.version}-{binary.sha256[:8]}"
+    return Asset(f"uv {binary.version}", binary.path, binary.sha256, f"{folder}/uv", executable=True)
+
+
+@functools.cache
+def find_uv_binary() -> UvBinary:
+    """Return the binary of the ``uv`` wheel that is installed beside us; looked for and hashed once a process.
+
+    Raises:
+        ToolMissing: there is none, or it is no Linux program.
+    """
+    try:
+        wheel = importlib.metadata.distribution("uv")
+    except importlib.metadata.PackageNotFoundError:
+        what = "the node has no uv, and none is installed beside us to be sent"
+        raise ToolMissing("", what, _HINT, tool="uv") from None
+    for file in wheel.files or ():
+        path = Path(str(wheel.locate_file(file))).resolve()
+        if file.name == "uv" and path.is_file():
+            machine, loader = read_elf(path)
+            known = file.hash
+            recorded = known is not None and known.mode == "sha256"
+            # The wheel's own record is what its publisher signed for; the node compares what arrives with it.
+            digest = _from_record(known.value) if known is not None and recorded else _sha256(path)
+            return UvBinary(path, wheel.version, digest, machine, loader)
+    raise ToolMissing("", "the node has no uv, and the uv package beside us holds no binary", _HINT, tool="uv")
+
+
+def read_elf(path: Path) -> tuple[str, str]:
+    """Return a 64-bit Linux program's machine and its dynamic loader ("" if it is static).
+
+    Raises:
+        ToolMissing: it is no such program.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+        if len(head) == 64 and head[:6] == b"\x7fELF\x02\x01":
+            (number,) = struct.unpack_from("<H", head, 18)
+            (table,) = struct.unpack_from("<Q", head, 32)
+            size, count = struct.unpack_from("<HH", head, 54)
+            if number in _MACHINES and size == 56 and count <= _MAX_SEGMENTS:
+                file.seek(table)
+                segments = file.read(size * count)
+                for start in range(0, len(segments) - size + 1, size):
+                    (kind,) = struct.unpack_from("<I", segments, start)
+                    offset, _, _, length = struct.unpack_from("<4Q", segments, start + 8)
+                    if kind == _PT_INTERP and length <= 4096:
+                        file.seek(offset)
+                        return _MACHINES[number], file.read(length).rstrip(b"\0").decode("utf-8", "replace")
+                return _MACHINES[number], ""
+    raise ToolMissing("", "the node has no uv, and the one beside us is no 64-bit Linux program", _HINT, tool="uv")
+
+
+def _from_record(value: str) -> str:
+    return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

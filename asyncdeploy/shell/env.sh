@@ -1,0 +1,119 @@
+# An environment in a site: look whether it stands, or make it under the site's lock.
+# usage: MODE MARK SITE WORKDIR KEY CHECK WAIT_S [LINE UNLESS]...      MODE is look or make
+#
+# What happened is said on stdout in lines that start with MARK: same, differs, waits, busy, step N, skipped, made, moved,
+# failed STATUS. The marker file holds what the environment was made from; it is written when all steps are done, and only then.
+# Names start with ad_ because steps share this shell: what one exports, the next one sees.
+# shellcheck shell=sh
+ad_mode=$1 ad_mark=$2 ad_site=$3 ad_workdir=$4 ad_key=$5 ad_check=$6 ad_wait=$7
+shift 7
+ad_state=$ad_site/.asyncdeploy
+ad_marker=$ad_state/env
+ad_new=$ad_state/env.new.$$
+
+ad_say() { printf '%s %s\n' "$ad_mark" "$*"; }
+
+ad_hash() {
+    if command -v sha256sum >/dev/null 2>&1; then sha256sum; else cksum; fi | tr -dc '0-9a-f'
+}
+
+ad_contents() { # of the files so named, from the project's folder up to the site's
+    ad_folder=$ad_workdir
+    while :; do
+        for ad_name in "$@"; do
+            for ad_file in "$ad_folder"/$ad_name; do
+                [ -f "$ad_file" ] || continue
+                printf '%s %s\n' "$ad_file" "$(cksum <"$ad_file")"
+                cat "$ad_file"
+            done
+        done
+        [ "$ad_folder" = "$ad_site" ] && break
+        ad_folder=${ad_folder%/*}
+        [ -n "$ad_folder" ] || break
+    done
+}
+
+ad_sources() { ad_contents pyproject.toml uv.toml .python-version setup.py setup.cfg 'requirements*.txt' | ad_hash; }
+
+ad_locks() { ad_contents uv.lock | ad_hash; }
+
+ad_is_same() {
+    [ -f "$ad_marker" ] && IFS= read -r ad_have <"$ad_marker" || return 1
+    [ "$ad_have" = "$ad_key $(ad_sources) $(ad_locks)" ] || return 1
+    [ -z "$ad_check" ] || (cd "$ad_workdir" && eval "$ad_check") >/dev/null 2>&1 </dev/null
+}
+
+ad_acquire() { # the site's lock, which frees itself when we die
+    ad_waited=0
+    if command -v flock >/dev/null 2>&1; then
+        exec 9>>"$ad_state/env.lock"
+        ad_try='flock -n 9'
+    else
+        ad_try=ad_make_lock
+    fi
+    until $ad_try; do
+        [ "$ad_waited" -lt "$ad_wait" ] || return 1
+        [ "$ad_waited" -gt 0 ] || ad_say waits
+        ad_waited=$((ad_waited + 1))
+        sleep 1
+    done
+}
+
+ad_make_lock() { # without flock: a folder with its owner's pid, taken over when that is gone
+    ad_folder=$ad_state/env.lock.d
+    if mkdir "$ad_folder" 2>/dev/null; then
+        trap 'rm -rf "$ad_state/env.lock.d"' EXIT
+        trap 'exit 143' HUP INT TERM
+        echo "$$" >"$ad_folder/pid"
+        return
+    fi
+    ad_owner=$(cat "$ad_folder/pid" 2>/dev/null)
+    if [ -n "$ad_owner" ] && ! kill -0 "$ad_owner" 2>/dev/null; then
+        mv "$ad_folder" "$ad_folder.$$" 2>/dev/null && rm -rf "$ad_folder.$$"
+    fi
+    return 1
+}
+
+ad_step() { eval "$ad_line"; } # a function, so that a step's own `set --` does not touch our list
+
+ad_steps() {
+    ad_number=0
+    while [ "$#" -gt 0 ]; do
+        ad_line=$1 ad_unless=$2 ad_number=$((ad_number + 1))
+        shift 2
+        ad_say step "$ad_number"
+        cd "$ad_workdir" || return
+        if [ -n "$ad_unless" ] && (eval "$ad_unless") >/dev/null 2>&1; then
+            ad_say skipped
+            continue
+        fi
+        ad_step || return
+    done
+    printf '%s\n' "$ad_key $ad_before $(ad_locks)" >"$ad_new"
+}
+
+if [ "$ad_mode" = look ]; then
+    if ad_is_same; then ad_say same; else ad_say differs; fi
+    exit 0
+fi
+[ -d "$ad_state" ] || { mkdir -p "$ad_site" && mkdir -m 700 "$ad_state"; } || exit
+if ! ad_acquire; then
+    ad_say busy
+    exit 0
+fi
+if ad_is_same; then # somebody else has just made it
+    ad_say same
+    exit 0
+fi
+rm -f "$ad_marker" "$ad_state"/env.new.* || exit
+ad_before=$(ad_sources)
+(ad_steps "$@") </dev/null 2>&1 9>&-
+ad_status=$?
+if [ ! -s "$ad_new" ]; then
+    ad_say failed "$ad_status"
+elif [ "$ad_before" != "$(ad_sources)" ]; then
+    ad_say moved
+else
+    mv -f "$ad_new" "$ad_marker" && ad_say made
+fi
+rm -f "$ad_new"
