@@ -12,6 +12,7 @@ pytest_plugins = [
     "pytester",  # the leak check is itself checked
     "tests.support.sshd",
     "tests.support.users",
+    "tests.support.network",
 ]
 
 

@@ -47,7 +47,7 @@ def test_a_restart_keeps_what_runs(start_sshd: Callable[..., SshdNode]) -> None:
     sshd.restart()
     assert sshd.pid != before
     assert "sleep 1000" in ssh(sshd, f"tr '\\0' ' ' < /proc/{pid}/cmdline")
-    assert sshd.processes() == {pid: "sleep 1000"}
+    eventually_sync(lambda: sshd.processes() == {pid: "sleep 1000"})
 
 
 def test_what_hides_is_seen_and_ended(start_sshd: Callable[..., SshdNode]) -> None:
@@ -79,6 +79,7 @@ def test_a_bed_says_what_was_left_running() -> None:
     try:
         sshd = bed.start("only")
         pid = int(ssh(sshd, "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"))
+        eventually_sync(lambda: sshd.processes() == {pid: "sleep 1000"})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("tests.support.sshd.QUIET_S", 0.1)
             assert bed.reset() == [f"only: process {pid}: sleep 1000"]
@@ -117,7 +118,7 @@ def test_a_machine_of_its_own_has_its_own_pids_and_name(start_sshd: Callable[...
     assert ssh(sshd, "readlink /proc/self/ns/pid") != str(Path("/proc/self/ns/pid").readlink())
     assert int(ssh(sshd, "echo $$")) < 1000
     ssh(sshd, "setsid sleep 1000 </dev/null >/dev/null 2>&1 &")
-    assert list(sshd.processes().values()) == ["sleep 1000"]
+    eventually_sync(lambda: list(sshd.processes().values()) == ["sleep 1000"])
     sshd.restart()  # such a machine reboots: nothing survives
     assert sshd.processes() == {}
     assert ssh(sshd, "hostname") == "apart"
