@@ -49,11 +49,12 @@ async def _blocks(remote: Remote, asset: Asset, stage_name: str) -> AsyncGenerat
     done = 0
     try:
         async with await anyio.open_file(asset.source, "rb") as file:
+            total = (await anyio.Path(asset.source).stat()).st_size
             while block := await file.read(BLOCK):
                 yield block
                 done += len(block)
                 if remote.observed:
-                    remote.emit(BytesMoved(node=remote.node.name, stage=stage_name, done=done))
+                    remote.emit(BytesMoved(node=remote.node.name, stage=stage_name, done=done, total=total))
     except OSError as error:
         what = f"{asset.source} on this machine: {error.strerror}"
         raise TransferFailed(remote.node.name, what, path=str(asset.source)) from error

@@ -46,6 +46,8 @@ text and arithmetic: no I/O
     transport       the seams
     envs            how a node becomes able: values that write shell
     stage           a stage of the work as events
+    env_causes      known causes of a failed step
+    env_steps       what the steps of an environment say
 
 local disk
     listing         which files are sent, what they hold
@@ -70,6 +72,7 @@ low: first argument is a remote
     push            local -> node
     relay           node -> node
     sync            node -> local
+    assets          one file that an environment needs
     bootstrap       make an environment
 
 mid: first argument is a pool

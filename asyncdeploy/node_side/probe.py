@@ -88,7 +88,7 @@ def libc(machine):
         if text := os.confstr("CS_GNU_LIBC_VERSION"):
             return text
     except (ValueError, OSError):
-        pass
+        pass  # not glibc
     loader = "/lib/ld-musl-" + {"i686": "i386"}.get(machine, machine) + ".so.1"
     if not os.path.exists(loader):
         return ""

@@ -1,0 +1,142 @@
+"""One node, from bare to running: deploy a project, run and start its commands, bring its results home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from asyncdeploy.bootstrap import bootstrap_env
+from asyncdeploy.bundle import Bundle
+from asyncdeploy.command import Command, Completed, as_command
+from asyncdeploy.envs import Env, env_from_dict
+from asyncdeploy.facts import NodeFacts
+from asyncdeploy.job import Job
+from asyncdeploy.jobs import start_job
+from asyncdeploy.node import Node
+from asyncdeploy.plain import fields_to_plain, from_plain
+from asyncdeploy.pool import Pool
+from asyncdeploy.probe import probe_node
+from asyncdeploy.push import push_code
+from asyncdeploy.run import run_command
+from asyncdeploy.sync import sync_results
+from asyncdeploy.workspace import Collected, Site, Workspace, check_remote_path
+
+
+@attrs.frozen
+class Deployment:
+    """A project that stands on a node, able to run.
+
+    Attributes:
+        node: the node.
+        site: where its code is.
+        env: the environment that was made there.
+        facts: what the node was when it was deployed to.
+    """
+
+    node: Node
+    site: Site
+    env: Env
+    facts: NodeFacts
+
+    def enter(self, command: Command | str) -> Command:
+        """Return a command as it must run in this project: in its environment, by default in its folder."""
+        return self.env.enter(as_command(command), self.site, self.facts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Deployment from ``to_dict``'s data.
+
+        Raises:
+            ValueError: it is not that, or its environment's class is not known here (``register_env``).
+        """
+        if not isinstance(data, dict) or set(data) != {"node", "site", "env", "facts"}:
+            raise ValueError("Deployment: an object with node, site, env and facts was expected")
+        return cls(
+            from_plain(Node, data["node"]),
+            from_plain(Site, data["site"]),
+            env_from_dict(data["env"]),
+            from_plain(NodeFacts, data["facts"]),
+        )
+
+
+async def deploy_project(pool: Pool, node: Node, workspace: Workspace | Bundle | Path | str, env: Env) -> Deployment:
+    """Put a project on a node and make its environment there.
+
+    Args:
+        pool: lends the connection.
+        node: where to.
+        workspace: a Workspace or folder; or a Bundle, which is scanned once and serves many nodes.
+        env: how the node becomes able to run it.
+
+    Raises:
+        DeployError: as ``probe_node``, ``push_code`` and ``bootstrap_env``.
+
+    On cancellation the old tree or the new one stands, whole, and a half-made environment is not named as made.
+    """
+    remote = pool.at(node)
+    facts = await probe_node(remote)
+    site = await push_code(remote, workspace)
+    await bootstrap_env(remote, site, env)
+    return Deployment(node, site, env, facts)
+
+
+async def run_in_project(
+    pool: Pool, deployment: Deployment, command: Command | str, *, check: bool = False
+) -> Completed:
+    """Run a command in a deployed project and return what it left.
+
+    Args:
+        pool: lends the connection.
+        deployment: the project on its node.
+        command: a Command, or a shell line; its cwd is the project's folder unless it has one.
+        check: raise CommandFailed unless it ends with status 0.
+
+    Raises:
+        DeployError: as ``run_command``.
+
+    On cancellation the run is ended on the node.
+    """
+    return await run_command(pool.at(deployment.node), deployment.enter(command), check=check)
+
+
+async def start_in_project(pool: Pool, deployment: Deployment, command: Command | str, *, name: str) -> Job:
+    """Start a detached job in a deployed project; it outlives us.
+
+    Args:
+        pool: lends the connection.
+        deployment: the project on its node.
+        command: a Command, or a shell line; its cwd is the project's folder unless it has one.
+        name: of the job; one of a name runs on a site at a time.
+
+    Raises:
+        DeployError: as ``start_job``.
+
+    On cancellation nothing of the job stays running.
+    """
+    return await start_job(pool.at(deployment.node), deployment.enter(command), name=name, site=deployment.site)
+
+
+async def collect_results(pool: Pool, deployment: Deployment, source: str, target: Path | str) -> Collected:
+    """Bring a file or folder of a deployed project home.
+
+    Args:
+        pool: lends the connection.
+        deployment: the project on its node.
+        source: on the node: relative to the project's folder, absolute, or "~/...".
+        target: local folder.
+
+    Raises:
+        DeployError: as ``sync_results``.
+
+    On cancellation no partial file stands under a final name.
+    """
+    absolute = source.startswith(("/", "~/")) or source == "~"
+    path = source if absolute else f"{deployment.site.workdir.rstrip('/')}/{source}"
+    check_remote_path(path, "collect_results source")
+    return await sync_results(pool.at(deployment.node), path, target)
