@@ -51,7 +51,7 @@ class ConnectError(DeployError):
     """No SSH connection could be made.
 
     Attributes:
-        reason: "refused", "timeout", "throttled", "dns", "unreachable", "protocol" or "jump".
+        reason: "refused", "timeout", "throttled", "dns", "unreachable", "protocol", "jump" or "config".
         attempts: how many times it was tried.
     """
 

@@ -32,6 +32,11 @@ class Channel(Protocol):
     reused: bool
     notes: dict[str, object]
 
+    @property
+    def ended(self) -> bool:
+        """True once the line can say nothing new: at its end, or broken; such a channel is not lent again."""
+        ...
+
     def send(self, data: bytes) -> None:
         """Queue bytes for the line's stdin; never waits, so call ``drain`` after more than a few."""
         ...
@@ -99,8 +104,25 @@ class Connection(Protocol):
         ...
 
 
+@attrs.frozen
+class Route:
+    """Where a node's sshd is, and the node through which it is reached."""
+
+    host: str
+    port: int
+    jump: Node | None = None
+
+
 class Connector(Protocol):
     """Makes connections; ``through`` is the live connection to the node's jump host, if it has one."""
+
+    async def resolve(self, node: Node) -> Route:
+        """Return where the node's sshd is; cheap when asked again.
+
+        Raises:
+            ConnectError: the user's ssh_config cannot be followed.
+        """
+        ...
 
     async def connect(self, node: Node, through: Connection | None = None) -> Connection:
         """Connect once, without a retry.

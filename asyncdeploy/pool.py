@@ -1,0 +1,418 @@
+"""Live connections: shared, bounded, closed together."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import attrs
+
+from asyncdeploy.errors import AuthError, Cancelled, ConnectError, ConnectionLost, DeployError, HostKeyError
+from asyncdeploy.events import Event, Noted, Observer, StageFailed, StageFinished, StageStarted
+from asyncdeploy.hostkeys import HostKeys
+from asyncdeploy.nodes import MAX_HOPS, Node
+from asyncdeploy.slots import Connect, Lease, Line, Open, Reuse, Slots, Use
+from asyncdeploy.ssh import AsyncsshConnector
+from asyncdeploy.transport import Channel, ChannelRefused, Connection, Connector, Exit, Route
+
+CLOSE_S = 5.0
+"""All goodbyes together: what is not said by then is left to the kernel."""
+RETRIED = frozenset({"throttled", "timeout"})
+"""What may be otherwise a moment later. A refused port, a refused key and a wrong host key are not tried again."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
+"""Full jitter between these: 100 of 100 connects got through a MaxStartups of 10 within 3.3 s."""
+REFUSED_PAUSE_S = 0.2
+"""sshd frees a session's slot some tens of milliseconds after the session ended."""
+REFUSED_AT_MOST_S = 30.0
+"""A node that grants no session for that long, while we hold none, does not mean to."""
+
+
+def _check_number(_: Limits, field: attrs.Attribute[Any], value: object) -> None:
+    whole = field.type in ("int", int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not 0 < value <= 1_000_000:
+        what = "a whole number from 1" if whole else "a number of seconds above 0"
+        raise ValueError(f"Limits {field.name}: {what} was expected, got {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How much a pool does at once and for how long it tries.
+
+    Args:
+        connects_per_endpoint: handshakes at once with one sshd or through one jump host; sshd drops from 10 on
+            (MaxStartups).
+        connects_at_once: handshakes at once in all; beyond it the client's own CPU is the limit.
+        channels_per_connection: lines at once over one connection; sshd frees slots late: of 10 at a time 30 % were
+            refused, of 4 none.
+        connections_per_node: a second one is made when all lines of the first are taken.
+        connect_timeout_s: for TCP, and again for handshake and login; above the two resends of a lost SYN (3 s, 7 s).
+        connect_deadline_s: for all tries of one node together; a booting sshd needs up to a minute.
+        keepalive_s: silence before a sign of life is asked for; three unanswered ones mean dead.
+
+    Raises:
+        ValueError: a value is not a positive number.
+    """
+
+    connects_per_endpoint: int = attrs.field(default=8, validator=_check_number)
+    connects_at_once: int = attrs.field(default=128, validator=_check_number)
+    channels_per_connection: int = attrs.field(default=4, validator=_check_number)
+    connections_per_node: int = attrs.field(default=2, validator=_check_number)
+    connect_timeout_s: float = attrs.field(default=15.0, validator=_check_number)
+    connect_deadline_s: float = attrs.field(default=60.0, validator=_check_number)
+    keepalive_s: float = attrs.field(default=15.0, validator=_check_number)
+
+
+class Pool:
+    """Connections to nodes, made when they are first used and closed together at the end of ``async with``.
+
+    Args:
+        host_keys: who may answer.
+        limits: how much at once.
+        observer: sees every event.
+        connector: makes the connections; None is SSH. One that is given is closed by who gave it.
+    """
+
+    def __init__(
+        self,
+        *,
+        host_keys: HostKeys | None = None,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        connector: Connector | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.observer = observer
+        self._own = None
+        if connector is None:
+            connector = self._own = AsyncsshConnector(
+                host_keys or HostKeys.strict(),
+                connect_timeout_s=self.limits.connect_timeout_s,
+                keepalive_s=self.limits.keepalive_s,
+                note=lambda node, text: self.emit(Noted(node=node, text=text)),
+            )
+        self._connector = connector
+        self._remotes: dict[Node, PooledRemote] = {}
+        self._at_once = anyio.CapacityLimiter(self.limits.connects_at_once)
+        self._doors: defaultdict[object, anyio.Semaphore] = defaultdict(
+            lambda: anyio.Semaphore(self.limits.connects_per_endpoint)
+        )
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection: shielded, within 5 s."""
+        self._closed = True
+        remotes = list(self._remotes.values())
+        ends = [(remote.hops, line) for remote in remotes for line in remote.shut()]
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            for depth in sorted({hops for hops, _ in ends}, reverse=True):  # what lies behind a jump host goes first
+                async with anyio.create_task_group() as group:
+                    for hops, line in ends:
+                        if hops == depth:
+                            group.start_soon(line.connection.close)
+            if self._own is not None:
+                await self._own.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """True once the pool's ``async with`` has ended."""
+        return self._closed
+
+    def at(self, node: Node) -> PooledRemote:
+        """Return the node's Remote, always the same one; nothing is connected yet."""
+        remote = self._remotes.get(node)
+        if remote is None:
+            remote = self._remotes[node] = PooledRemote(self, node)
+        return remote
+
+    def emit(self, event: Event) -> None:
+        """Show an event to the observer."""
+        if self.observer is not None:
+            self.observer(event)
+
+    # -- connecting: called by the one caller of a node whose turn it is --------------------------------------------
+
+    async def connect(self, remote: PooledRemote) -> Connection:
+        """Connect to a node, with retries of what is safe to retry, until the deadline.
+
+        Raises:
+            ConnectError, AuthError, HostKeyError: why not, and after how many tries.
+        """
+        node, started = remote.node, monotonic()
+        self.emit(StageStarted(node=node.name, stage="connect"))
+        try:
+            connection = await self._connect_until_deadline(remote)
+        except BaseException as error:
+            text = str(error).partition("\n")[0] if isinstance(error, DeployError) else type(error).__name__
+            self.emit(StageFailed(node=node.name, stage="connect", seconds=monotonic() - started, error=text))
+            raise
+        self.emit(StageFinished(node=node.name, stage="connect", seconds=monotonic() - started))
+        if self._closed:  # while we connected
+            await connection.close()
+            raise _closed_error(node)
+        return connection
+
+    async def _connect_until_deadline(self, remote: PooledRemote) -> Connection:
+        node = remote.node
+        route = (await self._way(node))[0]
+        remote.hops = len(await self._way(node))
+        attempts, deadline = 0, float("inf")
+        last: ConnectError | None = None
+        while True:
+            attempts += 1
+            through = await self._jump(node, route.jump)
+            async with self._door(route):
+                # Waiting for the others at the door is no fault of this node: its time begins with its first try.
+                deadline = min(deadline, monotonic() + self.limits.connect_deadline_s)
+                try:
+                    with anyio.fail_after(max(deadline - monotonic(), 0.001)):
+                        return await self._connector.connect(node, through)
+                except TimeoutError:
+                    message = f"no connection within {self.limits.connect_deadline_s:g} s"
+                    last = last or ConnectError(node.name, message, reason="timeout")
+                except ConnectionLost as error:  # the jump host's
+                    last = ConnectError(node.name, error.message, error.hint, reason="throttled")
+                except ConnectError as error:
+                    if error.reason not in RETRIED:
+                        raise attrs.evolve(error, attempts=attempts) from error
+                    last = error
+            pause = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempts))
+            if monotonic() + pause >= deadline:
+                raise attrs.evolve(last, attempts=attempts) from last
+            self.emit(Noted(node=node.name, text=f"connect is tried again in {pause:.1f} s: {last.message}"))
+            await anyio.sleep(pause)
+
+    @asynccontextmanager
+    async def _door(self, route: Route) -> AsyncIterator[None]:
+        """Hold a place at the sshd's door, and at the jump host's."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._doors[route.host, route.port, route.jump])
+            if route.jump is not None:
+                await stack.enter_async_context(self._doors[route.jump])
+            await stack.enter_async_context(self._at_once)
+            yield
+
+    async def _way(self, node: Node) -> list[Route]:
+        """Return the routes from the node back to us; jump hosts may not stand in a circle."""
+        routes, hop = [await self._connector.resolve(node)], node
+        seen = {node}
+        while routes[-1].jump is not None:
+            hop = routes[-1].jump
+            if hop in seen or len(seen) > MAX_HOPS:
+                raise ConnectError(node.name, f"its jump hosts lead in a circle at {hop.name}", reason="jump")
+            seen.add(hop)
+            routes.append(await self._connector.resolve(hop))
+        return routes
+
+    async def _jump(self, node: Node, jump: Node | None) -> Connection | None:
+        """Return the shared connection to a jump host; its errors become the node's, naming the hop."""
+        if jump is None:
+            return None
+        try:
+            return await self.at(jump).connection()
+        except (ConnectError, AuthError, HostKeyError) as error:
+            message = f"jump host {jump.name}: {error.message}"
+            if isinstance(error, ConnectError):
+                raise attrs.evolve(error, node=node.name, message=message, reason="jump") from error
+            raise attrs.evolve(error, node=node.name, message=message) from error
+
+
+class PooledRemote:
+    """A Remote of a pool."""
+
+    def __init__(self, pool: Pool, node: Node) -> None:
+        self.node = node
+        self.memory: dict[str, object] = {}
+        self.hops = 1
+        self._pool = pool
+        self._slots = Slots(pool.limits.channels_per_connection, pool.limits.connections_per_node)
+
+    @property
+    def observed(self) -> bool:
+        """False if nobody looks at events."""
+        return self._pool.observer is not None
+
+    def emit(self, event: Event) -> None:
+        """Show an event to the observer."""
+        self._pool.emit(event)
+
+    async def open(self, line: str, *, kind: str | None = None) -> Channel:
+        """Run ``line`` on the node and return its channel, waiting in order for a free slot.
+
+        Args:
+            line: a short fixed line without user data.
+            kind: an idle channel given back under this kind is returned instead, if there is one.
+
+        Raises:
+            ConnectError, AuthError, HostKeyError: no connection.
+            ConnectionLost: it broke while opening.
+            Cancelled: the pool was closed.
+        """
+        refused_since: float | None = None
+        while True:
+            grant = await self._granted(kind, wants_slot=True)
+            if isinstance(grant, Reuse):
+                grant.lease.channel.reused = True
+                return _Lent(self._slots, grant.lease)
+            assert isinstance(grant, Open)
+            try:
+                return await self._open(grant, line)
+            except ChannelRefused as error:
+                refused_since = refused_since or monotonic()
+                if monotonic() - refused_since > REFUSED_AT_MOST_S:
+                    message = f"the node grants no session ({error}), tried for {REFUSED_AT_MOST_S:.0f} s"
+                    hint = "look at MaxSessions in its sshd_config, and at its limits on processes"
+                    raise ConnectError(self.node.name, message, hint, reason="throttled") from error
+            await anyio.sleep(random.uniform(0, REFUSED_PAUSE_S))
+
+    def give_back(self, channel: Channel, kind: str) -> None:
+        """Keep a channel that is at rest for the next ``open`` of its kind."""
+        assert isinstance(channel, _Lent), "a channel goes back to the pool that lent it"
+        channel.return_to_pool(kind)
+
+    async def connection(self) -> Connection:
+        """Return a live connection, for what lies behind this node."""
+        grant = await self._granted(None, wants_slot=False)
+        assert isinstance(grant, Use)
+        return grant.line.connection
+
+    def shut(self) -> list[Line]:
+        """The pool closes: whoever waits learns it; the lines are the pool's to close."""
+        return self._slots.close(_closed_error(self.node))
+
+    async def _granted(self, kind: str | None, *, wants_slot: bool) -> Reuse | Open | Use:
+        """Wait for our turn, and connect if that is what our turn says."""
+        while True:
+            if self._pool.is_closed:
+                raise _closed_error(self.node)
+            if self._slots.drop_dead():
+                self.memory.clear()
+            waiter = self._slots.join(kind, wants_slot=wants_slot)
+            try:
+                grant = await waiter.grant
+            except BaseException as error:
+                self._slots.leave(waiter)
+                if isinstance(error, DeployError):
+                    raise attrs.evolve(error) from error  # one failure, many who wait for it: each raises its own
+                raise
+            if not isinstance(grant, Connect):
+                return grant
+            await self._connect()
+
+    async def _connect(self) -> None:
+        try:
+            connection = await self._pool.connect(self)
+        except DeployError as error:
+            first = not self._slots.lines
+            self._slots.not_added(error)
+            if first:
+                raise
+            self.emit(Noted(node=self.node.name, text=f"no second connection, the first one must do: {error.message}"))
+        except BaseException:
+            self._slots.not_added(None)
+            raise
+        else:
+            if not self._slots.lines:
+                self.memory.clear()
+            self._slots.add(connection)
+
+    async def _open(self, grant: Open, line: str) -> Channel:
+        held = grant.line
+        try:
+            if grant.instead is not None:
+                await grant.instead.channel.close()
+            channel = await held.connection.open(line)
+        except ChannelRefused:
+            self._slots.refused(held)
+            raise
+        except BaseException:
+            self._slots.release(held)
+            raise
+        return _Lent(self._slots, Lease(held, channel))
+
+
+class _Lent:
+    """A channel in somebody's hands: it frees its slot when it is closed."""
+
+    __slots__ = ("_channel", "_lease", "_slots")
+
+    def __init__(self, slots: Slots, lease: Lease) -> None:
+        self._slots = slots
+        self._lease: Lease | None = lease
+        self._channel = lease.channel
+
+    @property
+    def reused(self) -> bool:
+        """True if it was given back once and borrowed again."""
+        return self._channel.reused
+
+    @reused.setter
+    def reused(self, value: bool) -> None:
+        self._channel.reused = value
+
+    @property
+    def notes(self) -> dict[str, object]:
+        """What the verbs remember of this channel."""
+        return self._channel.notes
+
+    @notes.setter
+    def notes(self, value: dict[str, object]) -> None:
+        self._channel.notes = value
+
+    @property
+    def ended(self) -> bool:
+        """True once the line can say nothing new."""
+        return self._channel.ended
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the line's stdin."""
+        self._channel.send(data)
+
+    def drain(self) -> Coroutine[Any, Any, None]:
+        """Wait until the queue towards the node is short."""
+        return self._channel.drain()
+
+    def send_eof(self) -> None:
+        """End the line's stdin."""
+        self._channel.send_eof()
+
+    def read(self, limit: int = 262144) -> Coroutine[Any, Any, bytes]:
+        """Return up to ``limit`` bytes of stdout."""
+        return self._channel.read(limit)
+
+    def read_stderr(self, limit: int = 262144) -> Coroutine[Any, Any, bytes]:
+        """Return up to ``limit`` bytes of stderr."""
+        return self._channel.read_stderr(limit)
+
+    def wait(self) -> Coroutine[Any, Any, Exit]:
+        """Return how the line ended."""
+        return self._channel.wait()
+
+    async def close(self) -> None:
+        """Close the line, then free its slot."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            try:
+                await self._channel.close()
+            finally:
+                self._slots.release(lease.line)
+
+    def return_to_pool(self, kind: str) -> None:
+        """Lay the channel down as idle; this handle is spent."""
+        lease, self._lease = self._lease, None
+        assert lease is not None, "a channel is given back once"
+        self._slots.give_back(lease, kind)
+
+
+def _closed_error(node: Node) -> Cancelled:
+    return Cancelled(node.name, "the pool was closed")
