@@ -1,0 +1,164 @@
+"""Where the ranks of a launch meet: an address of node rank 0 and a port there, proven from every node beforehand."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import attrs
+
+from asyncdeploy.errors import PreflightFailed, ProtocolError
+from asyncdeploy.nodes import Node
+from asyncdeploy.parallel import map_nodes
+from asyncdeploy.pool import Pool
+from asyncdeploy.transport import Remote
+from asyncdeploy.worker import Call, call_once, call_program
+
+PROOF_S = 45.0
+"""For the whole proof: a slow name server, a connect on a bad line and a few round trips; the node listens for 60 s."""
+CONNECT_S = 5.0
+"""How long a node waits for an answer; where a firewall swallows packets none comes. A third SYN goes out after 3 s."""
+AT_ONCE = 128
+"""Nodes that try at the same time; each is one small call."""
+
+
+@attrs.frozen
+class Meeting:
+    """What was proven.
+
+    Attributes:
+        address: numeric address of node rank 0 that every node reaches.
+        port: TCP port there, free a moment ago.
+        locals: the address that each node itself uses towards it, in node rank order.
+    """
+
+    address: str
+    port: int
+    locals: tuple[str, ...]
+
+
+async def prove_meeting(
+    pool: Pool, nodes: Sequence[Node], addresses: Sequence[str], port: int | None = None
+) -> Meeting:
+    """Take a port on the first node for a moment, let all nodes connect to it, and return what worked.
+
+    Args:
+        pool: the connections.
+        nodes: in node rank order; the first one listens, all of them connect (it is its own guest too).
+        addresses: where the first node may be met, best first.
+        port: the port to prove, None for a free one below the ephemeral range.
+
+    Raises:
+        PreflightFailed: the port is taken, or a node cannot reach the first one; names both.
+        ToolMissing: a node has no python3.
+        DeployError: a node does not answer.
+
+    On cancellation the port is free again as soon as the line is closed.
+    """
+    first, nonce = nodes[0], secrets.token_hex(16)
+    with anyio.move_on_after(PROOF_S):
+        wanted = {"do": "listen", "nonce": nonce, "port": port or 0}
+        async with call_program(pool.at(first), "ports", json.dumps(wanted).encode()) as call:
+            taken = await _taken_port(call, first, port)
+            request = {
+                "do": "connect",
+                "nonce": nonce,
+                "port": taken,
+                "targets": list(addresses),
+                "timeout_s": CONNECT_S,
+            }
+            report = await map_nodes(nodes, lambda node: _ask(pool.at(node), request), at_once=AT_ONCE)
+            call.send(b"D")
+            await call.receive()
+        for outcome in report.failures:
+            if outcome.error is not None:
+                raise outcome.error
+        return _chosen(nodes, addresses, taken, report.values)
+    raise PreflightFailed(
+        first.name,
+        f"the nodes did not prove within {PROOF_S:.0f} s that they reach it",
+        "look at their load and name servers",
+    )
+
+
+async def port_opened(remote: Remote, launch_id: str, port: int) -> bool | None:
+    """Return whether a process of the launch listens on the port; None where the node cannot tell.
+
+    Raises:
+        DeployError: the node does not answer.
+    """
+    answer = await _ask(remote, {"do": "opened", "nonce": launch_id, "port": port})
+    found = answer.get("opened")
+    return found if isinstance(found, bool) else None
+
+
+async def _taken_port(call: Call, first: Node, port: int | None) -> int:
+    kind, payload = await call.receive()
+    if kind == b"Z":
+        problem = str(_object(call.remote, payload).get("error", ""))[:200]
+        what = f"port {port} cannot be taken" if port else "no free port was found"
+        raise PreflightFailed(
+            first.name, f"{what}: {problem}", "leave master_port out to get a free one" if port else ""
+        )
+    if kind != b"P" or not payload.isdigit() or not 1 <= int(payload) <= 65535:
+        raise ProtocolError(first.name, f"a port was expected, got {payload[:40]!r}")
+    return int(payload)
+
+
+async def _ask(remote: Remote, request: Mapping[str, Any]) -> dict[str, Any]:
+    return _object(remote, await call_once(remote, "ports", json.dumps(request).encode()))
+
+
+def _object(remote: Remote, payload: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(payload)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise ProtocolError(remote.node.name, "the proof of a port was answered with something that is no object")
+    return answer
+
+
+def _chosen(
+    nodes: Sequence[Node], addresses: Sequence[str], port: int, answers: Sequence[Mapping[str, Any]]
+) -> Meeting:
+    """Return the first address that every node reached."""
+    misses: list[list[int]] = []
+    for address in addresses:
+        results = [_result(answer.get(address)) for answer in answers]
+        misses.append([rank for rank, (peer, _, _) in enumerate(results) if not peer])
+        if not misses[-1]:
+            # The first node may know its own name as a loopback address, so the last one is asked.
+            return Meeting(results[-1][0], port, tuple(local for _, local, _ in results))
+    best = min(range(len(addresses)), key=lambda index: len(misses[index]))
+    rank = misses[best][-1]
+    problem = _result(answers[rank].get(addresses[best]))[2]
+    raise PreflightFailed(
+        nodes[rank].name,
+        f"cannot reach {nodes[0].name} at {addresses[best]} port {port}: {problem}",
+        "all TCP between the nodes must be open, both ways; Node(address=...) names a network that they share",
+        "\n".join(
+            f"{address}: {len(lost)} of {len(nodes)} nodes cannot reach it"
+            for address, lost in zip(addresses, misses, strict=True)
+        ),
+    )
+
+
+def _result(answer: object) -> tuple[str, str, str]:
+    """Return (peer, local, error) of one node's try, checked: what a node says is used in commands for all others."""
+    if isinstance(answer, Mapping):
+        try:
+            return _numeric(answer["peer"]), _numeric(answer["local"]), ""
+        except (KeyError, ValueError):
+            return "", "", str(answer.get("error", "it gave no answer"))[:200]
+    return "", "", "it gave no answer"
+
+
+def _numeric(text: object) -> str:
+    address = ipaddress.ip_address(str(text))
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
