@@ -148,7 +148,11 @@ class Remote(Protocol):
 
     node: Node
     memory: dict[str, object]
-    observed: bool
+
+    @property
+    def observed(self) -> bool:
+        """Whether anybody looks."""
+        ...
 
     async def open(self, line: str, *, kind: str | None = None) -> Channel:
         """Run ``line`` on the node and return its channel, waiting for a free slot.
