@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from types import TracebackType
@@ -16,10 +16,11 @@ import attrs
 from asyncdeploy.errors import AuthError, Cancelled, ConnectError, ConnectionLost, DeployError, HostKeyError
 from asyncdeploy.events import Event, Noted, Observer, StageFailed, StageFinished, StageStarted
 from asyncdeploy.hostkeys import HostKeys
+from asyncdeploy.lease import Lease, Line
 from asyncdeploy.nodes import MAX_HOPS, Node
-from asyncdeploy.slots import Connect, Lease, Line, Open, Reuse, Slots, Use
+from asyncdeploy.slots import Connect, Open, Reuse, Slots, Use
 from asyncdeploy.ssh import AsyncsshConnector
-from asyncdeploy.transport import Channel, ChannelRefused, Connection, Connector, Exit, Route
+from asyncdeploy.transport import Channel, ChannelRefused, Connection, Connector, Route
 
 CLOSE_S = 5.0
 """All goodbyes together: what is not said by then is left to the kernel."""
@@ -29,8 +30,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
 """Full jitter between these: 100 of 100 connects got through a MaxStartups of 10 within 3.3 s."""
 REFUSED_PAUSE_S = 0.2
 """sshd frees a session's slot some tens of milliseconds after the session ended."""
-REFUSED_AT_MOST_S = 30.0
-"""A node that grants no session for that long, while we hold none, does not mean to."""
+REFUSALS = 100
+"""In a row, each time when a slot was believed free: 10 s of them mean that the node does not want to."""
 
 
 def _check_number(_: Limits, field: attrs.Attribute[Any], value: object) -> None:
@@ -164,8 +165,8 @@ class Pool:
 
     async def _connect_until_deadline(self, remote: PooledRemote) -> Connection:
         node = remote.node
-        route = (await self._way(node))[0]
-        remote.hops = len(await self._way(node))
+        way = await self._way(node)
+        route, remote.hops = way[0], len(way)
         attempts, deadline = 0, float("inf")
         last: ConnectError | None = None
         while True:
@@ -187,7 +188,7 @@ class Pool:
                         raise attrs.evolve(error, attempts=attempts) from error
                     last = error
             pause = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempts))
-            if monotonic() + pause >= deadline:
+            if monotonic() + pause >= deadline or self._closed:
                 raise attrs.evolve(last, attempts=attempts) from last
             self.emit(Noted(node=node.name, text=f"connect is tried again in {pause:.1f} s: {last.message}"))
             await anyio.sleep(pause)
@@ -235,7 +236,8 @@ class PooledRemote:
         self.memory: dict[str, object] = {}
         self.hops = 1
         self._pool = pool
-        self._slots = Slots(pool.limits.channels_per_connection, pool.limits.connections_per_node)
+        # What was learned may not hold on the next connection: the machine may have been made anew.
+        self._slots = Slots(pool.limits.channels_per_connection, pool.limits.connections_per_node, self.memory.clear)
 
     @property
     def observed(self) -> bool:
@@ -258,27 +260,25 @@ class PooledRemote:
             ConnectionLost: it broke while opening.
             Cancelled: the pool was closed.
         """
-        refused_since: float | None = None
-        while True:
+        for _ in range(REFUSALS):
             grant = await self._granted(kind, wants_slot=True)
             if isinstance(grant, Reuse):
-                grant.lease.channel.reused = True
-                return _Lent(self._slots, grant.lease)
+                grant.lease.lend()
+                return grant.lease
             assert isinstance(grant, Open)
             try:
                 return await self._open(grant, line)
             except ChannelRefused as error:
-                refused_since = refused_since or monotonic()
-                if monotonic() - refused_since > REFUSED_AT_MOST_S:
-                    message = f"the node grants no session ({error}), tried for {REFUSED_AT_MOST_S:.0f} s"
-                    hint = "look at MaxSessions in its sshd_config, and at its limits on processes"
-                    raise ConnectError(self.node.name, message, hint, reason="throttled") from error
+                why = str(error)
             await anyio.sleep(random.uniform(0, REFUSED_PAUSE_S))
+        message = f"the node grants no session, asked {REFUSALS} times: {why}"
+        hint = "look at MaxSessions in its sshd_config, and at its limits on processes"
+        raise ConnectError(self.node.name, message, hint, reason="throttled", attempts=REFUSALS)
 
     def give_back(self, channel: Channel, kind: str) -> None:
         """Keep a channel that is at rest for the next ``open`` of its kind."""
-        assert isinstance(channel, _Lent), "a channel goes back to the pool that lent it"
-        channel.return_to_pool(kind)
+        assert isinstance(channel, Lease), "a channel goes back to the pool that lent it"
+        self._slots.give_back(channel, kind)
 
     async def connection(self) -> Connection:
         """Return a live connection, for what lies behind this node."""
@@ -295,15 +295,13 @@ class PooledRemote:
         while True:
             if self._pool.is_closed:
                 raise _closed_error(self.node)
-            if self._slots.drop_dead():
-                self.memory.clear()
             waiter = self._slots.join(kind, wants_slot=wants_slot)
             try:
                 grant = await waiter.grant
-            except BaseException as error:
+            except DeployError as error:
+                raise attrs.evolve(error) from error  # one failure, many who waited for it: each raises its own
+            except BaseException:
                 self._slots.leave(waiter)
-                if isinstance(error, DeployError):
-                    raise attrs.evolve(error) from error  # one failure, many who wait for it: each raises its own
                 raise
             if not isinstance(grant, Connect):
                 return grant
@@ -313,105 +311,26 @@ class PooledRemote:
         try:
             connection = await self._pool.connect(self)
         except DeployError as error:
-            first = not self._slots.lines
-            self._slots.not_added(error)
-            if first:
+            if self._slots.not_added(error):
                 raise
             self.emit(Noted(node=self.node.name, text=f"no second connection, the first one must do: {error.message}"))
         except BaseException:
             self._slots.not_added(None)
             raise
         else:
-            if not self._slots.lines:
-                self.memory.clear()
             self._slots.add(connection)
 
     async def _open(self, grant: Open, line: str) -> Channel:
-        held = grant.line
         try:
             if grant.instead is not None:
-                await grant.instead.channel.close()
-            channel = await held.connection.open(line)
+                await grant.instead.close_idle()
+            return Lease(await grant.line.connection.open(line), grant.line, self._slots.release)
         except ChannelRefused:
-            self._slots.refused(held)
+            self._slots.refused(grant.line)
             raise
         except BaseException:
-            self._slots.release(held)
+            self._slots.release(grant.line)
             raise
-        return _Lent(self._slots, Lease(held, channel))
-
-
-class _Lent:
-    """A channel in somebody's hands: it frees its slot when it is closed."""
-
-    __slots__ = ("_channel", "_lease", "_slots")
-
-    def __init__(self, slots: Slots, lease: Lease) -> None:
-        self._slots = slots
-        self._lease: Lease | None = lease
-        self._channel = lease.channel
-
-    @property
-    def reused(self) -> bool:
-        """True if it was given back once and borrowed again."""
-        return self._channel.reused
-
-    @reused.setter
-    def reused(self, value: bool) -> None:
-        self._channel.reused = value
-
-    @property
-    def notes(self) -> dict[str, object]:
-        """What the verbs remember of this channel."""
-        return self._channel.notes
-
-    @notes.setter
-    def notes(self, value: dict[str, object]) -> None:
-        self._channel.notes = value
-
-    @property
-    def ended(self) -> bool:
-        """True once the line can say nothing new."""
-        return self._channel.ended
-
-    def send(self, data: bytes) -> None:
-        """Queue bytes for the line's stdin."""
-        self._channel.send(data)
-
-    def drain(self) -> Coroutine[Any, Any, None]:
-        """Wait until the queue towards the node is short."""
-        return self._channel.drain()
-
-    def send_eof(self) -> None:
-        """End the line's stdin."""
-        self._channel.send_eof()
-
-    def read(self, limit: int = 262144) -> Coroutine[Any, Any, bytes]:
-        """Return up to ``limit`` bytes of stdout."""
-        return self._channel.read(limit)
-
-    def read_stderr(self, limit: int = 262144) -> Coroutine[Any, Any, bytes]:
-        """Return up to ``limit`` bytes of stderr."""
-        return self._channel.read_stderr(limit)
-
-    def wait(self) -> Coroutine[Any, Any, Exit]:
-        """Return how the line ended."""
-        return self._channel.wait()
-
-    async def close(self) -> None:
-        """Close the line, then free its slot."""
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            try:
-                await self._channel.close()
-            finally:
-                self._slots.release(lease.line)
-
-    def return_to_pool(self, kind: str) -> None:
-        """Lay the channel down as idle; this handle is spent."""
-        lease, self._lease = self._lease, None
-        assert lease is not None, "a channel is given back once"
-        self._slots.give_back(lease, kind)
 
 
 def _closed_error(node: Node) -> Cancelled:
