@@ -155,7 +155,7 @@ async def _open_worker(remote: Remote) -> Line | None:
     channel = await remote.open(_WORKER_LINE.format(nonce=nonce), kind=KIND)
     warm = channel.notes.get(KIND)
     if isinstance(warm, Line):
-        warm.remote = remote
+        warm.remote, warm.channel = remote, channel  # a pool lends the same line under a new handle each time
         return warm
     line = Line(remote, channel)
     try:
