@@ -22,10 +22,14 @@ import anyio
 import asyncssh
 import attrs
 
+from asyncdeploy.events import Observer
 from asyncdeploy.gate import Faults, Gate
+from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.local_process import LocalProcess, Start
 from asyncdeploy.local_sweep import MARKER, end_processes, find_processes
 from asyncdeploy.nodes import Node
+from asyncdeploy.pool import Limits, Pool
+from asyncdeploy.transport import Connector
 
 # What sshd gives a login that reads no profile.
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -89,6 +93,18 @@ class LocalCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._close()
+
+    def pool(
+        self,
+        *,
+        host_keys: HostKeys | None = None,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        connector: Connector | None = None,
+    ) -> Pool:
+        """Return ``Pool(...)``, trusting the cluster's host keys and no others; close it before the cluster."""
+        host_keys = host_keys or HostKeys.strict(self.known_hosts)
+        return Pool(host_keys=host_keys, limits=limits, observer=observer, connector=connector)
 
     def home(self, node: Node) -> Path:
         """Return the folder that is the node's home."""

@@ -12,8 +12,11 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from asyncdeploy.errors import HostKeyError
 from asyncdeploy.local import LocalCluster
 from asyncdeploy.nodes import Node
+from asyncdeploy.parallel import map_nodes
+from asyncdeploy.run import run_command
 from tests.support.waiting import eventually, is_alive
 
 
@@ -340,6 +343,19 @@ async def test_processes_of_others_are_not_touched() -> None:
     assert is_alive(other.pid)
     other.send_signal(signal.SIGKILL)
     await other.wait()
+
+
+async def test_a_pool_reaches_all_nodes() -> None:
+    async with LocalCluster(4) as cluster, cluster.pool() as pool:
+        report = await map_nodes(cluster.nodes, lambda node: run_command(pool.at(node), "pwd"))
+        said = [completed.stdout.decode().strip() for completed in report.unwrap()]
+        assert said == [str(cluster.home(node)) for node in cluster.nodes]
+
+
+async def test_a_pool_trusts_no_stranger() -> None:
+    async with LocalCluster(1) as cluster, LocalCluster(1) as stranger, cluster.pool() as pool:
+        with pytest.raises(HostKeyError):
+            await run_command(pool.at(stranger.nodes[0]), "true")
 
 
 async def test_bad_values_are_refused(cluster: LocalCluster) -> None:
