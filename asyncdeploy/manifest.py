@@ -137,12 +137,13 @@ class Manifest:
         if head != _HEAD or len(fields) % _FIELDS:
             raise ValueError("the bytes are no manifest of this version")
         try:
-            return cls([_entry(*fields[at : at + _FIELDS]) for at in range(0, len(fields), _FIELDS)])
+            return cls([_entry(fields[at : at + _FIELDS]) for at in range(0, len(fields), _FIELDS)])
         except KeyError as error:
             raise ValueError(f"the manifest holds an unknown kind of entry: {error}") from None
 
 
-def _entry(kind: bytes, mode: bytes, size: bytes, mtime: bytes, sha256: bytes, path: bytes, target: bytes) -> Entry:
+def _entry(fields: list[bytes]) -> Entry:
+    kind, mode, size, mtime, sha256, path, target = fields
     text = os.fsdecode(path)
     return Entry(text, _KINDS[kind], int(mode, 8), int(size), sha256.decode("ascii"), os.fsdecode(target), int(mtime))
 

@@ -54,10 +54,22 @@ _WORKER_LINE = (
 _SCRIPT_LINE = "exec /bin/sh -c '" + _SCRIPT + "'"
 
 
+_PART = re.compile(rb"^from asyncdeploy\.node_side\.(\w+) import (?:\([^)]*\)|[^(\n]*)$", re.MULTILINE)
+
+
 @functools.cache
 def program_source(name: str) -> bytes:
-    """Return the source of a node_side program."""
-    return importlib.resources.files("asyncdeploy.node_side").joinpath(f"{name}.py").read_bytes()
+    """Return the source of a node_side program; what it imports of node_side is put in once, at the import's place."""
+    placed: set[str] = set()
+
+    def read(part: str) -> bytes:
+        if part in placed:
+            return b""
+        placed.add(part)
+        source = importlib.resources.files("asyncdeploy.node_side").joinpath(f"{part}.py").read_bytes()
+        return _PART.sub(lambda found: read(found[1].decode()), source)
+
+    return read(name)
 
 
 async def has_python(remote: Remote) -> bool:

@@ -1,0 +1,213 @@
+"""A site's folder, reached by descriptors only: every path is walked from its top without following a link."""
+
+import errno
+import fcntl
+import os
+import stat
+import time
+
+from asyncdeploy.node_side.site_record import DIR, FILE, LINK, MAX_RECORD, META, Record, Refused
+
+CHUNK = 1 << 20
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Site:
+    """The folder on the node, its own folder within, and the descriptors they are reached by."""
+
+    def __init__(self, path):
+        self.path = path
+        self.fd = self.meta = self.staging = self.lock = -1
+        self.near = (None, -1)
+
+    def open(self, allow_foreign):
+        """Open the site, made if absent; Refused if it is not ours to take."""
+        os.makedirs(self.path, exist_ok=True)
+        self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.lstat(META, dir_fd=self.fd)
+        except FileNotFoundError:
+            if not allow_foreign and os.listdir(self.fd):
+                raise Refused(b"conflict", self.path, b"foreign") from None
+            quietly(FileExistsError, os.mkdir, META, 0o700, dir_fd=self.fd)
+        self.meta = self.own_folder(META, self.fd)
+        quietly(FileExistsError, os.mkdir, b"staging", 0o700, dir_fd=self.meta)
+        self.staging = self.own_folder(b"staging", self.meta)
+
+    def own_folder(self, name, parent):
+        try:
+            fd = os.open(name, FOLDER, dir_fd=parent)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise Refused(b"conflict", self.path, b"owner") from None
+            raise
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid():
+            os.close(fd)
+            raise Refused(b"conflict", self.path, b"owner")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            os.fchmod(fd, 0o700)
+        return fd
+
+    def close(self):
+        for fd in (self.near[1], self.lock, self.staging, self.meta, self.fd):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.meta = self.staging = self.lock = -1
+        self.near = (None, -1)
+
+    def take_lock(self, worker, wait_s):
+        """Hold the site; Refused, naming the holder, if it stays taken. The lock frees itself when we die."""
+        self.lock = os.open(b"lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.meta)
+        end = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise Refused(b"busy", self.path, os.pread(self.lock, 400, 0).replace(b"\0", b"")) from None
+            worker.poll()
+            time.sleep(0.02)
+        if not os.fstat(self.lock).st_nlink:
+            raise Refused(b"busy", self.path, b"the folder was removed meanwhile")
+
+    def name_holder(self, text):
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, text[:400], 0)
+
+    def parent(self, path, make=False):
+        """Return (descriptor of the folder that holds path, last name); the descriptor is ours until the next call."""
+        folder, _, name = path.rpartition(b"/")
+        if not folder:
+            return self.fd, name
+        if self.near[0] != folder:
+            self.forget()
+            fd = self.walk(folder, make)
+            self.near = (folder, fd)
+        return self.near[1], name
+
+    def forget(self):
+        """Drop the remembered folder: it may have been removed."""
+        if self.near[1] >= 0:
+            os.close(self.near[1])
+        self.near = (None, -1)
+
+    def walk(self, folder, make):
+        fd = self.fd
+        try:
+            for part in folder.split(b"/"):
+                try:
+                    below = os.open(part, FOLDER, dir_fd=fd)
+                except FileNotFoundError:
+                    if not make:
+                        raise
+                    os.mkdir(part, 0o755, dir_fd=fd)
+                    below = os.open(part, FOLDER, dir_fd=fd)
+                if fd != self.fd:
+                    os.close(fd)
+                fd = below
+        except BaseException:
+            if fd != self.fd:
+                os.close(fd)
+            raise
+        return fd
+
+    def look(self, path):
+        """Return lstat of a path, None if it is not there; no link is followed on the way."""
+        try:
+            fd, name = self.parent(path)
+            return os.lstat(name, dir_fd=fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+
+    def read_record(self, name):
+        try:
+            fd = os.open(name, READ, dir_fd=self.meta)
+        except FileNotFoundError:
+            return None
+        try:
+            if os.fstat(fd).st_size > MAX_RECORD:
+                return None
+            with os.fdopen(os.dup(fd), "rb") as file:
+                return Record.parse(file.read())
+        finally:
+            os.close(fd)
+
+    def write_record(self, name, record, sync):
+        """Write a record whole or not at all."""
+        fresh = name + b".new"
+        quietly(FileNotFoundError, os.unlink, fresh, dir_fd=self.meta)
+        fd = os.open(fresh, CREATE, 0o600, dir_fd=self.meta)
+        try:
+            write_all(fd, record.pack())
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(fresh, name, src_dir_fd=self.meta, dst_dir_fd=self.meta)
+
+    def clear_staging(self):
+        for name in os.listdir(self.staging):
+            quietly(FileNotFoundError, os.unlink, os.fsencode(name), dir_fd=self.staging)
+
+    def room(self):
+        """Return (free bytes, free inodes or None where the file system has no such count) for us."""
+        found = os.fstatvfs(self.fd)
+        free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+        return free * found.f_frsize, (found.f_favail if found.f_files else None)
+
+
+def quietly(expected, function, *args, **kwargs):
+    """Call a function of os; what was expected to go wrong is fine."""
+    try:
+        function(*args, **kwargs)
+    except expected:
+        pass  # the caller named it: it is fine
+
+
+def write_all(fd, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def exists(name, folder):
+    try:
+        os.lstat(name, dir_fd=folder)
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def hash_file(worker, folder, name):
+    """Return the sha256 of a regular file as hex."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    fd = os.open(name, READ, dir_fd=folder)
+    try:
+        while True:
+            data = os.read(fd, CHUNK)
+            if not data:
+                return digest.hexdigest().encode()
+            digest.update(data)
+            worker.poll()
+    finally:
+        os.close(fd)
+
+
+def content_of(worker, site, path, found):
+    """Return what stands at a path in the form of Entry.content; None for anything that no manifest can hold."""
+    folder, name = site.parent(path)
+    if stat.S_ISREG(found.st_mode):
+        return FILE, hash_file(worker, folder, name), b""
+    if stat.S_ISLNK(found.st_mode):
+        return LINK, b"", os.readlink(name, dir_fd=folder)
+    return (DIR, b"", b"") if stat.S_ISDIR(found.st_mode) else None
