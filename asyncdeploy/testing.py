@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import pytest_asyncio
 
-from asyncdeploy.local import LocalCluster
+from asyncdeploy.local import DEFAULT_PATH, LocalCluster
 
 StartCluster: TypeAlias = Callable[..., Awaitable[LocalCluster]]
 
@@ -26,7 +26,15 @@ async def local_cluster() -> AsyncIterator[StartCluster]:
     """
     async with AsyncExitStack() as stack:
 
-        async def start(count: int = 2, **options: object) -> LocalCluster:
-            return await stack.enter_async_context(LocalCluster(count, **options))  # type: ignore[arg-type]
+        async def start(
+            count: int = 2,
+            *,
+            shell: str = "/bin/sh",
+            path: str = DEFAULT_PATH,
+            max_sessions: int = 10,
+            forwarding: bool = False,
+        ) -> LocalCluster:
+            cluster = LocalCluster(count, shell=shell, path=path, max_sessions=max_sessions, forwarding=forwarding)
+            return await stack.enter_async_context(cluster)
 
         yield start
