@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import time
 from pathlib import Path
 
 import anyio
 
 from asyncdeploy.bundle import Bundle, pack_workspace
 from asyncdeploy.errors import DeployError, ProtocolError, ToolMissing
-from asyncdeploy.events import BytesMoved, Noted, StageFailed, StageFinished, StageStarted, visible
+from asyncdeploy.events import BytesMoved, Noted, visible
 from asyncdeploy.push_answer import Answer, read_answer
+from asyncdeploy.stage import stage
 from asyncdeploy.transport import Remote
 from asyncdeploy.worker import MAX_FRAME, Call, call_once, call_program, has_python
 from asyncdeploy.workspace import Site, Workspace, check_remote_path
@@ -68,21 +68,14 @@ async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S)
 
 
 async def _push(remote: Remote, bundle: Bundle, wait_s: float) -> Site:
-    node, start = remote.node.name, time.monotonic()
-    remote.emit(StageStarted(node=node, stage=STAGE))
-    for note in bundle.take_notes():
-        remote.emit(Noted(node=node, text=visible(note)))
-    try:
-        if await has_python(remote):
-            site, detail = await _push_to_receiver(remote, bundle, wait_s)
-        else:
+    node = remote.node.name
+    with stage(remote, STAGE) as ours:
+        for note in bundle.take_notes():
+            remote.emit(Noted(node=node, text=visible(note)))
+        if not await has_python(remote):
             raise ToolMissing(node, "python3 >= 3.8 is needed on the node", "install python3 there", tool="python3")
-    except DeployError as error:
-        seconds = time.monotonic() - start
-        remote.emit(StageFailed(node=node, stage=STAGE, seconds=seconds, error=error.message))
-        raise
-    remote.emit(StageFinished(node=node, stage=STAGE, seconds=time.monotonic() - start, detail=detail))
-    return site
+        site, ours.detail = await _push_to_receiver(remote, bundle, wait_s)
+        return site
 
 
 async def _push_to_receiver(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[Site, str]:

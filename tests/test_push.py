@@ -26,11 +26,14 @@ from asyncdeploy.errors import (
     WorkspaceConflict,
 )
 from asyncdeploy.events import BytesMoved, Noted, StageFailed, StageFinished
+from asyncdeploy.hostkeys import HostKeys
+from asyncdeploy.pool import Pool
 from asyncdeploy.push import finish_push, push_code
 from asyncdeploy.push_answer import read_answer
 from asyncdeploy.transport import Channel
 from asyncdeploy.workspace import Workspace
 from tests.support.shell_remote import ShellRemote
+from tests.support.sshd_node import SshdNode
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
 
@@ -647,6 +650,36 @@ async def test_once_all_is_verified_our_death_does_not_stop_it(
     await eventually(lambda: tree(site) == tree(source), "the receiver finishes alone")
     await push_code(remote, source)
     assert detail(remote) == "= unchanged"
+
+
+# --- through a real sshd
+
+
+async def test_real_sshd_cold_changed_unchanged_and_edited(
+    sshd_nodes: tuple[SshdNode, ...], source: Path, tmp_path: Path
+) -> None:
+    write(source, {f"many/{number}": os.urandom(3000) for number in range(400)})
+    async with Pool(host_keys=HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
+
+        async def push() -> None:
+            async with pack_workspace(source) as bundle:
+                await asyncio.gather(*(push_code(pool.at(sshd.node), bundle) for sshd in sshd_nodes))
+
+        await push()
+        write(source, {"a.py": "changed"})
+        (source / "many/1").unlink()
+        await push()
+        await push()
+        for sshd in sshd_nodes:
+            write(sshd.home / "proj", {".venv/x": "1"})
+            assert tree(sshd.home / "proj") == {
+                **tree(source),
+                ".venv": ("dir", 0, b""),
+                ".venv/x": ("file", 0o644, b"1"),
+            }
+        write(sshd_nodes[0].home / "proj", {"a.py": "edited"})
+        with pytest.raises(WorkspaceConflict, match=r"a\.py"):
+            await push_code(pool.at(sshd_nodes[0].node), source)
 
 
 # --- words of a node
