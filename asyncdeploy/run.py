@@ -6,14 +6,13 @@ import contextlib
 import secrets
 import signal
 import time
-from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import anyio
 import attrs
 
 from asyncdeploy.command import Command, Completed, as_command, last_lines
 from asyncdeploy.errors import CommandFailed, CommandTimeout, DeployError, ProtocolError
+from asyncdeploy.input import input_blocks
 from asyncdeploy.output import Output
 from asyncdeploy.run_plain import run_plain
 from asyncdeploy.transport import Remote
@@ -25,7 +24,6 @@ call may take.
 """
 END_S = 4.5
 """How long we wait for the node's word that a run was ended; then the line is closed, and the leash ends it alone."""
-INPUT_BLOCK = 256 * 1024
 
 
 async def run_command(remote: Remote, command: Command | str, *, check: bool = False, source: str = "") -> Completed:
@@ -89,21 +87,11 @@ def _arguments(command: Command) -> bytes:
 
 
 async def _send_input(call: Call, command: Command) -> None:
-    async with contextlib.aclosing(_input_blocks(command.stdin)) as blocks:
+    async with contextlib.aclosing(input_blocks(command.stdin)) as blocks:
         async for block in blocks:
             call.send(b"I", block)
             await call.drain()
     call.send(b"E")
-
-
-async def _input_blocks(stdin: bytes | Path | None) -> AsyncGenerator[bytes, None]:
-    if isinstance(stdin, bytes):
-        for start in range(0, len(stdin), INPUT_BLOCK):
-            yield stdin[start : start + INPUT_BLOCK]
-    elif stdin is not None:
-        async with await anyio.open_file(stdin, "rb") as file:
-            while block := await file.read(INPUT_BLOCK):
-                yield block
 
 
 async def _pump(call: Call, output: Output) -> bytes:

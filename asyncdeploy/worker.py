@@ -33,6 +33,8 @@ MAX_FRAME = 1 << 20
 HEARTBEAT_S = 15.0
 """The node waits for 90 s of silence, so five may be lost."""
 OLDEST_PYTHON = 0x03080000
+NEEDS = {"run": ("processes",), "jobs": ("processes",)}
+"""Programs that load others on the node (``worker.load``); those are sent with them."""
 
 # The system's own interpreter comes first: the first python3 of PATH may be a shim that only prints an error.
 _PYTHONS = "/usr/bin/python3 /usr/local/bin/python3 python3 /opt/conda/bin/python3"
@@ -167,7 +169,7 @@ async def _open_worker(remote: Remote) -> Line | None:
     channel = await remote.open(_WORKER_LINE.format(nonce=nonce), kind=KIND)
     warm = channel.notes.get(KIND)
     if isinstance(warm, Line):
-        warm.remote, warm.channel = remote, channel  # a pool lends the same line under a new handle each time
+        warm.remote, warm.channel = remote, channel  # a pool may lend the same line under another handle
         return warm
     line = Line(remote, channel)
     try:
@@ -273,9 +275,10 @@ class Call:
         """Send the program, if this worker does not know it yet, and the call."""
         self._program = program
         name = program.encode()
-        if program not in self._line.programs:
-            self.send(b"P", name + b"\0" + program_source(program))
-            self._line.programs.add(program)
+        for part in (*NEEDS.get(program, ()), program):
+            if part not in self._line.programs:
+                self.send(b"P", part.encode() + b"\0" + program_source(part))
+                self._line.programs.add(part)
         self.send(b"C", name + b"\0" + args)
         self._schedule()
 

@@ -19,33 +19,20 @@ import time
 TERM, KILL, CHLD = signal.SIGTERM, signal.SIGKILL, signal.SIGCHLD
 LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
 KILL_WAIT_S = 2.0  # a process that KILL has not ended by then hangs in the kernel: it is named
-SCRIPT_LIMIT = 100 * 1024  # Linux refuses one argument over 128 KiB
 OUT_LIMIT = 1 << 18  # unsent output; above it the command has to wait
 TICK_S = 0.05
 
 
-def find_prctl():
-    """Return the kernel's prctl, or None where there is none."""
-    try:
-        import ctypes
-
-        return ctypes.CDLL(None).prctl
-    except Exception:
-        return None
-
-
-def reap_orphans(worker, on):
-    """Have every orphan below us come to us; only during a run, or detached jobs would come as well. False where that
-    cannot be.
-    """
-    return worker.prctl is not None and worker.prctl(36, int(on), 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+processes = None  # set at the first call
 
 
 def main(worker, args):
+    global processes
+    processes = worker.load("processes")
     marker, grace, cwd, on_end, line, *env = args.split(b"\0")
-    stdin = take_input(worker)
+    stdin = processes.take_input(worker)
     if not hasattr(worker, "prctl"):
-        worker.prctl = find_prctl()
+        worker.prctl = processes.find_prctl()
     environ = dict(os.environb)
     for item in env:
         name, _, value = item.partition(b"=")
@@ -62,39 +49,6 @@ def main(worker, args):
         run.tidy()
 
 
-def take_input(worker):
-    """Return a descriptor of all input, at its start: it must never stand between us and the client's next word."""
-    fd = None
-    while True:
-        kind, payload = worker.receive()
-        if kind == b"E":
-            break
-        if kind == b"I":
-            if fd is None:
-                fd = unlinked_file()
-            view = memoryview(payload)
-            while view:
-                view = view[os.write(fd, view) :]
-    if fd is None:
-        return os.open(os.devnull, os.O_RDONLY)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def unlinked_file():
-    for folder in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", os.environ.get("HOME"), "."):
-        if not folder:
-            continue
-        path = os.path.join(folder, ".asyncdeploy-input-%d-%s" % (os.getpid(), os.urandom(8).hex()))
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError:
-            continue
-        os.unlink(path)
-        return fd
-    raise OSError("no folder takes a temporary file for the input")
-
-
 class Run:
     """One command: its leader, its pipes, and how far it has been ended."""
 
@@ -104,7 +58,7 @@ class Run:
         self.marker = b"ASYNCDEPLOY_RUN=" + marker
         self.on_end = on_end
         self.environ = environ
-        self.reaper = reap_orphans(worker, True)
+        self.reaper = processes.reap_orphans(worker.prctl, True)
         self.leader = None
         self.status = None
         self.children_left = True
@@ -132,16 +86,7 @@ class Run:
             out, err = os.pipe(), os.pipe()
             fds += [out[1], err[1]]
             self.pipes = {out[0]: b"O", err[0]: b"E"}
-            argv = [b"sh", b"-c", line]
-            if len(line) > SCRIPT_LIMIT:
-                script = unlinked_file()
-                fds.append(script)
-                view = memoryview(b"exec 9<&-\n" + line)
-                while view:
-                    view = view[os.write(script, view) :]
-                os.lseek(script, 0, os.SEEK_SET)
-                argv = [b"sh", b"/dev/fd/9"]
-            self.leader = spawn(argv, self.environ, fds)
+            self.leader = processes.start_shell(line, self.environ, stdin, out[1], err[1])
         except OSError as error:
             where = b" (working folder " + cwd + b")" if error.filename == cwd else b""
             return os.strerror(error.errno).encode() + where
@@ -295,49 +240,16 @@ class Run:
             self.signal_all(KILL)
 
     def signal_all(self, number):
-        for pid, _ in self.living():
-            try:
-                os.kill(pid, number)
-            except OSError:
-                continue  # it ended meanwhile, or is another user's: then it is a survivor
+        processes.signal_each(self.living(), number)
 
     def living(self):
-        """Return (pid, name) of every process of the run but zombies: descendants, its session, its marker."""
-        table = {}
-        for entry in os.listdir("/proc"):
-            if not entry.isdigit():
-                continue
-            try:
-                with open("/proc/" + entry + "/stat", "rb") as file:
-                    head, _, tail = file.read().rpartition(b")")
-            except OSError:
-                continue
-            rest = tail.split()
-            table[int(entry)] = (head.partition(b"(")[2], rest[0], int(rest[1]), int(rest[3]))
-        mine = {os.getpid()}
-        grew = True
-        while grew:
-            more = {pid for pid, row in table.items() if row[2] in mine} - mine
-            grew = bool(more)
-            mine |= more
-        mine.discard(os.getpid())
-        for pid, row in table.items():
-            if pid != os.getpid() and pid not in mine and (row[3] == self.leader or self.marked(pid)):
-                mine.add(pid)
-        return [(pid, table[pid][0]) for pid in sorted(mine) if table[pid][1] not in (b"Z", b"X")]
-
-    def marked(self, pid):
-        try:
-            with open("/proc/%d/environ" % pid, "rb") as file:
-                return self.marker in file.read().split(b"\0")
-        except OSError:
-            return False
+        return processes.family([os.getpid()], self.leader, self.marker)
 
     def run_on_end(self):
         """Run the line that ends what lives elsewhere (a container); bounded, its output is dropped."""
         null = os.open(os.devnull, os.O_RDWR)
         try:
-            pid = spawn([b"sh", b"-c", self.on_end], self.environ, [null, null, null])
+            pid = processes.start_shell(self.on_end, self.environ, null, null, null)
         except OSError:
             return
         finally:
@@ -351,35 +263,8 @@ class Run:
         os.waitpid(pid, 0)
 
     def tidy(self):
-        reap_orphans(self.worker, False)
+        processes.reap_orphans(self.worker.prctl, False)
         signal.set_wakeup_fd(self.old_wakeup)
         signal.signal(CHLD, signal.SIG_DFL)
         for fd in list(self.pipes) + list(self.wake):
             os.close(fd)
-
-
-def spawn(argv, environ, fds):
-    """Start sh in a session of its own with these descriptors as 0, 1, 2 (and a script's as 9); return its pid."""
-    shell = "/bin/sh"
-    actions = [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(fds, (0, 1, 2, 9))]
-    defaults = [signal.SIGPIPE, signal.SIGINT, TERM, signal.SIGHUP, signal.SIGQUIT, CHLD]
-    if hasattr(signal, "SIGXFSZ"):
-        defaults.append(signal.SIGXFSZ)
-    try:
-        return os.posix_spawn(
-            shell, argv, environ, file_actions=actions, setsid=True, setsigdef=defaults, setsigmask=[]
-        )
-    except NotImplementedError:
-        pass  # an old libc: by hand
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        os.setsid()
-        for number in defaults:
-            signal.signal(number, signal.SIG_DFL)
-        for _, fd, target in actions:
-            os.dup2(fd, target)
-        os.execve(shell, argv, environ)
-    finally:
-        os._exit(127)

@@ -122,11 +122,7 @@ class Worker:
 
     def call(self, name, args):
         try:
-            if name not in self.programs:
-                space = {"__name__": "asyncdeploy." + name}
-                exec(compile(self.sources[name], "<asyncdeploy " + name + ">", "exec"), space)
-                self.programs[name] = space["main"]
-            result = self.programs[name](self, args) or b""
+            result = self.load(name).main(self, args) or b""
         except Exception as error:
             import traceback
 
@@ -135,9 +131,13 @@ class Worker:
         else:
             self.send(b"Z", result)
 
-    def source(self, name):
-        """Return the source of a program that the client sent with this one."""
-        return self.sources[name]
+    def load(self, name):
+        """Return a program as a module; the client sent its source, with those of what it needs."""
+        if name not in self.programs:
+            module = type(os)("asyncdeploy_" + name)
+            exec(compile(self.sources[name], "<asyncdeploy " + name + ">", "exec"), module.__dict__)
+            self.programs[name] = module
+        return self.programs[name]
 
 
 if __name__ == "__main__":

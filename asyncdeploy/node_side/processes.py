@@ -1,0 +1,161 @@
+"""What programs that start processes on a node share: start one, find all of a run's, gather their orphans.
+
+Runs on a node inside the worker, loaded by other programs: Python >= 3.8, standard library only, no heavy import.
+"""
+
+import _signal as signal
+import os
+
+LONGEST_ARGUMENT = 100 * 1024  # Linux refuses one over 128 KiB
+
+
+def find_prctl():
+    """Return the kernel's prctl, or None where there is none."""
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None).prctl
+    except Exception:
+        return None
+
+
+def reap_orphans(prctl, on):
+    """Have every orphan below this process come to it, or no longer; False where that cannot be."""
+    return prctl is not None and prctl(36, int(on), 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+
+
+def take_input(worker):
+    """Return a descriptor of all input, at its start: it must never stand between us and the client's next word."""
+    fd = None
+    while True:
+        kind, payload = worker.receive()
+        if kind == b"E":
+            break
+        if kind == b"I":
+            if fd is None:
+                fd = unlinked_file()
+            view = memoryview(payload)
+            while view:
+                view = view[os.write(fd, view) :]
+    if fd is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def unlinked_file():
+    for folder in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", os.environ.get("HOME"), "."):
+        if not folder:
+            continue
+        path = os.path.join(folder, ".asyncdeploy-input-%d-%s" % (os.getpid(), os.urandom(8).hex()))
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError:
+            continue
+        os.unlink(path)
+        return fd
+    raise OSError("no folder takes a temporary file for the input")
+
+
+def start_shell(line, environ, stdin, out, err):
+    """Start sh with a line, in a session of its own; return its pid. The descriptors stay the caller's."""
+    fds = [stdin, out, err]
+    if len(line) <= LONGEST_ARGUMENT:
+        return spawn([b"sh", b"-c", line], environ, fds)
+    script = unlinked_file()
+    try:
+        write_all(script, b"exec 9<&-\n" + line)
+        os.lseek(script, 0, os.SEEK_SET)
+        return spawn([b"sh", b"/dev/fd/9"], environ, [*fds, script])
+    finally:
+        os.close(script)
+
+
+def write_all(fd, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def spawn(argv, environ, fds):
+    """Start sh in a session of its own with these descriptors as 0, 1, 2 (and a script's as 9); return its pid."""
+    shell = "/bin/sh"
+    actions = [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(fds, (0, 1, 2, 9))]
+    defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD]
+    if hasattr(signal, "SIGXFSZ"):
+        defaults.append(signal.SIGXFSZ)
+    try:
+        return os.posix_spawn(
+            shell, argv, environ, file_actions=actions, setsid=True, setsigdef=defaults, setsigmask=[]
+        )
+    except NotImplementedError:
+        pass  # an old libc: by hand
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        for number in defaults:
+            signal.signal(number, signal.SIG_DFL)
+        for _, fd, target in actions:
+            os.dup2(fd, target)
+        os.execve(shell, argv, environ)
+    finally:
+        os._exit(127)
+
+
+def process_table():
+    """Return {pid: (name, state, parent, session, start time)} of all processes that we may see."""
+    table = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            row = process_row(int(entry))
+            if row is not None:
+                table[int(entry)] = row
+    return table
+
+
+def process_row(pid):
+    """Return one process's row, or None if there is no such process."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            head, _, tail = file.read().rpartition(b")")
+    except OSError:
+        return None
+    rest = tail.split()
+    return head.partition(b"(")[2], rest[0], int(rest[1]), int(rest[3]), int(rest[19])
+
+
+def family(roots, leader, marker, also=lambda pid, row: False):
+    """Return (pid, name) of every process of a run but zombies: below the roots, in the leader's session, or marked.
+
+    The roots themselves and we do not count. ``also`` may claim others.
+    """
+    table = process_table()
+    spare = {os.getpid(), *roots}
+    mine = set(roots)
+    grew = True
+    while grew:
+        more = {pid for pid, row in table.items() if row[2] in mine} - mine
+        grew = bool(more)
+        mine |= more
+    for pid, row in table.items():
+        if pid not in mine and (row[3] == leader or also(pid, row) or is_marked(pid, marker)):
+            mine.add(pid)
+    return [(pid, table[pid][0]) for pid in sorted(mine - spare) if pid in table and table[pid][1] not in (b"Z", b"X")]
+
+
+def is_marked(pid, marker):
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            return marker in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def signal_each(found, number):
+    for pid, _ in found:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            continue  # it ended meanwhile, or is another user's: then it is a survivor
