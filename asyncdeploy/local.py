@@ -33,8 +33,10 @@ from asyncdeploy.transport import Connector
 
 # What sshd gives a login that reads no profile.
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-# KILL takes effect at once; a process that outlives this hangs in the kernel.
-_END_S = 5.0
+# All of leaving takes at most five seconds. KILL takes effect at once; what outlives this hangs in the kernel.
+_KILL_S = 3.0
+# What is only cleared away once nothing runs any more: our tasks, then our sockets.
+_CLEAR_S = 1.0
 
 
 class LocalCluster:
@@ -53,7 +55,7 @@ class LocalCluster:
         known_hosts: a file with the nodes' host keys.
 
     Leaving the block cuts all connections, ends every process that was started on the nodes and waits for their end,
-    for at most a few seconds also when it is cancelled.
+    within five seconds also when it is cancelled.
 
     Raises:
         ValueError: a count or a limit below 1.
@@ -162,8 +164,8 @@ class LocalCluster:
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):  # bounded: each step below is
             left: dict[int, str] = {}
-            for host in self._hosts.values():
-                left |= await host.close()
+            for still in await asyncio.gather(*(host.close() for host in self._hosts.values())):
+                left |= still
             await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         if left:
             raise RuntimeError(f"processes that cannot be ended: {left}")
@@ -258,13 +260,13 @@ class _Host:
             self._acceptor.close()
         for gate in tuple(self.gates):
             gate.abort()
-        left = await end_processes(self.mark, self.leaders, within_s=_END_S)
+        left = await end_processes(self.mark, self.leaders, within_s=_KILL_S)
         if self._tasks:
-            _, late = await asyncio.wait(tuple(self._tasks), timeout=_END_S)
+            _, late = await asyncio.wait(tuple(self._tasks), timeout=_CLEAR_S)
             for task in late:
                 task.cancel()
         if self._acceptor is not None:
-            with anyio.move_on_after(_END_S):
+            with anyio.move_on_after(_CLEAR_S):
                 await self._acceptor.wait_closed()
         return left
 
