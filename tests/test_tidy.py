@@ -52,6 +52,8 @@ text and arithmetic: no I/O
 local disk
     listing         which files are sent, what they hold
     bundle          a workspace made ready for many nodes
+    input           what a command reads
+    extract         write what a node sent, and nothing outside
 
 connections
     known_hosts     a known_hosts file as data
@@ -72,6 +74,7 @@ low: first argument is a remote
     probe           ask a node what it is
     run_plain       attached, without python3
     run             attached: dies with us
+    jobs_plain      detached, without python3
     jobs            detached: outlives us
     push_answer     what a receiver answers
     push            local -> node
