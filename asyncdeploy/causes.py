@@ -176,10 +176,11 @@ def _outcome(case: _Ends, rank: int, root: int | None, own: Sequence[int]) -> Ou
         return Outcome(node, "ok", end.status)
     error = end.error or cast(JobStatus, end.status).failure()
     assert error is not None, "a status that is not ok has a failure"
-    stopped = end.status is not None and end.status.ended
+    if end.status is None:  # a node that refuses us says nothing about the rank that ran there
+        return Outcome(node, "unknown", None, error)
     if rank == root and error.outcome == "failed":
         return Outcome(node, "failed", end.status, _launch_failed(case, rank, own))
-    if rank in own or not stopped:  # what was to be stopped and is not known to have ended is no "cancelled"
+    if rank in own or not end.status.ended:  # what was told to stop, but is not known to have ended
         return Outcome(node, error.outcome, end.status, error)
     why = "stopped by us" if root is None else f"stopped because of {case.launch.jobs[root].node.name}"
     return Outcome(node, "cancelled", end.status, Cancelled(node.name, why))

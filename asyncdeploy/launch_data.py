@@ -56,11 +56,11 @@ class Launch:
     """
 
     id: str = attrs.field(validator=lambda _self, _field, value: check_launch_id(value))
-    jobs: tuple[Job, ...] = attrs.field(converter=tuple)
+    jobs: tuple[Job, ...]
     placement: Placement
     grace_s: float = 5.0
-    workdirs: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    clock_offsets_s: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    workdirs: tuple[str, ...] = ()
+    clock_offsets_s: tuple[float, ...] = ()
     created_at: float = 0.0
 
     def __attrs_post_init__(self) -> None:

@@ -71,7 +71,7 @@ class Placement:
     launch_id: str
     master_addr: str
     master_port: int
-    places: tuple[NodePlace, ...] = attrs.field(converter=tuple)
+    places: tuple[NodePlace, ...]
 
     def __attrs_post_init__(self) -> None:
         if not self.places or [place.node_rank for place in self.places] != list(range(len(self.places))):

@@ -1,0 +1,302 @@
+"""The high level: many nodes at once, from bare to a running job and its results. Each function is a short composition.
+
+Everywhere a str, a Node or several of them are nodes, a path is a workspace; ``pool=None`` opens a Pool for the call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from asyncdeploy.command import Command, Completed, as_command
+from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
+from asyncdeploy.envs import Env, UvEnv
+from asyncdeploy.errors import AuthError, DeployError, HostKeyError, LaunchFailed
+from asyncdeploy.follow import LaunchFollower
+from asyncdeploy.job import Job, JobStatus
+from asyncdeploy.launch import launch_failed, recall_launch, start_launch
+from asyncdeploy.launch_data import Launch
+from asyncdeploy.nodes import Node, parse_nodes
+from asyncdeploy.parallel import map_nodes
+from asyncdeploy.placement import Launcher
+from asyncdeploy.pool import Pool
+from asyncdeploy.push import pack_workspace, push_code
+from asyncdeploy.report import Report
+from asyncdeploy.run import run_command
+from asyncdeploy.sync import sync_results
+from asyncdeploy.watch import end_launch, watch_launch
+from asyncdeploy.workspace import Collected, Site, Workspace, as_workspace
+
+AT_ONCE = 32
+"""Nodes worked on at a time: enough to fill a client's line, few enough to be kind to a login node."""
+DEFAULT_ENV = UvEnv()
+READY_LOOK_S = 2.0
+"""Between two tries to reach a node that boots."""
+
+Nodes = str | Node | Iterable[str | Node]
+Code = Workspace | Path | str
+Asked = Command | str | Callable[[Node], Command | str]
+
+T = TypeVar("T")
+
+
+async def push_all(nodes: Nodes, workspace: Code, *, at_once: int = AT_ONCE, pool: Pool | None = None) -> Report[Site]:
+    """Push a workspace to all nodes; it is scanned, hashed and packed once.
+
+    On cancellation what was sent waits on the nodes for the next try; nothing half-done has a final name.
+    """
+    fleet = parse_nodes(nodes)
+    async with _lent(pool) as lent, pack_workspace(as_workspace(workspace)) as bundle:
+        return await map_nodes(fleet, lambda node: push_code(lent.at(node), bundle), at_once=at_once)
+
+
+async def deploy_all(
+    nodes: Nodes, workspace: Code, env: Env = DEFAULT_ENV, *, at_once: int = AT_ONCE, pool: Pool | None = None
+) -> Report[Deployment]:
+    """Push a workspace to all nodes and make its environment there; a node goes on as soon as its own push is done.
+
+    Args:
+        nodes: the nodes.
+        workspace: what to push.
+        env: how a node becomes able to run it.
+        at_once: how many nodes are worked on at a time.
+        pool: the connections.
+    """
+    fleet = parse_nodes(nodes)
+    async with _lent(pool) as lent, pack_workspace(as_workspace(workspace)) as bundle:
+        return await map_nodes(fleet, lambda node: deploy_project(lent, node, bundle, env), at_once=at_once)
+
+
+async def run_all(
+    nodes: Nodes, command: Asked, *, at_once: int = AT_ONCE, pool: Pool | None = None
+) -> Report[Completed]:
+    """Run a command on all nodes, in the login's home; one that does not exit 0 is a failure with its Completed inside.
+
+    Args:
+        nodes: the nodes.
+        command: a Command, a shell line, or a callable that gives one for each node.
+        at_once: how many run at a time.
+        pool: the connections.
+
+    On cancellation the runs are ended.
+    """
+    fleet = parse_nodes(nodes)
+    async with _lent(pool) as lent:
+        report = await map_nodes(fleet, lambda node: run_command(lent.at(node), _asked(command, node)), at_once=at_once)
+        return report.judged()
+
+
+async def deploy_and_run(
+    nodes: Nodes,
+    workspace: Code,
+    command: Asked,
+    env: Env = DEFAULT_ENV,
+    *,
+    at_once: int = AT_ONCE,
+    pool: Pool | None = None,
+) -> Report[Completed]:
+    """Push, make the environment and run a command in the project's folder, each node as soon as it is ready.
+
+    On cancellation the runs are ended.
+    """
+    fleet = parse_nodes(nodes)
+    async with _lent(pool) as lent, pack_workspace(as_workspace(workspace)) as bundle:
+
+        async def work(node: Node) -> Completed:
+            deployment = await deploy_project(lent, node, bundle, env)
+            return await run_in_project(lent, deployment, _asked(command, node))
+
+        return (await map_nodes(fleet, work, at_once=at_once)).judged()
+
+
+async def start_all(
+    deployments: Iterable[Deployment],
+    command: Asked,
+    *,
+    name: str,
+    at_once: int = AT_ONCE,
+    pool: Pool | None = None,
+) -> Report[Job]:
+    """Start a detached job in each deployment's project folder.
+
+    On cancellation nothing that was not reported stays running.
+    """
+    ready = {deployment.node: deployment for deployment in deployments}
+
+    async def work(node: Node) -> Job:
+        return await start_in_project(lent, ready[node], _asked(command, node), name=name)
+
+    async with _lent(pool) as lent:
+        return (await map_nodes(tuple(ready), work, at_once=at_once)).judged()
+
+
+async def fan_out(
+    nodes: Nodes,
+    workspace: Code,
+    launcher: Launcher,
+    env: Env = DEFAULT_ENV,
+    *,
+    grace_s: float = 5.0,
+    pool: Pool | None = None,
+) -> Launch:
+    """Deploy to all nodes, then start one rank a node, detached: all of them or none.
+
+    Args:
+        nodes: in node rank order.
+        workspace: what to push.
+        launcher: what to run: a Torchrun.
+        env: how a node becomes able to run it.
+        grace_s: seconds from TERM to KILL whenever the launch is stopped.
+        pool: the connections.
+
+    Raises:
+        LaunchFailed: a node could not be deployed to or started; nothing of the launch runs anywhere.
+        PreflightFailed: the nodes cannot run it together.
+
+    On cancellation nothing of the launch stays running.
+    """
+    async with _lent(pool) as lent:
+        deployed = await deploy_all(nodes, workspace, env, pool=lent)
+        if not deployed.ok:
+            raise _not_deployed(deployed)
+        return await start_launch(lent, deployed.unwrap(), launcher, grace_s=grace_s)
+
+
+async def wait_launch(launch: Launch, *, pool: Pool | None = None) -> Report[JobStatus]:
+    """Wait until all ranks have ended; when one fails the others are stopped, and the report names it as the cause.
+
+    On cancellation the launch is left as it is.
+    """
+    async with _lent(pool) as lent:
+        return await watch_launch(lent, launch)
+
+
+async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
+    """Stop all ranks; within the grace (None: the launch's own) and 5 s more nothing lives."""
+    async with _lent(pool) as lent:
+        return await end_launch(lent, launch, grace_s)
+
+
+@asynccontextmanager
+async def follow_launch(launch: Launch, *, pool: Pool | None = None) -> AsyncIterator[LaunchFollower]:
+    """Give the lines of all ranks as they come and watch over the launch; they end when it has ended.
+
+    ``report`` and ``failure`` of what is given say how it ended. Leaving the block early leaves the launch as it is.
+    """
+    async with _lent(pool) as lent, LaunchFollower(lent, launch) as follower:
+        yield follower
+
+
+async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:
+    """Return a launch by its id, from any of its nodes, on any machine.
+
+    Raises:
+        LaunchFailed: none of the nodes remembers it.
+    """
+    fleet = parse_nodes(nodes)
+    async with _lent(pool) as lent:
+        return await recall_launch(lent, fleet, launch_id)
+
+
+async def collect_all(
+    deployments: Iterable[Deployment] | Launch,
+    source: str,
+    target: Path | str,
+    *,
+    at_once: int = AT_ONCE,
+    pool: Pool | None = None,
+) -> Report[Collected]:
+    """Bring a folder or file home from every node, into ``target/<node_rank>-<name>/``.
+
+    Args:
+        deployments: deployments, or a launch.
+        source: relative to the project's folder on the node, or absolute.
+        target: a local folder.
+        at_once: how many nodes send at a time.
+        pool: the connections.
+
+    On cancellation what is complete stays; nothing partial has a final name.
+    """
+    if isinstance(deployments, Launch):
+        sources = {
+            job.node: _below(folder, source) for job, folder in zip(deployments.jobs, deployments.workdirs, strict=True)
+        }
+        ready: dict[Node, Deployment] = {}
+    else:
+        ready = {deployment.node: deployment for deployment in deployments}
+        sources = dict.fromkeys(ready, source)
+    targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
+
+    async def work(node: Node) -> Collected:
+        if node in ready:
+            return await collect_results(lent, ready[node], source, targets[node])
+        return await sync_results(lent.at(node), sources[node], targets[node])
+
+    async with _lent(pool) as lent:
+        return await map_nodes(tuple(sources), work, at_once=at_once)
+
+
+async def wait_ready(
+    nodes: Nodes, *, timeout_s: float, at_once: int = AT_ONCE, pool: Pool | None = None
+) -> Report[None]:
+    """Wait until each node lets us in and runs a command: for freshly booted machines.
+
+    Args:
+        nodes: the nodes.
+        timeout_s: seconds until a node that did not is a failure, with what it said at last.
+        at_once: how many are asked at a time.
+        pool: the connections.
+
+    An unknown or changed host key and a refused login are failures at once: waiting does not mend them.
+    """
+    fleet, end = parse_nodes(nodes), time.monotonic() + timeout_s
+
+    async def work(node: Node) -> None:
+        while True:
+            try:
+                (await run_command(lent.at(node), Command("true"))).check()
+                return
+            except (AuthError, HostKeyError):
+                raise
+            except DeployError:
+                if time.monotonic() + READY_LOOK_S > end:
+                    raise
+            await anyio.sleep(READY_LOOK_S)
+
+    async with _lent(pool) as lent:
+        return await map_nodes(fleet, work, at_once=at_once)
+
+
+@asynccontextmanager
+async def _lent(pool: Pool | None) -> AsyncIterator[Pool]:
+    """Give the pool that was lent, or one for this call."""
+    if pool is not None:
+        yield pool
+    else:
+        async with Pool() as own:
+            yield own
+
+
+def _asked(command: Asked, node: Node) -> Command:
+    return as_command(command if isinstance(command, Command | str) else command(node))
+
+
+def _below(folder: str, source: str) -> str:
+    return source if source.startswith(("/", "~")) else f"{folder.rstrip('/')}/{source}"
+
+
+def _not_deployed(report: Report[Deployment]) -> LaunchFailed:
+    outcome = report.failures[0]
+    cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
+    rank = [seen.node for seen in report].index(outcome.node)
+    error = launch_failed(cause, "is not ready, nothing was started", node_rank=rank)
+    rest = tuple(f"{seen.node.name}: {seen.error.message}" for seen in report.failures[1:] if seen.error is not None)
+    error = attrs.evolve(error, consequences=rest)
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,276 @@
+"""Set the ranks of a job off together: all of them start, or none stays."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+
+import anyio
+import attrs
+
+from asyncdeploy.causes import port_was_taken, worker_failure
+from asyncdeploy.command import Command, Completed
+from asyncdeploy.deploy import Deployment, run_in_project
+from asyncdeploy.errors import Cancelled, DeployError, LaunchFailed, PreflightFailed
+from asyncdeploy.events import Noted
+from asyncdeploy.job import Job
+from asyncdeploy.jobs import job_status, read_log, start_job, stop_job
+from asyncdeploy.launch_data import Launch, check_launch_id, new_launch_id, rank_job
+from asyncdeploy.meeting import port_opened, prove_meeting
+from asyncdeploy.nodes import Node, fold_names
+from asyncdeploy.parallel import map_nodes
+from asyncdeploy.placement import Launcher, NodePlace, Placement, count_processes, interface_of, meeting_addresses
+from asyncdeploy.pool import Pool
+from asyncdeploy.report import Report
+from asyncdeploy.watch import LOG_BYTES
+from asyncdeploy.worker import call_once
+
+AT_ONCE = 128
+"""Nodes that are started at the same time: a start is one call, and ranks wait for each other for 120 s."""
+PORT_TRIES = 3
+"""A port that was free a moment ago is taken once in thousands of starts; three times in a row it is something else."""
+OPENING_S = 60.0
+"""How long rank 0 may take to listen: importing torch from a cold network disk. Later is no failure, only not seen."""
+OPENING_LOOK_S = 0.25
+UNDO_S = 4.5
+"""A start that is cancelled is back within 5 s."""
+UNDO_GRACE_S = 1.0
+"""Ranks that have only just started have nothing to save."""
+MAX_KEPT = 64 << 20
+"""Bytes of a launch's description, unpacked: a node is not trusted with our memory."""
+
+
+async def start_launch(
+    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, *, grace_s: float = 5.0
+) -> Launch:
+    """Start one job a node, detached, with ranks in the order of the deployments.
+
+    Args:
+        pool: the connections.
+        deployments: nodes that are ready, in node rank order.
+        launcher: what each node runs: a Torchrun.
+        grace_s: seconds from TERM to KILL whenever the launch is stopped.
+
+    Returns:
+        The launch, once all ranks were started and rank 0 listens (or has ended, which is the watcher's to judge).
+
+    Raises:
+        PreflightFailed: the nodes cannot run it together; nothing was started.
+        LaunchFailed: a rank could not be started; the others were stopped.
+
+    On cancellation nothing of it stays running.
+    """
+    for attempt in range(PORT_TRIES):
+        try:
+            launch, commands = await _plan(pool, deployments, launcher, grace_s)
+        except PreflightFailed:
+            raise
+        except DeployError as cause:
+            raise launch_failed(cause, "could not be asked for a port; nothing was started") from cause
+        await _start_ranks(pool, launch, commands)
+        if not launcher.opens_port or await _opened(pool, launch):
+            return launch
+        await _undo(pool, launch)
+        first = launch.jobs[0].node
+        pool.at(first).emit(
+            Noted(node=first.name, text=f"port {launch.placement.master_port} was taken meanwhile (try {attempt + 1})")
+        )
+    raise LaunchFailed(
+        deployments[0].node.name,
+        f"its port was taken by something else {PORT_TRIES} times between the proof and the start",
+        "look at what listens there: ss -ltnp",
+        launch_id=launch.id,
+        node_rank=0,
+    )
+
+
+async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: Launcher) -> Report[Completed]:
+    """Run one command a node, attached, with ranks in the order of the deployments; the first failure ends the others.
+
+    Returns:
+        One outcome a node rank: of those that were ended because another failed it is "cancelled".
+
+    Raises:
+        PreflightFailed: the nodes cannot run it together; nothing was started.
+
+    On cancellation the runs are ended.
+    """
+    launch, commands = await _plan(pool, deployments, launcher, 0.0)
+    work = dict(zip(launch.nodes, zip(deployments, commands, strict=True), strict=True))
+    done: dict[Node, Completed] = {}
+    failed: list[Node] = []
+
+    async def run(node: Node) -> Completed:
+        try:
+            done[node] = await run_in_project(pool, *work[node])
+            if error := done[node].failure():
+                raise error
+        except DeployError:
+            failed.append(node)
+            raise
+        return done[node]
+
+    report = await map_nodes(launch.nodes, run, at_once=len(work), stop_on_failure=True)
+    outcomes = []
+    for outcome in report:
+        error = outcome.error
+        if isinstance(error, Cancelled) and failed:
+            error = Cancelled(error.node, f"stopped because of {failed[0].name}")
+        outcomes.append(attrs.evolve(outcome, value=done.get(outcome.node), error=error))
+    return Report(tuple(outcomes))
+
+
+async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> Launch:
+    """Return a launch that any of the nodes remembers, with these nodes in the place of those of the same name.
+
+    Raises:
+        LaunchFailed: no node remembers it.
+    """
+    request = b"find\0" + check_launch_id(launch_id).encode() + b"\0"
+    report = await map_nodes(nodes, lambda node: call_once(pool.at(node), "launches", request), at_once=AT_ONCE)
+    for text in filter(None, report.values):
+        launch = _unpacked(text)
+        if launch is not None and launch.id == launch_id:
+            return _with_nodes(launch, nodes)
+    errors = [outcome.error for outcome in report.failures if outcome.error is not None]
+    raise LaunchFailed(
+        "",
+        f"none of {len(report)} nodes remembers a launch {launch_id}"
+        + (f"; {len(errors)} did not answer" if errors else ""),
+        "list_jobs shows what a node knows",
+        "\n".join(f"{error.node}: {error.message}" for error in errors[:5]),
+        launch_id=launch_id,
+    )
+
+
+async def _plan(
+    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float
+) -> tuple[Launch, tuple[Command, ...]]:
+    """Return the launch as it will be and the command of each node; nothing is started."""
+    if not deployments:
+        raise ValueError("a launch of no node: at least one deployment was expected")
+    nodes, facts = [each.node for each in deployments], [each.facts for each in deployments]
+    counts = count_processes(nodes, facts, launcher.nproc_per_node, uneven=launcher.uneven)
+    meeting = await prove_meeting(pool, nodes, meeting_addresses(nodes, facts), launcher.master_port)
+    launch_id, now = new_launch_id(launcher.name), time.time()
+    placement = Placement(
+        launch_id,
+        meeting.address,
+        meeting.port,
+        tuple(
+            NodePlace(node, rank, counts[rank], meeting.locals[rank], interface_of(facts[rank], meeting.locals[rank]))
+            for rank, node in enumerate(nodes)
+        ),
+    )
+    commands = launcher.commands(placement)
+    jobs = [
+        rank_job(launch_id, each.node, rank, each.site.path, commands[rank].line, now)
+        for rank, each in enumerate(deployments)
+    ]
+    launch = Launch(
+        launch_id,
+        tuple(jobs),
+        placement,
+        grace_s,
+        tuple(each.site.workdir for each in deployments),
+        tuple(each.facts.clock_offset_s for each in deployments),
+        now,
+    )
+    return launch, tuple(each.enter(command) for each, command in zip(deployments, commands, strict=True))
+
+
+async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> None:
+    """Start every rank; whatever happens instead, none stays."""
+    ranks = {job.node: rank for rank, job in enumerate(launch.jobs)}
+
+    async def start(node: Node) -> Job:
+        job, remote = launch.jobs[ranks[node]], pool.at(node)
+        await call_once(remote, "launches", b"keep\0" + launch.id.encode() + b"\0" + _packed(launch))
+        return await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
+
+    try:
+        report = await map_nodes(launch.nodes, start, at_once=AT_ONCE, stop_on_failure=True)
+    except BaseException:
+        await _undo(pool, launch)
+        raise
+    if not report.ok:
+        raise _not_started(launch, report, await _undo(pool, launch))
+
+
+async def _undo(pool: Pool, launch: Launch) -> tuple[Node, ...]:
+    """Stop and forget all ranks, started or not, in bounded time; return the nodes that did not confirm it."""
+    jobs = {job.node: job for job in launch.jobs}
+    left = set(jobs)
+
+    async def stop(node: Node) -> None:
+        status = await stop_job(pool.at(node), jobs[node], grace_s=UNDO_GRACE_S)
+        await call_once(pool.at(node), "launches", b"forget\0" + launch.id.encode() + b"\0")
+        if status.ended and not status.survivors:
+            left.discard(node)
+
+    with anyio.move_on_after(UNDO_S, shield=True):
+        await map_nodes(launch.nodes, stop, at_once=len(jobs))
+    return tuple(node for node in launch.nodes if node in left)
+
+
+def launch_failed(cause: DeployError, what: str, launch_id: str = "", node_rank: int | None = None) -> LaunchFailed:
+    """Return the error of a launch that did not come to be because of what happened on one node."""
+    which = f"node rank {node_rank} " if node_rank is not None else ""
+    run = f"run {launch_id} failed: " if launch_id else ""
+    message = f"{run}{which}{what}: {cause.message}"
+    return LaunchFailed(cause.node, message, cause.hint, cause.evidence, launch_id=launch_id, node_rank=node_rank)
+
+
+def _not_started(launch: Launch, report: Report[Job], left: Iterable[Node]) -> LaunchFailed:
+    outcome = next(outcome for outcome in report if outcome.state in ("failed", "unknown"))
+    cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
+    unsure = fold_names([node.name for node in left])
+    fate = f"it is not confirmed that nothing runs on {unsure}" if unsure else "nothing stays running on any node"
+    error = launch_failed(cause, f"could not be started ({fate})", launch.id, launch.nodes.index(outcome.node))
+    error.__cause__ = cause
+    return error
+
+
+async def _opened(pool: Pool, launch: Launch) -> bool:
+    """Wait until rank 0 listens; False if it ended because its port was taken before any worker began."""
+    job = launch.jobs[0]
+    remote = pool.at(job.node)
+    try:
+        with anyio.move_on_after(OPENING_S):
+            while True:
+                status = await job_status(remote, job)
+                if status.ended:
+                    log = "" if status.ok else await read_log(remote, job, LOG_BYTES)
+                    return not port_was_taken(log) or worker_failure(log) is not None
+                if await port_opened(remote, launch.id, launch.placement.master_port) is not False:
+                    return True
+                await anyio.sleep(OPENING_LOOK_S)
+    except DeployError:
+        pass  # the ranks were started; what becomes of them is the watcher's to say
+    except BaseException:
+        await _undo(pool, launch)
+        raise
+    return True
+
+
+def _packed(launch: Launch) -> bytes:
+    return zlib.compress(json.dumps(launch.to_dict()).encode())
+
+
+def _unpacked(data: bytes) -> Launch | None:
+    """Return what a node remembers, None if that is no launch."""
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(data, MAX_KEPT)
+        return Launch.from_dict(json.loads(text))
+    except (zlib.error, ValueError, RecursionError):
+        return None
+
+
+def _with_nodes(launch: Launch, nodes: Sequence[Node]) -> Launch:
+    known = {node.name: node for node in nodes}
+    jobs = [attrs.evolve(job, node=known.get(job.node.name, job.node)) for job in launch.jobs]
+    places = [attrs.evolve(place, node=job.node) for place, job in zip(launch.placement.places, jobs, strict=True)]
+    return attrs.evolve(launch, jobs=tuple(jobs), placement=attrs.evolve(launch.placement, places=tuple(places)))
