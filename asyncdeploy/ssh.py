@@ -389,9 +389,8 @@ def _complete(node: Node, config: SshConfig) -> _Place:
         try:
             jump = attrs.evolve(node, jump=config.jump).jump
         except ValueError as error:
-            if "another machine than" not in str(error):  # "Host *" gives the jump host to itself too; ssh ignores that
-                message = f"ssh_config's ProxyJump cannot be read: {error}"
-                raise ConnectError(node.name, message, reason="config") from error
+            message = f"ssh_config's ProxyJump {config.jump!r} cannot be followed: {error}"
+            raise ConnectError(node.name, message, reason="config") from error
     return _Place(
         route=Route(host, port, jump),
         user=node.user or config.user or getpass.getuser(),
