@@ -38,7 +38,7 @@ UNDO_S = 4.5
 ASK_S = 50.0
 """How long the node holds a question open until it answers "still running"."""
 TRIES = 6
-"""How often a question that changes nothing is asked again after the line broke: about a minute of a node that is away."""
+"""How often a question that changes nothing is asked after the line broke: about half a minute of a node away."""
 LOG_TAIL = 16 * 1024
 
 
@@ -93,8 +93,14 @@ async def _start(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
         return await jobs_plain.start_plain(remote, job, command)
     env = {**dict(command.env), **command.secret_values()}
     spec = {
-        **{"id": job.id, "name": job.name, "site": job.site, "line": command.line, "cwd": command.cwd},
-        **{"created_at": job.created_at, "env": sorted(env), "on_end": command.on_end, "timeout_s": command.timeout_s},
+        "id": job.id,
+        "name": job.name,
+        "site": job.site,
+        "line": command.line,
+        "cwd": command.cwd,
+        "env": sorted(env),
+        "on_end": command.on_end,
+        "created_at": job.created_at,
     }
     request = json.dumps({"op": "start", "spec": spec}).encode()
     async with call_program(remote, "jobs", request) as call:
@@ -333,18 +339,21 @@ def _status(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
     sound = sound and (state != "signalled" or (isinstance(number, int) and 0 < number < 128))
     if not sound:
         raise ProtocolError(remote.node.name, f"the state of job {job.id} is nonsense")
-    times = [
-        float(answer[key]) if isinstance(answer.get(key), int | float) else None for key in ("started_at", "ended_at")
-    ]
     survivors = answer.get("survivors")
     return JobStatus(
         job,
         state,  # type: ignore[arg-type]  # checked above
         status if state == "exited" else None,
         _signal_name(number) if state == "signalled" else None,
-        *times,
+        _time(answer, "started_at"),
+        _time(answer, "ended_at"),
         survivors=tuple(str(item)[:100] for item in survivors[:50]) if isinstance(survivors, list) else (),
     )
+
+
+def _time(answer: Mapping[str, Any], key: str) -> float | None:
+    value = answer.get(key)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _signal_name(number: Any) -> str:

@@ -113,7 +113,7 @@ async def _follow(nodes: tuple[Node, ...], workspace: Workspace, launcher: Launc
     _say(f"launched {launch.id}")
     async with follow_launch(launch, pool=pool) as lines:
         async for line in lines:
-            _say(f"{line.node.name}: {line.text}")
+            _say(f"{line.node}: {line.text}")
     (await wait_launch(launch, pool=pool)).unwrap()
     return launch
 

@@ -1,1 +1,1 @@
-"""Programs that run on a node: Python >= 3.8, standard library only. They are sent as text and import nothing of ours."""
+"""Programs that run on a node: Python >= 3.8, standard library only, sent as text; they import nothing of ours."""

@@ -245,9 +245,9 @@ def running_twin(spec):
         if other == spec["id"] or other.startswith("."):
             continue
         theirs = read_json(folder_of(other), "spec.json") or {}
-        if theirs.get("name") == spec["name"] and theirs.get("site") == spec["site"]:
-            if status_of(other).get("state") in ("starting", "running", "orphaned"):
-                return other
+        same = theirs.get("name") == spec["name"] and theirs.get("site") == spec["site"]
+        if same and status_of(other).get("state") in ("starting", "running", "orphaned"):
+            return other
     return None
 
 

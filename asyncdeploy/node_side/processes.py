@@ -126,7 +126,7 @@ def process_row(pid):
     return head.partition(b"(")[2], rest[0], int(rest[1]), int(rest[3]), int(rest[19])
 
 
-def family(roots, leader, marker, also=lambda pid, row: False):
+def family(roots, leader, marker, also=lambda *_: False):
     """Return (pid, name) of every process of a run but zombies: below the roots, in the leader's session, or marked.
 
     The roots themselves and we do not count. ``also`` may claim others.
