@@ -10,11 +10,11 @@ from asyncdeploy.job import Job
 from asyncdeploy.transport import Remote
 
 
-async def start_plain(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
+async def start_plain(remote: Remote, job: Job, command: Command) -> dict[str, Any]:  # noqa: ARG001
     """Start a job by plain sh."""
     raise ToolMissing(remote.node.name, "python3 >= 3.8 is needed on the node for jobs", tool="python3")
 
 
-async def ask_plain(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+async def ask_plain(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:  # noqa: ARG001
     """Answer a question about jobs by plain sh."""
     raise ToolMissing(remote.node.name, "python3 >= 3.8 is needed on the node for jobs", tool="python3")

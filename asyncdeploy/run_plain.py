@@ -8,6 +8,6 @@ from asyncdeploy.output import Output
 from asyncdeploy.transport import Remote
 
 
-async def run_plain(remote: Remote, command: Command, output: Output) -> Completed:
+async def run_plain(remote: Remote, command: Command, output: Output) -> Completed:  # noqa: ARG001
     """Run a command by plain sh."""
     raise ToolMissing(remote.node.name, "python3 >= 3.8 is needed on the node", tool="python3")

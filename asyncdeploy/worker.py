@@ -33,7 +33,7 @@ MAX_FRAME = 1 << 20
 HEARTBEAT_S = 15.0
 """The node waits for 90 s of silence, so five may be lost."""
 OLDEST_PYTHON = 0x03080000
-NEEDS = {"run": ("processes",), "jobs": ("processes",)}
+NEEDS = {"run": ("processes",), "jobs": ("processes", "job_folder", "supervisor")}
 """Programs that load others on the node (``worker.load``); those are sent with them."""
 
 # The system's own interpreter comes first: the first python3 of PATH may be a shim that only prints an error.

@@ -93,7 +93,7 @@ async def _tour(nodes: tuple[Node, ...], workspace: Workspace, target: Path, poo
     launch = await _follow(nodes, workspace, launcher, env, pool)
     _title("5. collect: the results come home, a folder a node")
     (await collect_all(launch, "results", target, pool=pool)).unwrap()
-    for path in sorted(target.rglob("sum.json")):
+    for path in sorted(target.rglob("sum.json")):  # noqa: ASYNC240 - four small files
         _say(f"{path.relative_to(target)}: {json.loads(path.read_text())}")
     _title(f"6. the same with a failure injected into node rank {min(FAILING_RANK, len(nodes) - 1)}")
     await _show_failure(nodes, workspace, env, pool)

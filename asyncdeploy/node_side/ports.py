@@ -208,5 +208,5 @@ def sockets_of(pid):
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
     except OSError:
-        pass
+        return inodes  # it has ended, or is not ours to look at
     return inodes

@@ -1,0 +1,248 @@
+"""The supervisor of a detached job: starts it, gathers its orphans, ends it when asked, writes down how it ended.
+
+Runs on a node in a process of its own, forked by jobs.py: Python >= 3.8, standard library only.
+"""
+
+import _signal as signal
+import json
+import os
+import select
+import time
+
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
+KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
+LOOK_S = 5.0  # how often the sessions of the job are noted, for the day the supervisor is killed itself
+TICK_S = 0.05
+START_S = 30.0
+EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
+
+processes = folders = None  # set by jobs.py
+
+
+def launch_supervisor(folder, spec, env, stdin):
+    """Fork a supervisor that outlives us; return why the job could not be started, or None."""
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                os.close(out)
+                Supervisor(folder, spec, env).supervise(stdin, into)
+        finally:
+            os._exit(0)
+    os.close(into)
+    os.waitpid(child, 0)
+    said = b""
+    try:
+        deadline = time.monotonic() + START_S
+        poll = select.poll()
+        poll.register(out, select.POLLIN)
+        while time.monotonic() < deadline:
+            if poll.poll(1000):
+                data = os.read(out, 4096)
+                if not data:
+                    break
+                said += data
+    finally:
+        os.close(out)
+    if said == b"ok":
+        return None
+    return said.decode("utf-8", "replace") or "its supervisor died before it started anything"
+
+
+class Supervisor:
+    """Lives as long as its job, in a session of its own, and writes down how it ended."""
+
+    def __init__(self, folder, spec, env):
+        self.folder = folder
+        self.spec = spec
+        self.environ = dict(os.environb)
+        for item in env:
+            name, _, value = item.partition(b"=")
+            self.environ[name] = value
+        marker = spec["id"].encode()
+        self.environ.update({b"ASYNCDEPLOY_JOB": marker, b"ASYNCDEPLOY_RUN": marker, b"SPT_NOENV": b"1"})
+        self.status = None
+        self.children_left = True
+        self.stopping = False
+        self.grace = LEFTOVER_GRACE_S
+        self.termed_at = self.killed_at = None
+        self.sessions = set()
+
+    def supervise(self, stdin, into):
+        """Start the job, say so, and stay until it ended. Never returns to its caller's code with an error."""
+        try:
+            self.detach({stdin, into})
+            reason = self.begin(stdin)
+        except Exception as error:
+            reason = "%s: %s" % (type(error).__name__, error)
+        os.write(into, reason.encode("utf-8", "replace") if reason else b"ok")
+        os.close(into)
+        os.close(stdin)
+        if not reason:
+            self.stay()
+
+    def detach(self, keep):
+        """Let go of all that is the worker's: its line, or sshd would wait for us, and its locks."""
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) not in keep:
+                try:
+                    os.close(int(name))
+                except OSError:
+                    continue  # the one that listed the folder
+        signal.set_wakeup_fd(-1)
+        self.wake = os.pipe()
+        for fd in self.wake:
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(TERM, self.on_term)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(self.wake[1])
+        prctl = processes.find_prctl()
+        self.reaper = processes.reap_orphans(prctl, True)
+        if prctl is not None:
+            prctl(15, b"adeploy-job", 0, 0, 0)  # PR_SET_NAME, for people who look at ps
+
+    def on_term(self, *_):
+        if not self.stopping:
+            self.stopping = True
+            request = folders.read_json(self.folder, "stop") or {}
+            self.grace = float(request.get("grace_s", 5.0))
+            self.termed_at = None
+
+    def begin(self, stdin):
+        """Start the leader and write down who it is; return why not, or None."""
+        cwd = os.fsencode(self.spec["cwd"] or "~")
+        home = self.environ.get(b"HOME", b"/")
+        if cwd == b"~" or cwd.startswith(b"~/"):
+            cwd = home + cwd[1:]
+        folders.write_file(self.folder, ".exit-room", b" " * EXIT_BYTES)
+        log = os.open(os.path.join(self.folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.chdir(cwd)
+            line = self.spec["line"].encode("utf-8", "surrogateescape")
+            self.spec["started_at"] = time.time()
+            self.leader = processes.start_shell(line, self.environ, stdin, log, log)
+        except OSError as error:
+            return "%s: %s" % (os.strerror(error.errno), os.fsdecode(cwd))
+        finally:
+            os.close(log)
+            os.chdir("/")
+        try:
+            folders.write_file(self.folder, "spec.json", json.dumps(self.spec).encode())
+            rows = [(pid, processes.process_row(pid)) for pid in (self.leader, os.getpid())]
+            words = ["%d %d" % (pid, row[4] if row else 0) for pid, row in rows]
+            folders.write_file(self.folder, "pid", ("%s\n%s\n" % (" ".join(words), folders.identity())).encode())
+        except OSError as error:  # a job that nobody could find again must not run
+            os.kill(self.leader, KILL)
+            os.waitpid(self.leader, 0)
+            return "its folder cannot be written: " + os.strerror(error.errno)
+        return None
+
+    def stay(self):
+        looked_at = 0.0
+        while not self.finished():
+            poll = select.poll()
+            poll.register(self.wake[0], select.POLLIN)
+            quiet = self.status is None and not self.stopping
+            if poll.poll((LOOK_S if quiet else TICK_S) * 1000):
+                os.read(self.wake[0], 4096)
+            self.reap()
+            self.escalate()
+            if quiet and time.monotonic() - looked_at >= LOOK_S:
+                self.note_sessions()
+                looked_at = time.monotonic()
+        self.finish()
+
+    def finished(self):
+        if self.status is not None and not self.children_left:
+            return True
+        return bool(self.killed_at and time.monotonic() - self.killed_at > KILL_WAIT_S)
+
+    def reap(self):
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self.leader:
+                    self.status = status
+                    self.ended_at = time.time()
+        except ChildProcessError:
+            self.children_left = bool(not self.reaper and self.living())
+
+    def escalate(self):
+        """TERM first, after the grace KILL, to everything of the job, until nothing is left."""
+        ended = self.status is not None
+        if not (self.stopping or ended) or (ended and not self.children_left):
+            return
+        now = time.monotonic()
+        if self.termed_at is None:
+            self.termed_at = now
+            processes.signal_each(self.living(), TERM)
+        elif now - self.termed_at >= self.grace:
+            if self.killed_at is None:
+                self.killed_at = now
+            processes.signal_each(self.living(), KILL)
+
+    def living(self):
+        return processes.family([os.getpid()], self.leader, folders.marker_of(self.spec["id"]))
+
+    def note_sessions(self):
+        """Write down the job's sessions, by which a later stop finds it should we be killed."""
+        table = processes.process_table()
+        now = {table[pid][3] for pid, _ in self.living() if pid in table} - self.sessions
+        if now:
+            self.sessions |= now
+            try:
+                folders.write_file(
+                    self.folder, "sessions", " ".join(str(sid) for sid in sorted(self.sessions)).encode()
+                )
+            except OSError:
+                return  # a full disk; the marker still finds them
+
+    def finish(self):
+        if self.stopping and self.spec.get("on_end"):
+            self.run_on_end()
+        left = self.living() if self.stopping or self.children_left else []
+        end = {"status": None, "signal": None, "ended_at": getattr(self, "ended_at", time.time())}
+        end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
+        if self.status is None:
+            end["signal"] = KILL  # it hangs in the kernel with KILL pending; it is among the survivors
+        elif os.WIFEXITED(self.status):
+            end["status"] = os.WEXITSTATUS(self.status)
+        else:
+            end["signal"] = os.WTERMSIG(self.status)
+        end["stopped"] = self.stopping
+        room = os.path.join(self.folder, ".exit-room")
+        fd = os.open(room, os.O_WRONLY)
+        processes.write_all(fd, json.dumps(end).encode()[:EXIT_BYTES].ljust(EXIT_BYTES))
+        os.fsync(fd)
+        os.close(fd)
+        os.rename(room, os.path.join(self.folder, "exit"))
+
+    def run_on_end(self):
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            line = self.spec["on_end"].encode("utf-8", "surrogateescape")
+            pid = processes.start_shell(line, self.environ, null, null, null)
+        except OSError:
+            return
+        finally:
+            os.close(null)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(TICK_S)
+        os.kill(pid, KILL)
+        os.waitpid(pid, 0)
