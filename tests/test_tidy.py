@@ -61,6 +61,8 @@ connections
     hostkeys        who may answer
     dial            TCP to the first address that answers
     ssh_keys        what we log in with
+    ssh_place       where a node's name leads
+    ssh_errors      foreign exceptions as ours
     ssh_channel     one line running on a node
     ssh             the only door to asyncssh
     lease           a connection with its slots
