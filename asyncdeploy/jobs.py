@@ -135,7 +135,7 @@ def _check_started(remote: Remote, job: Job, answer: Mapping[str, Any]) -> None:
 
 async def _undo(remote: Remote, job: Job) -> None:
     try:
-        await stop_job(remote, job, grace_s=1)
+        await _ask(remote, {"op": "stop", "id": job.id, "grace_s": 1, "forbid": True})
     except DeployError:
         return  # the node is away: what could be done was done; the caller's cancellation goes on
 

@@ -50,7 +50,7 @@ def start(worker, request):
             fresh = False
         lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not fresh and folders.Pids(folder).known:
+        if not fresh and (folders.Pids(folder).known or folders.read_json(folder, "exit") is not None):
             return folders.status_of(job_id)
         names = os.open(os.path.join(folders.base_folder(), ".names"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -120,6 +120,8 @@ def stop(worker, request):
     job_id, grace = request["id"], float(request["grace_s"])
     folder = folders.folder_of(job_id)
     before = folders.status_of(job_id)
+    if before.get("error") == "unknown" and request.get("forbid"):
+        return forbid(folder, job_id)
     if before.get("state") == "orphaned":
         return end_orphans(worker, folder, job_id, grace)
     if before.get("state") not in ("starting", "running"):
@@ -139,6 +141,17 @@ def stop(worker, request):
             return now
         worker.poll()
         time.sleep(TICK_S)
+    return folders.status_of(job_id)
+
+
+def forbid(folder, job_id):
+    """Take the folder of a job that is about to be started by a call we have given up: it then finds its end there."""
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        return folders.status_of(job_id)
+    end = {"status": None, "signal": TERM, "ended_at": time.time(), "survivors": [], "stopped": True}
+    folders.write_file(folder, "exit", json.dumps(end).encode())
     return folders.status_of(job_id)
 
 
