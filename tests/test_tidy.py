@@ -65,6 +65,7 @@ connections
     ssh_errors      foreign exceptions as ours
     ssh_channel     one line running on a node
     ssh             the only door to asyncssh
+    limits          how much at once, and how long
     lease           a connection with its slots
     slots           who gets which slot
     pool            live connections, shared and bounded
@@ -107,8 +108,8 @@ people
     __main__        python -m asyncdeploy
 """
 
-# ssh, ssh_channel and ssh_keys are one door in three files.
-MAY_IMPORT_ASYNCSSH = {"hostkeys", "ssh", "ssh_channel", "ssh_keys", "local"}
+# ssh, ssh_channel, ssh_keys and ssh_errors are one door in four files.
+MAY_IMPORT_ASYNCSSH = {"hostkeys", "ssh", "ssh_channel", "ssh_errors", "ssh_keys", "local"}
 MAY_PRINT = {"cli", "events", "node_side", "__main__"}
 FORBIDDEN_NAMES = {"core", "client", "utils", "helpers", "common"}
 MAX_FILE_LINES = 400
