@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
 import attrs
@@ -17,10 +17,13 @@ from asyncdeploy.errors import AuthError, Cancelled, ConnectError, ConnectionLos
 from asyncdeploy.events import Event, Noted, Observer, StageFailed, StageFinished, StageStarted
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.lease import Lease, Line
+from asyncdeploy.limits import Limits
 from asyncdeploy.nodes import MAX_HOPS, Node
 from asyncdeploy.slots import Connect, Open, Reuse, Slots, Use
 from asyncdeploy.ssh import AsyncsshConnector
 from asyncdeploy.transport import Channel, ChannelRefused, Connection, Connector, Route
+
+__all__ = ["Limits", "Pool", "PooledRemote"]
 
 CLOSE_S = 5.0
 """All goodbyes together: what is not said by then is left to the kernel."""
@@ -32,41 +35,6 @@ REFUSED_PAUSE_S = 0.2
 """sshd frees a session's slot some tens of milliseconds after the session ended."""
 REFUSALS = 100
 """In a row, each time when a slot was believed free: 10 s of them mean that the node does not want to."""
-
-
-def _check_number(_: Limits, field: attrs.Attribute[Any], value: object) -> None:
-    whole = field.type in ("int", int)
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not 0 < value <= 1_000_000:
-        what = "a whole number from 1" if whole else "a number of seconds above 0"
-        raise ValueError(f"Limits {field.name}: {what} was expected, got {value!r}")
-
-
-@attrs.frozen(kw_only=True)
-class Limits:
-    """How much a pool does at once and for how long it tries.
-
-    Args:
-        connects_per_endpoint: handshakes at once with one sshd or through one jump host; sshd drops from 10 on
-            (MaxStartups).
-        connects_at_once: handshakes at once in all; beyond it the client's own CPU is the limit.
-        channels_per_connection: lines at once over one connection; sshd frees slots late: of 10 at a time 30 % were
-            refused, of 4 none.
-        connections_per_node: a second one is made when all lines of the first are taken.
-        connect_timeout_s: for TCP, and again for handshake and login; above the two resends of a lost SYN (3 s, 7 s).
-        connect_deadline_s: for all tries of one node together; a booting sshd needs up to a minute.
-        keepalive_s: silence before a sign of life is asked for; three unanswered ones mean dead.
-
-    Raises:
-        ValueError: a value is not a positive number.
-    """
-
-    connects_per_endpoint: int = attrs.field(default=8, validator=_check_number)
-    connects_at_once: int = attrs.field(default=128, validator=_check_number)
-    channels_per_connection: int = attrs.field(default=4, validator=_check_number)
-    connections_per_node: int = attrs.field(default=2, validator=_check_number)
-    connect_timeout_s: float = attrs.field(default=15.0, validator=_check_number)
-    connect_deadline_s: float = attrs.field(default=60.0, validator=_check_number)
-    keepalive_s: float = attrs.field(default=15.0, validator=_check_number)
 
 
 class Pool:

@@ -1,30 +1,28 @@
-"""The only door to asyncssh: makes connections, and says in our own words why one could not be made."""
+"""The only door to asyncssh: makes connections."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import errno
-import getpass
-import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import asyncssh
-import attrs
 from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
 from asyncdeploy.dial import dial
-from asyncdeploy.errors import AuthError, ConnectError, ConnectionLost, HostKeyError
-from asyncdeploy.hostkeys import HostKeyChecker, HostKeys, Identity, Known, revoked_error, unknown_error
+from asyncdeploy.errors import ConnectionLost, HostKeyError
+from asyncdeploy.hostkeys import HostKeyChecker, HostKeys, Identity, Known, unknown_error
 from asyncdeploy.nodes import Node
 from asyncdeploy.ssh_channel import SshChannel, TcpWire, open_channel
 from asyncdeploy.ssh_config import SshConfig, ask_ssh
+from asyncdeploy.ssh_errors import Seen, connect_error, dial_error, explain_handshake
 from asyncdeploy.ssh_keys import KeyRing, Login
+from asyncdeploy.ssh_place import Place, complete_node, is_numeric, says_all
 from asyncdeploy.transport import Connection, Route
 
 CLOSE_S = 3.0
@@ -35,37 +33,6 @@ NAMES_AT_ONCE = 32
 """Look-ups waiting for a slow name server; a limit of our own, for the loop's few threads serve others too."""
 KEEPALIVES = 3
 """Unanswered ones after which a line is dead; at 1 s intervals a 256 kbit line gave false alarms, at 5 s none."""
-
-_REASONS = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "throttled",
-    errno.EPIPE: "throttled",
-    errno.ETIMEDOUT: "timeout",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-    errno.ENETDOWN: "unreachable",
-}
-_HINTS = {
-    "refused": "is sshd running there, and is this its port?",
-    "timeout": "is the machine up, and does a firewall drop us?",
-    "throttled": "sshd does that when too many connect at once (MaxStartups), or to an address that it refuses",
-    "dns": "check the name, or give an address",
-    "unreachable": "is the network up on this side?",
-    "protocol": "is an SSH server listening on this port?",
-    "jump": "try `ssh` from the jump host to it; AllowTcpForwarding must be on there",
-}
-
-
-@attrs.frozen
-class _Place:
-    """A node as ssh_config completes it."""
-
-    route: Route
-    user: str
-    key_paths: tuple[Path, ...]
-    keys_only: bool
-    agent: str | None
-    identity: Identity
 
 
 class SshConnection:
@@ -94,39 +61,37 @@ class SshConnection:
 
 
 class _Client(asyncssh.SSHClient):
-    """Answers asyncssh's questions during one connect and keeps what it learned."""
+    """Answers asyncssh's questions during one connect and keeps what it saw."""
 
     def __init__(self, checker: HostKeyChecker, who: Identity) -> None:
         self._checker = checker
         self._who = who
-        self.verdict: HostKeyError | None = None
-        self.key: asyncssh.SSHKey | None = None
-        self.login_began = False
+        self.seen = Seen()
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Judge the node's key; asyncssh was given no trusted key, so every one comes here."""
-        self.verdict = self._checker.judge(self._who, key)
-        if self.verdict is None:
-            self.key = key
-        return self.verdict is None
+        self.seen.verdict = self._checker.judge(self._who, key)
+        if self.seen.verdict is None:
+            self.seen.key = key
+        return self.seen.verdict is None
 
     def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """A certificate authority that we do not know signed the node's certificate."""
-        self.verdict = unknown_error(self._who, key.public_data)
+        self.seen.verdict = unknown_error(self._who, key.public_data)
         return False
 
     def begin_auth(self, username: str) -> None:
         """The node's key was accepted."""
-        self.login_began = True
+        self.seen.login_began = True
 
 
 class _Line(asyncssh.SSHClientConnection):
-    """asyncssh's connection, which remembers the host key it was shown."""
-
-    shown_key: bytes = b""
+    """asyncssh's connection, which shows the client also a host key that asyncssh itself refuses."""
 
     def validate_server_host_key(self, key_data: bytes) -> asyncssh.SSHKey:
-        self.shown_key = key_data
+        client = self.get_owner()
+        if isinstance(client, _Client):
+            client.seen.shown_key = key_data
         return super().validate_server_host_key(key_data)
 
 
@@ -156,7 +121,7 @@ class AsyncsshConnector:
         self._config_path = config_path
         self._note = note or (_ignore)
         self._ring = KeyRing()
-        self._places: dict[Node, _Place] = {}
+        self._places: dict[Node, Place] = {}
         self._options: dict[tuple[str, Login], asyncssh.SSHClientConnectionOptions] = {}
         self._asking = anyio.CapacityLimiter(CONFIGS_AT_ONCE)
         self._naming = anyio.CapacityLimiter(NAMES_AT_ONCE)
@@ -192,13 +157,13 @@ class AsyncsshConnector:
                 await greeted
         except BaseException as error:
             await _cut(line)
-            await self._record(place.identity, client)
+            await self._record(place.identity, client.seen)
             if isinstance(error, asyncssh.Error | OSError):
-                self._explain(node, place, login, client, line, error)
+                raise explain_handshake(node, place, login, client.seen, error) from error
             raise
         connection = SshConnection(node.name, line)
         try:
-            changed = await self._record(place.identity, client)
+            changed = await self._record(place.identity, client.seen)
         except BaseException:
             await connection.close()
             raise
@@ -213,18 +178,18 @@ class AsyncsshConnector:
 
     # -- where and as whom ----------------------------------------------------------------------------------------
 
-    async def _place(self, node: Node) -> _Place:
+    async def _place(self, node: Node) -> Place:
         if node not in self._places:
             config = SshConfig()
-            if not (_is_numeric(node.host) and node.user and node.port and node.key_path):
+            if not says_all(node):
                 async with self._asking:
                     config = await ask_ssh(
                         node.host, node=node.name, user=node.user, port=node.port, file=self._config_path
                     )
-            self._places[node] = _complete(node, config)
+            self._places[node] = complete_node(node, config)
         return self._places[node]
 
-    async def _reach(self, node: Node, place: _Place, options: asyncssh.SSHClientConnectionOptions) -> _Line:
+    async def _reach(self, node: Node, place: Place, options: asyncssh.SSHClientConnectionOptions) -> _Line:
         """Make the TCP connection and set the SSH line upon it."""
         route, loop = place.route, asyncio.get_running_loop()
         where = f"{route.host} port {route.port}"
@@ -233,12 +198,11 @@ class AsyncsshConnector:
                 addresses = await self._look_up(route)
                 sock = await dial(addresses)
         except socket.gaierror as error:
-            raise _connect_error(node, "dns", f"the name {route.host} is not known: {error.strerror}") from error
+            raise connect_error(node, "dns", f"the name {route.host} is not known: {error.strerror}") from error
         except TimeoutError as error:
-            raise _connect_error(node, "timeout", f"{where} did not answer within {self._timeout_s:g} s") from error
+            raise connect_error(node, "timeout", f"{where} did not answer within {self._timeout_s:g} s") from error
         except OSError as error:
-            reason = _REASONS.get(error.errno or 0, "unreachable")
-            raise _connect_error(node, reason, f"{where}: {error.strerror or error}") from error
+            raise dial_error(node, where, error) from error
         try:
             _, line = await loop.create_connection(lambda: _Line(loop, options, wait="auth"), sock=sock)
         except BaseException:
@@ -247,7 +211,7 @@ class AsyncsshConnector:
         return line
 
     async def _look_up(self, route: Route) -> Sequence[tuple[int, Any]]:
-        flags = socket.AI_NUMERICHOST if _is_numeric(route.host) else 0
+        flags = socket.AI_NUMERICHOST if is_numeric(route.host) else 0
 
         def look_up() -> list[tuple[Any, ...]]:
             return list(socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM, flags=flags))
@@ -259,7 +223,7 @@ class AsyncsshConnector:
         return [(family, address) for family, _, _, _, address in found]
 
     async def _tunnel(
-        self, node: Node, place: _Place, options: asyncssh.SSHClientConnectionOptions, jump: SshConnection
+        self, node: Node, place: Place, options: asyncssh.SSHClientConnectionOptions, jump: SshConnection
     ) -> _Line:
         """Set the SSH line upon a TCP connection that the jump host makes."""
         route, loop = place.route, asyncio.get_running_loop()
@@ -274,15 +238,15 @@ class AsyncsshConnector:
             wire.abandoned = True
             wire.abort()
             if isinstance(error, TimeoutError):
-                raise _connect_error(node, "timeout", f"{where} within {self._timeout_s:g} s") from error
+                raise connect_error(node, "timeout", f"{where} within {self._timeout_s:g} s") from error
             if isinstance(error, asyncssh.ChannelOpenError):
-                raise _connect_error(node, "jump", f"{where}: {error.reason}") from error
+                raise connect_error(node, "jump", f"{where}: {error.reason}") from error
             if isinstance(error, asyncssh.Error | OSError):
                 raise ConnectionLost(node.name, f"the connection to jump host {jump.node} broke: {error}") from error
             raise
         return cast(_Line, line)
 
-    def _options_for(self, place: _Place, login: Login, client: _Client) -> asyncssh.SSHClientConnectionOptions:
+    def _options_for(self, place: Place, login: Login, client: _Client) -> asyncssh.SSHClientConnectionOptions:
         """Return options of this connection: a copy of those that all with the same user and keys share.
 
         Making them anew costs 2 ms and reads files; asyncssh.connect would do both, on a thread, for every connection.
@@ -302,39 +266,14 @@ class AsyncsshConnector:
         options.protocol_factory = lambda: client
         return options
 
-    async def _record(self, who: Identity, client: _Client) -> HostKeyError | None:
-        if client.key is None:
+    async def _record(self, who: Identity, seen: Seen) -> HostKeyError | None:
+        if seen.key is None:
             return None
         try:
-            return await self._checker.record(who, client.key)
+            return await self._checker.record(who, seen.key)
         except OSError as error:
             self._note(who.node, f"its host key is trusted until this pool closes, but could not be recorded: {error}")
             return None
-
-    def _explain(
-        self, node: Node, place: _Place, login: Login, client: _Client, line: _Line, error: Exception
-    ) -> NoReturn:
-        """Raise what a failed handshake means."""
-        where = f"{place.route.host} port {place.route.port}"
-        if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            if client.verdict is None and "revoked" in str(error):
-                client.verdict = revoked_error(place.identity, line.shown_key, "known_hosts")
-            message = f"the host certificate is not valid: {error.reason}"
-            raise client.verdict or HostKeyError(node.name, message, reason="unknown") from error
-        if isinstance(error, asyncssh.PermissionDenied) or "authentication failures" in str(error):
-            message = f"login as {place.user!r} was refused; tried {', '.join(login.names)}"
-            hint = f"is the public key in ~{place.user}/.ssh/authorized_keys there?"
-            if len(login.pairs) > 5:  # sshd's MaxAuthTries is 6
-                hint = "sshd stops after a few keys: give the node a key_path, or set IdentitiesOnly in ssh_config"
-            raise AuthError(node.name, message, hint) from error
-        if isinstance(error, TimeoutError):
-            what = "did not finish the login" if client.login_began else "accepts connections but does not speak SSH"
-            raise _connect_error(node, "timeout", f"{where} {what} within {self._timeout_s:g} s") from error
-        dropped = isinstance(error, asyncssh.ConnectionLost | OSError)
-        if dropped and not client.login_began:
-            raise _connect_error(node, "throttled", f"{where} closed the connection before login: {error}") from error
-        what = "broke the connection during login" if dropped else "does not speak SSH with us"
-        raise _connect_error(node, "protocol", f"{where} {what}: {error}") from error
 
 
 def _make_options(user: str, login: Login, keepalive_s: float) -> asyncssh.SSHClientConnectionOptions:
@@ -375,42 +314,6 @@ def _algorithms(checker: HostKeyChecker, known: Known) -> list[str]:
     certificates = get_default_certificate_algs() if known.authorities else []
     every = dict.fromkeys([*certificates, *preferred, *get_default_public_key_algs()])
     return [name.decode() for name in every]
-
-
-def _complete(node: Node, config: SshConfig) -> _Place:
-    """Fill in what the node does not say itself."""
-    host, port = config.host or node.host, node.port or config.port or 22
-    if config.proxy_command and node.jump is None:
-        hint = "use ProxyJump, or give the node a jump"
-        message = f"ssh_config has ProxyCommand for {node.host} ({config.proxy_command}), which is not supported"
-        raise ConnectError(node.name, message, hint, reason="config")
-    jump = node.jump
-    if jump is None and config.jump:
-        try:
-            jump = attrs.evolve(node, jump=config.jump).jump
-        except ValueError as error:
-            message = f"ssh_config's ProxyJump {config.jump!r} cannot be followed: {error}"
-            raise ConnectError(node.name, message, reason="config") from error
-    return _Place(
-        route=Route(host, port, jump),
-        user=node.user or config.user or getpass.getuser(),
-        key_paths=(node.key_path,) if node.key_path else config.key_paths,
-        keys_only=node.key_path is not None,
-        agent=config.agent,
-        identity=Identity(node.name, host, port, config.host_key_alias),
-    )
-
-
-def _connect_error(node: Node, reason: str, message: str) -> ConnectError:
-    return ConnectError(node.name, message, _HINTS.get(reason, ""), reason=reason)
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _ignore(_node: str, _text: str) -> None:

@@ -28,6 +28,7 @@ class SshConfig:
     user: str | None = None
     port: int | None = None
     key_paths: tuple[Path, ...] = ()
+    keys_only: bool = False
     agent: str | None = None
     jump: str | None = None
     proxy_command: str | None = None
@@ -54,6 +55,7 @@ def parse_config(text: str) -> SshConfig:
         user=said.get("user"),
         port=int(said["port"]) if "port" in said else None,
         key_paths=tuple(_existing(path) for path in paths if _existing(path).is_file()),
+        keys_only=said.get("identitiesonly") == "yes",
         agent=None if agent == "SSH_AUTH_SOCK" else agent,
         jump=_unless_none(said.get("proxyjump")),
         proxy_command=_unless_none(said.get("proxycommand")),

@@ -27,11 +27,11 @@ class Login:
 
 @attrs.frozen(eq=False)
 class _File:
-    """A key file: its pairs; or, if it is encrypted, only its public key (None where no .pub lies beside)."""
+    """A key file: its pairs; or, if only an agent can use it, its public key (None where no .pub lies beside)."""
 
-    pairs: tuple[asyncssh.SSHKeyPair, ...] = ()
-    encrypted: bool = False
+    needs_agent: bool = False
     public: bytes | None = None
+    pairs: tuple[asyncssh.SSHKeyPair, ...] = ()
     problem: str = ""
 
 
@@ -52,10 +52,10 @@ class KeyRing:
             node: its name, for errors.
             paths: private key files.
             agent: the agent's socket; None is $SSH_AUTH_SOCK, "none" is no agent.
-            only: these files are meant and no other key; an agent may still hold them.
+            only: these files are meant and no other key; an agent may still hold theirs.
 
         Raises:
-            AuthError: a file that was asked for cannot be used, or there is no key at all.
+            AuthError: none of the files can be used, or there is no key at all.
         """
         where = os.environ.get("SSH_AUTH_SOCK", "") if agent is None else "" if agent == "none" else agent
         asked = (tuple(paths), where, only)
@@ -67,7 +67,7 @@ class KeyRing:
     async def _collect(self, node: str, paths: Sequence[Path], agent: str, *, only: bool) -> Login:
         files = {path: await self._load(path) for path in paths}
         held: Sequence[asyncssh.SSHKeyPair] = ()
-        if agent and (not only or any(file.encrypted for file in files.values())):
+        if agent and (not only or any(file.needs_agent for file in files.values())):
             held = await self._ask(agent)
         offered: dict[bytes, tuple[asyncssh.SSHKeyPair, str]] = {}
         problems = []
@@ -80,7 +80,7 @@ class KeyRing:
         if not only:
             for pair in held:
                 offered.setdefault(pair.public_data, (pair, f"agent: {pair.get_comment() or pair.algorithm.decode()}"))
-        if not offered or (only and problems):
+        if not offered:
             message = "; ".join(problems) or "no private key was found to log in with"
             hint = "give the node a key_path, or start an ssh-agent"
             if problems:
@@ -127,13 +127,16 @@ def _read_key(path: Path) -> _File:
     except OSError as error:
         return _File(problem=error.strerror or str(error))
     except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
-        if "passphrase" not in str(error).lower():
-            return _File(problem=f"no usable private key ({error})")
-    return _File(encrypted=True, public=_read_public(path), problem="the key is encrypted, and no ssh-agent holds it")
+        public = _read_public(f"{path}.pub") or _read_public(str(path))  # the file itself may be the public half
+        if "passphrase" in str(error).lower():
+            return _File(True, public, problem="the key is encrypted, and no ssh-agent holds it")
+        if public is not None:
+            return _File(True, public, problem="a public key, and no ssh-agent holds its private one")
+        return _File(problem=f"no usable private key ({error})")
 
 
-def _read_public(path: Path) -> bytes | None:
+def _read_public(path: str) -> bytes | None:
     try:
-        return asyncssh.read_public_key(f"{path}.pub").public_data
+        return asyncssh.read_public_key(path).public_data
     except (OSError, asyncssh.KeyImportError):
         return None

@@ -480,3 +480,16 @@ async def test_closing_is_bounded_when_the_node_is_frozen(start_sshd: StartSshd)
 def test_limits_refuse_what_is_no_limit(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         Limits(**values)
+
+
+async def test_b1_a_peer_that_falls_silent_is_lost_within_the_keepalive(start_sshd: StartSshd) -> None:
+    sshd = start_sshd("mute")
+    async with pool_for(sshd, limits=Limits(keepalive_s=0.2)) as pool:
+        channel = await pool.at(sshd.node).open("exec cat")
+        sshd.end_sessions(signal.SIGSTOP)
+        async with asyncio.timeout(20):
+            with pytest.raises(ConnectionLost):
+                await channel.read()
+        await channel.close()
+    for pid in sshd.sessions():
+        os.kill(pid, signal.SIGCONT)

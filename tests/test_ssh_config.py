@@ -210,6 +210,13 @@ async def test_a14_an_agent_with_eight_keys_says_what_to_do(
     with pytest.raises(AuthError) as caught:
         await said(HostKeys.strict(sshd.known_hosts), attrs.evolve(sshd.node, key_path=None), config)
     assert "key_path" in caught.value.hint
+    (sshd.folder.parent / "authorized_keys").write_text((tmp_path / "key-7.pub").read_text())
+    config.write_text(f"Host *\n IdentityFile {tmp_path}/key-7.pub\n IdentitiesOnly yes\n")
+    (tmp_path / "key-7").unlink()
+    assert (
+        await said(HostKeys.strict(sshd.known_hosts), attrs.evolve(sshd.node, key_path=None), config, "echo in")
+        == "in\n"
+    )
 
 
 async def test_a15_a_hung_agent_is_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
