@@ -194,10 +194,10 @@ async def follow_launch(launch: Launch, *, pool: Pool | None = None) -> AsyncIte
 
 
 async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:
-    """Return a launch by its id, from any of its nodes, on any machine.
+    """Return a launch by its id and nodes, on any machine; it is enough that one of them answers.
 
     Raises:
-        LaunchFailed: none of the nodes remembers it.
+        LaunchFailed: no node remembers it, they disagree, or it has a node that is not named here.
     """
     fleet = parse_nodes(nodes)
     async with _lent(pool) as lent:

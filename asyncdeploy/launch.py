@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import anyio
 import attrs
@@ -24,6 +24,7 @@ from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher, NodePlace, Placement, count_processes, interface_of, meeting_addresses
 from asyncdeploy.pool import Pool
 from asyncdeploy.report import Report
+from asyncdeploy.transport import Remote
 from asyncdeploy.watch import LOG_BYTES
 from asyncdeploy.worker import call_once
 
@@ -36,6 +37,8 @@ OPENING_S = 60.0
 OPENING_LOOK_S = 0.25
 UNDO_S = 4.5
 """A start that is cancelled is back within 5 s."""
+FORGET_S = 0.4
+"""The same, behind a start_job that was cancelled and took up to 4.5 s of them to end what it had begun."""
 UNDO_GRACE_S = 1.0
 """Ranks that have only just started have nothing to save."""
 MAX_KEPT = 64 << 20
@@ -123,26 +126,38 @@ async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: La
 
 
 async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> Launch:
-    """Return a launch that any of the nodes remembers, with these nodes in the place of those of the same name.
+    """Return a launch that the nodes remember.
+
+    Args:
+        pool: the connections.
+        nodes: all nodes of the launch, by the names that they had in it; their ways in may be others.
+        launch_id: the launch.
 
     Raises:
-        LaunchFailed: no node remembers it.
+        LaunchFailed: no node remembers it, they disagree, or it has a node that is not among these. A node is not
+            trusted to say where we connect to.
     """
     request = b"find\0" + check_launch_id(launch_id).encode() + b"\0"
     report = await map_nodes(nodes, lambda node: call_once(pool.at(node), "launches", request), at_once=AT_ONCE)
-    for text in filter(None, report.values):
-        launch = _unpacked(text)
-        if launch is not None and launch.id == launch_id:
-            return _with_nodes(launch, nodes)
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
-    raise LaunchFailed(
-        "",
-        f"none of {len(report)} nodes remembers a launch {launch_id}"
-        + (f"; {len(errors)} did not answer" if errors else ""),
-        "list_jobs shows what a node knows",
-        "\n".join(f"{error.node}: {error.message}" for error in errors[:5]),
-        launch_id=launch_id,
-    )
+    evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])
+    found = {launch for text in set(report.values) if text and (launch := _unpacked(text)) and launch.id == launch_id}
+    if len(found) != 1:
+        what = "disagree about" if found else "do not know"
+        silent = f"; {len(errors)} did not answer" if errors else ""
+        hint = "list_jobs shows what a node knows"
+        raise LaunchFailed(
+            "", f"{len(report)} nodes {what} a run {launch_id}{silent}", hint, evidence, launch_id=launch_id
+        )
+    launch, known = found.pop(), {node.name: node for node in nodes}
+    if strange := [node.name for node in launch.nodes if node.name not in known]:
+        raise LaunchFailed(
+            "",
+            f"run {launch_id} has nodes that were not named: {fold_names(strange)}",
+            "name all of its nodes, as they were called when it was launched",
+            launch_id=launch_id,
+        )
+    return _with_nodes(launch, known)
 
 
 async def _plan(
@@ -184,17 +199,26 @@ async def _plan(
 async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> None:
     """Start every rank; whatever happens instead, none stays."""
     ranks = {job.node: rank for rank, job in enumerate(launch.jobs)}
+    limit, waiting, all_started = anyio.CapacityLimiter(AT_ONCE), set(ranks), anyio.Event()
 
-    async def start(node: Node) -> Job:
-        job, remote = launch.jobs[ranks[node]], pool.at(node)
-        await call_once(remote, "launches", b"keep\0" + launch.id.encode() + b"\0" + _packed(launch))
-        return await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
+    async def start(node: Node) -> None:
+        job, remote, late_s = launch.jobs[ranks[node]], pool.at(node), FORGET_S
+        try:
+            async with limit:
+                await call_once(remote, "launches", b"keep\0" + launch.id.encode() + b"\0" + _packed(launch))
+                await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
+            late_s = UNDO_S
+            waiting.discard(node)
+            if not waiting:
+                all_started.set()
+            await all_started.wait()
+        except anyio.get_cancelled_exc_class():
+            # All nodes undo at the same time, or many would not be back in time; a start on its way has undone itself.
+            with anyio.move_on_after(late_s, shield=True):
+                await _undo_rank(remote, launch, job)
+            raise
 
-    try:
-        report = await map_nodes(launch.nodes, start, at_once=AT_ONCE, stop_on_failure=True)
-    except BaseException:
-        await _undo(pool, launch)
-        raise
+    report = await map_nodes(launch.nodes, start, at_once=len(ranks), stop_on_failure=True)
     if not report.ok:
         raise _not_started(launch, report, await _undo(pool, launch))
 
@@ -202,17 +226,25 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
 async def _undo(pool: Pool, launch: Launch) -> tuple[Node, ...]:
     """Stop and forget all ranks, started or not, in bounded time; return the nodes that did not confirm it."""
     jobs = {job.node: job for job in launch.jobs}
-    left = set(jobs)
+    gone: set[Node] = set()
 
-    async def stop(node: Node) -> None:
-        status = await stop_job(pool.at(node), jobs[node], grace_s=UNDO_GRACE_S)
-        await call_once(pool.at(node), "launches", b"forget\0" + launch.id.encode() + b"\0")
-        if status.ended and not status.survivors:
-            left.discard(node)
+    async def undo(node: Node) -> None:
+        if await _undo_rank(pool.at(node), launch, jobs[node]):
+            gone.add(node)
 
     with anyio.move_on_after(UNDO_S, shield=True):
-        await map_nodes(launch.nodes, stop, at_once=len(jobs))
-    return tuple(node for node in launch.nodes if node in left)
+        await map_nodes(launch.nodes, undo, at_once=len(jobs))
+    return tuple(node for node in launch.nodes if node not in gone)
+
+
+async def _undo_rank(remote: Remote, launch: Launch, job: Job) -> bool:
+    """Stop and forget one rank; True if the node says that nothing of it lives."""
+    try:
+        status = await stop_job(remote, job, grace_s=UNDO_GRACE_S)
+        await call_once(remote, "launches", b"forget\0" + launch.id.encode() + b"\0")
+    except DeployError:
+        return False
+    return status.ended and not status.survivors
 
 
 def launch_failed(cause: DeployError, what: str, launch_id: str = "", node_rank: int | None = None) -> LaunchFailed:
@@ -223,7 +255,7 @@ def launch_failed(cause: DeployError, what: str, launch_id: str = "", node_rank:
     return LaunchFailed(cause.node, message, cause.hint, cause.evidence, launch_id=launch_id, node_rank=node_rank)
 
 
-def _not_started(launch: Launch, report: Report[Job], left: Iterable[Node]) -> LaunchFailed:
+def _not_started(launch: Launch, report: Report[None], left: Iterable[Node]) -> LaunchFailed:
     outcome = next(outcome for outcome in report if outcome.state in ("failed", "unknown"))
     cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
     unsure = fold_names([node.name for node in left])
@@ -269,8 +301,7 @@ def _unpacked(data: bytes) -> Launch | None:
         return None
 
 
-def _with_nodes(launch: Launch, nodes: Sequence[Node]) -> Launch:
-    known = {node.name: node for node in nodes}
-    jobs = [attrs.evolve(job, node=known.get(job.node.name, job.node)) for job in launch.jobs]
+def _with_nodes(launch: Launch, known: Mapping[str, Node]) -> Launch:
+    jobs = [attrs.evolve(job, node=known[job.node.name]) for job in launch.jobs]
     places = [attrs.evolve(place, node=job.node) for place, job in zip(launch.placement.places, jobs, strict=True)]
     return attrs.evolve(launch, jobs=tuple(jobs), placement=attrs.evolve(launch.placement, places=tuple(places)))

@@ -50,7 +50,7 @@ async def test_an_all_reduce_over_four_nodes(
     nodes = [sshd.node for sshd in sshd_nodes]
     launcher = Torchrun("all_reduce.py", nproc_per_node=2, python=PYTHON)
     launch = await fan_out(nodes, workspace, launcher, SystemEnv(), pool=pool)
-    found = await find_launch(nodes[3], launch.id, pool=pool)
+    found = await find_launch(nodes, launch.id, pool=pool)
     report = await wait_launch(found, pool=pool)
     assert report.ok, [str(outcome.error) for outcome in report.failures]
     (await collect_all(found, "results", tmp_path / "home", pool=pool)).unwrap()

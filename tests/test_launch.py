@@ -151,9 +151,11 @@ async def test_stop_and_find_again(workspace: Workspace, tmp_path: Path) -> None
             launch.save(tmp_path / "launch.json")
         pids = await eventually(lambda: len(found := pids_of(homes)) == 4 and found)
         async with cluster.pool() as pool:
-            assert await find_launch(cluster.nodes[1], launch.id, pool=pool) == launch
+            assert await find_launch(cluster.nodes, launch.id, pool=pool) == launch
+            with pytest.raises(LaunchFailed, match="has nodes that were not named: local-0"):
+                await find_launch(cluster.nodes[1], launch.id, pool=pool)
             report = await stop_launch(Launch.load(tmp_path / "launch.json"), grace_s=0.2, pool=pool)
-            with pytest.raises(LaunchFailed, match="none of 2 nodes remembers"):
+            with pytest.raises(LaunchFailed, match="2 nodes do not know a run"):
                 await find_launch(cluster.nodes, "other-abcdefgh", pool=pool)
         assert not [pid for pid in pids if is_alive(pid)]
         assert [outcome.state for outcome in report] == ["cancelled", "cancelled"]

@@ -12,10 +12,15 @@ MAX_TEXT = 1 << 20  # a frame; compressed, 1,000 nodes need about a tenth of it
 
 def main(_worker, args):
     word, launch_id, text = args.split(b"\0", 2)
-    folder = os.path.join(os.path.expanduser("~"), ".asyncdeploy", "launches", launch_id.decode("ascii"))
-    path = os.path.join(folder, "launch.json")
+    home = os.path.expanduser("~")
+    folders = [os.path.join(home, ".asyncdeploy")]
+    for name in ("launches", launch_id.decode("ascii")):
+        folders.append(os.path.join(folders[-1], name))
+    folder, path = folders[-1], os.path.join(folders[-1], "launch.json")
     if word == b"keep":
-        keep(folder, path, text)
+        for each in folders:
+            make_folder(each)
+        keep(path, text)
     elif word == b"forget":
         forget(folder, path)
     else:
@@ -23,8 +28,17 @@ def main(_worker, args):
     return b""
 
 
-def keep(folder, path, text):
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+def make_folder(folder):
+    """Make a folder that is ours and closed to others; one that somebody else put there is not used."""
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        info = os.lstat(folder)
+        if info.st_uid != os.getuid() or (info.st_mode & 0o170000) != 0o040000:
+            raise PermissionError("%s is not a folder of ours" % folder) from None
+
+
+def keep(path, text):
     # Nodes may share a home: each writes a file of its own, and the last of the equal ones stays.
     partial = "%s.%d-%s" % (path, os.getpid(), os.urandom(4).hex())
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
