@@ -63,11 +63,12 @@ from asyncdeploy.job import Job, JobStatus
 from asyncdeploy.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
 from asyncdeploy.launch import run_launch, start_launch
 from asyncdeploy.launch_data import Launch, LaunchLine
+from asyncdeploy.limits import Limits
 from asyncdeploy.local import LocalCluster
 from asyncdeploy.nodes import Node, NodeNote, fold_names, parse_nodes, read_hostfile
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher, NodePlace, Placement, rank_env
-from asyncdeploy.pool import Limits, Pool
+from asyncdeploy.pool import Pool
 from asyncdeploy.probe import probe_node
 from asyncdeploy.push import push_code
 from asyncdeploy.report import FleetError, Outcome, Report

@@ -25,10 +25,11 @@ import attrs
 from asyncdeploy.events import Observer
 from asyncdeploy.gate import Faults, Gate
 from asyncdeploy.hostkeys import HostKeys
+from asyncdeploy.limits import Limits
 from asyncdeploy.local_process import LocalProcess, Start
 from asyncdeploy.local_sweep import MARKER, end_processes, find_processes
 from asyncdeploy.nodes import Node
-from asyncdeploy.pool import Limits, Pool
+from asyncdeploy.pool import Pool
 from asyncdeploy.transport import Connector
 
 # What sshd gives a login that reads no profile.
