@@ -47,7 +47,7 @@ ad_acquire() { # the site's lock, which frees itself when we die
     ad_waited=0
     if command -v flock >/dev/null 2>&1; then
         exec 9>>"$ad_state/env.lock"
-        ad_try='flock -n 9'
+        ad_try=ad_flock
     else
         ad_try=ad_make_lock
     fi
@@ -57,6 +57,16 @@ ad_acquire() { # the site's lock, which frees itself when we die
         ad_waited=$((ad_waited + 1))
         sleep 1
     done
+}
+
+ad_flock() { # where it does not work (no such applet, no locks on that file system) a folder serves
+    flock -n 9 2>/dev/null
+    case $? in
+    0) return 0 ;;
+    1) return 1 ;;
+    esac
+    ad_try=ad_make_lock
+    ad_make_lock
 }
 
 ad_make_lock() { # without flock: a folder with its owner's pid, taken over when that is gone
