@@ -25,6 +25,7 @@ EVIDENCE_LINES = 8
 _SECONDARY = re.compile(
     r"Connection closed by peer|Connection reset by peer|Broken pipe|recvValue failed|sendBytes failed|Watchdog caught"
     r"|ncclRemoteError|connectFullMesh|DistNetworkError|DistStoreError|Gloo connect"
+    r"|EOFError|IncompleteReadError|BrokenPipeError|Connection(?:Reset|Refused|Aborted)Error"
 )
 _WORKER_FAILED = re.compile(r"failed \(exitcode: (-?[0-9]{1,10})\) local_rank: ([0-9]{1,6}) \(pid: [0-9]+\)")
 _RANK_LINE = re.compile(r"\[[^\]\s]{0,64}?([0-9]{1,6})\]:(.*)")
@@ -145,7 +146,7 @@ def last_words(log: str) -> str:
             rest.append(line)
     lines = [line.rstrip() for line in mine or rest if line.strip()]
     traces = [index for index, line in enumerate(lines) if line.startswith("Traceback (most recent")]
-    lines = lines[traces[-1] :] if traces and mine else lines
+    lines = lines[traces[-1] :] if traces else lines
     return "\n".join(line[-400:] for line in lines[-EVIDENCE_LINES:])
 
 

@@ -94,6 +94,15 @@ def test_who_only_complains_of_a_peer_is_not_the_cause() -> None:
     assert report["gpu1"].state == "failed", "it failed by itself, after all"
 
 
+@pytest.mark.parametrize("words", ["EOFError: a peer left", "ConnectionResetError: [Errno 104]", "BrokenPipeError: 32"])
+def test_plain_python_complains_of_a_peer_in_its_own_words(words: str) -> None:
+    launch = launch_of(2)
+    ends = [ended(launch, 0, 1, 999.0, log=words), ended(launch, 1, 1, 999.1, log="RuntimeError: no more room")]
+    error = failure_of(judge_launch(launch, ends, stopped_at=STOPPED_AT, first=0))
+    assert error is not None
+    assert error.node == "gpu1"
+
+
 def test_clocks_of_nodes_are_set_right() -> None:
     """Node 0's clock is an hour ahead: it failed first although its figure is the larger one."""
     launch = launch_of(2, (3600.0, 0.0))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import attrs
 
+from asyncdeploy.causes import describe_failure, failure_of
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import Env, SystemEnv, UvEnv
@@ -125,8 +126,8 @@ async def _show_failure(nodes: tuple[Node, ...], workspace: Workspace, env: Env,
     report = await wait_launch(launch, pool=pool)
     if report.ok:
         raise DeployError("", "the injected failure did not show: the demo is broken")
-    for outcome in report.failures:
-        _say(f"{outcome.node.name}: {outcome.state}: {outcome.error}\n")
+    error = failure_of(report)
+    _say(describe_failure(error) if error else "\n".join(str(outcome.error) for outcome in report.failures))
 
 
 async def _launcher(nodes: tuple[Node, ...], pool: Pool) -> Launcher:

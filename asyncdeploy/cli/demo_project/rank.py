@@ -31,10 +31,18 @@ def join():
             time.sleep(0.05)
 
 
+def read(line):
+    """Return the next number on a line; EOFError when the rank at its other end is gone."""
+    text = line.readline()
+    if not text:
+        raise EOFError("a peer closed its connection")
+    return json.loads(text)
+
+
 def all_reduce(lines, value):
     """Return the sum of every rank's value, on every rank."""
     if RANK == 0:
-        total = value + sum(json.loads(line.readline()) for line in lines)
+        total = value + sum(read(line) for line in lines)
         for line in lines:
             line.write(json.dumps(total) + "\n")
             line.flush()
@@ -42,7 +50,7 @@ def all_reduce(lines, value):
     (line,) = lines
     line.write(json.dumps(value) + "\n")
     line.flush()
-    return json.loads(line.readline())
+    return read(line)
 
 
 def main():
