@@ -8,6 +8,7 @@ unless its last words only complain of a peer.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
 from typing import cast
 
@@ -195,7 +196,7 @@ def _launch_failed(case: _Ends, rank: int, own: Sequence[int]) -> LaunchFailed:
     which, failed = f"node rank {rank} ({name})", worker_failure(end.log)
     if failed is not None:
         place = launch.placement.first_rank(rank) + failed.local_rank
-        worker = f"signal {-failed.exit_code}" if failed.exit_code < 0 else f"status {failed.exit_code}"
+        worker = f"status {failed.exit_code}" if failed.exit_code >= 0 else _signal_name(-failed.exit_code)
         which = f"rank {place} ({worker}) on {name} (node rank {rank}, local rank {failed.local_rank}) failed, its node"
     others = [other for other, seen in enumerate(case.ends) if other != rank and not seen.ok and other not in own]
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
@@ -212,6 +213,13 @@ def _launch_failed(case: _Ends, rank: int, own: Sequence[int]) -> LaunchFailed:
         signal=status.signal,
         consequences=_consequences(case, rank, own),
     )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal, or no signal at all
+        return f"signal {number}"
 
 
 def _after(status: JobStatus) -> str:

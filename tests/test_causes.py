@@ -146,6 +146,14 @@ def test_a_worker_that_our_term_ended_is_no_failure_of_its_own() -> None:
     assert (found.local_rank, found.exit_code) == (1, 1)
 
 
+def test_a_worker_that_died_of_a_signal_is_said_to_have() -> None:
+    launch = launch_of(1)
+    log = "failed (exitcode: -9) local_rank: 0 (pid: 5) of binary"
+    error = failure_of(judge_launch(launch, [ended(launch, 0, 1, 999.0, log=log)]))
+    assert error is not None
+    assert "rank 0 (SIGKILL) on gpu0" in error.message
+
+
 def test_last_words_without_torchrun() -> None:
     assert last_words("a\n\nb\n") == "a\nb"
     assert last_words("\n".join(str(number) for number in range(99))).splitlines() == [str(n) for n in range(91, 99)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from asyncdeploy.workspace import Workspace
 
 ALL_REDUCE = """\
-import json, os, pathlib, sys
+import json, os, pathlib, sys, traceback
 import torch
 import torch.distributed as dist
 
@@ -16,7 +16,11 @@ dist.all_reduce(value)
 print(f"rank {rank} of {size}: sum {value[0].item():.0f}")
 fail = int(sys.argv[1]) if len(sys.argv) > 1 else -1
 if rank == fail:
-    raise RuntimeError(f"injected into rank {rank}")
+    try:
+        raise RuntimeError(f"injected into rank {rank}")
+    except RuntimeError:
+        traceback.print_exc()
+        os._exit(1)  # gloo's own teardown aborts now and then, which would be another failure
 if fail >= 0:
     dist.barrier()  # never ends by itself: the failing rank does not come
 folder = pathlib.Path("results")
