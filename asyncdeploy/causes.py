@@ -147,8 +147,16 @@ def last_words(log: str) -> str:
             rest.append(line)
     lines = [line.rstrip() for line in mine or rest if line.strip()]
     traces = [index for index, line in enumerate(lines) if line.startswith("Traceback (most recent")]
-    lines = lines[traces[-1] :] if traces else lines
+    lines = _one_trace(lines[traces[-1] :]) if traces else lines
     return "\n".join(line[-400:] for line in lines[-EVIDENCE_LINES:])
+
+
+def _one_trace(lines: list[str]) -> list[str]:
+    """Return a traceback up to the line that names its error: stdout comes by another way, and may come after it."""
+    for index, line in enumerate(lines[1:], 2):
+        if not line.startswith(" "):
+            return lines[:index]
+    return lines
 
 
 def _is_own_failure(case: _Ends, rank: int) -> bool:
