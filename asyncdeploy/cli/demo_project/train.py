@@ -2,9 +2,13 @@
 
 import json
 import os
+import warnings
 
-import torch
-import torch.distributed as dist
+# torch works without numpy, and says so at length in every rank.
+warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
 
 dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 rank, size = dist.get_rank(), dist.get_world_size()
