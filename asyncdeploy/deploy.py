@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from asyncdeploy.plain import fields_to_plain, from_plain
 from asyncdeploy.pool import Pool
 from asyncdeploy.probe import probe_node
 from asyncdeploy.push import push_code
+from asyncdeploy.report import Outcome
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
 from asyncdeploy.workspace import Collected, Site, Workspace, check_remote_path
@@ -63,6 +65,23 @@ class Deployment:
             env_from_dict(data["env"]),
             from_plain(NodeFacts, data["facts"]),
         )
+
+
+def by_node(deployments: Iterable[Deployment]) -> dict[Node, Deployment]:
+    """Return deployments by their nodes, in their order, which is node rank order.
+
+    Raises:
+        ValueError: one is no Deployment (a report's outcome, say), or two are of one node: one of them would be lost.
+    """
+    found: dict[Node, Deployment] = {}
+    for deployment in deployments:
+        if not isinstance(deployment, Deployment):
+            hint = "; pass report.unwrap()" if isinstance(deployment, Outcome) else ""
+            raise ValueError(f"a Deployment was expected, not {type(deployment).__name__}{hint}")
+        if deployment.node in found:
+            raise ValueError(f"two deployments of {deployment.node.name}: give each its own call")
+        found[deployment.node] = deployment
+    return found
 
 
 async def deploy_project(pool: Pool, node: Node, workspace: Workspace | Bundle | Path | str, env: Env) -> Deployment:

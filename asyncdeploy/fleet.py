@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from asyncdeploy.command import Command, Completed, as_command
-from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
+from asyncdeploy.deploy import Deployment, by_node, collect_results, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import Env, UvEnv
 from asyncdeploy.errors import AuthError, DeployError, HostKeyError, LaunchFailed
 from asyncdeploy.follow import LaunchFollower
@@ -127,7 +127,7 @@ async def start_all(
 
     On cancellation nothing that was not reported stays running.
     """
-    ready = {deployment.node: deployment for deployment in deployments}
+    ready = by_node(deployments)
 
     async def work(node: Node) -> Job:
         return await start_in_project(lent, ready[node], _asked(command, node), name=name)
@@ -229,7 +229,7 @@ async def collect_all(
         }
         ready: dict[Node, Deployment] = {}
     else:
-        ready = {deployment.node: deployment for deployment in deployments}
+        ready = by_node(deployments)
         sources = dict.fromkeys(ready, source)
     targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
 

@@ -86,6 +86,15 @@ async def test_results_come_home_into_a_folder_a_node(
     assert [(tmp_path / "home" / f"{n}-local-{n}" / "number").read_text() for n in range(3)] == ["0", "1", "2"]
 
 
+async def test_no_deployment_is_lost_without_a_word(cluster: LocalCluster, pool: Pool, workspace: Workspace) -> None:
+    report = await deploy_all(cluster.nodes, workspace, SystemEnv(), pool=pool)
+    deployments = report.unwrap()
+    with pytest.raises(ValueError, match="two deployments of local-0"):
+        await start_all([*deployments, deployments[0]], "true", name="twice", pool=pool)
+    with pytest.raises(ValueError, match=r"not Outcome; pass report\.unwrap\(\)"):
+        await start_all(report, "true", name="report", pool=pool)  # type: ignore[arg-type]
+
+
 async def test_a_dead_node_costs_the_others_nothing(sshd_nodes: Sequence[SshdNode], workspace: Workspace) -> None:
     """A22, G3."""
     nodes = [sshd.node for sshd in sshd_nodes]
