@@ -97,18 +97,30 @@ async def _send_to_script(remote: Remote, asset: Asset, ours: Stage) -> None:
     try:
         answer = await _first_line(channel)
         if answer == b"want":
-            async with aclosing(_blocks(remote, asset, f"env: send {asset.name}")) as blocks:
-                async for block in blocks:
-                    channel.send(block)
-                    await channel.drain()
-            channel.send_eof()
-            answer = await _first_line(channel)
+            answer = await _feed_script(channel, remote, asset)
         errors = answer if answer in (b"have", b"done") else answer + b"\n" + await channel.read_stderr()
     finally:
         await channel.close()
     if b"No space left" in errors:
         raise _full(remote, asset, 0, 0)
     ours.detail = _detail(remote, asset, answer, errors)
+
+
+async def _feed_script(channel: Channel, remote: Remote, asset: Asset) -> bytes:
+    """Send the content to a script that waits for it, and return what it says then."""
+    lost: ConnectionLost | None = None
+    try:
+        async with aclosing(_blocks(remote, asset, f"env: send {asset.name}")) as blocks:
+            async for block in blocks:
+                channel.send(block)
+                await channel.drain()
+        channel.send_eof()
+    except ConnectionLost as error:
+        lost = error  # a script that has had enough (the disk is full) ends and breaks the line too: its word says why
+    answer = await _first_line(channel)
+    if lost is not None and not answer:
+        raise lost
+    return answer
 
 
 async def _first_line(channel: Channel) -> bytes:

@@ -112,7 +112,7 @@ def _read_lines(answer: bytes) -> tuple[dict[str, Any], tuple[float, float]]:
     facts["tools"] = [[key.removeprefix("tool."), value] for key, value in one.items() if key.startswith("tool.")]
     facts["addresses"] = [value.split(" ", 1) for value in rows.get("address", [])]
     facts["disks"] = _disks(one)
-    facts["gpus"] = [_gpu(value) for value in rows.get("gpu", [])]
+    facts["gpus"] = sorted((_gpu(value) for value in rows.get("gpu", [])), key=lambda row: int(row["index"]))
     # `date` cuts the second off: its middle is nearest.
     return facts, (float(one["start"]) + 0.5, float(one["end"]) + 0.5)
 

@@ -12,7 +12,7 @@ folder=${target%/*}
 (umask 077 && mkdir -p "$folder") 2>&1 || exit
 part=$folder/.${target##*/}.$$.part
 trap 'rm -f "$part"' EXIT
-trap 'exit 143' HUP INT TERM
+trap 'exit 143' HUP INT PIPE TERM
 { : >"$part"; } 2>&1 || exit
 echo want
 { cat >"$part"; } 2>&1 || exit

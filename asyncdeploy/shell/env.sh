@@ -73,7 +73,7 @@ ad_make_lock() { # without flock: a folder with its owner's pid, taken over when
     ad_folder=$ad_state/env.lock.d
     if mkdir "$ad_folder" 2>/dev/null; then
         trap 'rm -rf "$ad_state/env.lock.d"' EXIT
-        trap 'exit 143' HUP INT TERM
+        trap 'exit 143' HUP INT PIPE TERM
         echo "$$" >"$ad_folder/pid"
         return
     fi
