@@ -67,7 +67,7 @@ class Deployment:
         )
 
 
-def by_node(deployments: Iterable[Deployment]) -> dict[Node, Deployment]:
+def by_node(deployments: Iterable[Any]) -> dict[Node, Deployment]:
     """Return deployments by their nodes, in their order, which is node rank order.
 
     Raises:
