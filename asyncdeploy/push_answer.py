@@ -26,6 +26,7 @@ _HINTS = {
     "EPERM": "that user may not write there; give another remote_path or user",
     "ENOTDIR": "a part of the path is a file; give another remote_path",
     "EEXIST": "a part of the path is a file; give another remote_path",
+    "ENOTEMPTY": "move away what was put in that folder, then push again: the swap that was begun is finished then",
     "ENAMETOOLONG": "the node's file system takes shorter names only; rename or exclude it",
     "EILSEQ": "the node's file system does not take that name; rename or exclude it",
 }

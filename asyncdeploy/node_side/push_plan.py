@@ -21,6 +21,7 @@ class Plan:
         self.new = {entry.path: entry for entry in new}
         self.moves, self.modes, self.removals, self.edited, self.restored = [], [], [], [], []
         self.have = {}
+        self.made = ancestors(self.old).union(self.old)
         self.gone = set()  # folders that are not there, or are something else: nothing of ours stands below
         self.blockers = []
         self.folders = 0  # how many must be made
@@ -31,6 +32,7 @@ class Plan:
         for entry in old:
             if entry.path not in self.new:
                 self.leave(entry)
+        self.leaving = frozenset(self.removals)
         for entry in new:
             self.meet(entry)
 
@@ -84,28 +86,28 @@ class Plan:
                 self.have[old.sha] = old.path
         else:
             content, mode = content_of(self.worker, self.site, entry.path, found), stat.S_IMODE(found.st_mode)
-            lost = old is not None and found.st_size == 0  # a crash of the node can leave that of a file
-            if content != entry.content() and not lost and (old is None or content != old.content()):
-                self.meet_stranger(entry, content)
         if content != entry.content():
-            self.moves.append(entry)
+            lost = content is not None and found.st_size == 0  # a crash of the node can leave that of a file
+            self.replace(entry, content, old is not None and (lost or content == old.content()))
             return
         if entry.kind != DIR:
             entry.note(found)
         if entry.kind != LINK and mode != entry.mode and not (entry.kind == DIR and old is None):
             self.modes.append(entry)
 
-    def meet_stranger(self, entry, content):
+    def replace(self, entry, content, ours):
+        """Decide on a wanted name at which something else stands."""
         if content is not None and content[0] == DIR:
             if not self.only_ours(entry.path, 0):
                 raise Refused(b"conflict", self.site.path, b"blocked", entry.path)
-            return
-        self.edited.append(entry.path)
+        elif not ours:
+            self.edited.append(entry.path)
         if entry.kind == DIR:
             self.blockers.append(entry.path)
+        self.moves.append(entry)
 
     def only_ours(self, folder, depth):
-        """Whether a folder holds nothing but names that this push removes."""
+        """Whether a folder holds nothing but names that this push removes, and folders that we once made."""
         if depth > MAX_DEPTH:
             return False
         fd = self.site.walk(folder, False)
@@ -117,8 +119,8 @@ class Plan:
             path = folder + b"/" + os.fsencode(name)
             found = self.site.look(path)
             if found is not None and stat.S_ISDIR(found.st_mode):
-                if not self.only_ours(path, depth + 1):
+                if path not in self.made or not self.only_ours(path, depth + 1):
                     return False
-            elif path not in self.old or path in self.new:
+            elif path not in self.leaving:
                 return False
         return True

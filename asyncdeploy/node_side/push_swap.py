@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from asyncdeploy.node_side.site_folder import hash_file, quietly
+from asyncdeploy.node_side.site_folder import FOLDER, hash_file, quietly
 from asyncdeploy.node_side.site_record import DIR, IN_PLACE, LINK, ancestors
 
 # Why a folder that should go may stay: others' files are in it, or it is gone or no folder any more.
@@ -68,7 +68,11 @@ class Swap:
         folder, name = self.site.parent(entry.path, make=True)
         if entry.kind == DIR:
             quietly(FileExistsError, os.mkdir, name, entry.mode, dir_fd=folder)
-            os.chmod(name, entry.mode, dir_fd=folder)
+            made = os.open(name, FOLDER, dir_fd=folder)
+            try:
+                os.fchmod(made, entry.mode)
+            finally:
+                os.close(made)
             return
         if entry.staged == IN_PLACE:
             if stat.S_ISREG(os.lstat(name, dir_fd=folder).st_mode):
@@ -87,7 +91,7 @@ class Swap:
             if not self.redo:
                 raise
         except IsADirectoryError:
-            os.rmdir(name, dir_fd=folder)
+            remove_folders(name, folder)
             os.rename(entry.staged, name, src_dir_fd=self.site.staging, dst_dir_fd=folder)
         return True
 
@@ -105,6 +109,17 @@ class Swap:
             except FileNotFoundError:
                 continue
         return False
+
+
+def remove_folders(name, parent):
+    """Remove a folder and the empty folders in it; OSError, with all of them that hold something in place."""
+    fd = os.open(name, FOLDER, dir_fd=parent)
+    try:
+        for below in os.listdir(fd):
+            quietly(NotADirectoryError, remove_folders, os.fsencode(below), fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)
 
 
 class Deaf:
