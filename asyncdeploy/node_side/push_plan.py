@@ -1,9 +1,7 @@
-"""What a push must do on a node, found by looking at every name."""
+"""What a push must do on a node, found by looking at every name; push_plain makes the same plan of what sh has seen."""
 
-import os
 import stat
 
-from asyncdeploy.node_side.site_folder import content_of
 from asyncdeploy.node_side.site_record import DIR, FILE, LINK, MAX_DEPTH, Refused, ancestors
 
 
@@ -63,7 +61,7 @@ class Plan:
         if found is None:
             return
         if not entry.holds(found):
-            content = content_of(self.worker, self.site, entry.path, found)
+            content = self.site.content_of(self.worker, entry.path, found)
             if content is None or content[0] == DIR:
                 return  # somebody put something else there: not ours to remove
             if content != entry.content():
@@ -85,7 +83,7 @@ class Plan:
             if old.kind == FILE:
                 self.have[old.sha] = old.path
         else:
-            content, mode = content_of(self.worker, self.site, entry.path, found), stat.S_IMODE(found.st_mode)
+            content, mode = self.site.content_of(self.worker, entry.path, found), stat.S_IMODE(found.st_mode)
         if content != entry.content():
             lost = content is not None and found.st_size == 0  # a crash of the node can leave that of a file
             self.replace(entry, content, old is not None and (lost or content == old.content()))
@@ -110,13 +108,8 @@ class Plan:
         """Whether a folder holds nothing but names that this push removes, and folders that we once made."""
         if depth > MAX_DEPTH:
             return False
-        fd = self.site.walk(folder, False)
-        try:
-            names = os.listdir(fd)
-        finally:
-            os.close(fd)
-        for name in names:
-            path = folder + b"/" + os.fsencode(name)
+        for name in self.site.names_in(folder):
+            path = folder + b"/" + name
             found = self.site.look(path)
             if found is not None and stat.S_ISDIR(found.st_mode):
                 if path not in self.made or not self.only_ours(path, depth + 1):

@@ -127,6 +127,23 @@ class Site:
                 return None
             raise
 
+    def content_of(self, worker, path, found):
+        """Return what stands at a path in the form of Entry.content; None for anything that no manifest can hold."""
+        folder, name = self.parent(path)
+        if stat.S_ISREG(found.st_mode):
+            return FILE, hash_file(worker, folder, name), b""
+        if stat.S_ISLNK(found.st_mode):
+            return LINK, b"", os.readlink(name, dir_fd=folder)
+        return (DIR, b"", b"") if stat.S_ISDIR(found.st_mode) else None
+
+    def names_in(self, folder):
+        """Return the names in a folder; no link is followed on the way."""
+        fd = self.walk(folder, False)
+        try:
+            return [os.fsencode(name) for name in os.listdir(fd)]
+        finally:
+            os.close(fd)
+
     def read_record(self, name):
         try:
             fd = os.open(name, READ, dir_fd=self.meta)
@@ -201,13 +218,3 @@ def hash_file(worker, folder, name):
             worker.poll()
     finally:
         os.close(fd)
-
-
-def content_of(worker, site, path, found):
-    """Return what stands at a path in the form of Entry.content; None for anything that no manifest can hold."""
-    folder, name = site.parent(path)
-    if stat.S_ISREG(found.st_mode):
-        return FILE, hash_file(worker, folder, name), b""
-    if stat.S_ISLNK(found.st_mode):
-        return LINK, b"", os.readlink(name, dir_fd=folder)
-    return (DIR, b"", b"") if stat.S_ISDIR(found.st_mode) else None
