@@ -1,6 +1,7 @@
 """Environments made on a node: once, in order, under a lock, and named as made only when they are."""
 
 import asyncio
+import os
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -243,7 +244,21 @@ def without_flock(tmp_path: Path) -> str:
     """Return a PATH that holds what the script needs, and no flock."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("sh", "cat", "cksum", "sha256sum", "tr", "mkdir", "rm", "mv", "sleep", "cut", "printf", "python3"):
+    for name in (
+        "sh",
+        "cat",
+        "cksum",
+        "sha256sum",
+        "tr",
+        "mkdir",
+        "rm",
+        "mv",
+        "sleep",
+        "cut",
+        "printf",
+        "python3",
+        "uname",
+    ):
         (tools / name).symlink_to(shutil.which(name) or "")
     return str(tools)
 
@@ -274,7 +289,7 @@ async def test_without_flock_the_lock_of_a_dead_deployer_is_taken_over(
     await process.wait()
     lock = folder / ".asyncdeploy" / "env.lock.d"
     lock.mkdir(parents=True)
-    (lock / "pid").write_text(str(process.pid))
+    (lock / "pid").write_text(f"{process.pid} {os.uname().nodename}\n")
     remote.env["PATH"] = without_flock(tmp_path)
     await bootstrap_env(remote, site, steps("true"))
     assert marker(folder).exists()

@@ -60,8 +60,9 @@ def make_folder(folder):
 
 def take(worker, target, sha256, mode):
     folder, name = os.path.split(target)
-    part = os.path.join(folder, b".%s.%d.part" % (name, os.getpid()))
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    # Not named by our pid: two machines that share a home may have the same.
+    part = os.path.join(folder, b".%s.%s.part" % (name, os.urandom(8).hex().encode()))
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         digest = hashlib.sha256()
         worker.send(b"W")

@@ -10,10 +10,9 @@ if [ -f "$target" ] && [ "$(sum "$target")" = "$sha" ] && chmod "$mode" "$target
 fi
 folder=${target%/*}
 (umask 077 && mkdir -p "$folder") 2>&1 || exit
-part=$folder/.${target##*/}.$$.part
+part=$(mktemp "$folder/.${target##*/}.XXXXXX" 2>&1) || { echo "$part"; exit; }
 trap 'rm -f "$part"' EXIT
 trap 'exit 143' HUP INT PIPE TERM
-{ : >"$part"; } 2>&1 || exit
 echo want
 { cat >"$part"; } 2>&1 || exit
 if [ "$(sum "$part")" != "$sha" ]; then

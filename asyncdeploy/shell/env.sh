@@ -69,16 +69,17 @@ ad_flock() { # where it does not work (no such applet, no locks on that file sys
     ad_make_lock
 }
 
-ad_make_lock() { # without flock: a folder with its owner's pid, taken over when that is gone
+ad_make_lock() { # without flock: a folder with its owner's pid and machine, taken over when that is gone
     ad_folder=$ad_state/env.lock.d
     if mkdir "$ad_folder" 2>/dev/null; then
         trap 'rm -rf "$ad_state/env.lock.d"' EXIT
         trap 'exit 143' HUP INT PIPE TERM
-        echo "$$" >"$ad_folder/pid"
+        echo "$$ $(uname -n)" >"$ad_folder/pid"
         return
     fi
-    ad_owner=$(cat "$ad_folder/pid" 2>/dev/null)
-    if [ -n "$ad_owner" ] && ! kill -0 "$ad_owner" 2>/dev/null; then
+    read -r ad_owner ad_host <"$ad_folder/pid" 2>/dev/null
+    # Another machine's pid, in a home that both have, only looks dead from here.
+    if [ -n "$ad_owner" ] && [ "$ad_host" = "$(uname -n)" ] && ! kill -0 "$ad_owner" 2>/dev/null; then
         mv "$ad_folder" "$ad_folder.$$" 2>/dev/null && rm -rf "$ad_folder.$$"
     fi
     return 1
