@@ -19,7 +19,7 @@ from asyncdeploy.node import Node
 from asyncdeploy.plain import fields_to_plain, from_plain
 from asyncdeploy.pool import Pool
 from asyncdeploy.probe import probe_node
-from asyncdeploy.push import push_code
+from asyncdeploy.push import finish_push, push_code
 from asyncdeploy.report import Outcome
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
@@ -117,11 +117,13 @@ async def run_in_project(
         check: raise CommandFailed unless it ends with status 0.
 
     Raises:
-        DeployError: as ``run_command``.
+        DeployError: as ``run_command``; and as ``finish_push`` where the node died while it was pushed to.
 
     On cancellation the run is ended on the node.
     """
-    return await run_command(pool.at(deployment.node), deployment.enter(command), check=check)
+    remote = pool.at(deployment.node)
+    await finish_push(remote, deployment.site.path)
+    return await run_command(remote, deployment.enter(command), check=check)
 
 
 async def start_in_project(pool: Pool, deployment: Deployment, command: Command | str, *, name: str) -> Job:
@@ -134,11 +136,13 @@ async def start_in_project(pool: Pool, deployment: Deployment, command: Command 
         name: of the job; one of a name runs on a site at a time.
 
     Raises:
-        DeployError: as ``start_job``.
+        DeployError: as ``start_job``; and as ``finish_push`` where the node died while it was pushed to.
 
     On cancellation nothing of the job stays running.
     """
-    return await start_job(pool.at(deployment.node), deployment.enter(command), name=name, site=deployment.site)
+    remote = pool.at(deployment.node)
+    await finish_push(remote, deployment.site.path)
+    return await start_job(remote, deployment.enter(command), name=name, site=deployment.site)
 
 
 async def collect_results(pool: Pool, deployment: Deployment, source: str, target: Path | str) -> Collected:

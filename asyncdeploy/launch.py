@@ -23,6 +23,7 @@ from asyncdeploy.nodes import Node, fold_names
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher, NodePlace, Placement, count_processes, interface_of, meeting_addresses
 from asyncdeploy.pool import Pool
+from asyncdeploy.push import finish_push
 from asyncdeploy.report import Report
 from asyncdeploy.transport import Remote
 from asyncdeploy.watch import LOG_BYTES
@@ -205,6 +206,7 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
         job, remote, late_s = launch.jobs[ranks[node]], pool.at(node), FORGET_S
         try:
             async with limit:
+                await finish_push(remote, job.site)
                 await call_once(remote, "launches", b"keep\0" + launch.id.encode() + b"\0" + _packed(launch))
                 await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
             late_s = UNDO_S

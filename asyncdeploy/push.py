@@ -52,10 +52,13 @@ async def push_code(remote: Remote, workspace: Workspace | Bundle | Path | str, 
 
 
 async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S) -> None:
-    """Finish a swap that a dead push left begun in a site; nothing happens where there is none.
+    """Finish a swap that a dead push left begun in a site; asked once a connection, and not after a push over it.
+
+    Only a receiver that is killed leaves a swap begun, which is to say a node that dies, and its connections with it:
+    over the one that brought a site whole there is nothing to ask.
 
     Args:
-        remote: a node with python3.
+        remote: the node.
         path: the site: absolute, or "~/...".
         wait_s: seconds to wait while a deployer holds the site.
 
@@ -63,8 +66,19 @@ async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S)
         WorkspaceBusy, NodeFull, TransferFailed, ConnectionLost: as ``push_code``.
     """
     check_remote_path(path, "site path")
-    args = b"\0".join([b"finish", path.encode(), *[b""] * 6, b"%g" % wait_s])
-    read_answer(remote.node.name, await call_once(remote, "receiver", args))
+    whole = _whole_sites(remote)
+    if path in whole or not await has_python(remote):
+        return
+    args = b"\0".join([b"finish", path.encode("utf-8", "surrogateescape"), *[b""] * 6, b"%g" % wait_s])
+    answer = read_answer(remote.node.name, await call_once(remote, "receiver", args))
+    whole.update((path, answer.path))
+
+
+def _whole_sites(remote: Remote) -> set[str]:
+    """Return the sites that we know to hold no begun swap, by path; forgotten with the connection."""
+    whole = remote.memory.setdefault("whole sites", set())
+    assert isinstance(whole, set)
+    return whole
 
 
 async def _push(remote: Remote, bundle: Bundle, wait_s: float) -> Site:
@@ -84,6 +98,7 @@ async def _push_to_receiver(remote: Remote, bundle: Bundle, wait_s: float) -> tu
         answer = read_answer(remote.node.name, await transfer.run(call))
     for text in answer.notes():
         remote.emit(Noted(node=remote.node.name, text=visible(text)))
+    _whole_sites(remote).add(answer.path)
     site = Site(answer.path, bundle.digest, bundle.workspace.project)
     return site, transfer.detail(answer)
 

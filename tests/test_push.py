@@ -32,6 +32,7 @@ from asyncdeploy.push import finish_push, push_code
 from asyncdeploy.push_answer import read_answer
 from asyncdeploy.transport import Channel
 from asyncdeploy.workspace import Workspace
+from tests.support.killing import killing
 from tests.support.shell_remote import ShellRemote
 from tests.support.sshd_node import SshdNode
 from tests.support.tools import need, need_root
@@ -597,13 +598,6 @@ async def test_a_cancelled_push_leaves_the_old_tree_and_goes_on_later(
 # --- killed on the node
 
 
-def killing(call: str, count: int) -> tuple[str, ...]:
-    """A shell whose worker is killed as it makes its ``count``-th such system call."""
-    need("strace")
-    trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
-    return (*trace, "-e", f"inject={call}:signal=KILL:when={count}", "sh", "-c")
-
-
 def change_everything(root: Path) -> None:
     """Changes of each sort: content, mode, folder for file, file for folder, new and removed names."""
     write(root, {"src/b.py": "changed", "new/x/y": "y", "twin": "y"})
@@ -635,7 +629,8 @@ async def test_e4_e5_killed_at_any_point_it_is_the_old_tree_or_the_new_one(
         with pytest.raises(ConnectionLost):
             await push_code(doomed, source)
     if (site / ".asyncdeploy" / "journal").exists():
-        await finish_push(remote, "~/proj")
+        async with ShellRemote(tmp_path / "home") as next_one:
+            await finish_push(next_one, "~/proj")
         assert tree(site) == tree(source)
     else:
         assert tree(site) in (old, tree(source))
