@@ -200,7 +200,6 @@ def _launch_failed(case: _Ends, rank: int, own: Sequence[int]) -> LaunchFailed:
     launch, end = case.launch, case.ends[rank]
     status = cast(JobStatus, end.status)
     name = launch.jobs[rank].node.name
-    how = f"died of SIG{status.signal}" if status.signal else f"exited {status.exit_status}"
     which, failed = f"node rank {rank} ({name})", worker_failure(end.log)
     if failed is not None:
         place = launch.placement.first_rank(rank) + failed.local_rank
@@ -212,7 +211,7 @@ def _launch_failed(case: _Ends, rank: int, own: Sequence[int]) -> LaunchFailed:
     hint = next((hint for pattern, hint in _HINTS if pattern.search(evidence)), "")
     return LaunchFailed(
         name,
-        f"run {launch.id} failed: {which} {how}{_after(status)}{fate}",
+        f"run {launch.id} failed: {which} {status.how}{_after(status)}{fate}",
         hint or f"its whole log: ~/.asyncdeploy/jobs/{status.job.id}/log on {name}",
         evidence,
         launch_id=launch.id,
@@ -258,4 +257,4 @@ def _fate(case: _Ends, rank: int, own: Sequence[int]) -> str:
         return "fate unknown" if end.error is None else f"fate unknown: {end.error.message}"
     if rank not in own:
         return "stopped by us"
-    return f"died of SIG{end.status.signal}" if end.status.signal else f"exited {end.status.exit_status}"
+    return end.status.how

@@ -81,6 +81,7 @@ class JobStatus:
             | elsewhere (it belongs to another machine that shares the home folder).
         exit_status / signal: as recorded; None where they do not apply.
         started_at / ended_at: seconds since 1970, the node's clock; None if unknown.
+        timed_out: it ran longer than its command's timeout_s and was ended for that: no success, whatever its status.
         survivors: processes that could not be ended, "pid name".
         last_lines: the log's end, where it was asked for.
     """
@@ -93,31 +94,35 @@ class JobStatus:
     ended_at: float | None = None
     survivors: tuple[str, ...] = ()
     last_lines: str = ""
+    timed_out: bool = False
 
     @property
     def ok(self) -> bool:
-        """True only if exit status 0 was recorded."""
-        return self.state == "exited" and self.exit_status == 0
+        """True only if exit status 0 was recorded, and not because its time was over."""
+        return self.state == "exited" and self.exit_status == 0 and not self.timed_out
 
     @property
     def ended(self) -> bool:
         """True if it will not change any more as far as this node can tell."""
         return self.state in ("exited", "signalled", "lost")
 
+    @property
+    def how(self) -> str:
+        """How it ended, in words: "exited 3"; what it is where nobody recorded that."""
+        if self.state not in ("exited", "signalled"):
+            return f"is {self.state}"
+        how = f"died of SIG{self.signal}" if self.signal else f"exited {self.exit_status}"
+        return f"ran longer than its timeout_s and was ended: it {how}" if self.timed_out else how
+
     def failure(self) -> DeployError | None:
         """Return None if it ended with status 0, else the error that says what it is."""
         if self.ok:
             return None
         node, job_id = self.job.node.name or self.job.node.host, self.job.id
-        if self.state == "exited":
-            return JobFailed(
-                node, f"job {job_id} exited {self.exit_status}", "", self.last_lines, job_id, self.exit_status
-            )
-        if self.state == "signalled":
-            return JobFailed(
-                node, f"job {job_id} died of SIG{self.signal}", "", self.last_lines, job_id, None, self.signal
-            )
-        return JobLost(node, f"job {job_id} is {self.state}: no exit status was recorded", "", self.last_lines, job_id)
+        if self.state in ("exited", "signalled"):
+            what = f"job {job_id} {self.how}"
+            return JobFailed(node, what, "", self.last_lines, job_id, self.exit_status, self.signal)
+        return JobLost(node, f"job {job_id} {self.how}: no exit status was recorded", "", self.last_lines, job_id)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

@@ -54,7 +54,8 @@ async def start_job(
 
     Args:
         remote: the node.
-        command: a Command, or a shell line; stdout and stderr go into the job's log on the node.
+        command: a Command, or a shell line; stdout and stderr go into the job's log on the node. The node itself ends
+            a job that runs longer than the command's timeout_s (TERM, after 5 s KILL), also when we are away.
         name: what people call it.
         site: the site it works in; a push there is refused while it runs.
         job_id: made before, to make a repeated start harmless; None makes one.
@@ -64,10 +65,13 @@ async def start_job(
         JobFailed: it could not be started; nothing of it stays.
         ConnectionLost: the line broke; the folder's name is the key, so the same job_id may be started again.
         ConnectError, AuthError, HostKeyError, NoShell: it was never started.
+        ValueError: the command has stdout_to or stderr_to, which only a run that we attend to can fill.
 
     On cancellation nothing of it stays running.
     """
     command, check_name = as_command(command), check_job_name(name)
+    if command.stdout_to or command.stderr_to:
+        raise ValueError(f"job {name}: stdout_to and stderr_to are for attached runs; a job's output is in its log")
     job_id = check_job_id(job_id) if job_id else new_job_id(check_name)
     folder = site.path if isinstance(site, Site) else site or ""
     job = Job(remote.node, job_id, name, folder, command.line, time.time())
@@ -100,6 +104,7 @@ async def _start(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
         "cwd": command.cwd,
         "env": sorted(env),
         "on_end": command.on_end,
+        "timeout_s": command.timeout_s,
         "created_at": job.created_at,
     }
     request = json.dumps({"op": "start", "spec": spec}).encode()
@@ -347,6 +352,7 @@ def _status(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
         _signal_name(number) if state == "signalled" else None,
         _time(answer, "started_at"),
         _time(answer, "ended_at"),
+        timed_out=answer.get("timed_out") is True,
         survivors=tuple(str(item)[:100] for item in survivors[:50]) if isinstance(survivors, list) else (),
     )
 

@@ -128,6 +128,22 @@ async def test_stop_ends_everything(remote: ShellRemote) -> None:
     assert not any(alive(pid) for pid in pids)
 
 
+async def test_a_job_that_runs_too_long_is_ended_by_its_node(remote: ShellRemote) -> None:
+    command = Command("trap 'exit 0' TERM; echo $$ > pids; while :; do sleep 0.05; done", timeout_s=0.5)
+    end = await wait_job(remote, await start_job(remote, command, name="long"), timeout_s=20)
+    assert (end.state, end.exit_status, end.timed_out, end.ok) == ("exited", 0, True, False)
+    assert isinstance(end.failure(), JobFailed)
+    assert "ran longer than its timeout_s and was ended: it exited 0" in str(end.failure())
+    assert not any(alive(pid) for pid in pids_of(remote.home))
+    early = await wait_job(remote, await start_job(remote, Command("exit 0", timeout_s=60), name="early"), timeout_s=20)
+    assert (early.ok, early.timed_out) == (True, False)
+
+
+async def test_a_job_takes_no_local_files(remote: ShellRemote, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="its log"):
+        await start_job(remote, Command("true", stdout_to=tmp_path / "out"), name="files")
+
+
 LATE = "echo $$ >> pids; while [ ! -e go ]; do sleep 0.05; done; echo late; exit 4"
 
 

@@ -10,6 +10,7 @@ import select
 import time
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
+TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
 LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
 LOOK_S = 5.0  # how often the sessions of the job are noted, for the day the supervisor is killed itself
@@ -67,6 +68,8 @@ class Supervisor:
         self.status = None
         self.children_left = True
         self.stopping = False
+        self.deadline = None
+        self.timed_out = False
         self.grace = LEFTOVER_GRACE_S
         self.termed_at = self.killed_at = None
         self.sessions = set()
@@ -134,6 +137,8 @@ class Supervisor:
         finally:
             os.close(log)
             os.chdir("/")
+        if self.spec.get("timeout_s"):
+            self.deadline = time.monotonic() + self.spec["timeout_s"]
         try:
             folders.write_file(self.folder, "spec.json", json.dumps(self.spec).encode())
             rows = [(pid, processes.process_row(pid)) for pid in (self.leader, os.getpid())]
@@ -151,14 +156,26 @@ class Supervisor:
             poll = select.poll()
             poll.register(self.wake[0], select.POLLIN)
             quiet = self.status is None and not self.stopping
-            if poll.poll((LOOK_S if quiet else TICK_S) * 1000):
+            if poll.poll((self.patience() if quiet else TICK_S) * 1000):
                 os.read(self.wake[0], 4096)
             self.reap()
+            self.watch_time()
             self.escalate()
             if quiet and time.monotonic() - looked_at >= LOOK_S:
                 self.note_sessions()
                 looked_at = time.monotonic()
         self.finish()
+
+    def patience(self):
+        """Return for how long a job that runs may be left alone, in seconds."""
+        return LOOK_S if self.deadline is None else max(0.001, min(LOOK_S, self.deadline - time.monotonic()))
+
+    def watch_time(self):
+        """End a job that ran longer than it may, as a stop does."""
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        if late and self.status is None and not self.stopping:
+            self.stopping = self.timed_out = True
+            self.grace = TIMEOUT_GRACE_S
 
     def finished(self):
         if self.status is not None and not self.children_left:
@@ -219,7 +236,7 @@ class Supervisor:
             end["status"] = os.WEXITSTATUS(self.status)
         else:
             end["signal"] = os.WTERMSIG(self.status)
-        end["stopped"] = self.stopping
+        end["stopped"], end["timed_out"] = self.stopping, self.timed_out
         room = os.path.join(self.folder, ".exit-room")
         fd = os.open(room, os.O_WRONLY)
         processes.write_all(fd, json.dumps(end).encode()[:EXIT_BYTES].ljust(EXIT_BYTES))
