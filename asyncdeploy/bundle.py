@@ -152,11 +152,16 @@ class Bundle:
         self._stored += len(data)
 
     def _pack(self, block: Block) -> bytes:
-        raw = b"".join([self._read(piece) for piece in block])
+        raw = b"".join([self.read(piece) for piece in block])
         small = zlib.compress(raw, LEVEL)
         return b"z" + small if len(small) < len(raw) * WORTH else b"r" + raw
 
-    def _read(self, piece: Piece) -> bytes:
+    def read(self, piece: Piece) -> bytes:
+        """Return a part of a content from the disk, so call it in a thread.
+
+        Raises:
+            TransferFailed: the file is no longer what was scanned.
+        """
         path = self.manifest.contents[piece.content].path
         try:
             fd = os.open(f"{os.fspath(self.workspace.path)}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -8,9 +8,10 @@ from pathlib import Path
 import anyio
 
 from asyncdeploy.bundle import Bundle, pack_workspace
-from asyncdeploy.errors import DeployError, ProtocolError, ToolMissing
+from asyncdeploy.errors import DeployError, ProtocolError
 from asyncdeploy.events import BytesMoved, Noted, visible
 from asyncdeploy.push_answer import Answer, read_answer
+from asyncdeploy.push_plain import finish_plain, push_plain
 from asyncdeploy.stage import stage
 from asyncdeploy.transport import Remote
 from asyncdeploy.worker import MAX_FRAME, Call, call_once, call_program, has_python
@@ -67,7 +68,11 @@ async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S)
     """
     check_remote_path(path, "site path")
     whole = _whole_sites(remote)
-    if path in whole or not await has_python(remote):
+    if path in whole:
+        return
+    if not await has_python(remote):
+        answer = read_answer(remote.node.name, await finish_plain(remote, path, wait_s))
+        whole.update((path, answer.path))
         return
     args = b"\0".join([b"finish", path.encode("utf-8", "surrogateescape"), *[b""] * 6, b"%g" % wait_s])
     answer = read_answer(remote.node.name, await call_once(remote, "receiver", args))
@@ -86,21 +91,20 @@ async def _push(remote: Remote, bundle: Bundle, wait_s: float) -> Site:
     with stage(remote, STAGE) as ours:
         for note in bundle.take_notes():
             remote.emit(Noted(node=node, text=visible(note)))
-        if not await has_python(remote):
-            raise ToolMissing(node, "python3 >= 3.8 is needed on the node", "install python3 there", tool="python3")
-        site, ours.detail = await _push_to_receiver(remote, bundle, wait_s)
-        return site
+        push = _push_to_receiver if await has_python(remote) else push_plain
+        payload, sent = await push(remote, bundle, wait_s)
+        answer = read_answer(node, payload)
+        for text in answer.notes():
+            remote.emit(Noted(node=node, text=visible(text)))
+        _whole_sites(remote).add(answer.path)
+        ours.detail = _detail(answer, sent)
+        return Site(answer.path, bundle.digest, bundle.workspace.project)
 
 
-async def _push_to_receiver(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[Site, str]:
+async def _push_to_receiver(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[bytes, int]:
     transfer = _Transfer(remote, bundle)
     async with call_program(remote, "receiver", _arguments(bundle, wait_s)) as call:
-        answer = read_answer(remote.node.name, await transfer.run(call))
-    for text in answer.notes():
-        remote.emit(Noted(node=remote.node.name, text=visible(text)))
-    _whole_sites(remote).add(answer.path)
-    site = Site(answer.path, bundle.digest, bundle.workspace.project)
-    return site, transfer.detail(answer)
+        return await transfer.run(call), transfer.bytes
 
 
 def _arguments(bundle: Bundle, wait_s: float) -> bytes:
@@ -188,11 +192,12 @@ class _Transfer:
             done += sum(piece.length for piece in block)
             self.remote.emit(BytesMoved(node=node, stage=STAGE, done=done, total=total))
 
-    def detail(self, answer: Answer) -> str:
-        if not answer.changed:
-            return "= unchanged"
-        text = f"{answer.placed} files, {_amount(self.bytes)}"
-        return f"{text}, {answer.removed} removed" if answer.removed else text
+
+def _detail(answer: Answer, sent: int) -> str:
+    if not answer.changed:
+        return "= unchanged"
+    text = f"{answer.placed} files, {_amount(sent)}"
+    return f"{text}, {answer.removed} removed" if answer.removed else text
 
 
 def _named(error: DeployError, node: str) -> DeployError:

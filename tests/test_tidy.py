@@ -43,6 +43,7 @@ text and arithmetic: no I/O
     launch_data     a launch as data
     causes          why a launch failed
     torchrun        one command a node
+    tar             a tar stream that every node reads
     transport       the seams
     envs            how a node becomes able: values that write shell
     stage           a stage of the work as events
@@ -79,9 +80,15 @@ low: first argument is a remote
     run             attached: dies with us
     jobs_plain      detached, without python3
     jobs            detached: outlives us
+    steps           a conversation with plain sh
     push_answer     what a receiver answers
+    push_seen       a site as plain sh has seen it
+    push_words      what a push says to plain sh
+    site_plain      a site held by plain sh
+    push_plain      local -> node, without python3
     push            local -> node
     relay           node -> node
+    sync_listing    what a node says it has to send
     sync_plain      node -> local, without python3
     sync            node -> local
     assets          one file that an environment needs
