@@ -73,7 +73,8 @@ from asyncdeploy.probe import probe_node
 from asyncdeploy.push import push_code
 from asyncdeploy.report import FleetError, Outcome, Report
 from asyncdeploy.run import run_command
-from asyncdeploy.sync import CollectLimits, sync_results
+from asyncdeploy.sync import sync_results
+from asyncdeploy.sync_listing import CollectLimits
 from asyncdeploy.torchrun import Torchrun
 from asyncdeploy.watch import end_launch, watch_launch
 from asyncdeploy.workspace import Collected, Site, Workspace

@@ -7,10 +7,13 @@ every file is written under a name of ours beside its place and renamed there wh
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
 import stat
+import time
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,15 +24,26 @@ PART = ".asyncdeploy-part-"
 MAX_NAME = 255
 LAST_MTIME_S = 1 << 33
 """The year 2242; a wilder time is a node's joke."""
+OPEN_FOLDERS = 128
+"""Descriptors are few (256 on a Mac), and folders come one after the other."""
+LINK_TAKES_S = 60
+"""A link is made and renamed at once; one of our names that is older was left by a process that died."""
+CREATE_TRIES = 10
+"""A sweep takes a new file away only in the instant before it is locked."""
+BLOCK = 1 << 20
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def misleads(path: bytes) -> bool:
+    """Return whether a name is none that a file below a folder can have."""
+    return b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/"))
 
 
 def why_not(path: bytes, max_depth: int) -> str | None:
-    """Return why a node's name for a file is refused, or None."""
+    """Return why a name that a file may well have is refused here, or None."""
     parts = path.split(b"/")
-    if not path or path.startswith(b"/") or b"\0" in path or any(part in (b"", b".", b"..") for part in parts):
-        return "its name would lead elsewhere"
     if len(parts) > max_depth:
         return f"deeper than {max_depth} folders"
     if any(len(part) > MAX_NAME for part in parts):
@@ -40,26 +54,27 @@ def why_not(path: bytes, max_depth: int) -> str | None:
 
 
 def link_escapes(path: bytes, target: bytes) -> bool:
-    """Return whether a link would lead out of the tree it stands in."""
+    """Return whether a link could lead out of the tree it stands in.
+
+    It may climb first and descend then. Climbing starts in a real folder, so counting is exact; a ".." behind a name
+    is refused, because the name may be a link itself and counting would no longer tell where it leads.
+    """
     if not target or target.startswith(b"/") or b"\0" in target:
         return True
-    depth = path.count(b"/")
-    for part in target.split(b"/"):
-        depth += {b"..": -1, b"": 0, b".": 0}.get(part, 1)
-        if depth < 0:
-            return True
-    return False
+    parts = [part for part in target.split(b"/") if part not in (b"", b".")]
+    climbs = next((number for number, part in enumerate(parts) if part != b".."), len(parts))
+    return climbs > path.count(b"/") or b".." in parts[climbs:]
 
 
 @attrs.define
 class Partial:
-    """A file on its way: written under a name of ours."""
+    """A file on its way: written under a name of ours, locked as long as somebody writes it."""
 
     path: bytes
     fd: int
     folder: int
     name: str
-    sha: hashlib._Hash
+    sha: hashlib._Hash = attrs.field(factory=hashlib.sha256)
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -70,16 +85,30 @@ class Partial:
 
 
 class Target:
-    """A local folder that takes what comes; a context."""
+    """A local folder that takes what comes; a context.
+
+    Attributes:
+        path: the folder.
+        folds_case: True if "a" and "A" are one file there.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.folds_case = False
         self._root = -1
+        self._allowed = 0o700
         self._folders: dict[bytes, int] = {}
+        self._swept: set[bytes] = set()
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
         self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _sweep(self._root)
+            self._try_out()
+        except BaseException:
+            os.close(self._root)
+            raise
         return self
 
     def __exit__(
@@ -89,71 +118,90 @@ class Target:
             os.close(fd)
         os.close(self._root)
 
-    def folder(self, path: bytes) -> int:
+    def _try_out(self) -> None:
+        """Learn from a file what the umask leaves of its mode and whether the disk tells "a" from "A"."""
+        name = PART + secrets.token_hex(8)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777, dir_fd=self._root)
+        try:
+            self._allowed = stat.S_IMODE(os.fstat(fd).st_mode) & 0o777
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(name.upper(), dir_fd=self._root, follow_symlinks=False)
+                self.folds_case = True
+        finally:
+            os.close(fd)
+            _unlink(name, self._root)
+
+    def folder(self, path: bytes, mode: int = 0o777) -> int:
         """Return a descriptor of a folder below the root, made where it is missing; never through a link."""
         if not path:
             return self._root
         if (known := self._folders.get(path)) is not None:
             return known
-        parent, _, name = path.rpartition(b"/")
-        above = self.folder(parent)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o755, dir_fd=above)
+        above, name = self._place(path)
+        try:
+            os.mkdir(name, mode & 0o777 | 0o700, dir_fd=above)
+            self._swept.add(path)
+        except FileExistsError:
+            pass
         fd = os.open(name, _FOLDER, dir_fd=above)
-        if len(self._folders) >= 256:  # descriptors are few; folders come one after the other
+        if path not in self._swept:
+            self._swept.add(path)
+            _sweep(fd)
+        if len(self._folders) >= OPEN_FOLDERS:
             for old in self._folders.values():
                 os.close(old)
             self._folders.clear()
         self._folders[path] = fd
         return fd
 
+    def _place(self, path: bytes) -> tuple[int, bytes]:
+        """Return the folder in which a path ends, and its last name; the last guard against a name that misleads."""
+        parent, _, name = path.rpartition(b"/")
+        if misleads(name):
+            raise ValueError(f"a name below {self.path} was expected, got {path!r}")
+        return self.folder(parent), name
+
     def look(self, path: bytes) -> os.stat_result | None:
         """Return what stands at a path, not following links, or None."""
-        parent, _, name = path.rpartition(b"/")
+        folder, name = self._place(path)
         try:
-            return os.stat(name, dir_fd=self.folder(parent), follow_symlinks=False)
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def open_existing(self, path: bytes) -> int:
         """Open a regular file that stands there, for reading."""
-        parent, _, name = path.rpartition(b"/")
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.folder(parent))
+        folder, name = self._place(path)
+        return os.open(name, _READ, dir_fd=folder)
 
-    def begin(self, path: bytes, copy_bytes: int = 0) -> Partial:
-        """Begin a file; with ``copy_bytes`` it starts with so many bytes of what stands there."""
-        parent, _, _ = path.rpartition(b"/")
-        folder = os.dup(self.folder(parent))
-        name = PART + secrets.token_hex(8)
+    def begin(self, path: bytes) -> Partial:
+        """Begin a file; ``finish`` or ``abandon`` must follow."""
+        folder = os.dup(self._place(path)[0])
         try:
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+            name, fd = _create_part(folder)
         except BaseException:
             os.close(folder)
             raise
-        partial = Partial(path, fd, folder, name, hashlib.sha256())
-        try:
-            if copy_bytes:
-                self._copy(partial, copy_bytes)
-        except BaseException:
-            self.abandon(partial)
-            raise
-        return partial
+        return Partial(path, fd, folder, name)
 
-    def _copy(self, partial: Partial, size: int) -> None:
+    def copy_beginning(self, partial: Partial, size: int, digest: bytes) -> Generator[None, None, None]:
+        """Begin a file with the first bytes of what stands in its place, a block at a step.
+
+        Raises:
+            OSError: they are not those of this digest any more.
+        """
         with os.fdopen(self.open_existing(partial.path), "rb", buffering=0) as file:
-            while size:
-                data = file.read(min(1 << 18, size))
-                if not data:
-                    raise OSError("the local file became shorter")
+            while size and (data := file.read(min(BLOCK, size))):
                 partial.write(data)
                 size -= len(data)
+                yield
+        if size or partial.sha.digest() != digest:
+            raise OSError(f"{os.fsdecode(partial.path)!r} was changed here while it was collected")
 
     def finish(self, partial: Partial, mode: int, mtime_ns: int) -> None:
         """Put a proven file in its place."""
         try:
-            os.fchmod(partial.fd, 0o755 if mode & 0o100 else 0o644)
-            stamp = min(max(mtime_ns, 0), LAST_MTIME_S * 10**9)
-            os.utime(partial.fd, ns=(stamp, stamp))
+            self._stamp(partial.fd, mode, mtime_ns)
             name = partial.path.rpartition(b"/")[2]
             os.rename(partial.name, name, src_dir_fd=partial.folder, dst_dir_fd=partial.folder)
         except BaseException:
@@ -162,17 +210,29 @@ class Target:
         os.close(partial.fd)
         os.close(partial.folder)
 
+    def renew(self, path: bytes, mode: int, mtime_ns: int) -> None:
+        """Give a file whose content is right already its mode and time."""
+        fd = self.open_existing(path)
+        try:
+            self._stamp(fd, mode, mtime_ns)
+        finally:
+            os.close(fd)
+
+    def _stamp(self, fd: int, mode: int, mtime_ns: int) -> None:
+        """No set-user bits, nothing that the umask or the node denies to others; always ours to read and write."""
+        os.fchmod(fd, mode & self._allowed | 0o600)
+        stamp = min(max(mtime_ns, 0), LAST_MTIME_S * 10**9)
+        os.utime(fd, ns=(stamp, stamp))
+
     def abandon(self, partial: Partial) -> None:
         """Remove a file that is not to be."""
+        _unlink(partial.name, partial.folder)
         os.close(partial.fd)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial.name, dir_fd=partial.folder)
         os.close(partial.folder)
 
     def link(self, path: bytes, target: bytes) -> bool:
         """Put a link in its place; False if the same one stands there."""
-        parent, _, name = path.rpartition(b"/")
-        folder = self.folder(parent)
+        folder, name = self._place(path)
         with contextlib.suppress(OSError):
             if os.readlink(name, dir_fd=folder) == target:
                 return False
@@ -181,33 +241,61 @@ class Target:
         try:
             os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
-            os.unlink(part, dir_fd=folder)
+            _unlink(part, folder)
             raise
         return True
 
-
-def remove_parts(path: Path) -> None:
-    """Remove what a collect that was killed left below a folder."""
-    for folder, _, files in os.walk(path):
-        for name in files:
-            if name.startswith(PART):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(folder, name).unlink()
-
-
-def hash_beginning(target: Target, path: bytes, size: int) -> bytes:
-    """Return the sha256 of a local file's first bytes."""
-    sha = hashlib.sha256()
-    with os.fdopen(target.open_existing(path), "rb", buffering=0) as file:
-        while size:
-            data = file.read(min(1 << 20, size))
-            if not data:
-                break
-            sha.update(data)
-            size -= len(data)
-    return sha.digest()
+    def hash_beginning(self, path: bytes, size: int, sha: hashlib._Hash) -> Generator[None, None, None]:
+        """Hash a local file's first bytes, a block at a step."""
+        with os.fdopen(self.open_existing(path), "rb", buffering=0) as file:
+            while size and (data := file.read(min(BLOCK, size))):
+                sha.update(data)
+                size -= len(data)
+                yield
 
 
 def is_file(info: os.stat_result | None) -> bool:
     """Return whether a regular file stands there."""
     return info is not None and stat.S_ISREG(info.st_mode)
+
+
+def _create_part(folder: int) -> tuple[str, int]:
+    """Create a file under a name of ours and lock it, so that another collect into this folder leaves it alone."""
+    for _ in range(CREATE_TRIES):
+        name = PART + secrets.token_hex(8)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a sweep saw it before it was locked, and removes it
+            os.close(fd)
+            continue
+        except OSError:  # a disk without locks
+            return name, fd
+        if os.fstat(fd).st_nlink:
+            return name, fd
+        os.close(fd)
+    raise OSError("another collect keeps removing our files")
+
+
+def _sweep(folder: int) -> None:
+    """Remove what a collect that was killed left in a folder; what one that lives writes is locked."""
+    for name in os.listdir(folder):
+        if not name.startswith(PART):
+            continue
+        with contextlib.suppress(OSError):
+            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISLNK(info.st_mode):
+                if abs(time.time() - info.st_mtime) > LINK_TAKES_S:
+                    os.unlink(name, dir_fd=folder)
+                continue
+            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(name, dir_fd=folder)
+            finally:
+                os.close(fd)
+
+
+def _unlink(name: str, folder: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import stat
+import time
+from collections.abc import Generator
 from pathlib import Path
 
 import anyio.to_thread
@@ -15,8 +18,9 @@ import attrs
 from asyncdeploy.command import last_lines
 from asyncdeploy.errors import ProtocolError, TransferFailed
 from asyncdeploy.events import BytesMoved, Noted
-from asyncdeploy.extract import Partial, Target, hash_beginning, is_file, link_escapes, remove_parts, why_not
+from asyncdeploy.extract import Partial, Target, is_file, link_escapes, why_not
 from asyncdeploy.stage import stage
+from asyncdeploy.sync_listing import MAX_LISTING_BYTES, CollectLimits, Entry, Listing, nonsense
 from asyncdeploy.sync_plain import sync_plain
 from asyncdeploy.transport import Remote
 from asyncdeploy.worker import Call, call_program, has_python
@@ -24,43 +28,21 @@ from asyncdeploy.workspace import Collected, check_remote_path
 
 SHOW_BYTES = 4 << 20
 """A BytesMoved event for so many bytes: smooth for a bar, nothing for the loop."""
-MAX_SKIPPED = 1000
-"""Reasons kept by name; a node with more to hide has made its point."""
-ENTRY = 29
-"""Bytes of an entry before its path: kind, mode, size, mtime, length."""
-
-
-@attrs.frozen
-class CollectLimits:
-    """Bounds on what one node may send home.
-
-    Attributes:
-        max_bytes: of content, in one collect; files beyond it are left behind and reported.
-        max_files: entries; the rest is left behind and reported.
-        max_depth: folders in folders.
-    """
-
-    max_bytes: int = 1 << 40
-    max_files: int = 200_000
-    max_depth: int = 64
-
-
-@attrs.frozen
-class Entry:
-    """What the node says stands at a path below the source."""
-
-    kind: str
-    mode: int
-    size: int
-    mtime_ns: int
-    path: bytes
-    target: bytes
+PORTION_S = 0.2
+"""Disk work in a thread cannot be cancelled; after so long we look whether it should be."""
+SMALL_BYTES = 1 << 16
+"""A write of this much is quicker than the way to a thread; more may wait for a slow disk."""
+ASKED_AT_ONCE = 5000
+"""Wanted files in one frame: 220 KB, below the 1 MiB that a frame may hold."""
 
 
 async def sync_results(
     remote: Remote, source: str, target: Path | str, *, limits: CollectLimits | None = None
 ) -> Collected:
     """Bring a folder or file of a node home; what is here already does not travel.
+
+    A file of the same size and mtime is taken as the same. Of a file that grew only the tail travels; one whose
+    beginning changed comes whole.
 
     Args:
         remote: the node.
@@ -83,7 +65,6 @@ async def sync_results(
     path = Path(target).expanduser().absolute()  # noqa: ASYNC240 - text only
     with stage(remote, "collect", source) as this:
         try:
-            await anyio.to_thread.run_sync(remove_parts, path)
             with Target(path) as local:
                 if await has_python(remote):
                     done = await _Collect(remote, source, local, limits).run()
@@ -100,8 +81,42 @@ async def sync_results(
 def _local_failure(remote: Remote, path: Path, error: OSError) -> TransferFailed:
     hint = ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = f"{shutil.disk_usage(path).free / 1e9:.1f} GB are free there"
+        there = next((folder for folder in (path, *path.parents) if folder.exists()), path)
+        hint = f"{shutil.disk_usage(there).free / 1e9:.1f} GB are free there"
     return TransferFailed(remote.node.name, f"{path} on this machine: {error.strerror or error}", hint, "", str(path))
+
+
+async def _in_portions(work: Generator[None, None, None]) -> None:
+    """Do disk work in a thread; between two portions a cancellation is felt, and then nothing of it runs on."""
+
+    def some() -> bool:
+        end = time.monotonic() + PORTION_S
+        return any(time.monotonic() > end for _ in work)
+
+    try:
+        while await anyio.to_thread.run_sync(some):
+            pass
+    finally:
+        work.close()
+
+
+@attrs.frozen
+class Want:
+    """What we asked of a file: the bytes from ``offset`` on, if those before have this sha256."""
+
+    entry: Entry
+    offset: int = 0
+    known: bytes = b"\0" * 32
+
+
+@attrs.define
+class Arrival:
+    """A file that comes; ``partial`` is there from its first byte on, or never if all of it was here."""
+
+    number: int
+    want: Want
+    offset: int
+    partial: Partial | None = None
 
 
 class _Collect:
@@ -112,28 +127,23 @@ class _Collect:
         self.source = source
         self.local = local
         self.limits = limits
-        self.entries: list[Entry] = []
-        self.seen: set[bytes] = set()
-        self.skipped: list[tuple[str, str]] = []
-        self.left_out = 0
+        self.listing = Listing(remote.node.name, limits)
+        self.wanted: dict[int, Want] = {}
+        self.links: list[Entry] = []
+        self.arrival: Arrival | None = None
         self.files = self.received = self.bytes_received = self.shown = 0
         self.total = 0
 
     async def run(self) -> Collected:
-        request = {"source": self.source, "max_files": self.limits.max_files, "max_depth": self.limits.max_depth}
+        request = {**attrs.asdict(self.limits), "source": self.source, "max_listing": MAX_LISTING_BYTES}
         async with call_program(self.remote, "sender", json.dumps(request).encode()) as call:
             if (reason := await self._read_listing(call)) is not None:
                 what = f"{self.source} on the node cannot be collected: {reason}"
                 raise TransferFailed(self.remote.node.name, what, path=self.source)
-            wanted = await anyio.to_thread.run_sync(self._choose)
-            for block in wanted:
-                call.send(b"W", block)
-                await call.drain()
-            call.send(b"Y")
+            await _in_portions(self._choose())
+            await self._ask(call)
             await self._receive(call)
-        self._put_links()
-        if self.left_out > len(self.skipped):
-            self.skipped.append(("...", f"{self.left_out - len(self.skipped)} more"))
+        await _in_portions(self._put_links())
         return Collected(
             self.remote.node.name,
             self.source,
@@ -141,20 +151,17 @@ class _Collect:
             self.files,
             self.received,
             self.bytes_received,
-            tuple(self.skipped),
+            self.listing.left_behind.all(),
         )
-
-    # --- the listing -------------------------------------------------------------
 
     async def _read_listing(self, call: Call) -> str | None:
         """Take the node's listing; return why there is none, or None."""
         while True:
             kind, payload = await call.receive()
             if kind == b"L":
-                self._take_entries(payload)
+                self.listing.take(payload)
             elif kind == b"N":
-                name, _, why = payload.partition(b"\0")
-                self._skip(name, last_lines(why, 1) or "the node does not say why")
+                self.listing.take_left_behind(payload)
             elif kind == b"M":
                 return None
             elif kind == b"Z":
@@ -162,155 +169,173 @@ class _Collect:
             else:
                 raise self._nonsense(f"a frame {kind!r} in a listing")
 
-    def _take_entries(self, data: bytes) -> None:
-        at = 0
-        while at < len(data):
-            entry, at = self._entry(data, at)
-            if len(self.entries) >= self.limits.max_files:
-                raise self._nonsense(f"more than the {self.limits.max_files} entries that it was allowed")
-            if entry.path in self.seen:
-                raise self._nonsense(f"the name {os.fsdecode(entry.path)!r} twice")
-            self.seen.add(entry.path)
-            self.entries.append(entry)
-
-    def _entry(self, data: bytes, at: int) -> tuple[Entry, int]:
-        head = data[at : at + ENTRY - 2]
-        path, at = self._text(data, at + ENTRY - 4)
-        target, at = self._text(data, at)
-        kind = chr(head[0]) if head else ""
-        if kind not in "fdl" or not path:
-            raise self._nonsense("an entry that is none")
-        numbers = int.from_bytes(head[1:5], "big"), int.from_bytes(head[5:13], "big")
-        return Entry(kind, *numbers, int.from_bytes(head[13:25], "big", signed=True), path, target), at
-
-    def _text(self, data: bytes, at: int) -> tuple[bytes, int]:
-        size = int.from_bytes(data[at : at + 2], "big")
-        if at + 2 + size > len(data):
-            raise self._nonsense("an entry that ends too early")
-        return data[at + 2 : at + 2 + size], at + 2 + size
-
     # --- what we want --------------------------------------------------------------
 
-    def _choose(self) -> list[bytes]:
-        """Look at what is here and return what to ask for, in frames; runs in a thread, for disks are slow."""
-        wanted, budget = bytearray(), self.limits.max_bytes
-        for number, entry in enumerate(self.entries):
-            if (reason := self._refusal(entry)) is not None:
-                self._skip(entry.path, reason)
-                continue
-            if entry.kind == "d":
-                self.local.folder(entry.path)
-                continue
-            if entry.kind == "l":
-                continue
-            here = self.local.look(entry.path)
-            if here and is_file(here) and (here.st_size, here.st_mtime_ns) == (entry.size, entry.mtime_ns):
+    def _choose(self) -> Generator[None, None, None]:
+        """Look at what is here, make the folders, and decide what to ask for."""
+        budget = self.limits.max_bytes
+        folded: set[str] = set()
+        for number, entry in enumerate(self.listing.entries):
+            yield
+            reason = self._refusal(entry, folded)
+            if reason is not None:
+                self.listing.left_behind.add(entry.path, reason)
+            elif entry.kind == "d":
+                self.local.folder(entry.path, entry.mode)
+            elif entry.kind == "l":
+                self.links.append(entry)
+            elif self._is_here(entry):
                 self.files += 1
-                continue
-            if entry.size > budget:
-                self._skip(entry.path, f"over the budget of {self.limits.max_bytes} bytes")
-                continue
-            budget -= entry.size
-            offset, known = 0, b"\0" * 32
-            if here and is_file(here) and 0 < here.st_size < entry.size:
-                offset, known = here.st_size, hash_beginning(self.local, entry.path, here.st_size)
-            self.total += entry.size - offset
-            wanted += number.to_bytes(4, "big") + offset.to_bytes(8, "big") + known
-        return [bytes(wanted[at : at + 44 * 5000]) for at in range(0, len(wanted), 44 * 5000)]
+            else:
+                want = yield from self._want(entry)
+                travels = entry.size - want.offset
+                if travels > budget:
+                    reason = f"over the budget of {self.limits.max_bytes} bytes"
+                    self.listing.left_behind.add(entry.path, reason)
+                    continue
+                budget -= travels
+                self.total += travels
+                self.wanted[number] = want
 
-    def _refusal(self, entry: Entry) -> str | None:
+    def _refusal(self, entry: Entry, folded: set[str]) -> str | None:
         reason = why_not(entry.path, self.limits.max_depth)
         if reason is not None:
             return reason
         if entry.kind == "l" and link_escapes(entry.path, entry.target):
-            return "a link that leads out of the folder"
+            return "a link that may lead out of the folder"
+        if self.local.folds_case:
+            name = os.fsdecode(entry.path).casefold()
+            if name in folded:
+                return "this disk does not tell its name from another one's"
+            folded.add(name)
         try:
             here = self.local.look(entry.path)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
             return f"its folder on this machine: {error.strerror}"
         if here is not None and (entry.kind == "d") != stat.S_ISDIR(here.st_mode):
             return "something of another kind stands there on this machine"
         return None
 
+    def _is_here(self, entry: Entry) -> bool:
+        here = self.local.look(entry.path)
+        return here is not None and is_file(here) and (here.st_size, here.st_mtime_ns) == (entry.size, entry.mtime_ns)
+
+    def _want(self, entry: Entry) -> Generator[None, None, Want]:
+        """What stands here may be the beginning of the node's file, or all of it with another time."""
+        here = self.local.look(entry.path)
+        if here is None or not is_file(here) or not 0 < here.st_size <= entry.size:
+            return Want(entry)
+        sha = hashlib.sha256()
+        yield from self.local.hash_beginning(entry.path, here.st_size, sha)
+        return Want(entry, here.st_size, sha.digest())
+
+    async def _ask(self, call: Call) -> None:
+        asked = [
+            number.to_bytes(4, "big") + want.offset.to_bytes(8, "big") + want.known
+            for number, want in self.wanted.items()
+        ]
+        for at in range(0, len(asked), ASKED_AT_ONCE):
+            call.send(b"W", b"".join(asked[at : at + ASKED_AT_ONCE]))
+            await call.drain()
+        call.send(b"Y")
+
     # --- what comes ------------------------------------------------------------------
 
     async def _receive(self, call: Call) -> None:
-        partial: Partial | None = None
-        entry: Entry | None = None
-        left = 0
         try:
             while True:
                 kind, payload = await call.receive()
-                if kind == b"D" and partial is not None:
-                    left -= len(payload)
-                    if left < 0:
-                        raise self._nonsense(f"more of {os.fsdecode(partial.path)!r} than the budget allows")
-                    partial.write(payload)
-                    self._count(len(payload))
-                elif kind == b"B" and partial is None and len(payload) == 12:
-                    entry = self._named(payload)
-                    offset = int.from_bytes(payload[4:], "big")
-                    # A file may have grown since it was listed; what it may bring is what the budget has left.
-                    left = self.limits.max_bytes - self.bytes_received
-                    partial = await self._begin(entry, offset)
-                elif kind == b"T" and partial is not None and entry is not None and len(payload) == 44:
-                    done, partial = partial, None
-                    self._finish(done, entry, payload)
+                if kind == b"D" and self.arrival is not None and payload:
+                    await self._write(self.arrival, payload)
+                elif kind == b"B" and self.arrival is None and len(payload) == 12:
+                    self._begin(payload)
+                elif kind == b"T" and self.arrival is not None and len(payload) == 44:
+                    self._finish(self.arrival, payload)
                 elif kind == b"X" and len(payload) >= 4:
-                    if partial is not None:
-                        self.local.abandon(partial)
-                        partial = None
-                    self._skip(self._named(payload).path, last_lines(payload[4:], 1))
-                elif kind == b"Z" and partial is None:
-                    return
+                    self._give_up(payload)
+                elif kind == b"Z" and self.arrival is None and not self.wanted:
+                    break
                 else:
                     raise self._nonsense(f"a frame {kind!r} where none may be")
         finally:
-            if partial is not None:
-                self.local.abandon(partial)
+            self._abandon()
+        if self.shown < self.bytes_received:
+            self._show()
 
-    async def _begin(self, entry: Entry, offset: int) -> Partial:
-        if not offset:
-            return self.local.begin(entry.path)
-        here = self.local.look(entry.path)
-        if here is None or here.st_size != offset:
-            raise self._nonsense(f"an offset in {os.fsdecode(entry.path)!r} that was not asked for")
-        return await anyio.to_thread.run_sync(self.local.begin, entry.path, offset)
-
-    def _finish(self, partial: Partial, entry: Entry, trailer: bytes) -> None:
-        if partial.sha.digest() != trailer[:32]:
-            self.local.abandon(partial)
-            raise self._nonsense(f"a content of {os.fsdecode(entry.path)!r} that does not have the hash that it says")
-        self.local.finish(partial, entry.mode, int.from_bytes(trailer[32:], "big", signed=True))
-        self.files += 1
-        self.received += 1
-
-    def _named(self, payload: bytes) -> Entry:
-        number = int.from_bytes(payload[:4], "big")
-        if number >= len(self.entries) or self._refusal(self.entries[number]) or self.entries[number].kind != "f":
+    def _begin(self, payload: bytes) -> None:
+        number, offset = int.from_bytes(payload[:4], "big"), int.from_bytes(payload[4:], "big")
+        want = self.wanted.pop(number, None)
+        if want is None or offset not in (0, want.offset):
             raise self._nonsense("a file that was not asked for")
-        return self.entries[number]
+        self.arrival = Arrival(number, want, offset)
 
-    def _count(self, size: int) -> None:
-        self.bytes_received += size
+    async def _write(self, arrival: Arrival, data: bytes) -> None:
+        # A file may have grown since it was listed: what it may bring is what the budget has left, as the sender knows.
+        if self.bytes_received + len(data) > self.limits.max_bytes:
+            raise self._nonsense(f"more of {os.fsdecode(arrival.want.entry.path)!r} than the budget allows")
+        if arrival.partial is None:
+            arrival.partial = self.local.begin(arrival.want.entry.path)
+            if arrival.offset:
+                known = self.local.copy_beginning(arrival.partial, arrival.offset, arrival.want.known)
+                await _in_portions(known)
+        if len(data) > SMALL_BYTES:
+            await anyio.to_thread.run_sync(arrival.partial.write, data)
+        else:
+            arrival.partial.write(data)
+        self.bytes_received += len(data)
         if self.bytes_received - self.shown >= SHOW_BYTES:
-            self.shown = self.bytes_received
-            name = self.remote.node.name
-            self.remote.emit(BytesMoved(node=name, stage="collect", done=self.bytes_received, total=self.total))
+            self._show()
 
-    def _put_links(self) -> None:
+    def _finish(self, arrival: Arrival, trailer: bytes) -> None:
+        entry, mtime_ns = arrival.want.entry, int.from_bytes(trailer[32:], "big", signed=True)
+        if arrival.partial is None and arrival.offset:
+            self._check(entry, arrival.want.known, trailer)
+            self.local.renew(entry.path, entry.mode, mtime_ns)
+        else:
+            partial = arrival.partial or self.local.begin(entry.path)
+            arrival.partial = partial
+            self._check(entry, partial.sha.digest(), trailer)
+            arrival.partial = None
+            self.local.finish(partial, entry.mode, mtime_ns)
+            self.received += 1
+        self.files += 1
+        self.arrival = None
+
+    def _check(self, entry: Entry, digest: bytes, trailer: bytes) -> None:
+        if digest != trailer[:32]:
+            name = os.fsdecode(entry.path)
+            raise self._nonsense(f"a content of {name!r} that does not have the hash that it says")
+
+    def _give_up(self, payload: bytes) -> None:
+        """The node cannot send a file, or not to its end."""
+        number = int.from_bytes(payload[:4], "big")
+        if self.arrival is not None and self.arrival.number == number:
+            want = self.arrival.want
+            self._abandon()
+        elif self.arrival is None and number in self.wanted:
+            want = self.wanted.pop(number)
+        else:
+            raise self._nonsense("word of a file that was not asked for")
+        self.listing.left_behind.add(want.entry.path, last_lines(payload[4:], 1) or "the node does not say why")
+
+    def _abandon(self) -> None:
+        arrival, self.arrival = self.arrival, None
+        if arrival is not None and arrival.partial is not None:
+            self.local.abandon(arrival.partial)
+
+    def _show(self) -> None:
+        self.shown = self.bytes_received
+        name = self.remote.node.name
+        self.remote.emit(BytesMoved(node=name, stage="collect", done=self.bytes_received, total=self.total))
+
+    def _put_links(self) -> Generator[None, None, None]:
         """Links come last, so that nothing is ever written through one."""
-        for entry in self.entries:
-            if entry.kind == "l" and self._refusal(entry) is None:
-                self.files += 1
-                self.received += self.local.link(entry.path, entry.target)
-
-    def _skip(self, path: bytes, reason: str) -> None:
-        self.left_out += 1
-        if len(self.skipped) < MAX_SKIPPED:
-            name = "".join(c if c.isprintable() else "?" for c in path[:300].decode("utf-8", "replace"))
-            self.skipped.append((name, reason))
+        for entry in self.links:
+            yield
+            self.received += self.local.link(entry.path, entry.target)
+            self.files += 1
 
     def _nonsense(self, what: str) -> ProtocolError:
-        hint = "do not trust what this node sends"
-        return ProtocolError(self.remote.node.name, f"while collecting, the node sent {what}", hint)
+        return nonsense(self.remote.node.name, what)

@@ -1,7 +1,7 @@
 """Send what lies at a path to the client: first a listing, then the contents it asks for.
 
 Runs on a node inside the worker: Python >= 3.8, standard library only. The argument is JSON: source, max_files,
-max_depth.
+max_depth, max_bytes (of contents), max_listing (bytes of its frames).
 
 Frames out: L entries (kind, mode, size, mtime_ns, path, link target, each length-framed), N a path and why it was
 left behind (separated by NUL), M end of the listing, B a file begins (its number, the offset of what follows), D its
@@ -12,44 +12,47 @@ source.
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import stat
+import time
 
 BLOCK = 1 << 18
 BATCH = 1 << 17
+RACY_NS = 2 * 10**9  # the coarsest clock of a file system that is still in use
 
 
 def main(worker, args):
     request = json.loads(args)
-    home = os.environ.get("HOME") or os.path.expanduser("~")
-    source = request["source"]
-    if source == "~" or source.startswith("~/"):
-        source = home + source[1:]
-    source = os.fsencode(source)
+    source = request["source"].encode("utf-8", "surrogateescape")
+    if source == b"~" or source.startswith(b"~/"):
+        source = (os.environb.get(b"HOME") or os.path.expanduser(b"~")) + source[1:]
     try:
         info = os.stat(source)
     except OSError as error:
         return os.strerror(error.errno).encode()
     if stat.S_ISDIR(info.st_mode):
-        base, listing = source, walk(source, request["max_depth"])
+        base, listing = source, walk(source, request)
     else:
         base, name = os.path.split(source)
         listing = iter([(name, info, None)])
-    sender = Sender(worker, base, request["max_files"])
+    sender = Sender(worker, base, request)
     sender.list(listing)
     sender.send_wanted()
     return b""
 
 
-def walk(top, max_depth):
+def walk(top, limits):
     """Yield (relative path, lstat or None, why it is left behind or None), folders before what is in them."""
     waiting = [(b"", 0)]
     while waiting:
         folder, depth = waiting.pop()
         try:
             with os.scandir(os.path.join(top, folder)) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+                # Of more names than may be sent at all not even the names are kept.
+                some = itertools.islice(entries, limits["max_files"] + 1)
+                found = sorted(some, key=lambda entry: entry.name)
         except OSError as error:
             yield folder, None, os.strerror(error.errno)
             continue
@@ -62,8 +65,8 @@ def walk(top, max_depth):
                 continue
             yield path, info, None
             if stat.S_ISDIR(info.st_mode):
-                if depth + 1 >= max_depth:
-                    yield path, None, "deeper than %d folders" % max_depth
+                if depth + 1 >= limits["max_depth"]:
+                    yield path, None, "deeper than %d folders" % limits["max_depth"]
                 else:
                     waiting.append((path, depth + 1))
 
@@ -71,10 +74,12 @@ def walk(top, max_depth):
 class Sender:
     """One conversation: what was listed, under its number, and the frames not yet sent."""
 
-    def __init__(self, worker, base, max_files):
+    def __init__(self, worker, base, limits):
         self.worker = worker
         self.base = base
-        self.max_files = max_files
+        self.max_files = limits["max_files"]
+        self.max_listing = limits["max_listing"]
+        self.budget = limits["max_bytes"]
         self.paths = []
         self.out = bytearray()
 
@@ -93,17 +98,23 @@ class Sender:
 
     def list(self, listing):
         batch = bytearray()
-        for path, info, why in listing:
+        left = self.max_listing
+        for seen, (path, info, why) in enumerate(listing):
+            if seen >= self.max_files:
+                self.skip(path, "over the budget of %d files; this and all after it" % self.max_files)
+                break
             if why is not None:
                 self.skip(path, why)
                 continue
-            if len(self.paths) >= self.max_files:
-                self.skip(path, "over the budget of %d files; this and all after it" % self.max_files)
-                break
             entry = self.describe(path, info)
-            if entry is not None:
-                batch += entry
-                self.paths.append(path)
+            if entry is None:
+                continue
+            left -= len(entry)
+            if left < 0:
+                self.skip(path, "over the budget of %d bytes of names; this and all after it" % self.max_listing)
+                break
+            batch += entry
+            self.paths.append(path)
             if len(batch) >= BATCH:
                 self.frame(b"L", bytes(batch))
                 batch.clear()
@@ -169,6 +180,9 @@ class Sender:
             if offset and not self.same_beginning(file, sha, offset, size, known):
                 file.seek(0)
                 sha, offset = hashlib.sha256(), 0
+            if size - offset > self.budget:
+                return self.fail(number, "over the budget of bytes: it changed since it was listed")
+            self.budget -= size - offset
             self.frame(b"B", number.to_bytes(4, "big") + offset.to_bytes(8, "big"))
             left = size - offset
             while left:
@@ -178,12 +192,24 @@ class Sender:
                 sha.update(data)
                 self.frame(b"D", data)
                 left -= len(data)
-            after = os.fstat(fd)
-            # A log that grew meanwhile is whole up to the size we saw; anything else is a mixture of two states.
-            if after.st_size == size and after.st_mtime_ns != info.st_mtime_ns:
+            if not self.is_whole(file, info, sha.digest()):
                 return self.fail(number, "it changed while it was read")
-            self.frame(b"T", sha.digest() + info.st_mtime_ns.to_bytes(12, "big", signed=True))
+            stamp = info.st_mtime_ns
+            # It may change once more within the same tick of its clock: another time makes the next collect look again.
+            if abs(time.time_ns() - stamp) < RACY_NS:
+                stamp -= 1
+            self.frame(b"T", sha.digest() + stamp.to_bytes(12, "big", signed=True))
         return None
+
+    def is_whole(self, file, before, digest):
+        """True if what was read is one state of the file, not a mixture of two."""
+        after = os.fstat(file.fileno())
+        if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+            return True
+        # A log may grow meanwhile: whole is what it was when we began.
+        file.seek(0)
+        size = before.st_size
+        return after.st_size > size and self.same_beginning(file, hashlib.sha256(), size, after.st_size, digest)
 
     def same_beginning(self, file, sha, offset, size, known):
         """Hash the first bytes; True if they are those that the client has."""
