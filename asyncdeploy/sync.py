@@ -10,6 +10,7 @@ import shutil
 import stat
 import time
 from collections.abc import Generator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio.to_thread
@@ -21,7 +22,7 @@ from asyncdeploy.events import BytesMoved, Noted
 from asyncdeploy.extract import Partial, Target, is_file, link_escapes, why_not
 from asyncdeploy.stage import stage
 from asyncdeploy.sync_listing import MAX_LISTING_BYTES, CollectLimits, Entry, Listing, nonsense
-from asyncdeploy.sync_plain import sync_plain
+from asyncdeploy.sync_plain import PlainSender, open_sender
 from asyncdeploy.transport import Remote
 from asyncdeploy.worker import Call, call_program, has_python
 from asyncdeploy.workspace import Collected, check_remote_path
@@ -66,10 +67,7 @@ async def sync_results(
     with stage(remote, "collect", source) as this:
         try:
             with Target(path) as local:
-                if await has_python(remote):
-                    done = await _Collect(remote, source, local, limits).run()
-                else:
-                    done = await sync_plain(remote, source, local)
+                done = await _Collect(remote, source, local, limits).run()
         except OSError as error:
             raise _local_failure(remote, path, error) from error
         this.detail = f"{done.files} files, {done.bytes_received / 1e6:.1f} MB received"
@@ -135,8 +133,7 @@ class _Collect:
         self.total = 0
 
     async def run(self) -> Collected:
-        request = {**attrs.asdict(self.limits), "source": self.source, "max_listing": MAX_LISTING_BYTES}
-        async with call_program(self.remote, "sender", json.dumps(request).encode()) as call:
+        async with await self._open() as call:
             if (reason := await self._read_listing(call)) is not None:
                 what = f"{self.source} on the node cannot be collected: {reason}"
                 raise TransferFailed(self.remote.node.name, what, path=self.source)
@@ -154,7 +151,13 @@ class _Collect:
             self.listing.left_behind.all(),
         )
 
-    async def _read_listing(self, call: Call) -> str | None:
+    async def _open(self) -> AbstractAsyncContextManager[Call | PlainSender]:
+        if not await has_python(self.remote):
+            return open_sender(self.remote, self.source, self.limits)
+        request = {**attrs.asdict(self.limits), "source": self.source, "max_listing": MAX_LISTING_BYTES}
+        return call_program(self.remote, "sender", json.dumps(request).encode())
+
+    async def _read_listing(self, call: Call | PlainSender) -> str | None:
         """Take the node's listing; return why there is none, or None."""
         while True:
             kind, payload = await call.receive()
@@ -231,7 +234,7 @@ class _Collect:
         yield from self.local.hash_beginning(entry.path, here.st_size, sha)
         return Want(entry, here.st_size, sha.digest())
 
-    async def _ask(self, call: Call) -> None:
+    async def _ask(self, call: Call | PlainSender) -> None:
         asked = [
             number.to_bytes(4, "big") + want.offset.to_bytes(8, "big") + want.known
             for number, want in self.wanted.items()
@@ -243,7 +246,7 @@ class _Collect:
 
     # --- what comes ------------------------------------------------------------------
 
-    async def _receive(self, call: Call) -> None:
+    async def _receive(self, call: Call | PlainSender) -> None:
         try:
             while True:
                 kind, payload = await call.receive()
