@@ -45,12 +45,11 @@ def start(worker, request):
         folder = folders.folder_of(job_id)
         try:
             os.mkdir(folder, 0o700)
-            fresh = True
         except FileExistsError:
-            fresh = False
+            pass  # another try of this start: whoever has the lock first starts the job, not who made the folder
         lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not fresh and (folders.Pids(folder).known or folders.read_json(folder, "exit") is not None):
+        if folders.Pids(folder).known or folders.read_json(folder, "exit") is not None:
             return folders.status_of(job_id)
         names = os.open(os.path.join(folders.base_folder(), ".names"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
