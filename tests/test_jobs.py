@@ -88,17 +88,18 @@ async def test_env_secrets_input_and_folder(remote: ShellRemote) -> None:
 
 
 async def test_a_repeated_start_is_one_job(remote: ShellRemote) -> None:
-    job_id = new_job_id("once")
+    # So many, because who makes the folder seldom loses the race for its lock.
+    ids = [new_job_id("once") for _ in range(8)]
 
-    async def start() -> None:
-        await start_job(remote, "echo started >> count; sleep 0.2", name="once", job_id=job_id)
+    async def start(job_id: str) -> None:
+        await start_job(remote, f"echo {job_id} >> count", name="once", site=f"/{job_id}", job_id=job_id)
 
-    async with anyio.create_task_group() as group:
-        for _ in range(4):
-            group.start_soon(start)
-    job = await find_job(remote, job_id)
-    await wait_job(remote, job, timeout_s=20)
-    assert (remote.home / "count").read_text() == "started\n"
+    for job_id in ids:
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(start, job_id)
+        await wait_job(remote, await find_job(remote, job_id), timeout_s=20)
+    assert (remote.home / "count").read_text().split() == ids
 
 
 async def test_one_running_job_of_a_name_on_a_site(remote: ShellRemote) -> None:
@@ -186,6 +187,28 @@ async def test_a_killed_supervisor_leaves_an_orphan_that_can_be_stopped(remote: 
     assert not end.ok
     assert isinstance(end.failure(), JobLost)
     assert await gone(pids)
+
+
+async def test_a_number_that_is_another_processs_now_ends_nobody(remote: ShellRemote) -> None:
+    """The leader's pid and a session's number were given away after the job's supervisor was killed."""
+    job = await start_job(remote, "exec sleep 300", name="reused")
+    os.kill(supervisor_of(remote, job), signal.SIGKILL)
+    stranger = await asyncio.create_subprocess_exec("sleep", "300", start_new_session=True)
+    try:
+        folder = remote.home / ".asyncdeploy/jobs" / job.id
+        leader, start, *rest = (folder / "pid").read_text().split()
+        os.kill(int(leader), signal.SIGKILL)
+        assert await gone([int(leader), int(rest[0])])
+        earlier = int(start) - 1  # the clock's tick is 10 ms, and we were faster than that
+        (folder / "sessions").write_text(f"{stranger.pid}:{earlier}")
+        (folder / "pid").write_text(f"{stranger.pid} {earlier} {rest[0]} {rest[1]}\n{' '.join(rest[2:])}\n")
+        assert (await job_status(remote, job)).state == "lost"
+        assert (await stop_job(remote, job, grace_s=0)).state == "lost"
+        assert stranger.returncode is None
+        assert alive(stranger.pid)
+    finally:
+        stranger.kill()
+        await stranger.wait()
 
 
 async def test_the_log_is_followed_from_any_byte_and_through_a_cut(remote: ShellRemote) -> None:

@@ -101,19 +101,23 @@ def marker_of(job_id):
 
 def living(folder, job_id, pids):
     """Return (pid, name) of every process of the job, its supervisor left out."""
-    seen = set()
-    for line in (read_file(folder, "sessions") or b"").split():
-        if line.isdigit():
-            seen.add(int(line))
+    seen = {pids.leader: pids.leader_start}
+    for word in (read_file(folder, "sessions") or b"").split():
+        session, _, start = word.partition(b":")
+        seen[int(session)] = int(start)
+    # The kernel gives a session's number to nobody else while one of it lives; a leader that started at another time
+    # leads another session of the same number, and none of its processes are the job's.
+    strangers = {sid for sid, start in seen.items() if (row := processes.process_row(sid)) and row[4] != start}
 
     def in_session(_pid, row):
-        return row[3] in seen and row[4] >= pids.leader_start
+        return row[3] in seen and row[3] not in strangers and row[4] >= pids.leader_start
 
     spare = pids.supervisor if is_same(pids.supervisor, pids.supervisor_start) else 0
     roots = [pids.leader] if is_same(pids.leader, pids.leader_start) else []
-    found = processes.family(roots, pids.leader, marker_of(job_id), in_session)
-    if roots:
-        found.append((pids.leader, processes.process_row(pids.leader)[0]))
+    found = processes.family(roots, None, marker_of(job_id), in_session)
+    row = processes.process_row(pids.leader) if roots else None  # it may have ended meanwhile
+    if row is not None:
+        found.append((pids.leader, row[0]))
     return [(pid, name) for pid, name in found if pid != spare]
 
 

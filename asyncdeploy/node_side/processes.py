@@ -129,7 +129,8 @@ def process_row(pid):
 def family(roots, leader, marker, also=lambda *_: False):
     """Return (pid, name) of every process of a run but zombies: below the roots, in the leader's session, or marked.
 
-    The roots themselves and we do not count. ``also`` may claim others.
+    The roots themselves and we do not count. ``also`` may claim others. A leader that may be gone is None: its number
+    may be another's.
     """
     table = process_table()
     spare = {os.getpid(), *roots}

@@ -13,7 +13,8 @@ TERM, KILL = signal.SIGTERM, signal.SIGKILL
 TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
 LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
-LOOK_S = 5.0  # how often the sessions of the job are noted, for the day the supervisor is killed itself
+# How often the sessions of the job are noted, for the day the supervisor is killed itself: more often at its start.
+FIRST_LOOK_S, LOOK_S = 0.2, 5.0
 TICK_S = 0.05
 START_S = 30.0
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
@@ -72,7 +73,8 @@ class Supervisor:
         self.timed_out = False
         self.grace = LEFTOVER_GRACE_S
         self.termed_at = self.killed_at = None
-        self.sessions = set()
+        self.sessions = {}  # session -> its leader's start time, 0 where that is gone
+        self.look_s, self.look_at = FIRST_LOOK_S, 0.0
 
     def supervise(self, stdin, into):
         """Start the job, say so, and stay until it ended. Never returns to its caller's code with an error."""
@@ -151,7 +153,6 @@ class Supervisor:
         return None
 
     def stay(self):
-        looked_at = 0.0
         while not self.finished():
             poll = select.poll()
             poll.register(self.wake[0], select.POLLIN)
@@ -161,14 +162,16 @@ class Supervisor:
             self.reap()
             self.watch_time()
             self.escalate()
-            if quiet and time.monotonic() - looked_at >= LOOK_S:
+            if quiet and time.monotonic() >= self.look_at:
                 self.note_sessions()
-                looked_at = time.monotonic()
+                self.look_at = time.monotonic() + self.look_s
+                self.look_s = min(self.look_s * 2, LOOK_S)
         self.finish()
 
     def patience(self):
         """Return for how long a job that runs may be left alone, in seconds."""
-        return LOOK_S if self.deadline is None else max(0.001, min(LOOK_S, self.deadline - time.monotonic()))
+        until = self.look_at if self.deadline is None else min(self.look_at, self.deadline)
+        return max(0.001, until - time.monotonic())
 
     def watch_time(self):
         """End a job that ran longer than it may, as a stop does."""
@@ -214,13 +217,12 @@ class Supervisor:
     def note_sessions(self):
         """Write down the job's sessions, by which a later stop finds it should we be killed."""
         table = processes.process_table()
-        now = {table[pid][3] for pid, _ in self.living() if pid in table} - self.sessions
+        now = {table[pid][3] for pid, _ in self.living() if pid in table} - set(self.sessions)
         if now:
-            self.sessions |= now
+            self.sessions.update((sid, table[sid][4] if sid in table else 0) for sid in now)
             try:
-                folders.write_file(
-                    self.folder, "sessions", " ".join(str(sid) for sid in sorted(self.sessions)).encode()
-                )
+                words = ("%d:%d" % item for item in sorted(self.sessions.items()))
+                folders.write_file(self.folder, "sessions", " ".join(words).encode())
             except OSError:
                 return  # a full disk; the marker still finds them
 
