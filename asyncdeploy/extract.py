@@ -157,7 +157,7 @@ class Target:
     def _place(self, path: bytes) -> tuple[int, bytes]:
         """Return the folder in which a path ends, and its last name; the last guard against a name that misleads."""
         parent, _, name = path.rpartition(b"/")
-        if misleads(name):
+        if misleads(path):
             raise ValueError(f"a name below {self.path} was expected, got {path!r}")
         return self.folder(parent), name
 
