@@ -30,7 +30,7 @@ _ERRNO = {
     b"nvalid or incomplete multibyte": "EILSEQ",
     b"Illegal byte sequence": "EILSEQ",
 }
-_FULL = (b"No space left on device", b"isk quota exceeded")
+_FULL = (b"No space left on device", b"isk quota exceeded", b"Wrote only", b"short write")
 
 
 class PlainSite:

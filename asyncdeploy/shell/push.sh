@@ -82,8 +82,7 @@ try_folder() { # with its owner inside, taken over when that is gone, or never s
     else
         [ "$host" = "$(uname -n)" ] && [ "$(started_at "$pid")" != "$start" ] || return 1
     fi
-    mv "$own/lock.d" "$own/lock.d.$$" 2>/dev/null && rm -rf "$own/lock.d.$$"
-    return 1
+    mv "$own/lock.d" "$own/lock.d.$$" 2>/dev/null && rm -rf "$own/lock.d.$$" && try_folder
 }
 
 started_at() { # PID: in clock ticks since boot, which tells it from a later process of the same number
@@ -188,7 +187,7 @@ remove_folders() { # PATH...: those that are empty now
 put() { # NAME PATH
     from=$own/staging/$1
     if "$redo" && [ ! -e "$from" ] && [ ! -L "$from" ]; then return; fi
-    if [ -L "$2" ] && [ -d "$2" ]; then # mv would follow it
+    if [ -L "$2" ]; then # mv would follow it
         try rm -f "$2"
     elif [ -d "$2" ]; then # at most empty folders are in it; mv would move into it
         try find "$2" -depth -type d -exec rmdir {} \;
