@@ -21,11 +21,27 @@ EVIDENCE_LINES = 5
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-@attrs.frozen(repr=False)
 class Secret:
-    """A text that never shows: not in a repr, a log, an event, an error or JSON. Its owner's name for it does."""
+    """A text that never shows: not in a repr, a log, an event, an error or JSON. Its owner's name for it does.
 
-    value: str | None
+    No attrs class: ``attrs.asdict`` of whoever holds one would show it.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> str | None:
+        """The text; None if it has to be given again, because it came from JSON."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == other._value if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
 
     def __repr__(self) -> str:
         return "Secret(***)"
