@@ -208,8 +208,7 @@ class Sender:
             return True
         # A log may grow meanwhile: whole is what it was when we began.
         file.seek(0)
-        size = before.st_size
-        return after.st_size > size and self.same_beginning(file, hashlib.sha256(), size, after.st_size, digest)
+        return self.same_beginning(file, hashlib.sha256(), before.st_size, after.st_size, digest)
 
     def same_beginning(self, file, sha, offset, size, known):
         """Hash the first bytes; True if they are those that the client has."""
