@@ -142,7 +142,7 @@ class Target:
             os.mkdir(name, mode & 0o777 | 0o700, dir_fd=above)
             self._swept.add(path)
         except FileExistsError:
-            pass
+            pass  # whether it is a folder, and no link, the next line finds out
         fd = os.open(name, _FOLDER, dir_fd=above)
         if path not in self._swept:
             self._swept.add(path)

@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from asyncdeploy.command import Command, Completed, as_command
-from asyncdeploy.deploy import Deployment, by_node, collect_results, deploy_project, run_in_project, start_in_project
+from asyncdeploy.deploy import Deployment, by_node, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import Env, UvEnv
 from asyncdeploy.errors import AuthError, DeployError, HostKeyError, LaunchFailed
 from asyncdeploy.follow import LaunchFollower
@@ -30,8 +30,9 @@ from asyncdeploy.push import pack_workspace, push_code
 from asyncdeploy.report import Report
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
+from asyncdeploy.sync_listing import CollectLimits
 from asyncdeploy.watch import end_launch, watch_launch
-from asyncdeploy.workspace import Collected, Site, Workspace, as_workspace
+from asyncdeploy.workspace import Collected, Site, Workspace, as_workspace, check_remote_path
 
 AT_ONCE = 32
 """Nodes worked on at a time: enough to fill a client's line, few enough to be kind to a login node."""
@@ -210,33 +211,38 @@ async def collect_all(
     target: Path | str,
     *,
     at_once: int = AT_ONCE,
+    limits: CollectLimits | None = None,
     pool: Pool | None = None,
 ) -> Report[Collected]:
     """Bring a folder or file home from every node, into ``target/<node_rank>-<name>/``.
 
     Args:
         deployments: deployments, or a launch.
-        source: relative to the project's folder on the node, or absolute.
+        source: relative to the project's folder on the node, absolute, or "~/...".
         target: a local folder.
         at_once: how many nodes send at a time.
+        limits: bounds on what each node may send.
         pool: the connections.
+
+    Returns:
+        What came from each node. A node whose results came in part is ok; ``Collected.complete`` tells.
+
+    Raises:
+        ValueError: the source leads out of the project's folder, or two deployments are of one node.
 
     On cancellation what is complete stays; nothing partial has a final name.
     """
     if isinstance(deployments, Launch):
-        sources = {
-            job.node: _below(folder, source) for job, folder in zip(deployments.jobs, deployments.workdirs, strict=True)
-        }
-        ready: dict[Node, Deployment] = {}
+        folders = {job.node: folder for job, folder in zip(deployments.jobs, deployments.workdirs, strict=True)}
     else:
-        ready = by_node(deployments)
-        sources = dict.fromkeys(ready, source)
+        folders = {node: deployment.site.workdir for node, deployment in by_node(deployments).items()}
+    sources = {node: _below(folder, source) for node, folder in folders.items()}
+    for path in sources.values():
+        check_remote_path(path, "collect_all source")
     targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
 
     async def work(node: Node) -> Collected:
-        if node in ready:
-            return await collect_results(lent, ready[node], source, targets[node])
-        return await sync_results(lent.at(node), sources[node], targets[node])
+        return await sync_results(lent.at(node), sources[node], targets[node], limits=limits)
 
     async with _lent(pool) as lent:
         return await map_nodes(tuple(sources), work, at_once=at_once)

@@ -225,6 +225,12 @@ async def test_d14_two_nodes_one_path_and_a_third_that_fails(tmp_path: Path) -> 
         for node in cluster.nodes[:2]:
             write(cluster.home(node) / "project", {"out/rank.txt": str(node.name)})
         report = await collect_all(deployments, "out", tmp_path / "home", pool=pool)
+        little = await collect_all(deployments[:2], "out", tmp_path / "little", limits=CollectLimits(1), pool=pool)
+        for source in ("../out", "out\n", "~other/out"):
+            with pytest.raises(ValueError, match="collect_all source"):
+                await collect_all(deployments, source, tmp_path / "none", pool=pool)
+    assert not (tmp_path / "none").exists()
+    assert [(done.files, done.complete) for done in little.unwrap()] == [(0, False), (0, False)]
     assert [outcome.state for outcome in report] == ["ok", "ok", "failed"]
     assert isinstance(report.failures[0].error, TransferFailed)
     assert tree(tmp_path / "home") == {
