@@ -164,12 +164,15 @@ class Bundle:
         """
         path = self.manifest.contents[piece.content].path
         try:
-            fd = os.open(f"{os.fspath(self.workspace.path)}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # Not blocking: a pipe may stand there by now, and its open waits for a writer.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(f"{os.fspath(self.workspace.path)}/{path}", flags)
         except OSError:
             raise changed(path) from None
         try:
-            data = os.pread(fd, piece.length, piece.start)
-            if Stamp.of(os.fstat(fd)) != self._stamps[path] or len(data) != piece.length:
+            same = Stamp.of(os.fstat(fd)) == self._stamps[path]  # before it too: a folder cannot be read
+            data = os.pread(fd, piece.length, piece.start) if same else b""
+            if not same or Stamp.of(os.fstat(fd)) != self._stamps[path] or len(data) != piece.length:
                 raise changed(path)
             return data
         finally:

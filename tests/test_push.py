@@ -36,35 +36,8 @@ from tests.support.killing import killing
 from tests.support.shell_remote import ShellRemote
 from tests.support.sshd_node import SshdNode
 from tests.support.tools import need, need_root
+from tests.support.trees import small_disk, tree, write
 from tests.support.waiting import eventually
-
-Tree = dict[str, tuple[str, int, bytes]]
-
-
-def tree(root: Path) -> Tree:
-    """Every name below root but our own folder: kind, permission bits, content or target."""
-    found: Tree = {}
-    for folder, folders, files in os.walk(os.fsencode(root)):
-        if folder == os.fsencode(root):
-            folders[:] = [name for name in folders if name != b".asyncdeploy"]
-        for name in folders + files:
-            path = Path(os.fsdecode(folder)) / os.fsdecode(name)
-            mode = path.lstat().st_mode
-            key = str(path.relative_to(root))
-            if stat.S_ISLNK(mode):
-                found[key] = ("link", 0, os.fsencode(path.readlink()))
-            elif stat.S_ISDIR(mode):
-                found[key] = ("dir", 0, b"")
-            else:
-                found[key] = ("file", stat.S_IMODE(mode), path.read_bytes())
-    return found
-
-
-def write(root: Path, files: dict[str, str | bytes]) -> None:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
 def notes(remote: ShellRemote) -> str:
@@ -552,17 +525,6 @@ async def test_e3_a_file_where_the_site_should_be(remote: ShellRemote, source: P
         with pytest.raises(TransferFailed) as caught:
             await push_code(remote, Workspace(source, remote_path=place))
         assert "a part of the path is a file" in caught.value.hint
-
-
-@asynccontextmanager
-async def small_disk(where: Path, options: str) -> AsyncIterator[Path]:
-    need_root()
-    where.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], check=True)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", "-l", where], check=True)
 
 
 async def test_e9_a_file_that_changes_after_the_scan_is_found(remote: ShellRemote, source: Path, site: Path) -> None:

@@ -89,6 +89,8 @@ class Intake:
                 payload = b" " + inflate.decompress(payload[1:], CHUNK)
                 if not inflate.eof:
                     raise ValueError("a frame of contents is cut or too large")
+            elif payload[:1] != b"r":
+                raise ValueError("a frame of contents was expected")
             self.data, self.at = memoryview(payload)[1:], 0
         chunk = self.data[self.at : self.at + left]
         self.at += len(chunk)

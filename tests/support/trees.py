@@ -1,0 +1,49 @@
+"""Trees on disk: to write them, to compare them, and a small disk to fill with them."""
+
+import os
+import stat
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.support.tools import need_root
+
+Tree = dict[str, tuple[str, int, bytes]]
+
+
+def tree(root: Path) -> Tree:
+    """Every name below root but our own folder: kind, permission bits, content or target."""
+    found: Tree = {}
+    for folder, folders, files in os.walk(os.fsencode(root)):
+        if folder == os.fsencode(root):
+            folders[:] = [name for name in folders if name != b".asyncdeploy"]
+        for name in folders + files:
+            path = Path(os.fsdecode(folder)) / os.fsdecode(name)
+            mode = path.lstat().st_mode
+            key = str(path.relative_to(root))
+            if stat.S_ISLNK(mode):
+                found[key] = ("link", 0, os.fsencode(path.readlink()))
+            elif stat.S_ISDIR(mode):
+                found[key] = ("dir", 0, b"")
+            else:
+                found[key] = ("file", stat.S_IMODE(mode), path.read_bytes())
+    return found
+
+
+def write(root: Path, files: dict[str, str | bytes]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+@asynccontextmanager
+async def small_disk(where: Path, options: str) -> AsyncIterator[Path]:
+    need_root()
+    where.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", "-l", where], check=True)
