@@ -33,7 +33,7 @@ from asyncdeploy.push import push_code
 from asyncdeploy.transport import Channel
 from asyncdeploy.workspace import Workspace
 from tests.support import push_client
-from tests.support.killing import failing
+from tests.support.killing import failing, slowed
 from tests.support.shell_remote import ShellRemote
 from tests.support.sshd_node import SshdNode
 from tests.support.trees import small_disk, tree, write
@@ -260,6 +260,17 @@ async def test_e6_eight_deployers_with_eight_trees_leave_one_of_them(tmp_path: P
         for number, end in enumerate(ends):
             assert number == last or isinstance(end, WorkspaceConflict)
             assert number == last or str(sources[last]) in str(end)
+
+
+async def test_e6_a_folder_that_another_deployer_is_making_is_not_taken_for_a_strangers(
+    remote: ShellRemote, source: Path, site: Path, tmp_path: Path
+) -> None:
+    async with ShellRemote(tmp_path / "home", shell=slowed("getdents64", 0.4)) as slow:
+        first = asyncio.create_task(push_code(slow, source))
+        await eventually(site.exists, "the slow one is about to look into the folder")
+        await push_code(remote, source)
+        await first
+    assert tree(site) == tree(source)
 
 
 async def test_e7_a_deployer_that_hangs_is_named_and_its_end_frees_the_site(

@@ -29,7 +29,9 @@ class Site:
         try:
             os.lstat(META, dir_fd=self.fd)
         except FileNotFoundError:
-            if not allow_foreign and os.listdir(self.fd):
+            found = os.listdir(self.fd)
+            # Another deployer may have made our folder since we looked.
+            if not allow_foreign and found and META.decode() not in found:
                 raise Refused(b"conflict", self.path, b"foreign") from None
             quietly(FileExistsError, os.mkdir, META, 0o700, dir_fd=self.fd)
         self.meta = self.own_folder(META, self.fd)
