@@ -1,8 +1,9 @@
 """Ring 4: every end of the leash over real sshd. What we start attached dies with us, however hard it tries not to."""
 
 import asyncio
+import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -125,3 +126,36 @@ async def test_b10_a_line_that_goes_dead_without_a_word(network: Network, monkey
             await run
         assert caught.value.outcome == "unknown"
         await eventually(lambda: not sshd.processes(), "the node has ended all of it alone")
+
+
+async def test_b7_a_nap_longer_than_the_silence(start_sshd: Callable[..., SshdNode]) -> None:
+    """Our kernel answers while we sleep, so the line lives; what we hear when we wake is no success."""
+    sshd = start_sshd("patient", config={"SetEnv": "ASYNCDEPLOY_SILENCE_S=1"})
+    async with client(sshd, RUN, hiding_line()) as process:
+        seen = await all_hidden(sshd.home)
+        process.send_signal(signal.SIGSTOP)
+        await eventually(lambda: alive(seen) == [])
+        process.send_signal(signal.SIGCONT)
+        _, errors = await process.communicate()
+        assert process.returncode == 1
+        assert "\nasyncdeploy.errors.ConnectionLost: patient: our worker on the node ended" in errors.decode()
+
+
+async def test_g2_cancelled_at_any_moment_nothing_stays(sshd_nodes: Sequence[SshdNode]) -> None:
+    """Four at once, from before the connection stands to long after the command runs."""
+    chance = random.Random(2)
+    async with at(sshd_nodes[0]) as remote:
+
+        async def cancel_often() -> None:
+            for _ in range(25):
+                with anyio.fail_after(6), anyio.move_on_after(chance.choice((0, 0.002, 0.02, 0.1)) * chance.random()):
+                    await run_command(
+                        remote, Command("sleep 999 & setsid sleep 999 & cat; sleep 999", stdin="x" * 9999)
+                    )
+
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(cancel_often)
+        assert (await run_command(remote, "echo fine")).text == "fine"
+        ours = [line for line in sshd_nodes[0].processes().values() if "sleep 999" in line]
+        assert ours == []

@@ -157,7 +157,7 @@ def forbid(folder, job_id):
 def end_orphans(worker, folder, job_id, grace):
     """End a job whose supervisor is gone; nobody knows its exit status any more."""
     pids = folders.Pids(folder)
-    processes.signal_each(folders.living(folder, job_id, pids), TERM)
+    processes.signal_each(folders.living(folder, job_id, pids), TERM, pids.leader)
     deadline = time.monotonic() + grace
     while folders.living(folder, job_id, pids) and time.monotonic() < deadline:
         worker.poll()
@@ -167,7 +167,7 @@ def end_orphans(worker, folder, job_id, grace):
         left = folders.living(folder, job_id, pids)
         if not left or time.monotonic() > deadline:
             break
-        processes.signal_each(left, KILL)
+        processes.signal_each(left, KILL, pids.leader)
         time.sleep(TICK_S)
     now = folders.status_of(job_id)
     now["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left]

@@ -154,9 +154,19 @@ def is_marked(pid, marker):
         return False
 
 
-def signal_each(found, number):
-    for pid, _ in found:
+def signal_each(found, number, leader):
+    """Send a signal to each process; to the leader's group as a whole, so that what it forks meanwhile gets it too."""
+    grouped = any(is_in_group(pid, leader) for pid, _ in found)
+    for pid in ([-leader] if grouped else []) + [pid for pid, _ in found]:
         try:
-            os.kill(pid, number)
+            if pid < 0 or not is_in_group(pid, leader):  # asked again: it may have left the group meanwhile
+                os.kill(pid, number)
         except OSError:
             continue  # it ended meanwhile, or is another user's: then it is a survivor
+
+
+def is_in_group(pid, leader):
+    try:
+        return bool(leader) and os.getpgid(pid) == leader  # 0 is a group that this namespace does not see
+    except OSError:
+        return False

@@ -104,6 +104,7 @@ class Run:
     # --- watch ---------------------------------------------------------------
 
     def watch(self):
+        self.hear()  # its end may have been asked for before it began, in one breath with its input
         self.reap()
         while not self.finished():
             self.wait()
@@ -240,7 +241,7 @@ class Run:
             self.signal_all(KILL)
 
     def signal_all(self, number):
-        processes.signal_each(self.living(), number)
+        processes.signal_each(self.living(), number, self.leader)
 
     def living(self):
         return processes.family([os.getpid()], self.leader, self.marker)

@@ -205,11 +205,11 @@ class Supervisor:
         now = time.monotonic()
         if self.termed_at is None:
             self.termed_at = now
-            processes.signal_each(self.living(), TERM)
+            processes.signal_each(self.living(), TERM, self.leader)
         elif now - self.termed_at >= self.grace:
             if self.killed_at is None:
                 self.killed_at = now
-            processes.signal_each(self.living(), KILL)
+            processes.signal_each(self.living(), KILL, self.leader)
 
     def living(self):
         return processes.family([os.getpid()], self.leader, folders.marker_of(self.spec["id"]))
