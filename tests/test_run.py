@@ -207,6 +207,17 @@ async def test_cancellation_ends_everything_before_it_returns(remote: ShellRemot
     assert not any(alive(pid) for pid in pids_of(remote.home))
 
 
+async def test_a_stop_in_one_breath_with_the_input_is_obeyed(remote: ShellRemote) -> None:
+    """The worker answers, so it is used again."""
+    await run_command(remote, "true")
+    for _ in range(5):
+        with anyio.move_on_after(0) as scope:
+            await run_command(remote, Command("sleep 300", stdin="x"))
+        assert scope.cancelled_caught
+    assert (await run_command(remote, "echo again")).text == "again"
+    assert remote.opens == 1
+
+
 async def test_the_leash_ends_everything_when_the_line_is_cut(remote: ShellRemote) -> None:
     async with anyio.create_task_group() as group:
 
