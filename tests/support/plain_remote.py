@@ -1,31 +1,40 @@
-"""A node without python3, whose /bin/sh is dash, bash or busybox ash."""
+"""Nodes without python3 for ring 2: a folder, a shell as its /bin/sh, perhaps nothing but busybox."""
 
+from __future__ import annotations
+
+import os
+import subprocess
 from pathlib import Path
 
-from asyncdeploy.transport import Channel
-from tests.support.shell_remote import ShellRemote
+from tests.support.shell_remote import ShellChannel, ShellRemote
 from tests.support.tools import find, need
 
-SHELLS = ("dash", "bash", "busybox")
-APPLETS = """ash sh cat chmod cut date dd find grep head id ln mkdir mv readlink rm rmdir sed sha256sum sleep stat sync
-tail tar timeout tr uname wc"""
+SHELLS = ("dash", "bash", "ash", "busybox")
+"""ash is busybox's shell beside GNU tools, busybox a node that has nothing else."""
 
 
 class PlainRemote(ShellRemote):
-    """Our scripts are run by the shell that is named; with busybox nothing else is there, not even flock."""
+    """A node without python3 whose /bin/sh is one of SHELLS."""
 
-    def __init__(self, home: Path, shell: str) -> None:
-        super().__init__(home, python=False)
-        need(shell)
-        self.sh = find(shell) or shell
-        if shell == "busybox":
-            applets = home.with_name("applets")
-            applets.mkdir(exist_ok=True)
-            for name in APPLETS.split():
-                if not (applets / name).exists():
-                    (applets / name).symlink_to(self.sh)
-            self.sh = str(applets / "ash")
-            self.env["PATH"] = str(applets)
+    def __init__(self, home: Path, shell: str = "dash", name: str = "here") -> None:
+        own = home.parent / f"{home.name}-{shell}"
+        own.mkdir(parents=True, exist_ok=True)
+        _fill(own, shell)
+        super().__init__(home, python=False, shell=(str(own / "sh"), "-c"), name=name)
+        self.sh = own / "sh"
+        self.env["PATH"] = str(own) if shell == "busybox" else f"{own}:{os.environ['PATH']}"
 
-    async def open(self, line: str, *, kind: str | None = None) -> Channel:
-        return await super().open(line.replace("/bin/sh", self.sh), kind=kind)
+    async def open(self, line: str, *, kind: str | None = None) -> ShellChannel:
+        return await super().open(line.replace("/bin/sh", str(self.sh)).replace("/usr/bin/python3", ""), kind=kind)
+
+
+def _fill(folder: Path, shell: str) -> None:
+    program = "busybox" if shell == "ash" else shell
+    need(program)
+    path = str(find(program))
+    names = ["sh"]
+    if shell == "busybox":
+        names = subprocess.run([path, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    for name in names:
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(path)

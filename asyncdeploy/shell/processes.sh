@@ -1,0 +1,125 @@
+# What a run or a job has started, and how it is begun and ended: for nodes without python3. Other programs follow.
+# Needs: $mark, the assignment that stands in the environment of every process of it; $child, its leader.
+# shellcheck shell=sh disable=SC2034,SC2154
+login=$(export -p) # what is assigned below must not reach what is started
+if sleep 0.01 2>/dev/null; then nap=0.2 naps=5; else nap=1 naps=1; fi # naps: in a second
+if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then whole=-zxF; else whole=-F; fi
+limit=
+if timeout 1 true 2>/dev/null; then limit=timeout; elif timeout -t 1 true 2>/dev/null; then limit='timeout -t'; fi
+# A shell starts what runs beside it with INT and QUIT ignored, for good; where env can, they are made as they were.
+afresh=
+if env --default-signal=INT,QUIT true 2>/dev/null; then afresh='env --default-signal=INT,QUIT'; fi
+if command -v setsid >/dev/null 2>&1; then afresh="$afresh setsid"; fi
+
+# --- input --------------------------------------------------------------------
+
+next_size() { # of the next block on descriptor 3; fails when the client is gone or silent for 90 s
+    # shellcheck disable=SC2086 # two words, or one
+    size=$($limit 90 dd bs=12 count=1 iflag=fullblock <&3 2>/dev/null)
+    size=${size%% *}
+    [ "$size" -ge 0 ] 2>/dev/null
+}
+
+copy_blocks() { # "<bytes>" padded to 11 letters and a newline, then the bytes; 0 ends them
+    while [ "$size" -gt 0 ]; do
+        # shellcheck disable=SC2086
+        $limit 90 dd bs="$size" count=1 iflag=fullblock <&3 2>/dev/null || return
+        next_size || exit
+    done
+}
+
+take_input() { # onto descriptor 4, without a name: what does not read must not block the line
+    next_size || exit
+    if [ "$size" = 0 ]; then
+        exec 4</dev/null
+        return
+    fi
+    file=$(mktemp 2>/dev/null) || file=$(mktemp "$HOME/.asyncdeploy-input.XXXXXX") || fail "no place for its input"
+    exec 5>"$file"
+    exec 4<"$file"
+    rm -f "$file"
+    copy_blocks >&5 || fail "no room for its input"
+    exec 5>&-
+}
+
+# --- start --------------------------------------------------------------------
+
+enter() { # FOLDER: "" and ~ are the home
+    # shellcheck disable=SC2088 # the tilde is text here
+    case $1 in
+        '' | '~') folder=$HOME ;;
+        '~/'*) folder=$HOME/${1#??} ;;
+        *) folder=$1 ;;
+    esac
+    why=$(cd "$folder" 2>&1) || fail "${why##*: }: $folder"
+    cd "$folder" || exit
+}
+
+begin() { # a leader, whose shell text comes on stdin and whose input is descriptor 4: nothing of it stands in ps
+    # shellcheck disable=SC2016,SC2086 # for the shell that is started; words
+    set -- $afresh "$0" -c 'exec 5<&0 <&4 4<&-; eval "exec 5<&-
+$(cat <&5)"'
+    eval "$login
+export $mark SPT_NOENV=1"
+    exec "$@"
+}
+
+# --- end ----------------------------------------------------------------------
+
+pids() { # FILE GREP-WORDS...: whose /proc/<pid>/FILE has it
+    file=$1
+    shift
+    LC_ALL=C grep -ls "$@" /proc/[0-9]*/"$file" 2>/dev/null | sed 's|^/proc/\([0-9]*\)/.*|\1|'
+}
+
+living() { # its session and group, whatever carries the mark, and all below those; a zombie has ended
+    found=$({
+        pids stat -E "\\) [^ZX] [0-9]+ ($child [0-9]+|[0-9]+ $child) "
+        pids environ "$whole" -e "$mark"
+    } | sort -un)
+    before=
+    while [ "$found" != "$before" ]; do
+        before=$found
+        # shellcheck disable=SC2086 # one a line becomes one a word
+        below=$(echo $found | tr ' ' '|')
+        found=$({
+            echo "$found"
+            pids stat -E "\\) [^ZX] ($below) "
+        } | sort -un)
+    done
+    [ -z "$found" ] || echo "$found"
+}
+
+send() { # SIGNAL
+    for pid in $(living); do
+        kill -s "$1" "$pid"
+    done 2>/dev/null
+}
+
+await_end() { # SECONDS; fails if something lives on
+    looks=$(($1 * naps))
+    while [ -n "$(living)" ]; do
+        [ "$looks" -gt 0 ] || return 1
+        looks=$((looks - 1))
+        sleep "$nap"
+    done
+}
+
+end() { # GRACE; fails if something survives KILL
+    [ -n "$(living)" ] || return 0
+    send TERM
+    await_end "$1" && return 0
+    looks=$((2 * naps))
+    while [ "$looks" -gt 0 ]; do # what was forked between two looks dies of the next
+        looks=$((looks - 1))
+        send KILL
+        sleep "$nap"
+        [ -n "$(living)" ] || return 0
+    done
+    return 1
+}
+
+run_on_end() { # LINE: ends what lives elsewhere (a container)
+    # shellcheck disable=SC2086
+    [ -z "$1" ] || (eval "$login" && exec $limit 10 "$0" -c "$1") </dev/null >/dev/null 2>&1 3<&-
+}
