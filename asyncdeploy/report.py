@@ -130,7 +130,9 @@ class FleetError(ExceptionGroup[DeployError]):
             outcome.error or DeployError(outcome.node.name or outcome.node.host, f"ended as {outcome.state}")
             for outcome in report.failures
         ]
-        first = str(errors[0]).partition("\n")[0]
+        # Those that ended only because another failed are no cause.
+        cause = next((place for place, seen in enumerate(report.failures) if seen.state in ("failed", "unknown")), 0)
+        first = str(errors[cause]).partition("\n")[0]
         return cls(f"{len(errors)} of {len(report)} nodes failed, first {first}", errors, report)
 
     def derive(self, excs: Sequence[Any]) -> FleetError:  # type: ignore[override]  # a part of ours is ours

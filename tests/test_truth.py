@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -134,6 +135,19 @@ async def test_c2_a_failure_is_a_failure_everywhere(
     with pytest.raises((DeployError, FleetError)) as caught:
         raise_it(found)
     assert (f"exited {status}" if killed is None else f"died of SIG{killed}") in str(caught.value)
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
+async def test_the_cause_comes_before_those_that_ended_because_of_it(fleet: Fleet, *, detached: bool) -> None:
+    lines = Lines(("sleep 999", "sleep 0.2; exit 3"))
+    if detached:
+        launch = await fan_out(fleet.nodes, fleet.workspace, lines, SystemEnv(), grace_s=0.2, pool=fleet.pool)
+        report: Report[Any] = await wait_launch(launch, pool=fleet.pool)
+    else:
+        report = await run_launch(fleet.pool, fleet.deployments, lines)
+    assert [outcome.state for outcome in report] == ["cancelled", "failed"]
+    with pytest.raises(FleetError, match=f"2 of 2 nodes failed, first {fleet.nodes[1].name}: .* exited 3"):
+        report.unwrap()
 
 
 @pytest.mark.parametrize("ask", [*ATTACHED, *DETACHED])
