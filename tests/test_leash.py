@@ -49,7 +49,7 @@ async def all_hidden(folder: Path) -> list[Seen]:
 
 async def test_a_timeout(sshd: SshdNode) -> None:
     async with at(sshd) as remote:
-        run = asyncio.create_task(run_command(remote, Command(hiding_line(), timeout_s=1.5)))
+        run = asyncio.create_task(run_command(remote, Command(hiding_line(), timeout_s=2.5)))
         seen = await all_hidden(sshd.home)
         with pytest.raises(CommandTimeout) as caught:
             await run
@@ -113,7 +113,7 @@ async def test_the_sessions_sshd_is_killed(sshd: SshdNode) -> None:
 
 async def test_b10_a_line_that_goes_dead_without_a_word(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ends find out by themselves; until then signs of life keep a run that is longer than such a silence."""
-    silence_s = 3.0
+    silence_s = 2.0
     monkeypatch.setattr("asyncdeploy.worker.HEARTBEAT_S", 0.5)
     sshd = network.start("mute", config={"SetEnv": f"ASYNCDEPLOY_SILENCE_S={silence_s}"})
     async with at(sshd, keepalive_s=1) as remote:

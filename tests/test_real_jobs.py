@@ -85,7 +85,7 @@ async def test_f8_stop_finds_what_hides(sshd_nodes: tuple[SshdNode, ...], tmp_pa
 async def test_a_timeout_is_kept_while_we_are_away(sshd_nodes: tuple[SshdNode, ...]) -> None:
     sshd = sshd_nodes[0]
     async with at(sshd) as remote:
-        job = await start_job(remote, Command(hiding_line(), timeout_s=1.5), name="long")
+        job = await start_job(remote, Command(hiding_line(), timeout_s=2.5), name="long")
         seen = await all_hidden(sshd.home)
     await eventually(lambda: alive(seen) == [])
     async with at(sshd) as remote:
