@@ -2,7 +2,7 @@
 # usage: MARK GRACE SILENCE CWD ON_END BODY
 # stdin: the command's input in blocks (see copy_blocks), then a line for each sign of life: h; k wants its end.
 # stdout: "start", "failed WHY" or "missing TOOL" in the first line, then the command's own. Our status is the command's;
-# a run that was stopped and of which something could not be ended is told by our death by KILL.
+# we die of KILL instead where the client was away, or something of a stopped run could not be ended: no status then.
 # shellcheck shell=sh disable=SC2034,SC2154,SC2317
 mark=ASYNCDEPLOY_RUN=$1 grace=$2 silence=$3 cwd=$4 on_end=$5 body=$6
 exec 3<&0 </dev/null
@@ -12,19 +12,24 @@ fail() {
     exit 1
 }
 
-hear() { # one sign of the client; fails when it is gone, wants the end, or has been silent for too long
+hear() { # one sign of the client; fails with 7 when it wants the end, otherwise when it is gone or silent for too long
     # shellcheck disable=SC2086,SC2016 # two words, or one; for the shell that is started
-    $limit "$silence" "$0" -c 'IFS= read -r word <&3 && [ "$word" = h ]' &
+    $limit "$silence" "$0" -c 'IFS= read -r word <&3 || exit 8; [ "$word" = h ] || exit 7' &
     ear=$!
     wait "$ear"
 }
 
-hold() { # the leash; 7 says that it acted
+hold() { # the leash; 7 says that it acted for the client, 8 that it acted because there was none
     ear=
     trap 'kill -s TERM "$ear"; exit 0' TERM # who still listened would hold the line
-    while hear; do :; done
+    until
+        hear
+        why=$?
+        [ "$why" != 0 ]
+    do :; done
     trap '' TERM
     end "$grace"
+    [ "$why" = 7 ] || exit 8
     exit 7
 }
 
@@ -49,8 +54,8 @@ wait "$leash"
 stopped=$?
 end 2
 left=$?
-if [ "$stopped" = 7 ]; then
-    run_on_end "$on_end"
-    [ "$left" = 0 ] || kill -s KILL "$$"
+case $stopped in 7 | 8) run_on_end "$on_end" ;; esac
+if [ "$stopped" = 8 ] || { [ "$stopped" = 7 ] && [ "$left" != 0 ]; }; then
+    kill -s KILL "$$"
 fi
 exit "$status"
