@@ -119,7 +119,8 @@ class _Run:
 
     async def watch(self) -> Exit:
         """Take the output until the script ends, and return how it did."""
-        exit_, failure = Exit(), None
+        exit_ = Exit()
+        failure: DeployError | None = None
         ended = {"stdout": anyio.Event(), "stderr": anyio.Event()}
 
         async def guard(work: Callable[[], Awaitable[None]]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -12,11 +10,15 @@ import pytest
 
 from asyncdeploy.command import Command
 from asyncdeploy.errors import CommandFailed, CommandTimeout, ConnectionLost, ToolMissing
+from asyncdeploy.hostkeys import HostKeys
+from asyncdeploy.pool import Pool
 from asyncdeploy.run import run_command
 from asyncdeploy.shell import script
 from asyncdeploy.worker import has_python, open_script
 from tests.support.plain_remote import SHELLS, PlainRemote
 from tests.support.shell_remote import ShellChannel
+from tests.support.sshd_node import SshdNode
+from tests.support.tools import need_root
 from tests.test_run import STUBBORN, WORDS, alive, gone, pids_of
 
 
@@ -180,3 +182,35 @@ async def test_a_sleep_without_fractions_and_no_setsid(tmp_path: Path) -> None:
         assert caught.value.ended
         assert len(pids_of(remote.home)) == 2
         assert not any(alive(pid) for pid in pids_of(remote.home))
+
+
+# sshd hands our line to this: on the node it finds no interpreter, and all else is real.
+NO_PYTHON = '#!/bin/sh\nexec /bin/sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed s/python3/nothing/g)"\n'
+
+
+@pytest.mark.parametrize("end", ["timeout", "cancel", "cut"])
+async def test_every_end_over_real_sshd_as_root(start_sshd: Callable[..., SshdNode], tmp_path: Path, end: str) -> None:
+    need_root()
+    wrapper = tmp_path / "no-python"
+    wrapper.write_text(NO_PYTHON)
+    wrapper.chmod(0o755)
+    sshd = start_sshd("plain", config={"ForceCommand": wrapper})
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        remote = pool.at(sshd.node)
+        assert not await has_python(remote)
+        assert (await run_command(remote, Command("cat; exit 3", stdin="in"))).stdout == b"in"
+        command = Command(STUBBORN + "sleep 300", timeout_s=2 if end == "timeout" else None)
+
+        async def run() -> None:
+            with pytest.raises(CommandTimeout if end == "timeout" else ConnectionLost):
+                await run_command(remote, command)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            pids = await until_ready(sshd.home)
+            if end == "cut":
+                sshd.end_sessions()
+            elif end == "cancel":
+                group.cancel_scope.cancel()
+    assert await gone(pids)
+    assert len(pids) == 4
