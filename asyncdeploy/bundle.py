@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,10 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from asyncdeploy.listing import Listing, Stamp, changed, list_workspace, project_id
+from asyncdeploy.hash_cache import Stamp
+from asyncdeploy.listing import Listing, changed, list_workspace, project_id
 from asyncdeploy.manifest import Manifest
+from asyncdeploy.pieces import Run, sent_ranges
 from asyncdeploy.workspace import Workspace, as_workspace
 
 BLOCK = 512 * 1024
@@ -32,6 +34,11 @@ LEVEL = 1
 """zlib: a third of a repository's bytes at 90 MB/s; higher levels cost more time than the line."""
 WORTH = 0.9
 """A block that does not shrink to this is sent as it is: inflating it would cost the node more."""
+SAMPLE = 16 * 1024
+"""A block whose first bytes do not shrink is not tried as a whole: trying costs ten times what hashing does."""
+FEW = 4
+"""A block of so few parts that stays as it is is read again from its file, not kept a second time."""
+RAW = (-1, -1)
 
 
 @attrs.frozen
@@ -46,25 +53,20 @@ class Piece:
 Block = tuple[Piece, ...]
 
 
-def cut_blocks(sizes: Sequence[tuple[int, int]], limit: int = BLOCK) -> list[Block]:
-    """Return contents cut into blocks of at most ``limit`` bytes, in order; small ones share a block.
-
-    Args:
-        sizes: (number, size in bytes) of each content.
-        limit: bytes of a block.
-    """
+def cut_blocks(ranges: Iterable[Piece], limit: int = BLOCK) -> list[Block]:
+    """Return parts of contents cut into blocks of at most ``limit`` bytes, in order; small ones share a block."""
     blocks: list[Block] = []
     open_block: list[Piece] = []
     room = limit
-    for number, size in sizes:
-        start = 0
-        while start < size:
-            length = min(size - start, room)
-            if length < size - start and length < limit and size <= limit:
-                length = 0  # a small content is not torn: it begins the next block
+    for whole in ranges:
+        done = 0
+        while done < whole.length:
+            length = min(whole.length - done, room)
+            if length < whole.length - done and length < limit and whole.length <= limit:
+                length = 0  # what fits into a block is not torn: it begins the next one
             else:
-                open_block.append(Piece(number, start, length))
-            start += length
+                open_block.append(Piece(whole.content, whole.start + done, length))
+            done += length
             room -= length
             if room == 0 or length == 0:
                 blocks.append(tuple(open_block))
@@ -94,6 +96,7 @@ class Bundle:
         self.holder = f"{_user()}@{platform.node()} pid {os.getpid()}"
         self.seconds = seconds
         self._stamps = listing.stamps
+        self._pieces = listing.pieces
         self._notes = listing.notes
         self._store = store
         self._stored = 0
@@ -115,10 +118,24 @@ class Bundle:
         notes, self._notes = self._notes, ()
         return notes
 
-    def blocks(self, numbers: Sequence[int]) -> list[Block]:
-        """Return the contents with these numbers as blocks; the same numbers give the same blocks."""
-        contents = self.manifest.contents
-        return cut_blocks([(number, contents[number].size) for number in numbers])
+    def pieces(self, number: int) -> bytes:
+        """Return the sha256 of the pieces of a large content; none for a small one."""
+        return self._pieces.get(self.manifest.contents[number].path, b"")
+
+    def blocks(self, numbers: Sequence[int], runs: Mapping[int, tuple[Run, ...]]) -> list[Block]:
+        """Return what travels of contents as blocks; equal arguments give equal blocks.
+
+        Args:
+            numbers: which contents.
+            runs: of the large ones.
+        """
+        return cut_blocks(self._ranges(numbers, runs))
+
+    def _ranges(self, numbers: Sequence[int], runs: Mapping[int, tuple[Run, ...]]) -> Iterator[Piece]:
+        for number in numbers:
+            size = self.manifest.contents[number].size
+            for start, length in sent_ranges(runs[number], size) if number in runs else ((0, size),):
+                yield Piece(number, start, length)
 
     async def packed(self, block: Block) -> bytes:
         """Return a block as it travels: one letter ("z" compressed, "r" raw), then the bytes.
@@ -137,10 +154,15 @@ class Bundle:
         finally:
             if not lock.locked():
                 self._locks.pop(block, None)
+        if place == RAW:
+            return await anyio.to_thread.run_sync(self._pack_raw, block)
         # From the page cache as a rule: cheaper than a hop to a thread.
         return os.pread(self._store.fileno(), place[1], place[0])
 
     def _keep(self, block: Block, data: bytes) -> None:
+        if data[:1] == b"r" and len(block) <= FEW:
+            self._kept[block] = RAW
+            return
         if self._stored + len(data) > MAX_KEPT_BYTES:
             return
         try:
@@ -153,8 +175,14 @@ class Bundle:
 
     def _pack(self, block: Block) -> bytes:
         raw = b"".join([self.read(piece) for piece in block])
-        small = zlib.compress(raw, LEVEL)
-        return b"z" + small if len(small) < len(raw) * WORTH else b"r" + raw
+        if len(raw) < 4 * SAMPLE or len(zlib.compress(raw[:SAMPLE], LEVEL)) < SAMPLE * WORTH:
+            small = zlib.compress(raw, LEVEL)
+            if len(small) < len(raw) * WORTH:
+                return b"z" + small
+        return b"r" + raw
+
+    def _pack_raw(self, block: Block) -> bytes:
+        return b"".join([b"r", *map(self.read, block)])
 
     def read(self, piece: Piece) -> bytes:
         """Return a part of a content from the disk, so call it in a thread.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -9,13 +10,17 @@ import shutil
 import stat
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
+from asyncdeploy.contents import DIGEST, hash_pieces, is_large, large_id, piece_count
 from asyncdeploy.errors import ToolMissing, TransferFailed
+from asyncdeploy.hash_cache import Stamp, load_hashes, save_hashes
 from asyncdeploy.manifest import MAX_ENTRIES, Entry, Manifest, check_path
 from asyncdeploy.patterns import Patterns
 from asyncdeploy.workspace import Workspace
@@ -30,32 +35,17 @@ MAX_NESTED = 16
 """Repositories inside repositories."""
 TRIES = 3
 """How often a file that changes while it is read is read again."""
-LARGE = 4 << 20
-"""Files from this size on are hashed beside each other: hashing them frees the interpreter's lock."""
-HASHERS = 4
-"""More threads than this wait for the disk or the memory."""
+HASHERS = min(os.cpu_count() or 1, 16)
+"""Threads that hash large files: hashing frees the interpreter's lock; beyond 16 the memory is what is waited for."""
 BLOCK = 1 << 20
 MAX_NOTES = 20
 """Notes of one kind: enough to see what is meant."""
 
+Digest = TypeVar("Digest", str, bytes)
+
 _SECRETS = Patterns(
     (".env", ".env.*", "!.env.example", "*.pem", "id_rsa", "id_ed25519", "id_ecdsa", ".netrc", ".pgpass")
 )
-
-
-@attrs.frozen
-class Stamp:
-    """What tells that a file is still the one that was hashed."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> Stamp:
-        """Return the stamp of what stat found."""
-        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 @attrs.frozen
@@ -65,11 +55,13 @@ class Listing:
     Attributes:
         manifest: the tree.
         stamps: a file's path to what it was when it was hashed.
+        pieces: a large file's path to the sha256 of its pieces.
         notes: what a person should know (what was not sent, what looks like a secret).
     """
 
     manifest: Manifest
     stamps: dict[str, Stamp]
+    pieces: dict[str, bytes]
     notes: tuple[str, ...]
 
 
@@ -95,7 +87,7 @@ def list_workspace(workspace: Workspace, stop: threading.Event) -> Listing:
         manifest = Manifest(scan.entries)
     except ValueError as error:
         raise TransferFailed("", f"{root}: {error}", "exclude it", path=str(root)) from None
-    return Listing(manifest, scan.stamps, tuple(scan.notes))
+    return Listing(manifest, scan.stamps, scan.pieces, tuple(scan.notes))
 
 
 def _names(root: Path, scan: _Scan) -> Iterator[str]:
@@ -230,6 +222,7 @@ class _Scan:
         self.entries: list[Entry] = []
         self.stamps: dict[str, Stamp] = {}
         self.notes: list[str] = []
+        self.pieces: dict[str, bytes] = {}
         self.large: list[str] = []
 
     def note(self, text: str) -> None:
@@ -260,7 +253,7 @@ class _Scan:
             full = f"{self.root}/{path}"
             found = os.lstat(full)
             if stat.S_ISREG(found.st_mode):
-                if found.st_size >= LARGE:
+                if is_large(found.st_size):
                     self.large.append(path)
                 else:
                     self.add_file(path)
@@ -285,19 +278,43 @@ class _Scan:
         self.entries.append(Entry(path, "link", 0, 0, "", target, 0))
 
     def add_file(self, path: str) -> None:
-        sha256, found = self.hash(path)
+        self.put_file(path, *self.hash(path, self.read_all))
+
+    def put_file(self, path: str, sha256: str, found: os.stat_result) -> None:
         self.stamps[path] = Stamp.of(found)
         # The owner must be able to read it on the node: it is verified and compared there.
         mode = stat.S_IMODE(found.st_mode) & 0o777 | 0o400
         self.entries.append(Entry(path, "file", mode, found.st_size, sha256, "", max(0, found.st_mtime_ns)))
 
     def hash_large(self) -> None:
-        if self.large:
-            with ThreadPoolExecutor(HASHERS, "asyncdeploy-hash") as pool:
-                list(pool.map(self.add_file, self.large))
+        """Hash the large files, each by many threads, but for those that are known to be what they were."""
+        if not self.large:
+            return
+        known, fresh = load_hashes(self.real_root), {}
+        with ThreadPoolExecutor(HASHERS, "asyncdeploy-hash") as executor:
+            for path in self.large:
+                began = time.time_ns()
+                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                    self.add_large(path, known.get(path), executor)
+                if path in self.pieces and not self.stamps[path].is_racy(began):
+                    fresh[path] = (self.stamps[path], self.pieces[path])
+        if fresh != known:
+            save_hashes(self.real_root, fresh)
 
-    def hash(self, path: str) -> tuple[str, os.stat_result]:
-        """Return sha256 and stat of a file that held still while it was read."""
+    def add_large(self, path: str, known: tuple[Stamp, bytes] | None, executor: Executor) -> None:
+        found = os.lstat(f"{self.root}/{path}")
+        if known is not None and known[0] == Stamp.of(found):
+            digests = known[1]
+        else:
+            digests, found = self.hash(path, lambda fd, size: self.read_pieces(fd, size, executor))
+        if not is_large(found.st_size):  # it was cut meanwhile
+            self.add_file(path)
+            return
+        self.pieces[path] = digests
+        self.put_file(path, large_id(digests), found)
+
+    def hash(self, path: str, read: Callable[[int, int], tuple[Digest, int]]) -> tuple[Digest, os.stat_result]:
+        """Return what a file that held still while it was read hashed to, and its stat."""
         full = f"{self.root}/{path}"
         for _ in range(TRIES):
             try:
@@ -308,13 +325,18 @@ class _Scan:
                 raise _unreadable(full, error) from None
             try:
                 before = os.fstat(fd)
-                digest, size = self.read_all(fd, before.st_size)
+                digest, size = read(fd, before.st_size)
                 after = os.fstat(fd)
             finally:
                 os.close(fd)
             if Stamp.of(before) == Stamp.of(after) and size == before.st_size:
                 return digest, before
         raise changed(path)
+
+    def read_pieces(self, fd: int, size: int, executor: Executor) -> tuple[bytes, int]:
+        digests = hash_pieces(fd, size, executor, self.stop)
+        self.check_stop()
+        return digests, size if len(digests) == piece_count(size) * DIGEST else -1
 
     def read_all(self, fd: int, size: int) -> tuple[str, int]:
         if size < BLOCK:

@@ -8,8 +8,14 @@ from pathlib import Path
 import anyio
 
 from asyncdeploy.bundle import Bundle, pack_workspace
+<<<<<<< HEAD
 from asyncdeploy.errors import DeployError, ProtocolError
+=======
+from asyncdeploy.contents import DIGEST, SHORT
+from asyncdeploy.errors import DeployError, ProtocolError, ToolMissing
+>>>>>>> 8b5f8f3 (Large contents go by the piece: changed, resumed, sparse, hashed once on all cores)
 from asyncdeploy.events import BytesMoved, Noted, visible
+from asyncdeploy.pieces import Run, pack_runs, runs_of
 from asyncdeploy.push_answer import Answer, read_answer
 from asyncdeploy.push_plain import finish_plain, push_plain
 from asyncdeploy.stage import stage
@@ -22,6 +28,8 @@ __all__ = ["Bundle", "finish_push", "pack_workspace", "push_code"]
 LOCK_WAIT_S = 60.0
 """How long a push waits for another one: most are over in seconds."""
 STAGE = "push"
+RUNS_FRAME = 5 * 100_000
+"""Bytes of runs in one frame: below what a frame may hold."""
 
 
 async def push_code(remote: Remote, workspace: Workspace | Bundle | Path | str, *, wait_s: float = LOCK_WAIT_S) -> Site:
@@ -122,6 +130,7 @@ class _Transfer:
         self.bundle = bundle
         self.sent = 0
         self.bytes = 0
+        self.bases: dict[int, bytearray] = {}
         self.failure: DeployError | None = None
 
     async def run(self, call: Call) -> bytes:
@@ -135,6 +144,8 @@ class _Transfer:
                 await self.send_manifest(call)
             elif kind == b"N":
                 wanted += self.numbers(payload, wanted)
+            elif kind == b"B":
+                self.take_base(payload, wanted)
             elif kind == b"G" and not self.sent:
                 return await self.send_contents(call, wanted)
             else:
@@ -154,6 +165,29 @@ class _Transfer:
         rising = all(low < high for low, high in itertools.pairwise(whole))
         if len(payload) % 4 or not found or not rising or found[-1] >= len(self.bundle.manifest.contents):
             raise ProtocolError(self.remote.node.name, "a push was asked for contents that there are not")
+        return found
+
+    def take_base(self, payload: bytes, wanted: list[int]) -> None:
+        """Remember what the node has of a large content that it wants: the first bytes of its pieces' digests."""
+        number = int.from_bytes(payload[:4], "big")
+        if number not in wanted:
+            raise ProtocolError(self.remote.node.name, "a push was told of a content that is not wanted")
+        base = self.bases.setdefault(number, bytearray())
+        base += payload[4:]
+        if len(base) > len(self.bundle.pieces(number)) // DIGEST * SHORT:
+            raise ProtocolError(self.remote.node.name, "a push was told of more pieces than a content has")
+
+    async def send_runs(self, call: Call, wanted: list[int]) -> dict[int, tuple[Run, ...]]:
+        """Tell the node where each piece of its large contents comes from."""
+        found = {}
+        for number in wanted:
+            if digests := self.bundle.pieces(number):
+                base = bytes(self.bases.get(number, b""))
+                found[number] = runs = await anyio.to_thread.run_sync(runs_of, digests, base)
+                data = pack_runs(runs)
+                for start in range(0, len(data), RUNS_FRAME):
+                    call.send(b"K", number.to_bytes(4, "big") + data[start : start + RUNS_FRAME])
+                    await call.drain()
         return found
 
     async def send_contents(self, call: Call, wanted: list[int]) -> bytes:
@@ -181,10 +215,10 @@ class _Transfer:
         return answer
 
     async def send_blocks(self, call: Call, wanted: list[int]) -> None:
-        contents = self.bundle.manifest.contents
-        total, done = sum(contents[number].size for number in wanted), 0
+        blocks = self.bundle.blocks(wanted, await self.send_runs(call, wanted))
+        total, done = sum(piece.length for block in blocks for piece in block), 0
         node = self.remote.node.name
-        for block in self.bundle.blocks(wanted):
+        for block in blocks:
             data = await self.bundle.packed(block)
             call.send(b"D", data)
             await call.drain()

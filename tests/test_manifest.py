@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncdeploy.bundle import cut_blocks
+from asyncdeploy.bundle import Piece, cut_blocks
 from asyncdeploy.errors import ToolMissing, TransferFailed
 from asyncdeploy.listing import Listing, list_workspace, project_id
 from asyncdeploy.manifest import Difference, Entry, Manifest, difference
@@ -114,7 +114,7 @@ def test_the_difference_of_two_trees() -> None:
 @given(st.lists(st.integers(1, 3000), max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_blocks_hold_every_byte_once_in_order_and_are_bounded(sizes: list[int]) -> None:
-    blocks = cut_blocks(list(enumerate(sizes)), limit=1000)
+    blocks = cut_blocks([Piece(number, 0, size) for number, size in enumerate(sizes)], limit=1000)
     pieces = [piece for block in blocks for piece in block]
     assert all(0 < sum(piece.length for piece in block) <= 1000 for block in blocks)
     covered = [(piece.content, piece.start + at) for piece in pieces for at in range(piece.length)]

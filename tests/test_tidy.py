@@ -39,6 +39,8 @@ text and arithmetic: no I/O
     node_side       programs that run on a node
     patterns        gitignore-style patterns
     manifest        a tree as data
+    contents        what names a content, large ones by the piece
+    pieces          which pieces of a large content travel
     placement       ranks, addresses, ports as arithmetic
     launch_data     a launch as data
     causes          why a launch failed
@@ -51,6 +53,7 @@ text and arithmetic: no I/O
     env_steps       what the steps of an environment say
 
 local disk
+    hash_cache      what large files hashed to
     listing         which files are sent, what they hold
     bundle          a workspace made ready for many nodes
     input           what a command reads

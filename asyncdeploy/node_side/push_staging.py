@@ -3,6 +3,8 @@
 import os
 import zlib
 
+from asyncdeploy.node_side.pieces import LARGE, ContentHash
+from asyncdeploy.node_side.push_mend import Mend
 from asyncdeploy.node_side.site_folder import CHUNK, CREATE, READ, hash_file, write_all
 from asyncdeploy.node_side.site_record import FILE, LINK, Refused
 
@@ -54,7 +56,7 @@ class Intake:
             sha, _, number = name.partition(b".")
             if number == b"0" and sha in self.users and hash_file(self.worker, self.site.staging, name) == sha:
                 kept.add(sha)
-            else:
+            elif number != b"part" or sha not in self.users:
                 os.unlink(name, dir_fd=self.site.staging)
         return kept
 
@@ -101,32 +103,45 @@ class Intake:
 
     def write(self, entry, read):
         """Write one staged file, verified."""
-        import hashlib
-
-        digest, left = hashlib.sha256(), entry.size
+        hashed, left = ContentHash(entry.size), entry.size
         fd = os.open(entry.staged, CREATE, entry.mode, dir_fd=self.site.staging)
         try:
             while left:
                 chunk = read(left)
                 if not len(chunk):
                     break
-                digest.update(chunk)
+                hashed.update(chunk)
                 left -= len(chunk)
                 write_all(fd, chunk)
-            if left or digest.hexdigest().encode() != entry.sha:
+            if left or hashed.name() != entry.sha:
                 os.unlink(entry.staged, dir_fd=self.site.staging)
                 raise ChangedError(entry.path)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(fd)
 
-    def stage_sent(self, order):
+    def mends(self, order, numbers, old):
+        """Return a content's name to its Mend, for the large ones among what is wanted; the bases are offered."""
+        found = {}
+        for sha in order:
+            entry = self.users[sha][0]
+            if entry.size >= LARGE:
+                before = old.get(entry.path)
+                found[sha] = Mend(self.worker, self.site, entry, numbers[sha])
+                found[sha].find_base(entry.path if before is not None and before.kind == FILE else None)
+                found[sha].offer_base()
+        return found
+
+    def stage_sent(self, order, mends):
+        """Stage what the client sends, each content verified."""
         for sha in order:
             users = self.users[sha]
             try:
-                self.store(users[0], users[0].size)
+                whole = mends[sha].write(self.take) if sha in mends else self.store(users[0], users[0].size)
             except ChangedError:
-                raise Refused(b"changed", self.site.path, users[0].path) from None
+                whole = False
+            if whole is False:
+                raise Refused(b"changed", self.site.path, users[0].path)
             self.copy_users(users)
 
 

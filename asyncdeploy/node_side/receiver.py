@@ -14,6 +14,7 @@ import errno
 import os
 import zlib
 
+from asyncdeploy.node_side.pieces import LARGE
 from asyncdeploy.node_side.push_plan import Plan
 from asyncdeploy.node_side.push_staging import Intake
 from asyncdeploy.node_side.push_swap import Deaf, Swap, finish_journal
@@ -110,8 +111,15 @@ class Push:
             numbers = [order[sha].to_bytes(4, "big") for sha in wanted]
             for start in range(0, len(numbers), 200000):
                 self.worker.send(b"N", b"".join(numbers[start : start + 200000]))
+            mends = intake.mends(wanted, order, plan.old)
             self.worker.send(b"G")
-            intake.stage_sent(wanted)
+            for sha in wanted:
+                if sha in mends:
+                    mends[sha].receive_runs()
+            self.needed += sum(mend.sent_bytes() for mend in mends.values())
+            if self.needed > self.site.room()[0]:
+                raise OSError(errno.ENOSPC, "no space")
+            intake.stage_sent(wanted, mends)
         for entry in plan.modes:
             entry.staged = IN_PLACE
         for entry in plan.moves:
@@ -127,10 +135,11 @@ class Push:
 
     def check_room(self, plan):
         """Refused before anything travels if it cannot fit; what is kept in staging is counted as if it were not."""
-        self.needed = sum(entry.size for entry in plan.moves if entry.kind == FILE)
+        # Large contents are counted when their pieces are known: they may be holes, or here already.
+        self.needed = sum(entry.size for entry in plan.moves if entry.kind == FILE and entry.size < LARGE)
         free, inodes = self.site.room()
         for name in os.listdir(self.site.staging):
-            free += os.lstat(name, dir_fd=self.site.staging).st_size
+            free += 512 * os.lstat(name, dir_fd=self.site.staging).st_blocks
         self.needed += 400 * (len(plan.new) + len(plan.removals))  # journal and state, at about 200 bytes an entry
         if self.needed + 4096 * plan.folders > free:
             raise OSError(errno.ENOSPC, "no space")

@@ -6,6 +6,7 @@ import os
 import stat
 import time
 
+from asyncdeploy.node_side.pieces import ContentHash, hash_pieces
 from asyncdeploy.node_side.site_record import DIR, FILE, LINK, MAX_RECORD, META, Record, Refused
 
 CHUNK = 1 << 20
@@ -206,17 +207,19 @@ def exists(name, folder):
 
 
 def hash_file(worker, folder, name):
-    """Return the sha256 of a regular file as hex."""
-    import hashlib
-
-    digest = hashlib.sha256()
+    """Return what names the content of a regular file."""
     fd = os.open(name, READ, dir_fd=folder)
     try:
+        size = os.fstat(fd).st_size
+        hashed = ContentHash(size)
+        if hashed.large:
+            hashed.add_digests(hash_pieces(worker, fd, size))
+            return hashed.name()
         while True:
             data = os.read(fd, CHUNK)
             if not data:
-                return digest.hexdigest().encode()
-            digest.update(data)
+                return hashed.name()
+            hashed.update(data)
             worker.poll()
     finally:
         os.close(fd)
