@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import hashlib
 import os
 import platform
 import tempfile
@@ -101,6 +102,7 @@ class Bundle:
         self._store = store
         self._stored = 0
         self._kept: dict[Block, tuple[int, int]] = {}
+        self._proofs: dict[Block, bytes] = {}
         self._locks: dict[Block, asyncio.Lock] = {}
 
     @property
@@ -158,6 +160,14 @@ class Bundle:
             return await anyio.to_thread.run_sync(self._pack_raw, block)
         # From the page cache as a rule: cheaper than a hop to a thread.
         return os.pread(self._store.fileno(), place[1], place[0])
+
+    async def proof(self, block: Block) -> bytes:
+        """Return the sha256 of a block as it travels."""
+        known = self._proofs.get(block)
+        if known is None:
+            data = await self.packed(block)
+            known = self._proofs[block] = hashlib.sha256(data).digest()
+        return known
 
     def _keep(self, block: Block, data: bytes) -> None:
         if data[:1] == b"r" and len(block) <= FEW:

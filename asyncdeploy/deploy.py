@@ -20,6 +20,7 @@ from asyncdeploy.plain import fields_to_plain, from_plain
 from asyncdeploy.pool import Pool
 from asyncdeploy.probe import probe_node
 from asyncdeploy.push import finish_push, push_code
+from asyncdeploy.relay import Crew
 from asyncdeploy.report import Outcome
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
@@ -84,13 +85,15 @@ def by_node(deployments: Iterable[Any]) -> dict[Node, Deployment]:
     return found
 
 
-async def deploy_project(pool: Pool, node: Node, workspace: Workspace | Bundle | Path | str, env: Env) -> Deployment:
+async def deploy_project(
+    pool: Pool, node: Node, workspace: Workspace | Bundle | Crew | Path | str, env: Env
+) -> Deployment:
     """Put a project on a node and make its environment there.
 
     Args:
         pool: lends the connection.
         node: where to.
-        workspace: a Workspace or folder; or a Bundle, which is scanned once and serves many nodes.
+        workspace: a Workspace or folder; or a Bundle or Crew, which is scanned once and serves many nodes.
         env: how the node becomes able to run it.
 
     Raises:

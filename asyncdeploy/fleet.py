@@ -6,7 +6,7 @@ Everywhere a str, a Node or several of them are nodes, a path is a workspace; ``
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,7 @@ from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher
 from asyncdeploy.pool import Pool
 from asyncdeploy.push import pack_workspace, push_code
+from asyncdeploy.relay import Crew, Relay
 from asyncdeploy.report import Report
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
@@ -47,18 +48,35 @@ Asked = Command | str | Callable[[Node], Command | str]
 T = TypeVar("T")
 
 
-async def push_all(nodes: Nodes, workspace: Code, *, at_once: int = AT_ONCE, pool: Pool | None = None) -> Report[Site]:
-    """Push a workspace to all nodes; it is scanned, hashed and packed once.
+async def push_all(
+    nodes: Nodes, workspace: Code, *, relay: Relay = "auto", at_once: int = AT_ONCE, pool: Pool | None = None
+) -> Report[Site]:
+    """Push a workspace to all nodes; it is scanned, hashed and packed once, and large ones are uploaded about once.
+
+    Args:
+        nodes: the nodes.
+        workspace: what to push.
+        relay: "auto" lets nodes that are pushed to at the same time pass large amounts on to each other, over TLS of
+            this run's own; "on" does so whatever the amount; "off" sends everything from here. A node that others
+            cannot reach is sent everything from here.
+        at_once: how many nodes are worked on at a time.
+        pool: the connections.
 
     On cancellation what was sent waits on the nodes for the next try; nothing half-done has a final name.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent, pack_workspace(as_workspace(workspace)) as bundle:
-        return await map_nodes(fleet, lambda node: push_code(lent.at(node), bundle), at_once=at_once)
+    async with _lent(pool) as lent, _crew(fleet, workspace, relay, at_once) as crew:
+        return await map_nodes(fleet, lambda node: push_code(lent.at(node), crew), at_once=at_once)
 
 
 async def deploy_all(
-    nodes: Nodes, workspace: Code, env: Env = DEFAULT_ENV, *, at_once: int = AT_ONCE, pool: Pool | None = None
+    nodes: Nodes,
+    workspace: Code,
+    env: Env = DEFAULT_ENV,
+    *,
+    relay: Relay = "auto",
+    at_once: int = AT_ONCE,
+    pool: Pool | None = None,
 ) -> Report[Deployment]:
     """Push a workspace to all nodes and make its environment there; a node goes on as soon as its own push is done.
 
@@ -66,12 +84,20 @@ async def deploy_all(
         nodes: the nodes.
         workspace: what to push.
         env: how a node becomes able to run it.
+        relay: as for ``push_all``.
         at_once: how many nodes are worked on at a time.
         pool: the connections.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent, pack_workspace(as_workspace(workspace)) as bundle:
-        return await map_nodes(fleet, lambda node: deploy_project(lent, node, bundle, env), at_once=at_once)
+    async with _lent(pool) as lent, _crew(fleet, workspace, relay, at_once) as crew:
+
+        async def work(node: Node) -> Deployment:
+            try:
+                return await deploy_project(lent, node, crew, env)
+            finally:
+                crew.gone(node.name)
+
+        return await map_nodes(fleet, work, at_once=at_once)
 
 
 async def run_all(
@@ -107,10 +133,13 @@ async def deploy_and_run(
     On cancellation the runs are ended.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent, pack_workspace(as_workspace(workspace)) as bundle:
+    async with _lent(pool) as lent, _crew(fleet, workspace, "auto", at_once) as crew:
 
         async def work(node: Node) -> Completed:
-            deployment = await deploy_project(lent, node, bundle, env)
+            try:
+                deployment = await deploy_project(lent, node, crew, env)
+            finally:
+                crew.gone(node.name)
             return await run_in_project(lent, deployment, _asked(command, node))
 
         return (await map_nodes(fleet, work, at_once=at_once)).judged()
@@ -143,6 +172,7 @@ async def fan_out(
     launcher: Launcher,
     env: Env = DEFAULT_ENV,
     *,
+    relay: Relay = "auto",
     grace_s: float = 5.0,
     pool: Pool | None = None,
 ) -> Launch:
@@ -153,6 +183,7 @@ async def fan_out(
         workspace: what to push.
         launcher: what to run: a Torchrun.
         env: how a node becomes able to run it.
+        relay: as for ``push_all``.
         grace_s: seconds from TERM to KILL whenever the launch is stopped.
         pool: the connections.
 
@@ -163,7 +194,7 @@ async def fan_out(
     On cancellation nothing of the launch stays running.
     """
     async with _lent(pool) as lent:
-        deployed = await deploy_all(nodes, workspace, env, pool=lent)
+        deployed = await deploy_all(nodes, workspace, env, relay=relay, pool=lent)
         if not deployed.ok:
             raise _not_deployed(deployed)
         return await start_launch(lent, deployed.unwrap(), launcher, grace_s=grace_s)
@@ -287,6 +318,15 @@ async def _lent(pool: Pool | None) -> AsyncIterator[Pool]:
     else:
         async with Pool() as own:
             yield own
+
+
+@asynccontextmanager
+async def _crew(fleet: Sequence[Node], code: Code, relay: Relay, at_once: int) -> AsyncIterator[Crew]:
+    """Give a workspace made ready for a fleet."""
+    if relay not in ("auto", "on", "off"):
+        raise ValueError(f"relay: 'auto', 'on' or 'off' was expected, got {relay!r}")
+    async with pack_workspace(as_workspace(code)) as bundle:
+        yield Crew(bundle, relay, [node.name for node in fleet], at_once)
 
 
 def _asked(command: Asked, node: Node) -> Command:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable
 from pathlib import Path
 
 import anyio
 
 from asyncdeploy.bundle import Bundle, pack_workspace
-<<<<<<< HEAD
-from asyncdeploy.errors import DeployError, ProtocolError
-=======
 from asyncdeploy.contents import DIGEST, SHORT
-from asyncdeploy.errors import DeployError, ProtocolError, ToolMissing
->>>>>>> 8b5f8f3 (Large contents go by the piece: changed, resumed, sparse, hashed once on all cores)
-from asyncdeploy.events import BytesMoved, Noted, visible
+from asyncdeploy.errors import DeployError, ProtocolError
+from asyncdeploy.events import Noted, visible
+from asyncdeploy.feed import Feed
 from asyncdeploy.pieces import Run, pack_runs, runs_of
 from asyncdeploy.push_answer import Answer, read_answer
 from asyncdeploy.push_plain import finish_plain, push_plain
+from asyncdeploy.relay import Crew
 from asyncdeploy.stage import stage
 from asyncdeploy.transport import Remote
 from asyncdeploy.worker import MAX_FRAME, Call, call_once, call_program, has_python
@@ -32,7 +31,9 @@ RUNS_FRAME = 5 * 100_000
 """Bytes of runs in one frame: below what a frame may hold."""
 
 
-async def push_code(remote: Remote, workspace: Workspace | Bundle | Path | str, *, wait_s: float = LOCK_WAIT_S) -> Site:
+async def push_code(
+    remote: Remote, workspace: Workspace | Bundle | Crew | Path | str, *, wait_s: float = LOCK_WAIT_S
+) -> Site:
     """Put a workspace on a node and return where it stands.
 
     An unchanged tree costs one request and one answer. Otherwise only contents that the node lacks travel; they are
@@ -40,7 +41,7 @@ async def push_code(remote: Remote, workspace: Workspace | Bundle | Path | str, 
 
     Args:
         remote: the node.
-        workspace: a Workspace or folder; or a Bundle, which is scanned once and serves many nodes.
+        workspace: a Workspace or folder; or a Bundle, which is scanned once and serves many nodes; or a Crew of them.
         wait_s: seconds to wait while another deployer holds the site.
 
     Raises:
@@ -54,10 +55,12 @@ async def push_code(remote: Remote, workspace: Workspace | Bundle | Path | str, 
     On cancellation contents that arrived stay staged for the next push; the old tree stands, or the new one if all was
     verified.
     """
-    if isinstance(workspace, Bundle):
+    if isinstance(workspace, Crew):
         return await _push(remote, workspace, wait_s)
+    if isinstance(workspace, Bundle):
+        return await _push(remote, Crew(workspace), wait_s)
     async with pack_workspace(workspace) as bundle:
-        return await _push(remote, bundle, wait_s)
+        return await _push(remote, Crew(bundle), wait_s)
 
 
 async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S) -> None:
@@ -94,25 +97,34 @@ def _whole_sites(remote: Remote) -> set[str]:
     return whole
 
 
-async def _push(remote: Remote, bundle: Bundle, wait_s: float) -> Site:
+async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
     node = remote.node.name
-    with stage(remote, STAGE) as ours:
-        for note in bundle.take_notes():
-            remote.emit(Noted(node=node, text=visible(note)))
-        push = _push_to_receiver if await has_python(remote) else push_plain
-        payload, sent = await push(remote, bundle, wait_s)
-        answer = read_answer(node, payload)
-        for text in answer.notes():
-            remote.emit(Noted(node=node, text=visible(text)))
-        _whole_sites(remote).add(answer.path)
-        ours.detail = _detail(answer, sent)
-        return Site(answer.path, bundle.digest, bundle.workspace.project)
+    try:
+        with stage(remote, STAGE) as ours:
+            for note in crew.bundle.take_notes():
+                remote.emit(Noted(node=node, text=visible(note)))
+            push = _push_to_receiver if await has_python(remote) else _push_to_script
+            answer, ours.detail = await push(remote, crew, wait_s)
+            for text in answer.notes():
+                remote.emit(Noted(node=node, text=visible(text)))
+            _whole_sites(remote).add(answer.path)
+            return Site(answer.path, crew.bundle.digest, crew.bundle.workspace.project)
+    finally:
+        crew.gone(node)
 
 
-async def _push_to_receiver(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[bytes, int]:
-    transfer = _Transfer(remote, bundle)
-    async with call_program(remote, "receiver", _arguments(bundle, wait_s)) as call:
-        return await transfer.run(call), transfer.bytes
+async def _push_to_receiver(remote: Remote, crew: Crew, wait_s: float) -> tuple[Answer, str]:
+    transfer = _Transfer(remote, crew)
+    async with call_program(remote, "receiver", _arguments(crew.bundle, wait_s)) as call:
+        answer = read_answer(remote.node.name, await transfer.run(call))
+    return answer, transfer.detail(answer)
+
+
+async def _push_to_script(remote: Remote, crew: Crew, wait_s: float) -> tuple[Answer, str]:
+    crew.gone(remote.node.name)
+    payload, sent = await push_plain(remote, crew.bundle, wait_s)
+    answer = read_answer(remote.node.name, payload)
+    return answer, _detail(answer, sent)
 
 
 def _arguments(bundle: Bundle, wait_s: float) -> bytes:
@@ -125,11 +137,11 @@ def _arguments(bundle: Bundle, wait_s: float) -> bytes:
 class _Transfer:
     """What the node asks for, and our answers to it, until it is done."""
 
-    def __init__(self, remote: Remote, bundle: Bundle) -> None:
+    def __init__(self, remote: Remote, crew: Crew) -> None:
         self.remote = remote
-        self.bundle = bundle
-        self.sent = 0
-        self.bytes = 0
+        self.crew = crew
+        self.bundle = crew.bundle
+        self.feed: Feed | None = None
         self.bases: dict[int, bytearray] = {}
         self.failure: DeployError | None = None
 
@@ -146,7 +158,7 @@ class _Transfer:
                 wanted += self.numbers(payload, wanted)
             elif kind == b"B":
                 self.take_base(payload, wanted)
-            elif kind == b"G" and not self.sent:
+            elif kind == b"G":
                 return await self.send_contents(call, wanted)
             else:
                 raise ProtocolError(self.remote.node.name, f"a push was asked for {kind!r}")
@@ -191,40 +203,43 @@ class _Transfer:
         return found
 
     async def send_contents(self, call: Call, wanted: list[int]) -> bytes:
-        """Send contents until all are there or the node has had enough; return its answer."""
-        self.sent = len(wanted)
+        """See to it that contents reach the node until all are there or it has had enough; return its answer."""
+        blocks = self.bundle.blocks(wanted, await self.send_runs(call, wanted))
+        self.feed = feed = Feed(self.remote, call, self.bundle, blocks)
+        answer = b""
         async with anyio.create_task_group() as group:
 
-            async def send() -> None:
+            async def guard(work: Awaitable[bytes | None]) -> None:
+                nonlocal answer
                 try:
-                    await self.send_blocks(call, wanted)
+                    answer = await work or b""
                 except DeployError as error:
-                    self.failure = error
-                    group.cancel_scope.cancel()
+                    self.failure = self.failure or error
+                group.cancel_scope.cancel()
 
-            group.start_soon(send)
-            try:
-                kind, answer = await call.receive()
-            except DeployError as error:
-                self.failure, kind, answer = error, b"", b""
-            group.cancel_scope.cancel()
+            group.start_soon(guard, self.crew.feed(feed))
+            group.start_soon(guard, self.receive_answer(call, feed))
         if self.failure is not None:
             raise _named(self.failure, self.remote.node.name)
-        if kind != b"Z":
-            raise ProtocolError(self.remote.node.name, f"a push was answered with {kind!r}")
         return answer
 
-    async def send_blocks(self, call: Call, wanted: list[int]) -> None:
-        blocks = self.bundle.blocks(wanted, await self.send_runs(call, wanted))
-        total, done = sum(piece.length for block in blocks for piece in block), 0
-        node = self.remote.node.name
-        for block in blocks:
-            data = await self.bundle.packed(block)
-            call.send(b"D", data)
-            await call.drain()
-            self.bytes += len(data)
-            done += sum(piece.length for piece in block)
-            self.remote.emit(BytesMoved(node=node, stage=STAGE, done=done, total=total))
+    async def receive_answer(self, call: Call, feed: Feed) -> bytes:
+        while True:
+            kind, payload = await call.receive()
+            if kind == b"Z":
+                feed.done = True
+                return payload
+            if not feed.heed(kind, payload):
+                raise ProtocolError(self.remote.node.name, f"a push was answered with {kind!r}")
+
+    def detail(self, answer: Answer) -> str:
+        feed = self.feed
+        words = [_detail(answer, feed.sent if feed else 0)]
+        if feed is not None and feed.relayed:
+            words.append("by other nodes")
+        if feed is not None and feed.direct_because:
+            words.append(f"directly: {feed.direct_because}")
+        return ", ".join(words)
 
 
 def _detail(answer: Answer, sent: int) -> str:

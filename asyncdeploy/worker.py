@@ -274,13 +274,16 @@ class Call:
     def begin(self, program: str, args: bytes) -> None:
         """Send the program, if this worker does not know it yet, and the call."""
         self._program = program
-        name = program.encode()
         for part in (*NEEDS.get(program, ()), program):
-            if part not in self._line.programs:
-                self.send(b"P", part.encode() + b"\0" + program_source(part))
-                self._line.programs.add(part)
-        self.send(b"C", name + b"\0" + args)
+            self.provide(part)
+        self.send(b"C", program.encode() + b"\0" + args)
         self._schedule()
+
+    def provide(self, part: str) -> None:
+        """Send the source of a program for ``worker.load``, if this worker does not know it yet."""
+        if part not in self._line.programs:
+            self.send(b"P", part.encode() + b"\0" + program_source(part))
+            self._line.programs.add(part)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Queue one frame; never waits, so call ``drain`` after more than a few.

@@ -4,6 +4,7 @@ import os
 import zlib
 
 from asyncdeploy.node_side.pieces import LARGE, ContentHash
+from asyncdeploy.node_side.push_feed import Feed
 from asyncdeploy.node_side.push_mend import Mend
 from asyncdeploy.node_side.site_folder import CHUNK, CREATE, READ, hash_file, write_all
 from asyncdeploy.node_side.site_record import FILE, LINK, Refused
@@ -14,6 +15,7 @@ class Intake:
 
     def __init__(self, worker, site, plan):
         self.worker, self.site = worker, site
+        self.feed = Feed(worker)
         self.users = {}
         self.data, self.at = memoryview(b""), 0
         for entry in plan.moves:
@@ -83,9 +85,7 @@ class Intake:
     def take(self, left):
         """Return up to ``left`` bytes of the client's contents."""
         if self.at == len(self.data):
-            kind, payload = self.worker.receive()
-            if kind != b"D":
-                raise ValueError("contents were expected")
+            payload = self.feed.block()
             if payload[:1] == b"z":
                 inflate = zlib.decompressobj()
                 payload = b" " + inflate.decompress(payload[1:], CHUNK)

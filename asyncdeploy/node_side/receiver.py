@@ -119,7 +119,10 @@ class Push:
             self.needed += sum(mend.sent_bytes() for mend in mends.values())
             if self.needed > self.site.room()[0]:
                 raise OSError(errno.ENOSPC, "no space")
-            intake.stage_sent(wanted, mends)
+            try:
+                intake.stage_sent(wanted, mends)
+            finally:
+                intake.feed.close()
         for entry in plan.modes:
             entry.staged = IN_PLACE
         for entry in plan.moves:
