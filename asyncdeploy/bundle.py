@@ -7,6 +7,7 @@ import getpass
 import hashlib
 import os
 import platform
+import secrets
 import tempfile
 import threading
 import time
@@ -85,7 +86,7 @@ class Bundle:
         manifest: its tree.
         project: what tells this project from another (see ``listing.project_id``).
         label: the same for people: "folder on machine".
-        holder: who pushes, for those who wait: "user@machine pid 7".
+        holder: which push this is, for those who wait: "user@machine pid 7 (push 1f0c3e5a)".
         seconds: how long the scan took.
     """
 
@@ -94,7 +95,7 @@ class Bundle:
         self.manifest: Manifest = listing.manifest
         self.project = project
         self.label = f"{workspace.path} on {platform.node()}"
-        self.holder = f"{_user()}@{platform.node()} pid {os.getpid()}"
+        self.holder = f"{_user()}@{platform.node()} pid {os.getpid()} (push {secrets.token_hex(4)})"
         self.seconds = seconds
         self._stamps = listing.stamps
         self._pieces = listing.pieces

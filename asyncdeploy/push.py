@@ -142,6 +142,7 @@ class _Transfer:
         self.crew = crew
         self.bundle = crew.bundle
         self.feed: Feed | None = None
+        self.shares_disk = False
         self.bases: dict[int, bytearray] = {}
         self.failure: DeployError | None = None
 
@@ -152,7 +153,10 @@ class _Transfer:
             kind, payload = await call.receive()
             if kind == b"Z":
                 return payload
-            if kind == b"M":
+            if kind == b"S":
+                self.shares_disk = True
+                self.crew.gone(self.remote.node.name)  # nobody needs to wait for it
+            elif kind == b"M":
                 await self.send_manifest(call)
             elif kind == b"N":
                 wanted += self.numbers(payload, wanted)
@@ -234,6 +238,8 @@ class _Transfer:
 
     def detail(self, answer: Answer) -> str:
         feed = self.feed
+        if self.shares_disk and not answer.changed:
+            return "= pushed through another node, which shares its disk"
         words = [_detail(answer, feed.sent if feed else 0)]
         if feed is not None and feed.relayed:
             words.append("by other nodes")

@@ -153,6 +153,18 @@ async def test_nodes_that_need_the_same_help_each_other(make: Make, source: Path
     assert {detail(remote) for remote in remotes} == {"= unchanged"}
 
 
+async def test_nodes_that_share_a_disk_are_pushed_to_once(make: Make, source: Path, tmp_path: Path) -> None:
+    remotes = [await make(f"node-{number}") for number in range(4)]
+    for remote in remotes:
+        remote.env["HOME"] = str(tmp_path / "node-0")
+    assert await push(remotes, source) == {}
+    check(remotes[:1], source)
+    details = [detail(remote) for remote in remotes]
+    assert details.count("51 files, 12.6 MB") == 1
+    late = "= unchanged"  # one whose shell came up when all was done
+    assert {"= pushed through another node, which shares its disk", late} >= set(details) - {"51 files, 12.6 MB"}
+
+
 # --- G9: what goes wrong on the way
 
 

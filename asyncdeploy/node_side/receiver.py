@@ -224,7 +224,7 @@ def main(worker, args):
             finish_journal(site)
             return b"same\0" + site.path
         site.open(fields[6] == b"overwrite")
-        site.take_lock(worker, float(fields[8]))
+        site.take_lock(worker, float(fields[8]), fields[5])
         os.umask(0)  # modes are given with each file
         push = Push(worker, site, fields)
         return b"\0".join(push.run())

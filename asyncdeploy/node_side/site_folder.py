@@ -61,17 +61,26 @@ class Site:
         self.fd = self.meta = self.staging = self.lock = -1
         self.near = (None, -1)
 
-    def take_lock(self, worker, wait_s):
-        """Hold the site; Refused, naming the holder, if it stays taken. The lock frees itself when we die."""
+    def take_lock(self, worker, wait_s, ours=None):
+        """Hold the site; Refused, naming the holder, if it stays taken. The lock frees itself when we die.
+
+        A holder named ``ours`` is the same push at work through another node: they share a disk, and it is waited for.
+        """
         self.lock = os.open(b"lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.meta)
-        end = time.monotonic() + wait_s
+        end, shared = time.monotonic() + wait_s, False
         while True:
             try:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > end:
-                    raise Refused(b"busy", self.path, os.pread(self.lock, 400, 0).replace(b"\0", b"")) from None
+                holder = os.pread(self.lock, 400, 0).replace(b"\0", b"")
+                if ours is not None and holder == ours[:400]:
+                    end = time.monotonic() + wait_s
+                    if not shared:
+                        worker.send(b"S")
+                    shared = True
+                elif time.monotonic() > end:
+                    raise Refused(b"busy", self.path, holder) from None
             worker.poll()
             time.sleep(0.02)
         if not os.fstat(self.lock).st_nlink:
