@@ -22,6 +22,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from asyncdeploy.contents import is_large
 from asyncdeploy.hash_cache import Stamp
 from asyncdeploy.listing import Listing, changed, list_workspace, project_id
 from asyncdeploy.manifest import Manifest
@@ -103,6 +104,7 @@ class Bundle:
         self._store = store
         self._stored = 0
         self._kept: dict[Block, tuple[int, int]] = {}
+        self._plain: dict[int, str] = {}
         self._proofs: dict[Block, bytes] = {}
         self._locks: dict[Block, asyncio.Lock] = {}
 
@@ -124,6 +126,22 @@ class Bundle:
     def pieces(self, number: int) -> bytes:
         """Return the sha256 of the pieces of a large content; none for a small one."""
         return self._pieces.get(self.manifest.contents[number].path, b"")
+
+    def plain_sha256(self, number: int) -> str:
+        """Return the sha256 of a content as ``sha256sum`` prints it; it reads a large one, so call it in a thread.
+
+        Raises:
+            TransferFailed: the file is no longer what was scanned.
+        """
+        content = self.manifest.contents[number]
+        if not is_large(content.size):
+            return content.sha256
+        if number not in self._plain:
+            hashed = hashlib.sha256()
+            for start in range(0, content.size, BLOCK):
+                hashed.update(self.read(Piece(number, start, min(BLOCK, content.size - start))))
+            self._plain[number] = hashed.hexdigest()
+        return self._plain[number]
 
     def blocks(self, numbers: Sequence[int], runs: Mapping[int, tuple[Run, ...]]) -> list[Block]:
         """Return what travels of contents as blocks; equal arguments give equal blocks.

@@ -101,7 +101,7 @@ class _Push:
                 raise site.refused(b"conflict", b"project", state.label or state.project)
             if state.digest == self.digest and await seen.stands(state.entries):
                 return b"same", seen.path
-        new = tree_of(self.bundle)
+        new = await anyio.to_thread.run_sync(tree_of, self.bundle)
         old = state.entries if state else []
         await seen.see(old, new)
         fresh = state is None and (await self.steps.ask("is_fresh"))[0] == 0

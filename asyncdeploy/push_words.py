@@ -23,9 +23,17 @@ from asyncdeploy.tar import header, padding
 
 
 def tree_of(bundle: Bundle) -> list[Entry]:
-    """Return a bundle's manifest as the node's programs know it."""
+    """Return a bundle's manifest as the node's programs know it, every file by the sha256 that ``sha256sum`` prints.
+
+    It reads large files whole, once a bundle, so call it in a thread.
+    """
     fields = bundle.manifest.to_bytes().split(b"\0")
-    return list(read_entries(fields[1:], MANIFEST_FIELDS))
+    entries = list(read_entries(fields[1:], MANIFEST_FIELDS))
+    names = {content.sha256.encode(): at for at, content in enumerate(bundle.manifest.contents)}
+    for entry in entries:
+        if entry.kind == FILE:
+            entry.sha = bundle.plain_sha256(names[entry.sha]).encode()
+    return entries
 
 
 def stage(plan: Plan) -> tuple[list[Entry], list[Entry]]:
@@ -56,7 +64,7 @@ class TarOf:
         self._bundle = bundle
         # An empty file is all header: it has no block.
         self._files = sorted(files, key=lambda entry: bool(entry.size))
-        self._numbers = {entry.sha256.encode(): at for at, entry in enumerate(bundle.manifest.contents)}
+        self._numbers = {bundle.plain_sha256(at).encode(): at for at in range(len(bundle.manifest.contents))}
         self.total = sum(entry.size for entry in files)
 
     def head(self) -> bytes:
@@ -65,7 +73,7 @@ class TarOf:
 
     def blocks(self) -> list[Block]:
         """Return the others in parts of half a MiB; a piece's number is that of its file."""
-        return cut_blocks([(number, entry.size) for number, entry in enumerate(self._files)])
+        return cut_blocks([Piece(number, 0, entry.size) for number, entry in enumerate(self._files)])
 
     def pack(self, block: Block) -> bytes:
         """Return a part as it travels; it reads the disk, so call it in a thread.

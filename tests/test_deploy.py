@@ -220,9 +220,8 @@ async def test_two_machines_that_share_a_home_make_one_whole_environment(
     assert (first.home / "proj/log").read_text() == "made\n"
     (tool,) = (first.home / ".asyncdeploy/tools").iterdir()
     assert [path.name for path in tool.iterdir()] == ["uv"]
-    assert any(isinstance(event, Noted) and "waiting" in event.text for event in events) or (
-        "= unchanged" in details(events, "env")
-    )
+    made = [detail for detail in details(events, "env") if not detail.startswith("= ")]
+    assert len(made) == 1  # the other one found it made, sooner or later
 
 
 # --- a swap that died, and jobs in the way
