@@ -24,6 +24,7 @@ from asyncdeploy.relay import Crew
 from asyncdeploy.report import Outcome
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
+from asyncdeploy.sync_listing import CollectLimits
 from asyncdeploy.workspace import Collected, Site, Workspace, check_remote_path
 
 
@@ -148,7 +149,9 @@ async def start_in_project(pool: Pool, deployment: Deployment, command: Command 
     return await start_job(remote, deployment.enter(command), name=name, site=deployment.site)
 
 
-async def collect_results(pool: Pool, deployment: Deployment, source: str, target: Path | str) -> Collected:
+async def collect_results(
+    pool: Pool, deployment: Deployment, source: str, target: Path | str, *, limits: CollectLimits | None = None
+) -> Collected:
     """Bring a file or folder of a deployed project home.
 
     Args:
@@ -156,6 +159,7 @@ async def collect_results(pool: Pool, deployment: Deployment, source: str, targe
         deployment: the project on its node.
         source: on the node: relative to the project's folder, absolute, or "~/...".
         target: local folder.
+        limits: what of it comes, and bounds on what is accepted.
 
     Raises:
         DeployError: as ``sync_results``.
@@ -165,4 +169,4 @@ async def collect_results(pool: Pool, deployment: Deployment, source: str, targe
     absolute = source.startswith(("/", "~/")) or source == "~"
     path = source if absolute else f"{deployment.site.workdir.rstrip('/')}/{source}"
     check_remote_path(path, "collect_results source")
-    return await sync_results(pool.at(deployment.node), path, target)
+    return await sync_results(pool.at(deployment.node), path, target, limits=limits)

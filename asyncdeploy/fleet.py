@@ -31,6 +31,7 @@ from asyncdeploy.relay import Crew, Relay
 from asyncdeploy.report import Report
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
+from asyncdeploy.sync_job import sync_while_running
 from asyncdeploy.sync_listing import CollectLimits
 from asyncdeploy.watch import end_launch, watch_launch
 from asyncdeploy.workspace import Collected, Site, Workspace, as_workspace, check_remote_path
@@ -243,6 +244,7 @@ async def collect_all(
     *,
     at_once: int = AT_ONCE,
     limits: CollectLimits | None = None,
+    every_s: float | None = None,
     pool: Pool | None = None,
 ) -> Report[Collected]:
     """Bring a folder or file home from every node, into ``target/<node_rank>-<name>/``.
@@ -252,31 +254,45 @@ async def collect_all(
         source: relative to the project's folder on the node, absolute, or "~/...".
         target: a local folder.
         at_once: how many nodes send at a time.
-        limits: bounds on what each node may send.
+        limits: what of it comes, and bounds on what each node may send.
+        every_s: of a launch, seconds between two collects while it runs; the last one begins when it has ended.
         pool: the connections.
 
     Returns:
         What came from each node. A node whose results came in part is ok; ``Collected.complete`` tells.
 
     Raises:
-        ValueError: the source leads out of the project's folder, or two deployments are of one node.
+        ValueError: the source leads out of the project's folder, two deployments are of one node, or there is no launch
+            to collect from while it runs.
 
     On cancellation what is complete stays; nothing partial has a final name.
     """
+    jobs: dict[Node, Job] = {}
     if isinstance(deployments, Launch):
-        folders = {job.node: folder for job, folder in zip(deployments.jobs, deployments.workdirs, strict=True)}
+        jobs = {job.node: job for job in deployments.jobs}
+        folders = dict(zip(jobs, deployments.workdirs, strict=True))
     else:
         folders = {node: deployment.site.workdir for node, deployment in by_node(deployments).items()}
+    if every_s is not None and (not jobs or every_s <= 0):
+        raise ValueError(f"collect_all every_s: a launch and a number of seconds were expected, got {every_s!r}")
     sources = {node: _below(folder, source) for node, folder in folders.items()}
     for path in sources.values():
         check_remote_path(path, "collect_all source")
     targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
+    limiter = anyio.CapacityLimiter(at_once)
 
     async def work(node: Node) -> Collected:
-        return await sync_results(lent.at(node), sources[node], targets[node], limits=limits)
+        async def collect() -> Collected:
+            async with limiter:
+                return await sync_results(lent.at(node), sources[node], targets[node], limits=limits)
+
+        if every_s is None:
+            return await collect()
+        return await sync_while_running(lent.at(node), jobs[node], collect, every_s=every_s)
 
     async with _lent(pool) as lent:
-        return await map_nodes(tuple(sources), work, at_once=at_once)
+        # Whoever waits for a job to end takes nothing from the others.
+        return await map_nodes(tuple(sources), work, at_once=at_once if every_s is None else max(1, len(sources)))
 
 
 async def wait_ready(

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import attrs
 
@@ -20,6 +21,7 @@ from asyncdeploy.command import last_lines
 from asyncdeploy.errors import ProtocolError, TransferFailed
 from asyncdeploy.events import BytesMoved, Noted
 from asyncdeploy.extract import Partial, Target, is_file, link_escapes, why_not
+from asyncdeploy.patterns import Patterns
 from asyncdeploy.stage import stage
 from asyncdeploy.sync_listing import MAX_LISTING_BYTES, CollectLimits, Entry, Listing, nonsense
 from asyncdeploy.sync_plain import PlainSender, open_sender
@@ -125,6 +127,7 @@ class _Collect:
         self.source = source
         self.local = local
         self.limits = limits
+        self.include, self.exclude = Patterns(limits.include), Patterns(limits.exclude)
         self.listing = Listing(remote.node.name, limits)
         self.wanted: dict[int, Want] = {}
         self.links: list[Entry] = []
@@ -138,8 +141,11 @@ class _Collect:
                 what = f"{self.source} on the node cannot be collected: {reason}"
                 raise TransferFailed(self.remote.node.name, what, path=self.source)
             await _in_portions(self._choose())
-            await self._ask(call)
-            await self._receive(call)
+            with anyio.move_on_after(self.limits.timeout_s) as in_time:
+                await self._ask(call)
+                await self._receive(call)
+            if in_time.cancelled_caught:
+                self._give_up_late()
         await _in_portions(self._put_links())
         return Collected(
             self.remote.node.name,
@@ -180,6 +186,8 @@ class _Collect:
         folded: set[str] = set()
         for number, entry in enumerate(self.listing.entries):
             yield
+            if not self._is_asked_for(entry):
+                continue
             reason = self._refusal(entry, folded)
             if reason is not None:
                 self.listing.left_behind.add(entry.path, reason)
@@ -200,12 +208,21 @@ class _Collect:
                 self.total += travels
                 self.wanted[number] = want
 
+    def _is_asked_for(self, entry: Entry) -> bool:
+        """Whether the patterns ask for it; a folder is made for what is in it."""
+        path, folder = os.fsdecode(entry.path), entry.kind == "d"
+        return (not self.include or self.include.match(path, folder=folder)) and not self.exclude.match(
+            path, folder=folder
+        )
+
     def _refusal(self, entry: Entry, folded: set[str]) -> str | None:
         reason = why_not(entry.path, self.limits.max_depth)
         if reason is not None:
             return reason
         if entry.kind == "l" and link_escapes(entry.path, entry.target):
             return "a link that may lead out of the folder"
+        if self.limits.max_file_bytes is not None and entry.size > self.limits.max_file_bytes:
+            return f"larger than {self.limits.max_file_bytes} bytes"
         if self.local.folds_case:
             name = os.fsdecode(entry.path).casefold()
             if name in folded:
@@ -263,6 +280,8 @@ class _Collect:
                 else:
                     raise self._nonsense(f"a frame {kind!r} where none may be")
         finally:
+            if self.arrival is not None:
+                self.wanted[self.arrival.number] = self.arrival.want
             self._abandon()
         if self.shown < self.bytes_received:
             self._show()
@@ -322,6 +341,11 @@ class _Collect:
         else:
             raise self._nonsense("word of a file that was not asked for")
         self.listing.left_behind.add(want.entry.path, last_lines(payload[4:], 1) or "the node does not say why")
+
+    def _give_up_late(self) -> None:
+        """The time is over: what has not come is left behind."""
+        for want in self.wanted.values():
+            self.listing.left_behind.add(want.entry.path, f"over the budget of {self.limits.timeout_s:g} s")
 
     def _abandon(self) -> None:
         arrival, self.arrival = self.arrival, None

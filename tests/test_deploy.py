@@ -13,7 +13,7 @@ from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start
 from asyncdeploy.envs import SystemEnv, UvEnv
 from asyncdeploy.envs.uv_wheel import find_uv_binary
 from asyncdeploy.errors import BootstrapFailed, ConnectionLost, WorkspaceBusy
-from asyncdeploy.events import Event, Noted, OutputLine, StageFailed, StageFinished
+from asyncdeploy.events import Event, OutputLine, StageFailed, StageFinished
 from asyncdeploy.fleet import deploy_all
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.jobs import job_status, stop_job
