@@ -51,6 +51,8 @@ class Feed:
         self._linked = anyio.Event()
         self._place: tuple[str, int] | None = None
         self._is_linked = False
+        self._moved = anyio.Event()
+        self._shown = 0
 
     @property
     def relayed(self) -> bool:
@@ -59,23 +61,45 @@ class Feed:
 
     # --- blocks ---------------------------------------------------------------------
 
+    @property
+    def bytes_reached(self) -> int:
+        """Bytes of content that the node has, as it says."""
+        return self._ends[self.reached - 1] if self.reached else 0
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes of content that it has not said to have."""
+        return self._ends[-1] - self.bytes_reached if self.blocks else 0
+
     async def send_block(self, number: int) -> None:
         """Send one block ourselves; waits until the line takes more."""
+        await self._send(b"D", number)
+        self._show(number + 1)
+
+    async def send_and_wait(self, number: int) -> None:
+        """Send one block ourselves, and wait until the node says that it has it."""
+        await self._send(b"A", number)
+        while self.reached <= number:
+            self._moved = anyio.Event()
+            await self._moved.wait()
+
+    async def _send(self, kind: bytes, number: int) -> None:
         data = await self._bundle.packed(self.blocks[number])
-        self._call.send(b"D", number.to_bytes(4, "big") + data)
+        self._call.send(kind, number.to_bytes(4, "big") + data)
         await self._call.drain()
+        self._bundle.note_sent(len(data))
         self.sent += len(data)
         self._sent_blocks += 1
-        if self.reached <= number:
-            self._show(number + 1)
 
     def send_proofs(self, first: int, proofs: Sequence[bytes]) -> None:
         """Tell the node what blocks must look like that somebody else sends it."""
         self._call.send(b"V", first.to_bytes(4, "big") + b"".join([proof[:PROOF] for proof in proofs]))
 
     def _show(self, reached: int) -> None:
-        done, total = self._ends[reached - 1], self._ends[-1]
-        self._remote.emit(BytesMoved(node=self.node.name, stage="push", done=done, total=total))
+        if reached > self._shown:
+            self._shown = reached
+            done, total = self._ends[reached - 1], self._ends[-1]
+            self._remote.emit(BytesMoved(node=self.node.name, stage="push", done=done, total=total))
 
     # --- links ------------------------------------------------------------------------
 
@@ -131,8 +155,8 @@ class Feed:
             raise ValueError("a node cannot unlearn a block")
         if reached > self.reached:
             self.reached = reached
-            if not self.sent:
-                self._show(reached)
+            self._show(reached)
+            self._moved.set()
 
     def _ask(self, first: int, why: str) -> None:
         if first > len(self.blocks):

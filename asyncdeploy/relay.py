@@ -25,8 +25,14 @@ Relay = Literal["auto", "on", "off"]
 T = TypeVar("T")
 
 WORTH_BYTES = 16 << 20
-"""Uploads that a relay must save to be worth its links: at 1 Gbit/s they take as long as the links do."""
+"""Uploads that a relay must save to be worth a thought: at 1 Gbit/s they take as long as its links do."""
 WORTH_NODES = 3
+WORTH_S = 1.0
+"""...and the time that the rest would take from here: by then its links are made and paid for, on any machine."""
+TRIAL_S = 0.2
+"""How long our line is looked at before that is decided."""
+TRIAL_NODES = 8
+"""To how many nodes at a time, a block at a time: what is under way when a chain is formed was sent in vain."""
 GATHER_S = 2.0
 """How long those who are ready wait for the others, at most."""
 PATIENCE = 0.5
@@ -55,6 +61,7 @@ class Member:
     parent: Member | None = None
     child: Member | None = None
     chain: Chain | None = None
+    trial: Trial | None = None
     placed: anyio.Event = attrs.field(factory=anyio.Event)  # it listens, or never will
     place: tuple[str, int] | None = None
     alive: bool = True
@@ -65,14 +72,37 @@ class Member:
         return self.feed.node.name
 
 
+class Trial:
+    """Members that need the same blocks, while it is found out whether they should pass them on to each other."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = tuple(members)
+        self.runners = self.members[:TRIAL_NODES]
+        self.began = time.monotonic()
+        self.decided = anyio.Event()
+        for member in members:
+            member.trial = self
+
+    @property
+    def is_over(self) -> bool:
+        """True once enough was seen."""
+        return time.monotonic() - self.began > TRIAL_S
+
+    def seconds_left(self) -> float:
+        """Return how long the rest would take from here, by what our line has carried so far."""
+        arrived = sum(member.feed.bytes_reached for member in self.members)
+        left = sum(member.feed.bytes_left for member in self.members if member.alive)
+        return left * (time.monotonic() - self.began) / max(arrived, 1)
+
+
 class Chain:
-    """Members that pass the same blocks on, in order."""
+    """Members that pass the same blocks on, in order: those that have fewest of them first."""
 
     def __init__(self, members: Sequence[Member], bundle: Bundle, blocks: Sequence[Block]) -> None:
         self.members = tuple(members)
         self.bundle = bundle
         self.blocks = blocks
-        self.announced = 0
+        self.announced = min(member.feed.reached for member in members)
         self.lock = anyio.Lock()
         self.sent, self.sending_s = 0, 0.0
         for before, after in itertools.pairwise(members):
@@ -170,18 +200,27 @@ class Crew:
             if member.alive:
                 groups.setdefault(tuple(member.feed.blocks), []).append(member)
         for blocks, members in groups.items():
-            if self._is_worth(blocks, len(members)):
-                members.sort(key=lambda member: self.ranks.get(member.name, len(self.ranks)))
+            members.sort(key=lambda member: self.ranks.get(member.name, len(self.ranks)))
+            if self.mode == "on" and len(members) > 1:
                 Chain(members, self.bundle, blocks)
+            elif self.mode == "auto" and self._is_worth_a_thought(blocks, len(members)):
+                Trial(members)
         opened, self.opened = self.opened, anyio.Event()
         self.began, self.close_at = time.monotonic(), float("inf")
         opened.set()
 
-    def _is_worth(self, blocks: Sequence[Block], nodes: int) -> bool:
-        if self.mode == "on":
-            return nodes > 1
+    def _is_worth_a_thought(self, blocks: Sequence[Block], nodes: int) -> bool:
         saved = (nodes - 1) * sum(piece.length for block in blocks for piece in block)
         return nodes >= WORTH_NODES and saved >= WORTH_BYTES
+
+    def _decide(self, trial: Trial) -> None:
+        """End a trial: a chain of those who still need blocks, or all of them directly."""
+        if not trial.decided.is_set():
+            trial.decided.set()
+            rest = [member for member in trial.members if member.alive and member.feed.bytes_left]
+            rest.sort(key=lambda member: member.feed.reached)
+            if len(rest) > 1 and trial.seconds_left() > WORTH_S:
+                Chain(rest, self.bundle, rest[0].feed.blocks)
 
     def _leave(self, member: Member) -> None:
         """Take a member out, however its push ended: the one behind it must not wait for what will not come."""
@@ -196,14 +235,29 @@ class Crew:
     # --- what the client does for a member ----------------------------------------
 
     async def _serve(self, member: Member) -> None:
+        if member.trial is not None:
+            await self._try(member, member.trial)
         listens = member.parent is not None and await self._listen(member)
         if member.child is not None:
             await self._connect(member, member.child)
         if not listens:
-            await self._send(member, 0)
+            await self._send(member, member.feed.reached)
             return
         await self._watch(member)
         await self._send(member, member.feed.asked_from)
+
+    async def _try(self, member: Member, trial: Trial) -> None:
+        """Send a block at a time, or wait for those who do, until it is known how fast our line is."""
+        if member in trial.runners:
+            while not trial.is_over and member.feed.bytes_left:
+                await member.feed.send_and_wait(member.feed.reached)
+            if not any(runner.alive and runner.feed.bytes_left for runner in trial.runners):
+                self._decide(trial)
+        while not trial.decided.is_set():
+            with anyio.move_on_after(TRIAL_S):
+                await trial.decided.wait()
+            if trial.is_over:
+                self._decide(trial)
 
     async def _listen(self, member: Member) -> bool:
         """Make a node listen for its parent; False if it cannot."""

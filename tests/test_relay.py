@@ -135,10 +135,22 @@ async def test_off_and_too_little_mean_directly(make: Make, source: Path) -> Non
     check(remotes, source)
 
 
-async def test_auto_relays_what_is_worth_it(make: Make, source: Path) -> None:
-    remotes = [await make(f"node-{number}") for number in range(3)]
+async def test_auto_relays_what_our_line_would_take_long_for(
+    make: Make, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remotes = [await make(f"node-{number}") for number in range(4)]
+    monkeypatch.setattr("asyncdeploy.relay.WORTH_S", 60.0)
+    assert await push(remotes[:3], source, "auto") == {}
+    assert ["by other nodes" in detail(remote) for remote in remotes[:3]] == [False] * 3
+    for number in range(4):
+        (source / f"new-{number}").write_bytes(os.urandom(8 * MIB))
+    monkeypatch.setattr("asyncdeploy.relay.WORTH_S", 0.0)
+    monkeypatch.setattr("asyncdeploy.relay.TRIAL_S", 0.01)
+    monkeypatch.setattr("asyncdeploy.relay.TRIAL_NODES", 2)
     assert await push(remotes, source, "auto") == {}
-    assert [("by other nodes" in detail(remote)) for remote in remotes] == [False, True, True]
+    check(remotes, source)
+    # Those who had tried our line have more of it, and come last in the chain; node-3 lacks what the others had.
+    assert ["by other nodes" in detail(remote) for remote in remotes] == [True, True, False, False]
 
 
 async def test_nodes_that_need_the_same_help_each_other(make: Make, source: Path) -> None:

@@ -16,6 +16,7 @@ class Feed:
     def __init__(self, worker):
         self.worker = worker
         self.next = 0
+        self.answer = False  # the client waits for word of this block
         self.digests = {}
         self.parent = self.bell = self.held = None
         self.children, self.told = [], {}
@@ -38,7 +39,8 @@ class Feed:
             child.put(self.next, block)
         self.digests.pop(self.next, None)
         self.next += 1
-        if self.bell is not None:
+        if self.bell is not None or self.answer:
+            self.answer = False
             self.worker.send(b"Q", self.next.to_bytes(4, "big"))
 
     def listen(self):
@@ -57,11 +59,14 @@ class Feed:
 
     def heed(self, kind, payload):
         """Do what the client says; return the next block if that is what it sent."""
-        if kind == b"D":
+        if kind in (b"D", b"A"):
             number = int.from_bytes(payload[:4], "big")
             if number > self.next:
                 raise ValueError("a block was left out")
-            return payload[4:] if number == self.next else None
+            if number < self.next:
+                return None
+            self.answer = kind == b"A"
+            return payload[4:]
         if kind == b"V":
             first = int.from_bytes(payload[:4], "big")
             for at in range(4, len(payload), PROOF):

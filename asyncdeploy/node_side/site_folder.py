@@ -10,6 +10,7 @@ from asyncdeploy.node_side.pieces import ContentHash, hash_pieces
 from asyncdeploy.node_side.site_record import DIR, FILE, LINK, MAX_RECORD, META, Record, Refused
 
 CHUNK = 1 << 20
+MAX_WAY = 32  # folders kept open on the way to a name: neighbours in a sorted tree share most of it
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -21,7 +22,7 @@ class Site:
     def __init__(self, path):
         self.path = path
         self.fd = self.meta = self.staging = self.lock = -1
-        self.near = (None, -1)
+        self.way = []
 
     def open(self, allow_foreign):
         """Open the site, made if absent; Refused if it is not ours to take."""
@@ -55,11 +56,11 @@ class Site:
         return fd
 
     def close(self):
-        for fd in (self.near[1], self.lock, self.staging, self.meta, self.fd):
+        self.forget()
+        for fd in (self.lock, self.staging, self.meta, self.fd):
             if fd >= 0:
                 os.close(fd)
         self.fd = self.meta = self.staging = self.lock = -1
-        self.near = (None, -1)
 
     def take_lock(self, worker, wait_s, ours=None):
         """Hold the site; Refused, naming the holder, if it stays taken. The lock frees itself when we die.
@@ -95,29 +96,42 @@ class Site:
         folder, _, name = path.rpartition(b"/")
         if not folder:
             return self.fd, name
-        if self.near[0] != folder:
+        parts = folder.split(b"/")
+        if len(parts) > MAX_WAY:
             self.forget()
-            fd = self.walk(folder, make)
-            self.near = (folder, fd)
-        return self.near[1], name
+            self.way = [(folder, self.walk(folder, make))]
+            return self.way[0][1], name
+        same = 0
+        for (known, _), part in zip(self.way, parts):
+            if known != part:
+                break
+            same += 1
+        self.forget(same)
+        for part in parts[same:]:
+            above = self.way[-1][1] if self.way else self.fd
+            self.way.append((part, self.enter(part, above, make)))
+        return self.way[-1][1], name
 
-    def forget(self):
-        """Drop the remembered folder: it may have been removed."""
-        if self.near[1] >= 0:
-            os.close(self.near[1])
-        self.near = (None, -1)
+    def forget(self, kept=0):
+        """Drop the remembered folders, but for the first ones of the way: they may have been removed."""
+        for _, fd in self.way[kept:]:
+            os.close(fd)
+        del self.way[kept:]
+
+    def enter(self, part, above, make):
+        try:
+            return os.open(part, FOLDER, dir_fd=above)
+        except FileNotFoundError:
+            if not make:
+                raise
+        os.mkdir(part, 0o755, dir_fd=above)
+        return os.open(part, FOLDER, dir_fd=above)
 
     def walk(self, folder, make):
         fd = self.fd
         try:
             for part in folder.split(b"/"):
-                try:
-                    below = os.open(part, FOLDER, dir_fd=fd)
-                except FileNotFoundError:
-                    if not make:
-                        raise
-                    os.mkdir(part, 0o755, dir_fd=fd)
-                    below = os.open(part, FOLDER, dir_fd=fd)
+                below = self.enter(part, fd, make)
                 if fd != self.fd:
                     os.close(fd)
                 fd = below
