@@ -338,8 +338,8 @@ async def test_e6_one_pushes_and_the_other_waits_or_is_refused(remote: PlainRemo
         group.start_soon(push_code, remote, source)
         descriptor = await anyio.to_thread.run_sync(os.open, gate, os.O_WRONLY)  # until the first one is at its tar
         try:
-            other = PlainRemote(remote.home, Path(remote.sh).name.replace("ash", "busybox") if "applets" in remote.sh
-                                else Path(remote.sh).name)  # fmt: skip
+            shell = remote.sh.parent.name.removeprefix(f"{remote.home.name}-")
+            other = PlainRemote(remote.home, shell)
             async with other:
                 with pytest.raises(WorkspaceBusy, match=r"is held by .* pid"):
                     await push_code(other, source, wait_s=0)
