@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import attrs
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 OURS = "asyncdeploy"
+SAMPLE_S = 0.1
 
 
 @attrs.frozen
@@ -32,7 +34,7 @@ class Contender:
 
 @attrs.frozen
 class Run:
-    """One run: seconds, CPU seconds of the process tree that was waited for, its largest process in MB."""
+    """One run: seconds, CPU seconds of the process tree that was waited for, its memory in MB at the most."""
 
     wall_s: float
     cpu_s: float
@@ -50,9 +52,10 @@ def options(description: str) -> argparse.Namespace:
 
 
 def run_once(contender: Contender, scratch: Path, timeout_s: float = 300) -> Run:
-    """Run a contender as a process; its CPU and memory as the kernel counted them."""
+    """Run a contender as a process in a session of its own; its CPU as the kernel counted it, its memory sampled."""
     if contender.marks:
         contender.marks.unlink(missing_ok=True)
+    rss_mb = 0.0
     with (scratch / "stdout").open("wb") as out, (scratch / "stderr").open("wb") as err:
         start = time.monotonic()
         process = subprocess.Popen(
@@ -60,8 +63,10 @@ def run_once(contender: Contender, scratch: Path, timeout_s: float = 300) -> Run
         )
         pid_fd = os.pidfd_open(process.pid)
         try:
-            if not select.select([pid_fd], [], [], timeout_s)[0]:
-                os.killpg(process.pid, signal.SIGKILL)
+            while not select.select([pid_fd], [], [], SAMPLE_S)[0]:
+                rss_mb = max(rss_mb, _session_rss_mb(process.pid))
+                if time.monotonic() - start > timeout_s:
+                    os.killpg(process.pid, signal.SIGKILL)
             _, status, usage = os.wait4(process.pid, 0)
         finally:
             os.close(pid_fd)
@@ -73,7 +78,18 @@ def run_once(contender: Contender, scratch: Path, timeout_s: float = 300) -> Run
     if contender.marks:
         marks = dict(line.split() for line in contender.marks.read_text().splitlines())
         wall = float(marks["end"]) - float(marks["begin"])
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Run(wall, usage.ru_utime + usage.ru_stime, rss_mb)
+
+
+def _session_rss_mb(session: int) -> float:
+    """Return what the processes of a session hold now (ru_maxrss would count what stood before exec)."""
+    pages = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                pages += int(fields[21])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def compare(

@@ -1,0 +1,22 @@
+"""The benchmarks run: tiny, against real sshd, each result checked, so that they cannot rot."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.tools import need, need_root
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name,tools", [("fan_out", ["pdsh"]), ("push", ["rsync"]), ("collect", ["rsync"])])
+def test_it_runs_and_prints_its_table(name: str, tools: list[str]) -> None:
+    need_root()
+    need("ssh", "xargs", *tools)
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--tiny"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = [line for line in result.stdout.splitlines() if line.startswith("| asyncdeploy |")]
+    assert len(rows) == result.stdout.count("\n## ") >= 2
