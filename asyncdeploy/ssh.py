@@ -12,6 +12,7 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import asyncssh
+import attrs
 from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
 from asyncdeploy.dial import dial
@@ -21,6 +22,7 @@ from asyncdeploy.nodes import Node
 from asyncdeploy.ssh_channel import SshChannel, TcpWire, open_channel
 from asyncdeploy.ssh_config import SshConfig, ask_ssh
 from asyncdeploy.ssh_errors import Seen, connect_error, dial_error, explain_handshake
+from asyncdeploy.ssh_hosts import UNNAMED, NamedHosts
 from asyncdeploy.ssh_keys import KeyRing, Login
 from asyncdeploy.ssh_place import Place, complete_node, is_numeric, says_all
 from asyncdeploy.transport import Connection, Route
@@ -124,6 +126,9 @@ class AsyncsshConnector:
         self._places: dict[Node, Place] = {}
         self._options: dict[tuple[str, Login], asyncssh.SSHClientConnectionOptions] = {}
         self._asking = anyio.CapacityLimiter(CONFIGS_AT_ONCE)
+        self._naming_hosts = anyio.Lock()
+        self._named: NamedHosts | None = None
+        self._of_all: dict[tuple[str | None, int | None], SshConfig] = {}
         self._naming = anyio.CapacityLimiter(NAMES_AT_ONCE)
 
     async def resolve(self, node: Node) -> Route:
@@ -182,12 +187,27 @@ class AsyncsshConnector:
         if node not in self._places:
             config = SshConfig()
             if not says_all(node):
-                async with self._asking:
-                    config = await ask_ssh(
-                        node.host, node=node.name, user=node.user, port=node.port, file=self._config_path
-                    )
+                config = await self._ask(node)
             self._places[node] = complete_node(node, config)
         return self._places[node]
+
+    async def _ask(self, node: Node) -> SshConfig:
+        """Ask ssh about a node; those that its configuration does not tell apart are asked about once."""
+        async with self._naming_hosts:
+            if self._named is None:
+                self._named = await anyio.to_thread.run_sync(NamedHosts.read, self._config_path)
+            key = (node.user, node.port)
+            if not self._named.tell_apart(node.host):
+                if key not in self._of_all:
+                    self._of_all[key] = await self._ask_ssh(node, UNNAMED)
+                of_all = self._of_all[key]
+                if not of_all.by_name and of_all.jump is None:  # a jump host is not behind itself
+                    return attrs.evolve(of_all, host=node.host)
+        async with self._asking:
+            return await self._ask_ssh(node, node.host)
+
+    async def _ask_ssh(self, node: Node, host: str) -> SshConfig:
+        return await ask_ssh(host, node=node.name, user=node.user, port=node.port, file=self._config_path)
 
     async def _reach(self, node: Node, place: Place, options: asyncssh.SSHClientConnectionOptions) -> _Line:
         """Make the TCP connection and set the SSH line upon it."""

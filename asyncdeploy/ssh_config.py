@@ -22,7 +22,9 @@ ASK_S = 10.0
 
 @attrs.frozen
 class SshConfig:
-    """How ssh would reach a host; None and () are left to our own defaults."""
+    """How ssh would reach a host; None and () are left to our own defaults. ``by_name``: another one may be reached
+    otherwise.
+    """
 
     host: str | None = None
     user: str | None = None
@@ -33,10 +35,15 @@ class SshConfig:
     jump: str | None = None
     proxy_command: str | None = None
     host_key_alias: str | None = None
+    by_name: bool = False
 
 
-def parse_config(text: str) -> SshConfig:
+def parse_config(text: str, host: str = "") -> SshConfig:
     """Read the output of ``ssh -G``: "keyword value" lines; the first of a keyword counts, identityfile adds up.
+
+    Args:
+        text: the output.
+        host: the host that was asked for; where anything but where it is holds its name, ``by_name`` is set.
 
     Raises:
         ValueError: the port is no number.
@@ -49,6 +56,7 @@ def parse_config(text: str) -> SshConfig:
             paths.append(Path(value))
         elif value:
             said.setdefault(keyword, value)
+    named = [line for line in text.splitlines() if host and host in line]
     agent = said.get("identityagent")
     return SshConfig(
         host=said.get("hostname"),
@@ -60,6 +68,7 @@ def parse_config(text: str) -> SshConfig:
         jump=_unless_none(said.get("proxyjump")),
         proxy_command=_unless_none(said.get("proxycommand")),
         host_key_alias=said.get("hostkeyalias"),
+        by_name=any(line not in (f"host {host}", f"hostname {host}") for line in named),
     )
 
 
@@ -89,7 +98,7 @@ async def ask_ssh(host: str, *, node: str, user: str | None, port: int | None, f
         evidence = last_lines(done.stderr)
         raise ConnectError(node, "ssh cannot read its configuration", hint, evidence, reason="config")
     with contextlib.suppress(ValueError):
-        return parse_config(done.stdout.decode("utf-8", "replace"))
+        return parse_config(done.stdout.decode("utf-8", "replace"), host)
     raise ConnectError(node, "ssh -G gave a port that is no number", hint, reason="config")
 
 

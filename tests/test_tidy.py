@@ -62,6 +62,7 @@ local disk
 connections
     known_hosts     a known_hosts file as data
     ssh_config      what the user's ssh_config says
+    ssh_hosts       which hosts it tells apart
     hostkeys        who may answer
     dial            TCP to the first address that answers
     ssh_keys        what we log in with
