@@ -45,6 +45,12 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def programs_travel_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As to a node whose Python is of another version than ours: ``ChangedRemote`` changes their words."""
+    monkeypatch.setattr("asyncdeploy.worker.OUR_VERSION", 0)
+
+
 class ChangedRemote(ShellRemote):
     """A node that runs another program than the one it was sent: some words of it are replaced, as many bytes long."""
 

@@ -134,13 +134,22 @@ class Worker:
             self.send(b"Z", result)
 
     def load(self, name):
-        """Return a program as a module; the client sent its source, with those of what it needs."""
+        """Return a program as a module; the client sent its source, or, behind a NUL, what it compiles to here."""
         if name not in self.programs:
             module = type(os)("asyncdeploy_" + name)
-            exec(compile(self.sources[name], "<asyncdeploy " + name + ">", "exec"), module.__dict__)
+            source = self.sources[name]
+            if source[:1] == b"\0":
+                import marshal
+
+                exec(marshal.loads(memoryview(source)[1:]), module.__dict__)
+            else:
+                exec(compile(source, "<asyncdeploy " + name + ">", "exec"), module.__dict__)
             self.programs[name] = module
         return self.programs[name]
 
 
 if __name__ == "__main__":
-    Worker(f.peek()).serve()  # noqa: F821 - `f` comes from the line that started us
+    try:
+        Worker(f.peek()).serve()  # noqa: F821 - `f` comes from the line that started us
+    except SystemExit:
+        os._exit(0)  # nothing is left to do, and an interpreter takes 2 ms to tidy itself up
