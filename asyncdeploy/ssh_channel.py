@@ -230,7 +230,8 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
 
 def _take(buffer: bytearray, limit: int) -> bytes:
-    data = bytes(buffer[:limit])
+    with memoryview(buffer) as view:
+        data = bytes(view[:limit])
     del buffer[:limit]
     return data
 

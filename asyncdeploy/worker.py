@@ -250,7 +250,8 @@ class Line:
                         self.remote.node.name, f"a frame of {size} bytes was announced, at most {MAX_FRAME} are allowed"
                     )
                 if len(self.inbox) >= 5 + size:
-                    kind, payload = bytes(self.inbox[:1]), bytes(self.inbox[5 : 5 + size])
+                    with memoryview(self.inbox) as view:
+                        kind, payload = bytes(view[:1]), bytes(view[5 : 5 + size])
                     del self.inbox[: 5 + size]
                     return kind, payload
             data = await self.channel.read()

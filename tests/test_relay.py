@@ -23,6 +23,7 @@ from asyncdeploy.pool import Pool
 from asyncdeploy.push import push_code
 from asyncdeploy.relay import Crew
 from asyncdeploy.relay_certs import make_identity
+from asyncdeploy.worker import program_source
 from asyncdeploy.workspace import Workspace
 from tests.support.shell_remote import ShellChannel, ShellRemote
 from tests.support.sshd_node import SshdNode
@@ -60,6 +61,7 @@ class ChangedRemote(ShellRemote):
         channel = await super().open(line, kind=kind)
         old, new = self.changes
         assert len(old) == len(new)
+        assert not old or any(old in program_source(part) for part in ("receiver", "relay_link"))
         send = channel.send
 
         def send_changed(data: bytes) -> None:
@@ -204,7 +206,7 @@ async def test_g9_a_node_without_ssl_is_sent_all(make: Make, source: Path) -> No
 
 
 async def test_g9_a_relay_that_lies_is_found_by_the_next(make: Make, source: Path) -> None:
-    old, new = b"child.put(self.next, block)", b"child.put(self.next,b'x'*9)"
+    old, new = b"child.put(self.next, bytes(block))", b"child.put(self.next, b'x'*(12)*34)"
     remotes = [await make("node-0"), await make("node-1", old, new), await make("node-2"), await make("node-3")]
     assert await push(remotes, source) == {}
     check(remotes, source)

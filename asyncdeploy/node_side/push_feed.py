@@ -36,7 +36,7 @@ class Feed:
 
     def pass_on(self, block):
         for child in self.children:
-            child.put(self.next, block)
+            child.put(self.next, bytes(block))
         self.digests.pop(self.next, None)
         self.next += 1
         if self.bell is not None or self.answer:
@@ -66,7 +66,7 @@ class Feed:
             if number < self.next:
                 return None
             self.answer = kind == b"A"
-            return payload[4:]
+            return memoryview(payload)[4:]
         if kind == b"V":
             first = int.from_bytes(payload[:4], "big")
             for at in range(4, len(payload), PROOF):

@@ -26,6 +26,9 @@ class Worker:
 
     def __init__(self, pending):
         self.inbox = bytearray(pending)
+        self.buffer = memoryview(bytearray(READ))  # one for all reads: new memory costs more than the copy out of it
+        self.incoming = select.poll()
+        self.incoming.register(0, select.POLLIN)
         self.seen_at = time.monotonic()
         self.sources = {}
         self.programs = {}
@@ -34,20 +37,18 @@ class Worker:
 
     def fill(self, wait_s):
         """Take what the client sent into the inbox, waiting up to wait_s for it; SystemExit at its end."""
-        poll = select.poll()
-        poll.register(0, select.POLLIN)
-        if not poll.poll(wait_s * 1000):
+        if not self.incoming.poll(wait_s * 1000):
             return
         try:
-            data = os.read(0, READ)
+            size = os.readv(0, [self.buffer])
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
+            size = 0
+        if not size:
             raise SystemExit("the client closed the line")
         self.seen_at = time.monotonic()
-        self.inbox += data
+        self.inbox += self.buffer[:size]
 
     def take(self):
         """Return the next whole frame of the inbox as (kind, payload), or None; signs of life are swallowed."""
@@ -58,7 +59,8 @@ class Worker:
                 raise SystemExit("a frame is too large")
             if len(inbox) < 5 + size:
                 return None
-            kind, payload = bytes(inbox[:1]), bytes(inbox[5 : 5 + size])
+            with memoryview(inbox) as view:
+                kind, payload = bytes(view[:1]), bytes(view[5 : 5 + size])
             del inbox[: 5 + size]
             if kind != b"H":
                 return kind, payload
