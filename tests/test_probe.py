@@ -90,6 +90,8 @@ async def test_gpus_and_tools_beside_path_are_seen(remote: ShellRemote) -> None:
     write_tool(remote.home / ".local/bin/uv", "#!/bin/sh\n")
     write_tool(remote.home / ".local/bin/nvidia-smi", SMI)
     remote.env["SSH_CONNECTION"] = "192.0.2.9 50000 192.0.2.1 22"
+    # The venv that runs the tests may be first in PATH, with a uv of its own.
+    remote.env["PATH"] = ":".join(part for part in remote.env["PATH"].split(":") if not Path(part, "uv").exists())
     facts = await probe_node(remote)
     assert facts.tool("uv") == f"{remote.home}/.local/bin/uv"
     assert facts.ssh_address == "192.0.2.1"

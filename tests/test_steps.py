@@ -83,7 +83,7 @@ async def test_a_cancelled_push_leaves_the_old_tree(shell: str, tmp_path: Path) 
 
 async def test_c17_a_missing_tool_is_named(tmp_path: Path) -> None:
     async with PlainRemote(tmp_path / "home", "busybox") as remote:
-        (tmp_path / "applets/tar").unlink()
+        (remote.sh.parent / "tar").unlink()
         write(tmp_path / "proj", {"a": "1"})
         with pytest.raises(ToolMissing, match="tar is needed") as caught:
             await push_code(remote, tmp_path / "proj")

@@ -13,13 +13,15 @@ from tests.support.sshd_node import SshdNode
 
 ROOT = Path(__file__).parent.parent.parent
 _PROGRAM = """\
-import asyncio, json, sys
+import asyncio, json, signal, sys
 from asyncdeploy import *
 async def main():
     node, known_hosts, *args = json.loads(sys.argv[1])
     async with Pool(host_keys=HostKeys.strict(known_hosts)) as pool:
         remote = pool.at(Node.from_dict(node))
         {work}
+# Who starts us in the background of a script takes Ctrl-C from us; a person at a terminal has it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(main())
 """
 
