@@ -78,6 +78,7 @@ class Trial:
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = tuple(members)
         self.runners = self.members[:TRIAL_NODES]
+        self.busy = set(self.runners)  # a block is on its way to them, or will be
         self.began = time.monotonic()
         self.decided = anyio.Event()
         for member in members:
@@ -87,6 +88,11 @@ class Trial:
     def is_over(self) -> bool:
         """True once enough was seen."""
         return time.monotonic() - self.began > TRIAL_S
+
+    @property
+    def is_stuck(self) -> bool:
+        """True if somebody has had more than enough time for a block: the others do without him."""
+        return time.monotonic() - self.began > TRIAL_S + STALL_S
 
     def seconds_left(self) -> float:
         """Return how long the rest would take from here, by what our line has carried so far."""
@@ -218,6 +224,7 @@ class Crew:
         if not trial.decided.is_set():
             trial.decided.set()
             rest = [member for member in trial.members if member.alive and member.feed.bytes_left]
+            rest = [member for member in rest if member not in trial.busy]
             rest.sort(key=lambda member: member.feed.reached)
             if len(rest) > 1 and trial.seconds_left() > WORTH_S:
                 Chain(rest, self.bundle, rest[0].feed.blocks)
@@ -248,16 +255,18 @@ class Crew:
 
     async def _try(self, member: Member, trial: Trial) -> None:
         """Send a block at a time, or wait for those who do, until it is known how fast our line is."""
-        if member in trial.runners:
-            while not trial.is_over and member.feed.bytes_left:
-                await member.feed.send_and_wait(member.feed.reached)
-            if not any(runner.alive and runner.feed.bytes_left for runner in trial.runners):
-                self._decide(trial)
+        if member in trial.busy:
+            try:
+                while not trial.is_over and member.feed.bytes_left:
+                    await member.feed.send_and_wait(member.feed.reached)
+            finally:
+                trial.busy.discard(member)
         while not trial.decided.is_set():
-            with anyio.move_on_after(TRIAL_S):
-                await trial.decided.wait()
-            if trial.is_over:
+            # What is on its way to a node must have arrived, or those behind it in a chain would miss it.
+            if not trial.busy or trial.is_stuck:
                 self._decide(trial)
+            with anyio.move_on_after(LOOK_S):
+                await trial.decided.wait()
 
     async def _listen(self, member: Member) -> bool:
         """Make a node listen for its parent; False if it cannot."""
