@@ -46,12 +46,13 @@ _LOADER = (
     "import os,sys;a=sys.argv;os.write(1,(a[1]+str(sys.hexversion)+chr(10)).encode());"
     "f=os.fdopen(0,a[2]);exec(f.read(int(f.readline())))"
 )
-_SCRIPT = 'echo {nonce}.sh;IFS= read -r n;s=$(dd bs="$n" count=1 iflag=fullblock 2>/dev/null);eval "$s"'
+# What a login environment exports under these names would take the script, secrets included, to all its children.
+_SCRIPT = 'unset n s;echo {nonce}.sh;IFS= read -r n;s=$(dd bs="$n" count=1 iflag=fullblock 2>/dev/null);eval "$s"'
 # Single quotes only, no backslash, no "!": sh, bash, zsh, fish and csh all pass this on unchanged.
 _WORKER_LINE = (
     "exec /bin/sh -c 'for p in "
     + _PYTHONS
-    + '; do command -v "$p" >/dev/null 2>&1 && exec "$p" -I -S -c "'
+    + '; do q=$(command -v "$p" 2>/dev/null) && [ -x "$q" ] && exec "$q" -I -S -c "'
     + _LOADER
     + '" {nonce}. rb; done;'
     + _SCRIPT
