@@ -36,13 +36,9 @@ MAX_KEPT_BYTES = 4 << 30
 LEVEL = 1
 """zlib: a third of a repository's bytes at 90 MB/s; higher levels cost more time than the line."""
 WORTH = 0.9
-"""On a slow line a block that shrinks to this is sent compressed."""
-WORTH_FAST = 0.5
-"""On a fast one it must shrink to this: inflating costs a node 2.6 ms a megabyte, which a gigabit line carries in 8."""
-FAST_RATE = 60e6
-"""Bytes a second, of all nodes together, from which on the line is fast; until it has shown that, it is."""
-SHOWN = 4 << 20
-"""Bytes that say something of a line: less lies in buffers."""
+"""A block that shrinks to this is sent compressed."""
+FAST_RATE = 1.5e9
+"""Bytes a second from which on a line carries a block sooner than a node inflates it: beyond 10 Gbit/s."""
 SAMPLE = 16 * 1024
 """A block whose first bytes do not shrink is not tried as a whole: trying costs ten times what hashing does."""
 FEW = 4
@@ -110,8 +106,6 @@ class Bundle:
         self._store = store
         self._stored = 0
         self._kept: dict[Block, tuple[int, int]] = {}
-        self._taken = 0
-        self._sending_since = 0.0
         self._plain: dict[int, str] = {}
         self._proofs: dict[Block, bytes] = {}
         self._locks: dict[Block, asyncio.Lock] = {}
@@ -166,19 +160,22 @@ class Bundle:
             for start, length in sent_ranges(runs[number], size) if number in runs else ((0, size),):
                 yield Piece(number, start, length)
 
-    async def packed(self, block: Block) -> bytes:
+    async def packed(self, block: Block, line_rate: float = 0.0) -> bytes:
         """Return a block as it travels: one letter ("z" compressed, "r" raw), then the bytes.
+
+        Args:
+            block: which; it is packed once, for the first node that needs it.
+            line_rate: bytes a second that this node's line is known to carry, 0 if unknown.
 
         Raises:
             TransferFailed: a file is no longer what was scanned.
         """
-        self._sending_since = self._sending_since or time.monotonic()
         lock = self._locks.setdefault(block, asyncio.Lock())
         try:
             async with lock:
                 place = self._kept.get(block)
                 if place is None:
-                    data = await anyio.to_thread.run_sync(self._pack, block)
+                    data = await anyio.to_thread.run_sync(self._pack, block, line_rate > FAST_RATE)
                     self._keep(block, data)
                     return data
         finally:
@@ -211,22 +208,13 @@ class Bundle:
         self._kept[block] = (self._stored, len(data))
         self._stored += len(data)
 
-    def _pack(self, block: Block) -> bytes:
+    def _pack(self, block: Block, fast: bool) -> bytes:
         raw = b"".join([self.read(piece) for piece in block])
-        worth = WORTH_FAST if self._is_fast() else WORTH
-        if len(raw) < 4 * SAMPLE or len(zlib.compress(raw[:SAMPLE], LEVEL)) < SAMPLE * worth:
+        if not fast and (len(raw) < 4 * SAMPLE or len(zlib.compress(raw[:SAMPLE], LEVEL)) < SAMPLE * WORTH):
             small = zlib.compress(raw, LEVEL)
-            if len(small) < len(raw) * worth:
+            if len(small) < len(raw) * WORTH:
                 return b"z" + small
         return b"r" + raw
-
-    def note_sent(self, size: int) -> None:
-        """Learn from bytes that a line took how fast it is."""
-        self._taken += size
-
-    def _is_fast(self) -> bool:
-        elapsed = time.monotonic() - self._sending_since if self._sending_since else 0.0
-        return self._taken < SHOWN or self._taken > FAST_RATE * elapsed
 
     def _pack_raw(self, block: Block) -> bytes:
         return b"".join([b"r", *map(self.read, block)])
@@ -262,6 +250,26 @@ def _user() -> str:
 
 
 @asynccontextmanager
+async def begin_packing(workspace: Workspace) -> AsyncIterator[asyncio.Future[Bundle]]:
+    """Scan and hash a workspace in a thread, so that nodes can be connected to meanwhile.
+
+    Args:
+        workspace: what to push.
+
+    Returns:
+        The bundle, once it is there; it is good until the context ends. Shield it: others may be waiting for it too.
+    """
+    stop, loop = threading.Event(), asyncio.get_running_loop()
+    with tempfile.TemporaryFile(prefix="asyncdeploy-", buffering=0) as store:
+        scan = loop.run_in_executor(None, _scan, workspace, stop, store)
+        scan.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need be waiting for it
+        try:
+            yield scan
+        finally:
+            stop.set()
+
+
+@asynccontextmanager
 async def pack_workspace(workspace: Workspace | Path | str) -> AsyncIterator[Bundle]:
     """Scan and hash a workspace, and hold it ready for pushes until the context ends.
 
@@ -276,13 +284,11 @@ async def pack_workspace(workspace: Workspace | Path | str) -> AsyncIterator[Bun
 
     On cancellation the scan ends within a block of a file.
     """
-    workspace = as_workspace(workspace)
+    async with begin_packing(as_workspace(workspace)) as scan:
+        yield await asyncio.shield(scan)
+
+
+def _scan(workspace: Workspace, stop: threading.Event, store: BinaryIO) -> Bundle:
     start = time.monotonic()
-    stop = threading.Event()
-    try:
-        listing = await anyio.to_thread.run_sync(list_workspace, workspace, stop, abandon_on_cancel=True)
-        project = await anyio.to_thread.run_sync(project_id, workspace.path, abandon_on_cancel=True)
-    finally:
-        stop.set()
-    with tempfile.TemporaryFile(prefix="asyncdeploy-", buffering=0) as store:
-        yield Bundle(workspace, listing, project, store, time.monotonic() - start)
+    listing = list_workspace(workspace, stop)
+    return Bundle(workspace, listing, project_id(workspace.path), store, time.monotonic() - start)

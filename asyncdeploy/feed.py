@@ -84,10 +84,9 @@ class Feed:
             await self._moved.wait()
 
     async def _send(self, kind: bytes, number: int) -> None:
-        data = await self._bundle.packed(self.blocks[number])
+        data = await self._bundle.packed(self.blocks[number], self._call.line_rate())
         self._call.send(kind, number.to_bytes(4, "big") + data)
         await self._call.drain()
-        self._bundle.note_sent(len(data))
         self.sent += len(data)
         self._sent_blocks += 1
 

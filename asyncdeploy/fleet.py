@@ -6,7 +6,7 @@ Everywhere a str, a Node or several of them are nodes, a path is a workspace; ``
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from typing import TypeVar
 import anyio
 import attrs
 
+from asyncdeploy.bundle import begin_packing
 from asyncdeploy.command import Command, Completed, as_command
 from asyncdeploy.deploy import Deployment, by_node, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import Env, UvEnv
@@ -26,7 +27,7 @@ from asyncdeploy.nodes import Node, parse_nodes
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher
 from asyncdeploy.pool import Pool
-from asyncdeploy.push import pack_workspace, push_code
+from asyncdeploy.push import push_code
 from asyncdeploy.relay import Crew, Relay
 from asyncdeploy.report import Report
 from asyncdeploy.run import run_command
@@ -66,8 +67,12 @@ async def push_all(
     On cancellation what was sent waits on the nodes for the next try; nothing half-done has a final name.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent, _crew(fleet, workspace, relay, at_once) as crew:
-        return await map_nodes(fleet, lambda node: push_code(lent.at(node), crew), at_once=at_once)
+    async with _lent(pool) as lent:
+
+        async def work(node: Node, crew: Crew) -> Site:
+            return await push_code(lent.at(node), crew)
+
+        return await _with_crew(fleet, workspace, relay, at_once, work)
 
 
 async def deploy_all(
@@ -90,15 +95,12 @@ async def deploy_all(
         pool: the connections.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent, _crew(fleet, workspace, relay, at_once) as crew:
+    async with _lent(pool) as lent:
 
-        async def work(node: Node) -> Deployment:
-            try:
-                return await deploy_project(lent, node, crew, env)
-            finally:
-                crew.gone(node.name)
+        async def work(node: Node, crew: Crew) -> Deployment:
+            return await deploy_project(lent, node, crew, env)
 
-        return await map_nodes(fleet, work, at_once=at_once)
+        return await _with_crew(fleet, workspace, relay, at_once, work)
 
 
 async def run_all(
@@ -134,16 +136,13 @@ async def deploy_and_run(
     On cancellation the runs are ended.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent, _crew(fleet, workspace, "auto", at_once) as crew:
+    async with _lent(pool) as lent:
 
-        async def work(node: Node) -> Completed:
-            try:
-                deployment = await deploy_project(lent, node, crew, env)
-            finally:
-                crew.gone(node.name)
+        async def work(node: Node, crew: Crew) -> Completed:
+            deployment = await deploy_project(lent, node, crew, env)
             return await run_in_project(lent, deployment, _asked(command, node))
 
-        return (await map_nodes(fleet, work, at_once=at_once)).judged()
+        return (await _with_crew(fleet, workspace, "auto", at_once, work)).judged()
 
 
 async def start_all(
@@ -336,13 +335,26 @@ async def _lent(pool: Pool | None) -> AsyncIterator[Pool]:
             yield own
 
 
-@asynccontextmanager
-async def _crew(fleet: Sequence[Node], code: Code, relay: Relay, at_once: int) -> AsyncIterator[Crew]:
-    """Give a workspace made ready for a fleet."""
+async def _with_crew(
+    fleet: Sequence[Node], code: Code, relay: Relay, at_once: int, work: Callable[[Node, Crew], Awaitable[T]]
+) -> Report[T]:
+    """Do the work of each node, which may connect while the workspace is scanned; a failed scan ends all of it."""
     if relay not in ("auto", "on", "off"):
         raise ValueError(f"relay: 'auto', 'on' or 'off' was expected, got {relay!r}")
-    async with pack_workspace(as_workspace(code)) as bundle:
-        yield Crew(bundle, relay, [node.name for node in fleet], at_once)
+    async with begin_packing(as_workspace(code)) as scan:
+        crew = Crew(scan, relay, [node.name for node in fleet], at_once)
+
+        async def one(node: Node) -> T:
+            try:
+                return await work(node, crew)
+            finally:
+                crew.gone(node.name)
+
+        with anyio.CancelScope() as scope:
+            scan.add_done_callback(lambda done: scope.cancel() if done.exception() else None)
+            return await map_nodes(fleet, one, at_once=at_once)
+        scan.result()
+        raise AssertionError("only a failed scan ends the work")
 
 
 def _asked(command: Asked, node: Node) -> Command:

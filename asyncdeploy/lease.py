@@ -72,6 +72,10 @@ class Lease:
         """End the line's stdin."""
         self._channel.send_eof()
 
+    def line_rate(self) -> float:
+        """Return what the network has been seen to carry."""
+        return self._channel.line_rate()
+
     def read(self, limit: int = 262144) -> Coroutine[Any, Any, bytes]:
         """Return up to ``limit`` bytes of stdout."""
         return self._channel.read(limit)

@@ -100,15 +100,16 @@ def _whole_sites(remote: Remote) -> set[str]:
 async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
     node = remote.node.name
     try:
+        push = _push_to_receiver if await has_python(remote) else _push_to_script
+        bundle = await crew.scanned()
         with stage(remote, STAGE) as ours:
-            for note in crew.bundle.take_notes():
+            for note in bundle.take_notes():
                 remote.emit(Noted(node=node, text=visible(note)))
-            push = _push_to_receiver if await has_python(remote) else _push_to_script
             answer, ours.detail = await push(remote, crew, wait_s)
             for text in answer.notes():
                 remote.emit(Noted(node=node, text=visible(text)))
             _whole_sites(remote).add(answer.path)
-            return Site(answer.path, crew.bundle.digest, crew.bundle.workspace.project)
+            return Site(answer.path, bundle.digest, bundle.workspace.project)
     finally:
         crew.gone(node)
 

@@ -9,6 +9,7 @@ the client sends the rest to it directly; those behind it go on getting them fro
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -139,14 +140,20 @@ class Crew:
     """Pushes of one bundle that go on at the same time.
 
     Args:
-        bundle: what they push.
+        source: what they push, or will once it is scanned.
         mode: "auto" forms chains where that is worth its links, "on" wherever two nodes need the same, "off" never.
         nodes: the names of the nodes that are pushed to, in the order in which blocks are passed on.
         at_once: how many of the pushes may go on at the same time.
     """
 
-    def __init__(self, bundle: Bundle, mode: Relay = "off", nodes: Sequence[str] = (), at_once: int = 1) -> None:
-        self.bundle = bundle
+    def __init__(
+        self,
+        source: Bundle | asyncio.Future[Bundle],
+        mode: Relay = "off",
+        nodes: Sequence[str] = (),
+        at_once: int = 1,
+    ) -> None:
+        self._source = source
         self.mode = mode
         self.ranks = {name: rank for rank, name in enumerate(nodes)}
         self.expected = set(nodes)
@@ -155,6 +162,23 @@ class Crew:
         self.opened = anyio.Event()
         self.began = time.monotonic()
         self.close_at = float("inf")
+
+    async def scanned(self) -> Bundle:
+        """Return what is pushed, once it is scanned.
+
+        Raises:
+            TransferFailed, ToolMissing: it cannot be, see ``pack_workspace``.
+        """
+        if not isinstance(self._source, Bundle):
+            self._source = await asyncio.shield(self._source)
+            self.began = time.monotonic()
+        return self._source
+
+    @property
+    def bundle(self) -> Bundle:
+        """What is pushed."""
+        assert isinstance(self._source, Bundle), "a push waits for the scan"
+        return self._source
 
     def gone(self, name: str) -> None:
         """One push less to wait for: it failed, or had nothing to send, or is over."""

@@ -6,6 +6,8 @@ It is a session with callbacks, not asyncssh's process object: no task a channel
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from typing import Any
 
 import anyio
@@ -27,6 +29,9 @@ CLOSE_S = 3.0
 OPEN_S = 30.0
 """How long sshd may take to start a login shell: a session of a loaded machine takes seconds."""
 
+_TCP_INFO = getattr(socket, "TCP_INFO", 0)
+_RATE_AT = 160
+"""Where tcpi_delivery_rate stands in Linux's struct tcp_info (since 4.9)."""
 _STDERR = asyncssh.EXTENDED_DATA_STDERR
 _REFUSALS = frozenset(
     {asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_CONNECT_FAILED, asyncssh.OPEN_RESOURCE_SHORTAGE}
@@ -167,6 +172,15 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
     def send_eof(self) -> None:
         """End the line's stdin."""
         self._wire.write_eof()
+
+    def line_rate(self) -> float:
+        """Return the bytes a second that TCP has seen the network carry for us; 0 where the kernel does not tell."""
+        line = self._wire.get_extra_info("socket")
+        try:
+            info = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RATE_AT + 8)
+        except (AttributeError, OSError):
+            return 0.0
+        return float(int.from_bytes(info[_RATE_AT:], sys.byteorder)) if len(info) == _RATE_AT + 8 else 0.0
 
     async def read(self, limit: int = 262144) -> bytes:
         """Return up to ``limit`` bytes of stdout, b"" at its end."""

@@ -53,6 +53,10 @@ class Channel(Protocol):
         """End the line's stdin."""
         ...
 
+    def line_rate(self) -> float:
+        """Return the bytes a second that the network has been seen to carry here, 0 if unknown."""
+        ...
+
     async def read(self, limit: int = 262144) -> bytes:
         """Return up to ``limit`` bytes of stdout, b"" at its end. Reading is what makes room: unread bytes are bounded.
 

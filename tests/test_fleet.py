@@ -8,11 +8,12 @@ import pytest
 
 from asyncdeploy.command import Command
 from asyncdeploy.envs import SystemEnv
-from asyncdeploy.errors import CommandFailed, ConnectError, HostKeyError, JobFailed
+from asyncdeploy.errors import CommandFailed, ConnectError, HostKeyError, JobFailed, TransferFailed
 from asyncdeploy.fleet import collect_all, deploy_all, deploy_and_run, push_all, run_all, start_all, wait_ready
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.jobs import wait_job
 from asyncdeploy.local import LocalCluster
+from asyncdeploy.nodes import Node
 from asyncdeploy.pool import Pool
 from asyncdeploy.report import FleetError
 from asyncdeploy.workspace import Workspace
@@ -40,6 +41,24 @@ def workspace(tmp_path: Path) -> Workspace:
     folder.mkdir()
     (folder / "hello.txt").write_text("hello\n")
     return Workspace(folder)
+
+
+async def test_a_workspace_that_cannot_be_read_is_an_error_at_once_even_if_a_node_does_not_answer(
+    tmp_path: Path,
+) -> None:
+    """Nodes are connected to while the workspace is scanned."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / ".git").write_text("gitdir: nowhere\n")
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        silent = Node("127.0.0.1", port=server.sockets[0].getsockname()[1], user="nobody")
+        async with Pool(host_keys=HostKeys.accept_new(tmp_path / "known_hosts")) as pool:
+            with pytest.raises(TransferFailed, match="git"):
+                await push_all([silent], tmp_path / "project", pool=pool)
 
 
 async def test_exit_3_is_a_failure_everywhere(cluster: LocalCluster, pool: Pool, workspace: Workspace) -> None:

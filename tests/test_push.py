@@ -771,3 +771,13 @@ def test_any_tree_follows_any_other(tmp_path_factory: pytest.TempPathFactory, sp
                 assert tree(base / "home" / "proj") == tree(base / "proj")
 
     asyncio.run(push_all())
+
+
+async def test_a_block_is_compressed_unless_the_line_is_faster_than_that(tmp_path: Path) -> None:
+    source = tmp_path / "proj"
+    write(source, {"a.txt": "words, words\n" * 20_000})
+    for rate, letter in ((0.0, b"z"), (125e6, b"z"), (5e9, b"r")):
+        async with pack_workspace(source) as bundle:
+            (block,) = bundle.blocks([0], {})
+            assert (await bundle.packed(block, rate))[:1] == letter
+            assert (await bundle.packed(block))[:1] == letter, "it is packed once for all nodes"

@@ -41,6 +41,9 @@ class ShellChannel:
     def send_eof(self) -> None:
         self.process.stdin.close()
 
+    def line_rate(self) -> float:
+        return 0.0
+
     async def read(self, limit: int = 262144) -> bytes:
         return await self.process.stdout.read(limit)
 
