@@ -13,33 +13,48 @@ class Plan:
     path here).
     """
 
-    def __init__(self, worker, site, old, new, fresh):
+    def __init__(self, worker, site, old, new, fresh, stands=False):
+        """Make the plan.
+
+        Args: old and new (entries), fresh (the site is empty), stands (all of old was just seen to be as it was put
+        there, so that only names that the new tree has otherwise need a look).
+        """
         self.worker, self.site = worker, site
         self.old = {entry.path: entry for entry in old}
         self.new = {entry.path: entry for entry in new}
         self.moves, self.modes, self.removals, self.edited, self.restored = [], [], [], [], []
         self.have = {}
-        self.made = ancestors(self.old).union(self.old)
         self.gone = set()  # folders that are not there, or are something else: nothing of ours stands below
         self.blockers = []
+        self.made = None  # what we once made, once that is asked
         self.folders = 0  # how many must be made
         if fresh:
             self.moves, self.folders = list(new), len(ancestors(self.new))
             return
-        self.check_parents()
-        for entry in old:
-            if entry.path not in self.new:
-                self.leave(entry)
+        left = [entry for entry in old if entry.path not in self.new]
+        met = [entry for entry in new if not self.keep(entry)] if stands else new
+        self.check_parents(ancestors(entry.path for entry in met), () if stands else ancestors(self.old))
+        for entry in left:
+            self.leave(entry)
         self.leaving = frozenset(self.removals)
-        for entry in new:
+        for entry in met:
             self.meet(entry)
 
     def changes(self):
         return bool(self.moves or self.modes or self.removals)
 
-    def check_parents(self):
-        wanted = ancestors(self.new)
-        for path in sorted(wanted | ancestors(self.old)):
+    def keep(self, entry):
+        """Whether a wanted name is just what stands there."""
+        old = self.old.get(entry.path)
+        if old is None or old.content() != entry.content() or old.mode != entry.mode:
+            return False
+        entry.size, entry.mtime, entry.ctime, entry.ino = old.size, old.mtime, old.ctime, old.ino
+        if old.kind == FILE:
+            self.have[old.sha] = old.path
+        return True
+
+    def check_parents(self, wanted, ours):
+        for path in sorted(wanted.union(ours)):
             if path.rpartition(b"/")[0] in self.gone:
                 self.gone.add(path)
                 self.folders += path in wanted
@@ -106,13 +121,14 @@ class Plan:
 
     def only_ours(self, folder, depth):
         """Whether a folder holds nothing but names that this push removes, and folders that we once made."""
+        made = self.made = self.made or ancestors(self.old).union(self.old)
         if depth > MAX_DEPTH:
             return False
         for name in self.site.names_in(folder):
             path = folder + b"/" + name
             found = self.site.look(path)
             if found is not None and stat.S_ISDIR(found.st_mode):
-                if path not in self.made or not self.only_ours(path, depth + 1):
+                if path not in made or not self.only_ours(path, depth + 1):
                     return False
             elif path not in self.leaving:
                 return False

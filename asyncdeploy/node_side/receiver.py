@@ -48,15 +48,15 @@ class Push:
         finish_journal(self.site)
         state = self.site.read_record(b"state")
         overwrite = self.conflict == b"overwrite"
-        if state is not None:
-            if state.project != self.project and not overwrite:
-                raise Refused(b"conflict", self.site.path, b"project", state.label or state.project)
-            if state.digest == self.digest and self.stands(state.entries):
-                return b"same", self.site.path
+        if state is not None and state.project != self.project and not overwrite:
+            raise Refused(b"conflict", self.site.path, b"project", state.label or state.project)
+        stands = state is not None and self.stands(state.entries)
+        if stands and state.digest == self.digest:
+            return b"same", self.site.path
         self.site.name_holder(self.holder)
         new = self.receive_manifest()
         fresh = state is None and os.listdir(self.site.fd) == [META.decode()]
-        plan = Plan(self.worker, self.site, state.entries if state else (), new, fresh)
+        plan = Plan(self.worker, self.site, state.entries if state else (), new, fresh, stands)
         if plan.edited and not overwrite:
             names = sorted(plan.edited)
             raise Refused(b"conflict", self.site.path, b"edited", b"%d" % len(names), *names[:NAMES])
