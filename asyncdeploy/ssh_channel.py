@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections import deque
 from typing import Any
 
 import anyio
@@ -22,6 +23,8 @@ WINDOW = 2 << 20
 """What the node may send unasked: a full line of 100 ms at 160 Mbit/s; with UNREAD_BYTES, all a slow reader costs."""
 PACKET = 64 << 10
 """Two of OpenSSH's reads in one packet."""
+LARGE_CHUNK = 16 << 10
+"""What came in such pieces is handed on as it is; smaller ones together, as waking the reader costs more."""
 UNSENT_BYTES = 1 << 20
 """What waits for the node's window before ``drain`` waits; 1 MiB writes are twice as fast as small ones."""
 CLOSE_S = 3.0
@@ -84,7 +87,8 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self.reused = False
         self.notes: dict[str, object] = {}
         self._node = node
-        self._stdout = bytearray()
+        self._stdout: deque[bytes] = deque()  # as it came: a megabyte a millisecond is not copied more than once
+        self._unread = 0
         self._stderr = bytearray()
         self._stderr_dropped = 0
         self._eof = False
@@ -112,8 +116,9 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
                 del self._stderr[:surplus]
                 self._stderr_dropped += surplus
         else:
-            self._stdout += data
-            if len(self._stdout) > UNREAD_BYTES and not self._paused:
+            self._stdout.append(data)
+            self._unread += len(data)
+            if self._unread > UNREAD_BYTES and not self._paused:
                 self._paused = True
                 self._wire.pause_reading()
         self._wake()
@@ -188,8 +193,9 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
             if self._eof or self._at_end():
                 return b""
             await self._change()
-        data = _take(self._stdout, limit)
-        if self._paused and len(self._stdout) <= UNREAD_BYTES // 2:
+        data = self._next_bytes(limit)
+        self._unread -= len(data)
+        if self._paused and self._unread <= UNREAD_BYTES // 2:
             self._paused = False
             self._wire.resume_reading()
         return data
@@ -219,6 +225,19 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self._wire.abort()
         with anyio.move_on_after(CLOSE_S, shield=True):
             await self._wire.wait_closed()
+
+    def _next_bytes(self, limit: int) -> bytes:
+        first = self._stdout.popleft()
+        if len(first) > limit:
+            self._stdout.appendleft(first[limit:])
+            return first[:limit]
+        if len(first) >= LARGE_CHUNK or not self._stdout:
+            return first
+        some, size = [first], len(first)
+        while self._stdout and size + len(self._stdout[0]) <= limit:
+            some.append(self._stdout.popleft())
+            size += len(some[-1])
+        return b"".join(some)
 
     def _at_end(self) -> bool:
         if self._lost:

@@ -18,7 +18,7 @@ import os
 import stat
 import time
 
-BLOCK = 1 << 18
+BLOCK = 1 << 19
 BATCH = 1 << 17
 RACY_NS = 2 * 10**9  # the coarsest clock of a file system that is still in use
 
