@@ -174,6 +174,40 @@ async def test_a_resumed_push_sends_the_rest(remote: ShellRemote, source: Path, 
     assert list((site / ".asyncdeploy" / "staging").iterdir()) == []
 
 
+async def test_behind_what_a_cut_push_left_the_old_file_is_the_base(
+    remote: ShellRemote, source: Path, site: Path
+) -> None:
+    await push_code(remote, source)
+    moved(remote)
+    change(source / "big", MIB, os.urandom(PIECE))
+    change(source / "big", 18 * MIB, os.urandom(PIECE))
+    part = site / ".asyncdeploy" / "staging" / f"{list_workspace_sha(source)}.part"
+    part.write_bytes((source / "big").read_bytes()[: 9 * MIB + 5])
+    await push_code(remote, source)
+    assert moved(remote) <= 4 * PIECE
+    assert same(source, site, "big")
+
+
+async def test_what_pieces_a_file_has_is_kept_beside_it(remote: ShellRemote, source: Path, site: Path) -> None:
+    (source / "hole").touch()
+    os.truncate(source / "hole", 100 * MIB)
+    kept = site / ".asyncdeploy" / "pieces"
+    await push_code(remote, source)
+    assert len(list(kept.iterdir())) == 2
+    before = list_workspace_sha(source)
+    change(source / "big", 5 * MIB, b"changed")
+    (source / "hole").unlink()
+    await push_code(remote, source)
+    assert [path.name for path in kept.iterdir()] == [list_workspace_sha(source)] != [before]
+    # What is kept there is not believed but proven: its name is its hash.
+    (kept / list_workspace_sha(source)).write_bytes(os.urandom(32 * 321))
+    moved(remote)
+    change(source / "big", 6 * MIB, b"changed again")
+    await push_code(remote, source)
+    assert moved(remote) == PIECE
+    assert same(source, site, "big")
+
+
 async def test_a_damaged_part_is_mended(remote: ShellRemote, source: Path, site: Path) -> None:
     await push_code(remote, source)
     moved(remote)

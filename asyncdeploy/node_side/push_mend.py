@@ -2,8 +2,8 @@
 
 import os
 
-from asyncdeploy.node_side.pieces import DIGEST, PIECE, SHORT, ContentHash, hash_pieces, zero_digest
-from asyncdeploy.node_side.site_folder import READ
+from asyncdeploy.node_side.pieces import DIGEST, LARGE, PIECE, SHORT, ContentHash, hash_pieces, skip_hole, zero_digest
+from asyncdeploy.node_side.site_folder import CREATE, READ, quietly, write_all
 
 MEND = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 KEEP, ZERO, SENT = b"k", b"z", b"s"
@@ -14,7 +14,8 @@ RUN = 5  # one letter, four bytes of count
 class Mend:
     """One large content on its way into a file of its own in staging, "<name>.part", which a cut push leaves there.
 
-    Its base is what such a part holds, or a copy of what stood at its place in the tree.
+    Its base is what such a part holds, and behind that what stands at its place in the tree: copied at once where only
+    its bytes can say what it is, else when it is known which of its pieces are right.
     """
 
     def __init__(self, worker, site, entry, number):
@@ -22,31 +23,44 @@ class Mend:
         self.number = number.to_bytes(4, "big")
         self.part = entry.sha + b".part"
         self.base = b""
+        self.own = 0  # where the part's share of the base ends
+        self.old = None  # the entry whose file has the rest of it
+        self.held = 0  # bytes of the disk that this file takes
         self.runs = []
 
-    def find_base(self, path):
-        """Take as base what a cut push left, else what stands at a path of the site (None: nothing does)."""
+    def find_base(self, old):
+        """Take as base what a cut push left and what stands in the tree as an entry says (None: nothing does)."""
         fd = os.open(self.part, MEND, 0o600, dir_fd=self.site.staging)
         try:
             size = min(os.fstat(fd).st_size, self.entry.size)
             if size:
                 self.base = hash_pieces(self.worker, fd, size)
-            elif path is not None:
-                self.base = self.copy_base(fd, path)
+            if old is not None:
+                self.look_at(old, fd)
         finally:
             os.close(fd)
 
-    def copy_base(self, fd, path):
+    def look_at(self, old, fd):
         try:
-            folder, name = self.site.parent(path)
-            source = os.open(name, READ, dir_fd=folder)
+            source = self.open_old(old)
         except OSError:
-            return b""  # gone or something else by now: all of it is sent
+            return  # gone or something else by now: all of it is sent
         try:
-            size = min(os.fstat(source).st_size, self.entry.size)
-            return hash_pieces(self.worker, source, size, lambda data, at: os.pwrite(fd, data, at))
+            found = os.fstat(source)
+            known = known_pieces(self.site, old) if old.holds(found) else b""
+            if known:
+                self.held = 512 * found.st_blocks
+                self.own, self.old = len(self.base) // DIGEST * PIECE, old
+                self.base += known[len(self.base) : -(-self.entry.size // PIECE) * DIGEST]
+            elif not self.base:
+                size = min(os.fstat(source).st_size, self.entry.size)
+                self.base = hash_pieces(self.worker, source, size, lambda data, at: os.pwrite(fd, data, at))
         finally:
             os.close(source)
+
+    def open_old(self, old):
+        folder, name = self.site.parent(old.path)
+        return os.open(name, READ, dir_fd=folder)
 
     def offer_base(self):
         """Tell the client what the base holds, in few bytes."""
@@ -68,8 +82,10 @@ class Mend:
             if left < 0:
                 raise ValueError("a content has fewer pieces than that")
 
-    def sent_bytes(self):
-        return sum(count * PIECE for letter, count in self.runs if letter == SENT)
+    def needed_bytes(self):
+        """Return how much more of the disk it takes."""
+        needed = sum(count * PIECE for letter, count in self.runs if letter == SENT)
+        return needed + min(self.held, self.entry.size)
 
     def write(self, take):
         """Write the file, verify it and put its name into staging; False if it is not what its name says.
@@ -79,10 +95,14 @@ class Mend:
         entry, at, zero = self.entry, 0, zero_digest()
         hashed = ContentHash(entry.size)
         fd = os.open(self.part, MEND, 0o600, dir_fd=self.site.staging)
+        source = self.open_old(self.old) if self.old is not None else -1
         try:
             for letter, count in self.runs:
                 end = min(at + count * PIECE, entry.size)
                 if letter == KEEP:
+                    start = max(at, self.own)
+                    if source >= 0 and not copy_range(self.worker, source, fd, start, end):
+                        return False
                     hashed.add_digests(self.base[at // PIECE * DIGEST :][: count * DIGEST])
                 elif letter == ZERO:
                     clear(fd, at, end)
@@ -91,12 +111,15 @@ class Mend:
                     self.write_sent(fd, at, end, take, hashed)
                 at = end
             os.ftruncate(fd, entry.size)
-            if hashed.name() != entry.sha:
+            if hashed.name() != entry.sha or (source >= 0 and not self.old.holds(os.fstat(source))):
                 return False
             os.fchmod(fd, entry.mode)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(fd)
+            if source >= 0:
+                os.close(source)
+        keep_pieces(self.site, entry.sha, hashed.pieces())
         os.rename(self.part, entry.staged, src_dir_fd=self.site.staging, dst_dir_fd=self.site.staging)
         return True
 
@@ -104,10 +127,7 @@ class Mend:
         while at < end:
             chunk = take(end - at)
             hashed.update(chunk)
-            done = 0
-            while done < len(chunk):
-                done += os.pwrite(fd, chunk[done:], at + done)
-            at += done
+            at += write_at(fd, chunk, at)
 
 
 def clear(fd, at, end):
@@ -115,3 +135,49 @@ def clear(fd, at, end):
     end = min(end, os.fstat(fd).st_size)
     while at < end:
         at += os.pwrite(fd, bytes(min(PIECE * 16, end - at)), at)
+
+
+def copy_range(worker, source, fd, at, end):
+    """Copy what is no hole; False if the source is shorter than that by now."""
+    buffer = memoryview(bytearray(16 * PIECE))
+    while at < end:
+        at += skip_hole(source, at, end) * PIECE
+        got = os.preadv(source, [buffer[: min(len(buffer), end - at)]], at) if at < end else 0
+        if not got and at < end:
+            return False
+        at += write_at(fd, buffer[:got], at)
+        worker.poll()
+    return True
+
+
+def write_at(fd, data, at):
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], at + done)
+    return done
+
+
+def keep_pieces(site, name, digests):
+    """Remember what the pieces of a content are: its file need not be read the next time that it changes."""
+    quietly(FileExistsError, os.mkdir, b"pieces", 0o700, dir_fd=site.meta)
+    quietly(FileNotFoundError, os.unlink, b"pieces/new", dir_fd=site.meta)
+    fd = os.open(b"pieces/new", CREATE, 0o600, dir_fd=site.meta)
+    try:
+        write_all(fd, digests)
+    finally:
+        os.close(fd)
+    os.rename(b"pieces/new", b"pieces/" + name, src_dir_fd=site.meta, dst_dir_fd=site.meta)
+
+
+def known_pieces(site, entry):
+    """Return the digests of the pieces of a content, b"" if they were not kept; its name proves them."""
+    size = -(-entry.size // PIECE) * DIGEST
+    try:
+        fd = os.open(b"pieces/" + entry.sha, READ, dir_fd=site.meta)
+    except OSError:
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        digests = file.read(size)
+    hashed = ContentHash(LARGE)
+    hashed.add_digests(digests)
+    return digests if hashed.name() == entry.sha else b""

@@ -128,7 +128,7 @@ class Intake:
             if entry.size >= LARGE:
                 before = old.get(entry.path)
                 found[sha] = Mend(self.worker, self.site, entry, numbers[sha])
-                found[sha].find_base(entry.path if before is not None and before.kind == FILE else None)
+                found[sha].find_base(before if before is not None and before.kind == FILE else None)
                 found[sha].offer_base()
         return found
 

@@ -29,7 +29,7 @@ class Swap:
         self.record.removals = []
         self.site.write_record(b"state", self.record, False)
         os.unlink(b"journal", dir_fd=self.site.meta)
-        self.site.clear_staging()
+        self.site.clear(self.record)
 
     def go_back(self):
         """Remember the old entry where the new content was lost, so that the next push brings it again."""

@@ -116,7 +116,7 @@ class Push:
             for sha in wanted:
                 if sha in mends:
                     mends[sha].receive_runs()
-            self.needed += sum(mend.sent_bytes() for mend in mends.values())
+            self.needed += sum(mend.needed_bytes() for mend in mends.values())
             if self.needed > self.site.room()[0]:
                 raise OSError(errno.ENOSPC, "no space")
             try:
@@ -152,7 +152,7 @@ class Push:
     def swap(self, record, changes):
         if not changes:
             self.site.write_record(b"state", record, False)
-            self.site.clear_staging()
+            self.site.clear(record)
             return
         import signal
 

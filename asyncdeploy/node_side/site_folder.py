@@ -200,6 +200,21 @@ class Site:
         for name in os.listdir(self.staging):
             quietly(FileNotFoundError, os.unlink, os.fsencode(name), dir_fd=self.staging)
 
+    def clear(self, record):
+        """Remove what only the way to a tree needed, and what was kept of contents that are no longer in it."""
+        self.clear_staging()
+        try:
+            fd = os.open(b"pieces", FOLDER, dir_fd=self.meta)
+        except FileNotFoundError:
+            return
+        names = {entry.sha for entry in record.entries}
+        try:
+            for name in map(os.fsencode, os.listdir(fd)):
+                if name not in names:
+                    quietly(FileNotFoundError, os.unlink, name, dir_fd=fd)
+        finally:
+            os.close(fd)
+
     def room(self):
         """Return (free bytes, free inodes or None where the file system has no such count) for us."""
         found = os.fstatvfs(self.fd)
