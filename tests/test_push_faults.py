@@ -1,16 +1,12 @@
 """Push while clients die, disks fail, deployers race and files change: the old tree or the new one, then it goes on."""
 
 import asyncio
-import fcntl
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -32,7 +28,6 @@ from asyncdeploy.pool import Pool
 from asyncdeploy.push import push_code
 from asyncdeploy.transport import Channel
 from asyncdeploy.workspace import Workspace
-from tests.support import push_client
 from tests.support.killing import failing, slowed
 from tests.support.shell_remote import ShellRemote
 from tests.support.sshd_node import SshdNode
@@ -41,7 +36,6 @@ from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
 SEED = 20261124
-KILLS = 40
 
 
 @pytest.fixture
@@ -75,79 +69,6 @@ def change(root: Path, dice: random.Random) -> None:
     else:
         turned.unlink(missing_ok=True)
         write(root, {"turned/x/y": dice.randbytes(10)})
-
-
-# --- our own death
-
-
-@pytest.fixture
-def client() -> Iterator["subprocess.Popen[str]"]:
-    """A process whose children push."""
-    words = [sys.executable, "-m", push_client.__name__]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as process:
-        yield process
-
-
-def tell(client: "subprocess.Popen[str]", source: Path, home: Path) -> int:
-    """Let it push, and return the pid that does."""
-    assert client.stdin is not None
-    assert client.stdout is not None
-    client.stdin.write(f"{source}\t{home}\n")
-    client.stdin.flush()
-    return int(client.stdout.readline())
-
-
-def ended(client: "subprocess.Popen[str]") -> int:
-    assert client.stdout is not None
-    return int(client.stdout.readline())
-
-
-def is_free(site: Path) -> bool:
-    """Whether no receiver holds the site."""
-    try:
-        with (site / ".asyncdeploy/lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        return True
-
-
-async def test_e4_killed_at_random_points_the_old_tree_stands_or_the_new_one(
-    client: "subprocess.Popen[str]", source: Path, site: Path, tmp_path: Path
-) -> None:
-    dice = random.Random(SEED)
-    home = tmp_path / "home"
-    home.mkdir()
-    tell(client, source, home)
-    assert ended(client) == 0
-    start = time.monotonic()
-    change(source, dice)
-    tell(client, source, home)
-    assert ended(client) == 0
-    whole_s = time.monotonic() - start
-    seen = set()
-    for number in range(KILLS):
-        before = tree(site)
-        change(source, dice)
-        pid = tell(client, source, home)
-        await asyncio.sleep(dice.uniform(0, 1.2 * whole_s))  # the point is a time: there is nothing to wait for
-        with suppress(ProcessLookupError):  # it may have been faster
-            os.kill(pid, signal.SIGKILL)
-        ended(client)
-        await eventually(lambda: is_free(site), "the receiver is done")
-        after = tree(site)
-        assert after in (before, tree(source)), f"kill {number} left a torn tree"
-        assert not (site / ".asyncdeploy/journal").exists()
-        seen.add("old" if after == before else "new")
-        if number % 5 == 4:
-            tell(client, source, home)
-            assert ended(client) == 0
-            assert tree(site) == tree(source)
-            assert list((site / ".asyncdeploy/staging").iterdir()) == []
-    assert seen == {"old", "new"}
 
 
 # --- the node's disk
