@@ -14,7 +14,6 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -109,16 +108,20 @@ class Bundle:
         self._plain: dict[int, str] = {}
         self._proofs: dict[Block, bytes] = {}
         self._locks: dict[Block, asyncio.Lock] = {}
+        self._packing = asyncio.Lock()
+        self._packed = b""
 
     @property
     def digest(self) -> str:
         """Names the tree."""
         return self.manifest.digest
 
-    @cached_property
-    def packed_manifest(self) -> bytes:
-        """The manifest as it travels: compressed, once for all nodes."""
-        return zlib.compress(self.manifest.to_bytes(), LEVEL)
+    async def packed_manifest(self) -> bytes:
+        """Return the manifest as it travels: compressed, once for all nodes and off the loop."""
+        async with self._packing:
+            if not self._packed:
+                self._packed = await anyio.to_thread.run_sync(lambda: zlib.compress(self.manifest.to_bytes(), LEVEL))
+        return self._packed
 
     def take_notes(self) -> tuple[str, ...]:
         """Return what a person should know of the scan, the first time only: it is the same for every node."""
@@ -291,4 +294,5 @@ async def pack_workspace(workspace: Workspace | Path | str) -> AsyncIterator[Bun
 def _scan(workspace: Workspace, stop: threading.Event, store: BinaryIO) -> Bundle:
     start = time.monotonic()
     listing = list_workspace(workspace, stop)
+    _ = listing.manifest.digest, listing.manifest.contents  # worked out here, off the loop
     return Bundle(workspace, listing, project_id(workspace.path), store, time.monotonic() - start)

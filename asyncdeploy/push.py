@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import operator
+import struct
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -169,7 +170,7 @@ class _Transfer:
                 raise ProtocolError(self.remote.node.name, f"a push was asked for {kind!r}")
 
     async def send_manifest(self, call: Call) -> None:
-        data = self.bundle.packed_manifest
+        data = await self.bundle.packed_manifest()
         for start in range(0, len(data), MAX_FRAME):
             call.send(b"M", data[start : start + MAX_FRAME])
             await call.drain()
@@ -177,9 +178,9 @@ class _Transfer:
 
     def numbers(self, payload: bytes, before: list[int]) -> list[int]:
         """Return what the node wants; each number is a content of ours and larger than the one before."""
-        found = [int.from_bytes(payload[at : at + 4], "big") for at in range(0, len(payload), 4)]
+        found = list(struct.unpack(f">{len(payload) // 4}I", payload[: len(payload) // 4 * 4]))
         whole = [*before[-1:], *found]
-        rising = all(low < high for low, high in itertools.pairwise(whole))
+        rising = all(map(operator.lt, whole, whole[1:]))
         if len(payload) % 4 or not found or not rising or found[-1] >= len(self.bundle.manifest.contents):
             raise ProtocolError(self.remote.node.name, "a push was asked for contents that there are not")
         return found
@@ -209,7 +210,8 @@ class _Transfer:
 
     async def send_contents(self, call: Call, wanted: list[int]) -> bytes:
         """See to it that contents reach the node until all are there or it has had enough; return its answer."""
-        blocks = self.bundle.blocks(wanted, await self.send_runs(call, wanted))
+        runs = await self.send_runs(call, wanted)
+        blocks = await anyio.to_thread.run_sync(self.bundle.blocks, wanted, runs)
         self.feed = feed = Feed(self.remote, call, self.bundle, blocks)
         answer = b""
         async with anyio.create_task_group() as group:

@@ -23,6 +23,8 @@ WINDOW = 2 << 20
 """What the node may send unasked: a full line of 100 ms at 160 Mbit/s; with UNREAD_BYTES, all a slow reader costs."""
 PACKET = 64 << 10
 """Two of OpenSSH's reads in one packet."""
+SHOWN_BYTES = 1 << 19
+"""Must have arrived before the line's rate means something: a limited one lets a quarter of that through at once."""
 LARGE_CHUNK = 16 << 10
 """What came in such pieces is handed on as it is; smaller ones together, as waking the reader costs more."""
 UNSENT_BYTES = 1 << 20
@@ -33,8 +35,8 @@ OPEN_S = 30.0
 """How long sshd may take to start a login shell: a session of a loaded machine takes seconds."""
 
 _TCP_INFO = getattr(socket, "TCP_INFO", 0)
-_RATE_AT = 160
-"""Where tcpi_delivery_rate stands in Linux's struct tcp_info (since 4.9)."""
+_ACKED_AT, _RATE_AT = 120, 160
+"""Where tcpi_bytes_acked and tcpi_delivery_rate stand in Linux's struct tcp_info (since 4.9)."""
 _STDERR = asyncssh.EXTENDED_DATA_STDERR
 _REFUSALS = frozenset(
     {asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_CONNECT_FAILED, asyncssh.OPEN_RESOURCE_SHORTAGE}
@@ -179,13 +181,15 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self._wire.write_eof()
 
     def line_rate(self) -> float:
-        """Return the bytes a second that TCP has seen the network carry for us; 0 where the kernel does not tell."""
+        """Return the bytes a second that TCP has seen the network carry; 0 where it does not tell, or not yet."""
         line = self._wire.get_extra_info("socket")
         try:
             info = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RATE_AT + 8)
         except (AttributeError, OSError):
             return 0.0
-        return float(int.from_bytes(info[_RATE_AT:], sys.byteorder)) if len(info) == _RATE_AT + 8 else 0.0
+        if len(info) < _RATE_AT + 8 or int.from_bytes(info[_ACKED_AT : _ACKED_AT + 8], sys.byteorder) < SHOWN_BYTES:
+            return 0.0
+        return float(int.from_bytes(info[_RATE_AT:], sys.byteorder))
 
     async def read(self, limit: int = 262144) -> bytes:
         """Return up to ``limit`` bytes of stdout, b"" at its end."""

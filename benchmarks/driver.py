@@ -52,12 +52,28 @@ async def warm(nodes_path: str, line: str, count: str, at_once: str, marks: str)
         Path(marks).write_text(f"begin {begin}\nend {time.monotonic()}\n")
 
 
-async def push(nodes_path: str, source: str, target: str) -> None:
-    """Make ``target`` on every node equal to ``source``."""
+async def push(nodes_path: str, source: str, target: str, pauses: str = "") -> None:
+    """Make ``target`` on every node equal to ``source``; the loop's longest pause goes into a file."""
     nodes = read_nodes(nodes_path)
     workspace = ad.Workspace(Path(source), remote_path=target)
     async with new_pool(nodes_path) as pool:
+        pause = asyncio.create_task(longest_pause()) if pauses else None
         (await ad.push_all(nodes, workspace, pool=pool, at_once=len(nodes))).unwrap()
+        if pause is not None:
+            pause.cancel()
+            Path(pauses).write_text(str(await pause))
+
+
+async def longest_pause(tick_s: float = 0.005) -> float:
+    """Return how much later than asked for the loop came back at the worst, once this is cancelled."""
+    longest = 0.0
+    try:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(tick_s)
+            longest = max(longest, time.monotonic() - before - tick_s)
+    except asyncio.CancelledError:
+        return longest
 
 
 async def collect(nodes_path: str, source: str, target: str) -> None:

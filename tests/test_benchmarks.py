@@ -11,7 +11,9 @@ from tests.support.tools import need, need_root
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name,tools", [("fan_out", ["pdsh"]), ("push", ["rsync"]), ("collect", ["rsync"])])
+@pytest.mark.parametrize(
+    "name,tools", [("fan_out", ["pdsh"]), ("push", ["rsync"]), ("collect", ["rsync"]), ("bounds", [])]
+)
 def test_it_runs_and_prints_its_table(name: str, tools: list[str]) -> None:
     need_root()
     need("ssh", "xargs", *tools)
