@@ -15,7 +15,8 @@ from pathlib import Path
 
 import attrs
 
-from asyncdeploy.causes import describe_failure, failure_of
+from asyncdeploy.cause_text import describe_failure
+from asyncdeploy.causes import failure_of
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import Env, SystemEnv, UvEnv
