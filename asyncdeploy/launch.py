@@ -220,11 +220,17 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
             await all_started.wait()
         except anyio.get_cancelled_exc_class():
             # All nodes undo at the same time, or many would not be back in time; a start on its way has undone itself.
-            with anyio.move_on_after(late_s, shield=True):
-                await _undo_rank(remote, launch, job)
+            if waiting:
+                with anyio.move_on_after(late_s, shield=True):
+                    await _undo_rank(remote, launch, job)
             raise
 
-    report = await map_nodes(launch.nodes, start, at_once=len(ranks), stop_on_failure=True)
+    try:
+        report = await map_nodes(launch.nodes, start, at_once=len(ranks), stop_on_failure=True)
+    except anyio.get_cancelled_exc_class():
+        if not waiting:  # all had started: some of their tasks have ended well, and undo nothing
+            await _undo(pool, launch)
+        raise
     if not report.ok:
         raise _not_started(launch, report, await _undo(pool, launch))
 
