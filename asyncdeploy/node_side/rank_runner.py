@@ -12,6 +12,7 @@ stderr, with ``[local<n>]:`` before each line where there are several.
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ class Rank:
         logs = folder if local is None else os.path.join(folder, str(local))
         os.makedirs(logs, 0o700, exist_ok=True)
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", line],
+            ["/bin/sh", "-c", direct(line)],
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -161,6 +162,13 @@ def rank_environ(local, count, first, world):
         rank = int(first) + local
         environ.update(RANK=str(rank), LOCAL_RANK=str(local), WORLD_SIZE=world, LOCAL_WORLD_SIZE=str(count))
     return environ
+
+
+def direct(line):
+    """Return a line without the shell that would stand between us and a plain command, and hide its signal from us."""
+    first = line.split()[0]
+    plain = not set(line) & set(";&|<>()`{}!#\n")
+    return "exec " + line if plain and shutil.which(first) else line
 
 
 def write(fd, data):
