@@ -46,6 +46,7 @@ from asyncdeploy.events import (
 from asyncdeploy.facts import Disk, Gpu, NodeFacts
 from asyncdeploy.fleet import (
     collect_all,
+    collect_logs,
     deploy_all,
     deploy_and_run,
     fan_out,
@@ -71,6 +72,7 @@ from asyncdeploy.placement import Launcher, NodePlace, Placement, rank_env
 from asyncdeploy.pool import Pool
 from asyncdeploy.probe import probe_node
 from asyncdeploy.push import push_code
+from asyncdeploy.ranks import Ranks
 from asyncdeploy.report import FleetError, Outcome, Report
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
@@ -129,6 +131,7 @@ __all__ = [
     "PreflightFailed",
     "ProgramFailed",
     "ProtocolError",
+    "Ranks",
     "Report",
     "Site",
     "Skipped",
@@ -147,6 +150,7 @@ __all__ = [
     "WorkspaceConflict",
     "bootstrap_env",
     "collect_all",
+    "collect_logs",
     "collect_results",
     "deploy_all",
     "deploy_and_run",

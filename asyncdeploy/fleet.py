@@ -27,6 +27,7 @@ from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher
 from asyncdeploy.pool import Pool
 from asyncdeploy.push import pack_workspace, push_code
+from asyncdeploy.rank_start import log_folder
 from asyncdeploy.relay import Crew, Relay
 from asyncdeploy.report import Report
 from asyncdeploy.run import run_command
@@ -293,6 +294,29 @@ async def collect_all(
     async with _lent(pool) as lent:
         # Whoever waits for a job to end takes nothing from the others.
         return await map_nodes(tuple(sources), work, at_once=at_once if every_s is None else max(1, len(sources)))
+
+
+async def collect_logs(
+    launch: Launch,
+    target: Path | str,
+    *,
+    at_once: int = AT_ONCE,
+    limits: CollectLimits | None = None,
+    pool: Pool | None = None,
+) -> Report[Collected]:
+    """Bring the logs of every rank home, into ``target/<node_rank>-<name>/``; of a launch that runs, what there is.
+
+    A rank's ``stdout.log`` and ``stderr.log`` stand in a folder of its local rank's number (where torchrun runs, below
+    two of its own), those of a command that is run once a node beside it.
+    """
+    folders = {job.node: (rank, log_folder(launch.id, rank)) for rank, job in enumerate(launch.jobs)}
+
+    async def work(node: Node) -> Collected:
+        rank, folder = folders[node]
+        return await sync_results(lent.at(node), folder, Path(target) / f"{rank}-{node.name}", limits=limits)
+
+    async with _lent(pool) as lent:
+        return await map_nodes(launch.nodes, work, at_once=at_once)
 
 
 async def wait_ready(

@@ -19,8 +19,9 @@ LOG_FOLDER = '"$ASYNCDEPLOY_LOG_FOLDER"'
 """As a word of a shell line behind ``rank_start``."""
 RUNNER = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/rank_runner.py"'
 
-SHUTDOWN_S = 5
-"""Seconds that an agent gives its workers after TERM; torch's own 30 would hide for so long that one of them failed."""
+SHUTDOWN_S = 3
+"""Seconds that an agent gives its workers after TERM; torch's own 30 would hide for so long that one of them failed, and
+only when it is over the other nodes are stopped."""
 
 # What the launch or torchrun sets for every rank, and torchrun's own options by another name; rank_start.sh forgets it.
 _PLANNED_ENV = re.compile(

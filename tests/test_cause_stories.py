@@ -8,7 +8,7 @@ import pytest
 from asyncdeploy.cause_text import describe_failure
 from asyncdeploy.causes import RankEnd, failure_of, judge_launch
 from asyncdeploy.errors import ConnectionLost
-from asyncdeploy.job import JobStatus
+from asyncdeploy.job import JobState, JobStatus
 from asyncdeploy.launch_data import Launch
 from tests.test_causes import launch_of
 
@@ -312,7 +312,7 @@ def end_of(launch: Launch, rank: int, ended: Ended) -> RankEnd:
     for part in ended.records:
         for name, value in part.items():
             evidence[name] = {**evidence.get(name, {}), **value} if name == "oom" else [*evidence.get(name, []), *value]
-    state = "signalled" if ended.signal else "exited"
+    state: JobState = "signalled" if ended.signal else "exited"
     status = JobStatus(launch.jobs[rank], state, ended.code, ended.signal, 940.0, ended.at)
     return RankEnd(status, log=ended.log, known_at=max(STOP, ended.at), evidence=evidence)
 
@@ -335,7 +335,8 @@ def test_f13_the_cause_is_named(story: Story) -> None:
 def test_evidence_that_is_nonsense_costs_nothing() -> None:
     """H6: a node may answer anything."""
     launch = launch_of(1)
-    for value in (None, 1, "x", [1], [{}], {"a": 1}, [{"local_rank": "0", "at": "x", "frames": 3, "rank": 0}]):
+    nonsense: list[Any] = [None, 1, "x", [1], [{}], {"a": 1}, [{"local_rank": "0", "at": "x", "frames": 3, "rank": 0}]]
+    for value in nonsense:
         evidence = dict.fromkeys(("records", "exits", "error_files", "logs", "oom"), value)
         status = JobStatus(launch.jobs[0], "exited", 3, None, 940.0, 999.0)
         error = failure_of(judge_launch(launch, [RankEnd(status, evidence=evidence)]))

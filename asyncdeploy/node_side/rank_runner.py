@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-GRACE_S = 5.0  # from TERM to KILL for the ranks beside one that failed; as long as torchrun's own
+GRACE_S = 3.0  # from TERM to KILL for the ranks beside one that failed; then the other nodes have theirs
 DRAIN_S = 2.0  # for what a rank's children print when it has ended: they may hold its pipes for ever
 TICK_S = 0.1
 READ = 1 << 16
