@@ -218,12 +218,20 @@ async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Poo
 
 
 @asynccontextmanager
-async def follow_launch(launch: Launch, *, pool: Pool | None = None) -> AsyncIterator[LaunchFollower]:
+async def follow_launch(
+    launch: Launch, *, offsets: Sequence[int] = (), fold_s: float | None = None, pool: Pool | None = None
+) -> AsyncIterator[LaunchFollower]:
     """Give the lines of all ranks as they come and watch over the launch; they end when it has ended.
+
+    Args:
+        launch: the launch.
+        offsets: of an earlier follower, to go on behind the last line that it gave; none is from the beginning.
+        fold_s: lines that several nodes print alike within so many seconds are given as one; None folds nothing.
+        pool: the connections.
 
     ``report`` and ``failure`` of what is given say how it ended. Leaving the block early leaves the launch as it is.
     """
-    async with _lent(pool) as lent, LaunchFollower(lent, launch) as follower:
+    async with _lent(pool) as lent, LaunchFollower(lent, launch, offsets=offsets, fold_s=fold_s) as follower:
         yield follower
 
 

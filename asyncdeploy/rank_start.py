@@ -20,8 +20,8 @@ LOG_FOLDER = '"$ASYNCDEPLOY_LOG_FOLDER"'
 RUNNER = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/rank_runner.py"'
 
 SHUTDOWN_S = 3
-"""Seconds that an agent gives its workers after TERM; torch's own 30 would hide for so long that one of them failed, and
-only when it is over the other nodes are stopped."""
+"""Seconds that an agent gives its workers after TERM: before they are over the other nodes are not stopped. Torch's own
+30 would hide for so long that one of them failed."""
 
 # What the launch or torchrun sets for every rank, and torchrun's own options by another name; rank_start.sh forgets it.
 _PLANNED_ENV = re.compile(

@@ -1,0 +1,71 @@
+"""Lines that many nodes print alike, given once: LineFolder. Decisions only; it waits for nothing. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import attrs
+
+from asyncdeploy.launch_data import LaunchLine
+
+MAX_WAITING = 1000
+"""Groups that wait for nodes which may still print the same; more are given as they are."""
+
+
+@attrs.define
+class _Group:
+    """A line, who printed it so far, and when it came first."""
+
+    line: LaunchLine
+    ends: dict[int, int]
+    since: float
+
+
+class LineFolder:
+    """Holds each line back for a while, and gives those that many nodes printed alike as one.
+
+    The lines of a node keep their order. A line waits at most ``wait_s``, and not at all once every node that still
+    prints has printed it.
+
+    Args:
+        node_ranks: all that print.
+        wait_s: seconds.
+    """
+
+    def __init__(self, node_ranks: Iterable[int], wait_s: float) -> None:
+        self._printing = set(node_ranks)
+        self._wait_s = wait_s
+        self._groups: deque[_Group] = deque()
+
+    def add(self, line: LaunchLine, end: int, now: float) -> None:
+        """Take a line, and the byte of its node's log at which it ends."""
+        found = None
+        for group in reversed(self._groups):
+            if line.node_rank in group.ends:
+                break  # behind this one it has to stay
+            if group.line.text == line.text and group.line.stream == line.stream:
+                found = group
+        if found is None:
+            self._groups.append(_Group(line, {line.node_rank: end}, now))
+        else:
+            found.ends[line.node_rank] = end
+
+    def ended(self, node_rank: int) -> None:
+        """Wait for this node no longer."""
+        self._printing.discard(node_rank)
+
+    def due(self) -> float:
+        """Return when ``take`` has the next line although nodes are missing; infinity while nothing waits."""
+        return self._groups[0].since + self._wait_s if self._groups else float("inf")
+
+    def take(self, now: float, *, final: bool = False) -> tuple[LaunchLine, dict[int, int]] | None:
+        """Return the next line and where each node's log is behind it, None while it has to wait."""
+        if not self._groups:
+            return None
+        group = self._groups[0]
+        whole = self._printing <= set(group.ends)
+        if not (final or whole or now >= self.due() or len(self._groups) > MAX_WAITING):
+            return None
+        self._groups.popleft()
+        return attrs.evolve(group.line, node_ranks=tuple(sorted(group.ends))), group.ends
