@@ -2,6 +2,7 @@
 
 from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.bundle import Bundle, pack_workspace
+from asyncdeploy.cause_text import describe_failure
 from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import Asset, Env, Step, SystemEnv, UvEnv, register_env
@@ -155,6 +156,7 @@ __all__ = [
     "deploy_all",
     "deploy_and_run",
     "deploy_project",
+    "describe_failure",
     "end_launch",
     "fan_out",
     "find_job",

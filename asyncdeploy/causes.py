@@ -164,7 +164,7 @@ def _launch_failed(case: _Case, error: DeployError) -> LaunchFailed:
     others = [rank for rank in rest if rank not in case.own]
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
     hint = root.oom or hint_for(f"{root.error}\n{root.words}") or error.hint
-    if not hint and end is not None:
+    if not hint and end is not None and not root.log:
         hint = f"its whole log: ~/.asyncdeploy/jobs/{end.job.id}/log on {name}"
     failed = LaunchFailed(
         name,

@@ -72,6 +72,7 @@ class Ended:
     signal: str | None = None
     log: str = ""
     lost: str = ""
+    known_at: float = 1007.0
 
 
 @attrs.frozen
@@ -260,6 +261,24 @@ STORIES = (
         ("fate unknown: it fell silent",),
     ),
     Story(
+        "a node fell silent, and that was known before another one failed for a reason of its own",
+        (
+            Ended(0, lost="it fell silent", known_at=997.0),
+            Ended(999.0, (raised(1, 998.0, "ValueError: bad"), exited(1, 998.2, 1))),
+        ),
+        (1, 1),
+        ("ValueError: bad",),
+    ),
+    Story(
+        "killed by somebody after it had complained of a peer and gone on",
+        (
+            Ended(999.0, (exited(0, 997.0, -9), said(0, "warning: Connection reset by peer, once more"))),
+            Ended(999.0, (raised(1, 998.0, "ValueError: bad"), exited(1, 998.2, 1))),
+        ),
+        (0, 0),
+        ("rank 0 (SIGKILL)",),
+    ),
+    Story(
         "the port of rank 0 was taken: the agent says so, the others could not connect",
         (
             Ended(999.0, (raised(None, 998.9, "torch.distributed.DistNetworkError: port: 29500, EADDRINUSE"),)),
@@ -307,7 +326,7 @@ STORIES = (
 def end_of(launch: Launch, rank: int, ended: Ended) -> RankEnd:
     """A node's end as the watcher knows it."""
     if ended.lost:
-        return RankEnd(error=ConnectionLost(f"gpu{rank}", ended.lost), known_at=1007.0)
+        return RankEnd(error=ConnectionLost(f"gpu{rank}", ended.lost), known_at=ended.known_at)
     evidence: dict[str, Any] = {}
     for part in ended.records:
         for name, value in part.items():

@@ -12,6 +12,7 @@ import re
 MOST_FILES = 512  # of each kind
 MOST_BYTES = 64 * 1024  # of one record
 TAIL = 6 * 1024  # of each log; a traceback's end is far below it
+MOST_LINES = 100000  # of the kernel's log
 MOST_ANSWER = 900 * 1024  # a frame holds 1 MiB
 
 
@@ -54,7 +55,13 @@ def exits(path):
             lines = file.read(MOST_BYTES).splitlines()[:MOST_FILES]
     except OSError:
         return []
-    return [json.loads(line) for line in lines if line.endswith(b"}")]
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue  # it was being written when its writer was killed
+    return found
 
 
 def rank_files(folder):
@@ -109,13 +116,16 @@ def killed_for_memory():
     except OSError:
         return found  # not for us to read, or a container
     try:
-        for _ in range(MOST_BYTES):
-            line = os.read(fd, 8192).decode("utf-8", "replace")
+        for _ in range(MOST_LINES):
+            try:
+                line = os.read(fd, 8192).decode("utf-8", "replace")
+            except BrokenPipeError:
+                continue  # lines were overwritten before we came to them
             seen = re.search(r"((?:Memory cgroup out|Out) of memory: Killed process ([0-9]+) .*)", line)
             if seen:
                 found[seen.group(2)] = seen.group(1)[:300]
     except OSError:
-        return found  # its end, for now
+        pass  # its end, for now
     finally:
         os.close(fd)
     return found
