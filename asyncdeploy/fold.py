@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable
 
@@ -40,16 +41,16 @@ class LineFolder:
 
     def add(self, line: LaunchLine, end: int, now: float) -> None:
         """Take a line, and the byte of its node's log at which it ends."""
-        found = None
-        for group in reversed(self._groups):
-            if line.node_rank in group.ends:
-                break  # behind this one it has to stay
+        groups, place = self._groups, len(self._groups)
+        while place and line.node_rank not in groups[place - 1].ends:
+            place -= 1  # it has to stay behind the last one of its own node, and no other
+        for group in itertools.islice(groups, place, None):
             if group.line.text == line.text and group.line.stream == line.stream:
-                found = group
-        if found is None:
-            self._groups.append(_Group(line, {line.node_rank: end}, now))
-        else:
-            found.ends[line.node_rank] = end
+                group.ends[line.node_rank] = end
+                return
+        # What stands behind it waits no longer because of it.
+        since = groups[place].since if place < len(groups) else now
+        groups.insert(place, _Group(line, {line.node_rank: end}, since))
 
     def ended(self, node_rank: int) -> None:
         """Wait for this node no longer."""

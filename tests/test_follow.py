@@ -81,7 +81,7 @@ async def test_equal_lines_of_many_nodes_are_one(sshd_nodes: Sequence[SshdNode],
     async with follow_launch(launch, fold_s=5, pool=pool) as lines:
         got = [(line.text, line.node_ranks) async for line in lines]
     all_of = (0, 1, 2)
-    assert [text for text, ranks in got if ranks == all_of] == ["step 1", "step 2", "step 3"]
+    assert [text for text, ranks in got if ranks == all_of] == ["step 1", "step 2", "step 3"], got
     assert [text for text, ranks in got if ranks == (1,)] == ["only 1", "only 2", "only 3"]
     assert len(set(lines.offsets)) == 2, "rank 1 has printed more"
 
@@ -118,6 +118,17 @@ def test_each_node_keeps_its_order() -> None:
     for text in ("y", "x", "x"):
         folder.add(printed(1, text), 1, 0.1)
     assert taken(folder, 0.2, final=True) == [("x", (0,)), ("y", (0, 1)), ("x", (0, 1)), ("x", (1,))]
+
+
+def test_what_one_node_alone_says_does_not_part_the_others() -> None:
+    """Node 0 is ahead; what node 1 says between the steps stands between them, and delays none."""
+    folder = LineFolder(range(2), 1.0)
+    for text in ("step 1", "step 2"):
+        folder.add(printed(0, text), 1, 0.0)
+    for text in ("hello", "step 1", "only", "step 2"):
+        folder.add(printed(1, text), 1, 0.5)
+    assert folder.due() == 1.0
+    assert taken(folder, 1.0) == [("hello", (1,)), ("step 1", (0, 1)), ("only", (1,)), ("step 2", (0, 1))]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
