@@ -78,7 +78,7 @@ async def test_equal_lines_of_many_nodes_are_one(sshd_nodes: Sequence[SshdNode],
     nodes = [sshd.node for sshd in sshd_nodes[:3]]
     line = "for i in 1 2 3; do echo step $i; [ $RANK = 1 ] && echo only $i; done; true"
     launch = await fan_out(nodes, project, Ranks(line), SystemEnv(), pool=pool)
-    async with follow_launch(launch, fold_s=5, pool=pool) as lines:
+    async with follow_launch(launch, fold_s=300, pool=pool) as lines:
         got = [(line.text, line.node_ranks) async for line in lines]
     all_of = (0, 1, 2)
     assert [text for text, ranks in got if ranks == all_of] == ["step 1", "step 2", "step 3"], got
