@@ -2,9 +2,10 @@
 
 from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.bundle import Bundle, pack_workspace
+from asyncdeploy.cause_text import describe_failure
 from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import Asset, Env, Step, SystemEnv, UvEnv, register_env
+from asyncdeploy.envs import Asset, DockerEnv, Env, Step, SystemEnv, UvEnv, register_env
 from asyncdeploy.errors import (
     AuthError,
     BootstrapFailed,
@@ -48,16 +49,12 @@ from asyncdeploy.fleet import (
     collect_all,
     deploy_all,
     deploy_and_run,
-    fan_out,
-    find_launch,
-    follow_launch,
     push_all,
     run_all,
     start_all,
-    stop_launch,
-    wait_launch,
     wait_ready,
 )
+from asyncdeploy.fleet_launch import collect_logs, fan_out, find_launch, follow_launch, stop_launch, wait_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.job import Job, JobStatus
 from asyncdeploy.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
@@ -71,6 +68,7 @@ from asyncdeploy.placement import Launcher, NodePlace, Placement, rank_env
 from asyncdeploy.pool import Pool
 from asyncdeploy.probe import probe_node
 from asyncdeploy.push import push_code
+from asyncdeploy.ranks import Ranks
 from asyncdeploy.report import FleetError, Outcome, Report
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
@@ -97,6 +95,7 @@ __all__ = [
     "DeployError",
     "Deployment",
     "Disk",
+    "DockerEnv",
     "Env",
     "Event",
     "FleetError",
@@ -129,6 +128,7 @@ __all__ = [
     "PreflightFailed",
     "ProgramFailed",
     "ProtocolError",
+    "Ranks",
     "Report",
     "Site",
     "Skipped",
@@ -147,10 +147,12 @@ __all__ = [
     "WorkspaceConflict",
     "bootstrap_env",
     "collect_all",
+    "collect_logs",
     "collect_results",
     "deploy_all",
     "deploy_and_run",
     "deploy_project",
+    "describe_failure",
     "end_launch",
     "fan_out",
     "find_job",

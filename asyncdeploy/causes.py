@@ -2,51 +2,29 @@
 
 A rank that dies takes the others with it, in any order: some see their connections break and die of that, the rest is
 stopped by us. What ended by itself before we stopped anything is a failure of its own, the earliest of these the cause,
-unless its last words only complain of a peer.
+unless its last words only complain of a peer. A node that fell silent comes before such complaints, and behind a
+failure that was seen.
 """
 
 from __future__ import annotations
 
-import re
 import signal
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import attrs
 
+from asyncdeploy.cause_text import Consequence, after, exit_words, fold_consequences
 from asyncdeploy.errors import Cancelled, DeployError, LaunchFailed
+from asyncdeploy.evidence import KILLED_CODES, NodeRecords, RankFailure, worker_exits
 from asyncdeploy.job import JobStatus
 from asyncdeploy.launch_data import Launch
-from asyncdeploy.nodes import fold_names
 from asyncdeploy.report import Outcome, Report
+from asyncdeploy.symptoms import hint_for, symptom_in
 
-EVIDENCE_LINES = 8
-"""Of the failing rank's last words: a traceback's end and the frames above it."""
-
-_SECONDARY = re.compile(
-    r"Connection closed by peer|Connection reset by peer|Broken pipe|recvValue failed|sendBytes failed|Watchdog caught"
-    r"|ncclRemoteError|connectFullMesh|DistNetworkError|DistStoreError|Gloo connect"
-    r"|EOFError|IncompleteReadError|BrokenPipeError|Connection(?:Reset|Refused|Aborted)Error"
-)
-_WORKER_FAILED = re.compile(r"failed \(exitcode: (-?[0-9]{1,10})\) local_rank: ([0-9]{1,6}) \(pid: [0-9]+\)")
-_RANK_LINE = re.compile(r"\[[^\]\s]{0,64}?([0-9]{1,6})\]:(.*)")
-_RANK_TAG = re.compile(r"\[rank[0-9]+\]:\s?")
-_AGENT_NOISE = re.compile(r"[EWI][0-9]{4} [0-9:.]+ +[0-9]+ .*torch/distributed/")
-_PORT_TAKEN = re.compile(r"EADDRINUSE|[Aa]ddress already in use")
-_TERM = -15
-
-_HINTS = (
-    (
-        re.compile(r"CUDA out of memory|OutOfMemoryError"),
-        "the GPU's memory was full: by this job, or by another process",
-    ),
-    (re.compile(r"No module named"), "it is missing in the node's environment: look at the env's groups and extras"),
-    (_PORT_TAKEN, "something else took a port between our proof and the start: start it again"),
-    (
-        re.compile(r"can't open file|No such file"),
-        "paths are relative to the project's folder on the node: was it pushed?",
-    ),
-)
+NOTED_LATE_S = 2.0
+"""A rank that raised may be the cause although its exception came so long after the stop began: clocks are known to a
+round trip, and the victim's agent, who made us stop, can be quicker than the rank which takes its time to die."""
 
 
 @attrs.frozen
@@ -58,12 +36,14 @@ class RankEnd:
         error: why there is no status.
         log: the end of its log.
         known_at: when we learned of its end, seconds since 1970, our clock.
+        evidence: what rank_evidence.py found on the node, {} where nobody could ask.
     """
 
     status: JobStatus | None = None
     error: DeployError | None = None
     log: str = ""
     known_at: float = 0.0
+    evidence: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -72,21 +52,15 @@ class RankEnd:
 
 
 @attrs.frozen
-class WorkerFailure:
-    """What torchrun's agent said of the first of its workers that failed."""
-
-    local_rank: int
-    exit_code: int
-
-
-@attrs.frozen
-class _Ends:
-    """All that the judgement looks at."""
+class _Case:
+    """All that the judgement looks at; ``own`` are the failures that no stop of ours explains, by node rank."""
 
     launch: Launch
     ends: tuple[RankEnd, ...]
     stopped_at: float | None
     first: int | None
+    own: Mapping[int, tuple[RankFailure, ...]]
+    root: RankFailure | None = None
 
 
 def judge_launch(
@@ -100,10 +74,14 @@ def judge_launch(
         stopped_at: when we began to stop it, seconds since 1970, our clock; None if nobody did.
         first: the node rank whose end made us stop it; None if a person did, and then nothing is a root cause.
     """
-    case = _Ends(launch, tuple(ends), stopped_at, first)
-    own = [rank for rank, end in enumerate(ends) if not end.ok and _is_own_failure(case, rank)]
-    root = min(own, key=lambda rank: _order(case, rank), default=None)
-    return Report(tuple(_outcome(case, rank, root, own) for rank in range(len(ends))))
+    case = _Case(launch, tuple(ends), stopped_at, first, {})
+    own = {rank: _own_failures(case, rank) for rank, end in enumerate(ends) if not end.ok}
+    case = attrs.evolve(case, own={rank: failures for rank, failures in own.items() if failures})
+    by_person = stopped_at is not None and first is None
+    lost = [] if by_person else [_silence(case, rank) for rank, end in enumerate(ends) if end.status is None]
+    candidates = [failure for failures in case.own.values() for failure in failures] + lost
+    case = attrs.evolve(case, root=min(candidates, key=lambda failure: _order(case, failure), default=None))
+    return Report(tuple(_outcome(case, rank) for rank in range(len(ends))))
 
 
 def failure_of(report: Report[JobStatus]) -> LaunchFailed | None:
@@ -111,64 +89,49 @@ def failure_of(report: Report[JobStatus]) -> LaunchFailed | None:
     return next((outcome.error for outcome in report if isinstance(outcome.error, LaunchFailed)), None)
 
 
-def describe_failure(error: LaunchFailed) -> str:
-    """Return a launch's failure as people read it: what happened, root cause, consequences, hint."""
-    lines = [error.message, f"ROOT CAUSE  {error.node}"]
-    lines += [f"  {line}" for line in error.evidence.splitlines()]
-    if error.consequences:
-        lines += ["CONSEQUENCES", *(f"  {line}" for line in error.consequences)]
-    if error.hint:
-        lines.append(f"hint: {error.hint}")
-    return "\n".join(lines)
+def worker_failed(log: str) -> bool:
+    """Return whether torchrun's agent has seen a worker fail before we stopped anything."""
+    return bool(worker_exits(log, 0.0))
 
 
-def worker_failure(log: str) -> WorkerFailure | None:
-    """Return the first worker failure that an agent named in its log, unless the worker died of a TERM (ours)."""
-    for found in _WORKER_FAILED.finditer(log):
-        if int(found[1]) != _TERM:
-            return WorkerFailure(int(found[2]), int(found[1]))
-    return None
+def _own_failures(case: _Case, rank: int) -> tuple[RankFailure, ...]:
+    """Return the failures of a node that no stop of ours explains."""
+    end, launch = case.ends[rank], case.launch
+    if end.status is None:
+        return ()
+    offset = launch.clock_offsets_s[rank]
+    ended_at = end.known_at + offset if end.status.ended_at is None else end.status.ended_at
+    records = NodeRecords(rank, ended_at, offset, launch.workdirs[rank], end.log, end.evidence)
+    if own := tuple(failure for failure in records.failures() if _is_own(case, failure)):
+        return own
+    # Nothing that one of its ranks did: what is known of the node's command is all there is.
+    stopped_at = case.stopped_at
+    if stopped_at is not None and rank != case.first and min(end.known_at, _ended_at(case, rank)) >= stopped_at:
+        return ()
+    number = getattr(signal, f"SIG{end.status.signal}", None)
+    failure = records.own_failure(-number if number else end.status.exit_status)
+    return (attrs.evolve(failure, words=failure.words or end.status.last_lines),)
 
 
-def port_was_taken(log: str) -> bool:
-    """Return whether a rank's last words say that a port was taken."""
-    return _PORT_TAKEN.search(log) is not None
-
-
-def last_words(log: str) -> str:
-    """Return what the failing worker printed at last; without torchrun the last lines of all."""
-    failed = worker_failure(log)
-    mine, rest = [], []
-    for line in log.splitlines():
-        found = _RANK_LINE.match(line)
-        if found and failed and int(found[1]) == failed.local_rank:
-            mine.append(_RANK_TAG.sub("", found[2].removeprefix(" "), count=1))
-        elif not _AGENT_NOISE.match(line):
-            rest.append(line)
-    lines = [line.rstrip() for line in mine or rest if line.strip()]
-    traces = [index for index, line in enumerate(lines) if line.startswith("Traceback (most recent")]
-    lines = _one_trace(lines[traces[-1] :]) if traces else lines
-    return "\n".join(line[-400:] for line in lines[-EVIDENCE_LINES:])
-
-
-def _one_trace(lines: list[str]) -> list[str]:
-    """Return a traceback up to the line that names its error: stdout comes by another way, and may come after it."""
-    for index, line in enumerate(lines[1:], 2):
-        if not line.startswith(" "):
-            return lines[:index]
-    return lines
-
-
-def _is_own_failure(case: _Ends, rank: int) -> bool:
-    end = case.ends[rank]
-    if case.stopped_at is None or rank == case.first:
+def _is_own(case: _Case, failure: RankFailure) -> bool:
+    """Whether a rank failed by itself, and not because we stopped it."""
+    if case.stopped_at is None or failure.at < case.stopped_at:
         return True
-    if worker_failure(end.log) is not None:
-        return True
-    return end.known_at < case.stopped_at or _ended_at(case, rank) < case.stopped_at
+    ended_by_us = failure.stopped or failure.exit_code in KILLED_CODES
+    return failure.noted and not ended_by_us and failure.at < case.stopped_at + NOTED_LATE_S
 
 
-def _ended_at(case: _Ends, rank: int) -> float:
+def _silence(case: _Case, rank: int) -> RankFailure:
+    """What a node is accused of that does not answer."""
+    return RankFailure(rank, case.ends[rank].known_at)
+
+
+def _order(case: _Case, failure: RankFailure) -> tuple[int, float]:
+    silent = case.ends[failure.node_rank].status is None
+    return (3 if failure.stopped else 2 if failure.symptom else 1 if silent else 0, failure.at)
+
+
+def _ended_at(case: _Case, rank: int) -> float:
     """When a rank ended, by our clock."""
     end = case.ends[rank]
     if end.status is None or end.status.ended_at is None:
@@ -176,85 +139,100 @@ def _ended_at(case: _Ends, rank: int) -> float:
     return end.status.ended_at - case.launch.clock_offsets_s[rank]
 
 
-def _order(case: _Ends, rank: int) -> tuple[bool, float]:
-    return (_SECONDARY.search(last_words(case.ends[rank].log)) is not None, _ended_at(case, rank))
-
-
-def _outcome(case: _Ends, rank: int, root: int | None, own: Sequence[int]) -> Outcome[JobStatus]:
+def _outcome(case: _Case, rank: int) -> Outcome[JobStatus]:
     node, end = case.launch.jobs[rank].node, case.ends[rank]
     if end.ok:
         return Outcome(node, "ok", end.status)
     error = end.error or cast(JobStatus, end.status).failure()
     assert error is not None, "a status that is not ok has a failure"
+    is_root = case.root is not None and rank == case.root.node_rank
     if end.status is None:  # a node that refuses us says nothing about the rank that ran there
-        return Outcome(node, "unknown", None, error)
-    if rank == root and error.outcome == "failed":
-        return Outcome(node, "failed", end.status, _launch_failed(case, rank, own))
-    if rank in own or not end.status.ended:  # what was told to stop, but is not known to have ended
+        return Outcome(node, "unknown", None, _launch_failed(case, error) if is_root else error)
+    if is_root and error.outcome == "failed":
+        return Outcome(node, "failed", end.status, _launch_failed(case, error))
+    if rank in case.own or not end.status.ended:  # what was told to stop, but is not known to have ended
         return Outcome(node, error.outcome, end.status, error)
-    why = "stopped by us" if root is None else f"stopped because of {case.launch.jobs[root].node.name}"
+    why = "stopped by us" if case.root is None else f"stopped because of {_name(case, case.root.node_rank)}"
     return Outcome(node, "cancelled", end.status, Cancelled(node.name, why))
 
 
-def _launch_failed(case: _Ends, rank: int, own: Sequence[int]) -> LaunchFailed:
-    launch, end = case.launch, case.ends[rank]
-    status = cast(JobStatus, end.status)
-    name = launch.jobs[rank].node.name
-    which, failed = f"node rank {rank} ({name})", worker_failure(end.log)
-    if failed is not None:
-        place = launch.placement.first_rank(rank) + failed.local_rank
-        worker = f"status {failed.exit_code}" if failed.exit_code >= 0 else _signal_name(-failed.exit_code)
-        which = f"rank {place} ({worker}) on {name} (node rank {rank}, local rank {failed.local_rank}) failed, its node"
-    others = [other for other, seen in enumerate(case.ends) if other != rank and not seen.ok and other not in own]
+def _launch_failed(case: _Case, error: DeployError) -> LaunchFailed:
+    """Return the root cause as an error; ``error`` is what is known of its node."""
+    launch, root = case.launch, cast(RankFailure, case.root)
+    end, name = case.ends[root.node_rank].status, _name(case, root.node_rank)
+    rest = [rank for rank, seen in enumerate(case.ends) if rank != root.node_rank and not seen.ok]
+    others = [rank for rank in rest if rank not in case.own]
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
-    evidence = last_words(end.log) or status.last_lines
-    hint = next((hint for pattern, hint in _HINTS if pattern.search(evidence)), "")
-    return LaunchFailed(
+    hint = root.oom or hint_for(f"{root.error}\n{root.words}") or error.hint
+    if not hint and end is not None and not root.log:
+        hint = f"its whole log: ~/.asyncdeploy/jobs/{end.job.id}/log on {name}"
+    failed = LaunchFailed(
         name,
-        f"run {launch.id} failed: {which} {status.how}{_after(status)}{fate}",
-        hint or f"its whole log: ~/.asyncdeploy/jobs/{status.job.id}/log on {name}",
-        evidence,
+        f"run {launch.id} failed: {_what(case, error)}{fate}",
+        hint,
+        root.words or error.evidence,
         launch_id=launch.id,
-        node_rank=rank,
-        status=status.exit_status,
-        signal=status.signal,
-        consequences=_consequences(case, rank, own),
+        node_rank=root.node_rank,
+        status=end.exit_status if end else None,
+        signal=end.signal if end else None,
+        consequences=fold_consequences([*_beside(case), *(_consequence(case, rank) for rank in rest)]),
+        rank=_global_rank(case, root),
+        local_rank=root.local_rank,
+        world_size=launch.placement.world_size,
+        cause=root.error,
+        frames=root.frames,
+        log=root.log,
     )
+    failed.__cause__ = error
+    return failed
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal, or no signal at all
-        return f"signal {number}"
+def _what(case: _Case, error: DeployError) -> str:
+    """Say what the root cause did, and how its node ended."""
+    root = cast(RankFailure, case.root)
+    status, name = case.ends[root.node_rank].status, _name(case, root.node_rank)
+    if status is None:
+        return f"node rank {root.node_rank} ({name}) does not answer: {error.message}"
+    how = f"{status.how}{after(status)}"
+    if root.local_rank is None:
+        return f"node rank {root.node_rank} ({name}) {how}"
+    words = f" ({exit_words(root.exit_code)})" if root.exit_code is not None else ""
+    place = f"(node rank {root.node_rank}, local rank {root.local_rank})"
+    return f"rank {_global_rank(case, root)}{words} on {name} {place} failed, its node {how}"
 
 
-def _after(status: JobStatus) -> str:
-    if status.started_at is None or status.ended_at is None:
-        return ""
-    seconds = max(0.0, status.ended_at - status.started_at)
-    minutes = int(seconds) // 60
-    return f" after {minutes}m{int(seconds) % 60:02d}s" if minutes else f" after {seconds:.1f}s"
+def _beside(case: _Case) -> list[Consequence]:
+    """What the root cause did to other ranks of its own node."""
+    root = cast(RankFailure, case.root)
+    return [
+        Consequence(
+            f"rank {_global_rank(case, each)} on {_name(case, each.node_rank)}",
+            each.at - root.at,
+            "stopped with it" if each.stopped else symptom_in(f"{each.error}\n{each.words}") or "failed as well",
+        )
+        for each in case.own.get(root.node_rank, ())
+        if each.local_rank != root.local_rank
+    ]
 
 
-def _consequences(case: _Ends, root: int, own: Sequence[int]) -> tuple[str, ...]:
-    """One line for all nodes that ended alike, with the time after the root cause."""
-    groups: dict[str, list[int]] = {}
-    for rank, end in enumerate(case.ends):
-        if rank != root and not end.ok:
-            groups.setdefault(_fate(case, rank, own), []).append(rank)
-    lines = []
-    for fate, ranks in groups.items():
-        later = max(0.0, max(_ended_at(case, rank) for rank in ranks) - _ended_at(case, root))
-        names = fold_names([case.launch.jobs[rank].node.name for rank in ranks])
-        lines.append(f"{names} ({len(ranks)})  +{later:.1f}s  {fate}")
-    return tuple(lines)
-
-
-def _fate(case: _Ends, rank: int, own: Sequence[int]) -> str:
-    end = case.ends[rank]
+def _consequence(case: _Case, rank: int) -> Consequence:
+    end, later_s = case.ends[rank], _ended_at(case, rank) - cast(RankFailure, case.root).at
+    fate = "stopped by us"
     if end.status is None or not end.status.ended:
-        return "fate unknown" if end.error is None else f"fate unknown: {end.error.message}"
-    if rank not in own:
-        return "stopped by us"
-    return end.status.how
+        fate = "fate unknown" if end.error is None else f"fate unknown: {end.error.message}"
+    elif rank in case.own:
+        first = min(case.own[rank], key=lambda failure: failure.at)
+        later_s, words = first.at - cast(RankFailure, case.root).at, f"{first.error}\n{first.words}"
+        symptom = symptom_in(words) if first.symptom else ""
+        fate = f"{end.status.how}: {symptom}" if symptom else end.status.how
+    return Consequence(_name(case, rank), later_s, fate)
+
+
+def _global_rank(case: _Case, failure: RankFailure) -> int | None:
+    if failure.local_rank is None:
+        return None
+    return case.launch.placement.first_rank(failure.node_rank) + failure.local_rank
+
+
+def _name(case: _Case, rank: int) -> str:
+    return case.launch.jobs[rank].node.name

@@ -16,6 +16,23 @@ NO_NETWORK = (
 
 _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
+        ("Cannot connect to the Docker daemon", "docker daemon is not running", "Is the docker daemon running"),
+        "start the docker daemon there, or take podman; a node that is a container (RunPod, Vast) has none: use UvEnv",
+    ),
+    (
+        ("permission denied while trying to connect to the Docker", "dial unix .*docker.*permission denied"),
+        "the login user may not talk to the docker daemon: add it to the group docker, or take podman",
+    ),
+    (
+        (
+            "pull access denied",
+            "manifest unknown",
+            "repository .* not found",
+            "requested access to the resource is denied",
+        ),
+        "no such image, or it is private: look at its name, and run `docker login` on the node",
+    ),
+    (
         (r"\b50[0234]\b.*(Server Error|Bad Gateway|Unavailable|Timeout)",),
         "the package index is in trouble: try again",
     ),

@@ -219,8 +219,14 @@ class LaunchFailed(DeployError):
     Attributes:
         launch_id: the launch.
         node_rank: the node rank of the root cause.
-        status / signal: how that rank ended.
+        status / signal: how that node's command ended.
         consequences: one line a node that was stopped because of it.
+        rank / local_rank: the process that failed: its global rank, and that on its node; None where no single one is
+            known.
+        world_size: how many processes there were.
+        cause: the exception that ended it, "type: message", or "".
+        frames: where it was raised, in the program's own code, the innermost last.
+        log: the path of its log on the node, or "".
     """
 
     launch_id: str = ""
@@ -228,6 +234,12 @@ class LaunchFailed(DeployError):
     status: int | None = None
     signal: str | None = None
     consequences: tuple[str, ...] = ()
+    rank: int | None = None
+    local_rank: int | None = None
+    world_size: int = 0
+    cause: str = ""
+    frames: tuple[str, ...] = ()
+    log: str = ""
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)

@@ -12,20 +12,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-import attrs
 
 from asyncdeploy.bundle import begin_packing
 from asyncdeploy.command import Command, Completed, as_command
 from asyncdeploy.deploy import Deployment, by_node, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import Env, UvEnv
-from asyncdeploy.errors import AuthError, DeployError, HostKeyError, LaunchFailed
-from asyncdeploy.follow import LaunchFollower
-from asyncdeploy.job import Job, JobStatus
-from asyncdeploy.launch import launch_failed, recall_launch, start_launch
+from asyncdeploy.errors import AuthError, DeployError, HostKeyError
+from asyncdeploy.job import Job
 from asyncdeploy.launch_data import Launch
 from asyncdeploy.nodes import Node, parse_nodes
 from asyncdeploy.parallel import map_nodes
-from asyncdeploy.placement import Launcher
 from asyncdeploy.pool import Pool
 from asyncdeploy.push import push_code
 from asyncdeploy.relay import Crew, Relay
@@ -34,7 +30,6 @@ from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
 from asyncdeploy.sync_job import sync_while_running
 from asyncdeploy.sync_listing import CollectLimits
-from asyncdeploy.watch import end_launch, watch_launch
 from asyncdeploy.workspace import Collected, Site, Workspace, as_workspace, check_remote_path
 
 AT_ONCE = 32
@@ -67,7 +62,7 @@ async def push_all(
     On cancellation what was sent waits on the nodes for the next try; nothing half-done has a final name.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent:
+    async with lent_pool(pool) as lent:
 
         async def work(node: Node, crew: Crew) -> Site:
             return await push_code(lent.at(node), crew)
@@ -95,7 +90,7 @@ async def deploy_all(
         pool: the connections.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent:
+    async with lent_pool(pool) as lent:
 
         async def work(node: Node, crew: Crew) -> Deployment:
             return await deploy_project(lent, node, crew, env)
@@ -117,7 +112,7 @@ async def run_all(
     On cancellation the runs are ended.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent:
+    async with lent_pool(pool) as lent:
         report = await map_nodes(fleet, lambda node: run_command(lent.at(node), _asked(command, node)), at_once=at_once)
         return report.judged()
 
@@ -136,7 +131,7 @@ async def deploy_and_run(
     On cancellation the runs are ended.
     """
     fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent:
+    async with lent_pool(pool) as lent:
 
         async def work(node: Node, crew: Crew) -> Completed:
             deployment = await deploy_project(lent, node, crew, env)
@@ -162,78 +157,8 @@ async def start_all(
     async def work(node: Node) -> Job:
         return await start_in_project(lent, ready[node], _asked(command, node), name=name)
 
-    async with _lent(pool) as lent:
+    async with lent_pool(pool) as lent:
         return (await map_nodes(tuple(ready), work, at_once=at_once)).judged()
-
-
-async def fan_out(
-    nodes: Nodes,
-    workspace: Code,
-    launcher: Launcher,
-    env: Env = DEFAULT_ENV,
-    *,
-    relay: Relay = "auto",
-    grace_s: float = 5.0,
-    pool: Pool | None = None,
-) -> Launch:
-    """Deploy to all nodes, then start one rank a node, detached: all of them or none.
-
-    Args:
-        nodes: in node rank order.
-        workspace: what to push.
-        launcher: what to run: a Torchrun.
-        env: how a node becomes able to run it.
-        relay: as for ``push_all``.
-        grace_s: seconds from TERM to KILL whenever the launch is stopped.
-        pool: the connections.
-
-    Raises:
-        LaunchFailed: a node could not be deployed to or started; nothing of the launch runs anywhere.
-        PreflightFailed: the nodes cannot run it together.
-
-    On cancellation nothing of the launch stays running.
-    """
-    async with _lent(pool) as lent:
-        deployed = await deploy_all(nodes, workspace, env, relay=relay, pool=lent)
-        if not deployed.ok:
-            raise _not_deployed(deployed)
-        return await start_launch(lent, deployed.unwrap(), launcher, grace_s=grace_s)
-
-
-async def wait_launch(launch: Launch, *, pool: Pool | None = None) -> Report[JobStatus]:
-    """Wait until all ranks have ended; when one fails the others are stopped, and the report names it as the cause.
-
-    On cancellation the launch is left as it is.
-    """
-    async with _lent(pool) as lent:
-        return await watch_launch(lent, launch)
-
-
-async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
-    """Stop all ranks; within the grace (None: the launch's own) and 5 s more nothing lives."""
-    async with _lent(pool) as lent:
-        return await end_launch(lent, launch, grace_s)
-
-
-@asynccontextmanager
-async def follow_launch(launch: Launch, *, pool: Pool | None = None) -> AsyncIterator[LaunchFollower]:
-    """Give the lines of all ranks as they come and watch over the launch; they end when it has ended.
-
-    ``report`` and ``failure`` of what is given say how it ended. Leaving the block early leaves the launch as it is.
-    """
-    async with _lent(pool) as lent, LaunchFollower(lent, launch) as follower:
-        yield follower
-
-
-async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:
-    """Return a launch by its id and nodes, on any machine; it is enough that one of them answers.
-
-    Raises:
-        LaunchFailed: no node remembers it, they disagree, or it has a node that is not named here.
-    """
-    fleet = parse_nodes(nodes)
-    async with _lent(pool) as lent:
-        return await recall_launch(lent, fleet, launch_id)
 
 
 async def collect_all(
@@ -289,7 +214,7 @@ async def collect_all(
             return await collect()
         return await sync_while_running(lent.at(node), jobs[node], collect, every_s=every_s)
 
-    async with _lent(pool) as lent:
+    async with lent_pool(pool) as lent:
         # Whoever waits for a job to end takes nothing from the others.
         return await map_nodes(tuple(sources), work, at_once=at_once if every_s is None else max(1, len(sources)))
 
@@ -321,12 +246,12 @@ async def wait_ready(
                     raise
             await anyio.sleep(READY_LOOK_S)
 
-    async with _lent(pool) as lent:
+    async with lent_pool(pool) as lent:
         return await map_nodes(fleet, work, at_once=at_once)
 
 
 @asynccontextmanager
-async def _lent(pool: Pool | None) -> AsyncIterator[Pool]:
+async def lent_pool(pool: Pool | None) -> AsyncIterator[Pool]:
     """Give the pool that was lent, or one for this call."""
     if pool is not None:
         yield pool
@@ -363,14 +288,3 @@ def _asked(command: Asked, node: Node) -> Command:
 
 def _below(folder: str, source: str) -> str:
     return source if source.startswith(("/", "~")) else f"{folder.rstrip('/')}/{source}"
-
-
-def _not_deployed(report: Report[Deployment]) -> LaunchFailed:
-    outcome = report.failures[0]
-    cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
-    rank = [seen.node for seen in report].index(outcome.node)
-    error = launch_failed(cause, "is not ready, nothing was started", node_rank=rank)
-    rest = tuple(f"{seen.node.name}: {seen.error.message}" for seen in report.failures[1:] if seen.error is not None)
-    error = attrs.evolve(error, consequences=rest)
-    error.__cause__ = cause
-    return error

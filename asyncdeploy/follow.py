@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -13,6 +14,7 @@ import anyio
 from asyncdeploy.causes import failure_of
 from asyncdeploy.errors import DeployError, LaunchFailed
 from asyncdeploy.events import Noted
+from asyncdeploy.fold import LineFolder
 from asyncdeploy.job import Job, JobStatus
 from asyncdeploy.jobs import follow_job
 from asyncdeploy.launch_data import Launch, LaunchLine
@@ -24,25 +26,41 @@ WAITING_LINES = 1000
 """Lines kept for a slow reader; then the nodes have to wait, which costs nothing: their logs are files."""
 
 
+_Read = tuple[LaunchLine | None, int, int]
+"""A line, whose, and the byte of its log at which it ends; without a line its log has ended."""
+
+
 class LaunchFollower:
     """The lines of a launch: ``async with follow_launch(launch) as lines: async for line in lines: ...``
 
     Attributes:
         launch: the launch.
         report: what became of every node rank, once the lines have ended; None before.
+        offsets: bytes of each node rank's log up to the last line that was given: whoever begins there, also elsewhere
+            and later, loses and repeats nothing.
 
-    The launch is watched all the while, however slow the lines are read: when a rank fails, the others are stopped.
-    Leaving the block early leaves the launch as it is.
+    Lines come in the order in which they arrive. The launch is watched all the while, however slow they are read: when
+    a rank fails, the others are stopped. Leaving the block early leaves the launch as it is.
     """
 
-    def __init__(self, pool: Pool, launch: Launch) -> None:
+    def __init__(self, pool: Pool, launch: Launch, *, offsets: Sequence[int] = (), fold_s: float | None = None) -> None:
+        if offsets and (len(offsets) != len(launch.jobs) or min(offsets) < 0):
+            raise ValueError(f"offsets: one of 0 or more for each of {len(launch.jobs)} nodes was expected")
         self.launch = launch
         self.report: Report[JobStatus] | None = None
+        self._offsets = list(offsets) or [0] * len(launch.jobs)
+        self._folder = None if fold_s is None else LineFolder(range(len(launch.jobs)), fold_s)
+        self._ended = False
         self._pool = pool
         # The lines end when all senders are closed: one for each node's reader and the watcher's own.
-        self._sender, self._lines = anyio.create_memory_object_stream[LaunchLine](WAITING_LINES)
+        self._sender, self._lines = anyio.create_memory_object_stream[_Read](WAITING_LINES)
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where to go on from, by node rank."""
+        return tuple(self._offsets)
 
     @property
     def failure(self) -> LaunchFailed | None:
@@ -74,10 +92,35 @@ class LaunchFollower:
         return self
 
     async def __anext__(self) -> LaunchLine:
-        try:
-            return await self._lines.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
+        given = await self._receive()
+        if given is None:
+            raise StopAsyncIteration
+        line, ends = given
+        for rank, end in ends.items():
+            self._offsets[rank] = end
+        return line
+
+    async def _receive(self) -> tuple[LaunchLine, dict[int, int]] | None:
+        """Return the next line and where the logs of those who printed it are behind it, None at the end of all."""
+        folder = self._folder
+        while True:
+            now = anyio.current_time()
+            if folder is not None and (ready := folder.take(now, final=self._ended)):
+                return ready
+            if self._ended:
+                return None
+            with anyio.CancelScope(deadline=folder.due() if folder is not None else math.inf):
+                try:
+                    line, rank, end = await self._lines.receive()
+                except anyio.EndOfStream:
+                    self._ended = True
+                    continue
+                if folder is None and line is not None:
+                    return line, {rank: end}
+                if folder is not None and line is not None:
+                    folder.add(line, end, anyio.current_time())
+                elif folder is not None:
+                    folder.ended(rank)
 
     async def _run(self, readers: Sequence[asyncio.Task[None]]) -> None:
         try:
@@ -93,8 +136,10 @@ class LaunchFollower:
         remote = self._pool.at(job.node)
         with self._sender.clone() as sender:
             try:
-                async with follow_job(remote, job) as lines:
+                async with follow_job(remote, job, offset=self._offsets[rank]) as lines:
                     async for text in lines:
-                        await sender.send(LaunchLine(rank, job.node.name, text, "log", time.time()))
+                        line = LaunchLine(rank, job.node.name, text, "log", time.time())
+                        await sender.send((line, rank, lines.offset))
             except DeployError as error:  # the watcher says what became of the rank; here only its lines end
                 remote.emit(Noted(node=job.node.name, text=f"its log cannot be followed any more: {error.message}"))
+            await sender.send((None, rank, 0))

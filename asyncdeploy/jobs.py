@@ -220,7 +220,7 @@ class JobLog:
     """The lines of a job's log, as they come.
 
     Attributes:
-        offset: bytes of the log up to the end of what was read; ``follow_job`` can go on from there.
+        offset: bytes of the log up to the end of the last line that was given; ``follow_job`` can go on from there.
         state: what the job was when its log ended, None before.
     """
 
@@ -230,7 +230,8 @@ class JobLog:
         self._remote = remote
         self._job = job
         self._cutter = LineCutter()
-        self._lines: list[str] = []
+        self._lines: list[tuple[str, int]] = []
+        self._read_to = offset
 
     def __aiter__(self) -> JobLog:
         return self
@@ -239,13 +240,15 @@ class JobLog:
         while not self._lines:
             if self.state is not None:
                 raise StopAsyncIteration
-            data, answer = await _read(self._remote, self._job, self.offset, ASK_S)
-            self.offset += len(data)
+            data, answer = await _read(self._remote, self._job, self._read_to, ASK_S)
+            self._read_to += len(data)
             ended = not data and answer.get("state") not in ("starting", "running", "orphaned")
-            self._lines = self._cutter.add(data, final=ended)[::-1]
+            self._lines = self._cutter.cut(data, final=ended)[::-1]
             if ended:
                 self.state = str(answer.get("state"))
-        return self._lines.pop()
+        line, size = self._lines.pop()
+        self.offset += size
+        return line
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import anyio
 import attrs
 
-from asyncdeploy.causes import port_was_taken, worker_failure
+from asyncdeploy.causes import worker_failed
 from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, run_in_project
 from asyncdeploy.errors import Cancelled, DeployError, LaunchFailed, PreflightFailed
@@ -24,7 +24,9 @@ from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher, NodePlace, Placement, count_processes, interface_of, meeting_addresses
 from asyncdeploy.pool import Pool
 from asyncdeploy.push import finish_push
+from asyncdeploy.rank_tools import place_tools
 from asyncdeploy.report import Report
+from asyncdeploy.symptoms import port_was_taken
 from asyncdeploy.transport import Remote
 from asyncdeploy.watch import LOG_BYTES
 from asyncdeploy.worker import call_once
@@ -108,6 +110,7 @@ async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: La
 
     async def run(node: Node) -> Completed:
         try:
+            await place_tools(pool.at(node), launch.id)
             done[node] = await run_in_project(pool, *work[node])
             if error := done[node].failure():
                 raise error
@@ -208,6 +211,7 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
             async with limit:
                 await finish_push(remote, job.site)
                 await call_once(remote, "launches", b"keep\0" + launch.id.encode() + b"\0" + _packed(launch))
+                await place_tools(remote, launch.id)
                 await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
             late_s = UNDO_S
             waiting.discard(node)
@@ -216,11 +220,17 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
             await all_started.wait()
         except anyio.get_cancelled_exc_class():
             # All nodes undo at the same time, or many would not be back in time; a start on its way has undone itself.
-            with anyio.move_on_after(late_s, shield=True):
-                await _undo_rank(remote, launch, job)
+            if waiting:
+                with anyio.move_on_after(late_s, shield=True):
+                    await _undo_rank(remote, launch, job)
             raise
 
-    report = await map_nodes(launch.nodes, start, at_once=len(ranks), stop_on_failure=True)
+    try:
+        report = await map_nodes(launch.nodes, start, at_once=len(ranks), stop_on_failure=True)
+    except anyio.get_cancelled_exc_class():
+        if not waiting:  # all had started: some of their tasks have ended well, and undo nothing
+            await _undo(pool, launch)
+        raise
     if not report.ok:
         raise _not_started(launch, report, await _undo(pool, launch))
 
@@ -277,7 +287,7 @@ async def _opened(pool: Pool, launch: Launch) -> bool:
                 status = await job_status(remote, job)
                 if status.ended:
                     log = "" if status.ok else await read_log(remote, job, LOG_BYTES)
-                    return not port_was_taken(log) or worker_failure(log) is not None
+                    return not port_was_taken(log) or worker_failed(log)
                 if await port_opened(remote, launch.id, launch.placement.master_port) is not False:
                     return True
                 await anyio.sleep(OPENING_LOOK_S)

@@ -123,6 +123,7 @@ class LaunchLine:
         text: without its line end; bytes that are no UTF-8 are replaced.
         stream: "log" where stdout and stderr stand together, in the order in which they came.
         at: when it arrived here, seconds since 1970.
+        node_ranks: all that printed it alike, where lines are folded; else none.
     """
 
     node_rank: int
@@ -130,6 +131,7 @@ class LaunchLine:
     text: str
     stream: Literal["stdout", "stderr", "log"] = "log"
     at: float = 0.0
+    node_ranks: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

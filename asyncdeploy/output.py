@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
+import re
 from collections import deque
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,8 @@ KEEP = 1 << 20
 """Bytes kept of a stream's head and of its tail: enough for any traceback, nothing for a flood."""
 MAX_LINE = 64 * 1024
 """A longer line is shown in pieces: one without an end must not fill the memory."""
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 Stream = Literal["stdout", "stderr"]
 
@@ -62,23 +64,38 @@ class LineCutter:
     """Bytes in, whole lines of text out; a carriage return alone ends a line too, as progress bars use it."""
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
+        self._rest = b""
 
     def add(self, data: bytes, *, final: bool = False) -> list[str]:
         """Return the lines that these bytes completed; with ``final`` the unfinished one as well."""
-        text = self._rest + self._decoder.decode(data, final)
-        held = "\r" if text.endswith("\r") and not final else ""  # half of a CR LF, perhaps
-        text = text[: len(text) - len(held)].replace("\r\n", "\n").replace("\r", "\n")
-        *lines, self._rest = text.split("\n")
+        return [line for line, _ in self.cut(data, final=final)]
+
+    def cut(self, data: bytes, *, final: bool = False) -> list[tuple[str, int]]:
+        """Return the same lines, each with the number of bytes that it was, its end among them."""
+        data = self._rest + data
+        cut = [(line, len(line) + 1) for line in data.split(b"\n")] if b"\r" not in data else _cut(data, final=final)
+        self._rest = cut.pop()[0]
         while len(self._rest) > MAX_LINE:
-            lines.append(self._rest[:MAX_LINE])
-            self._rest = self._rest[MAX_LINE:]
-        self._rest += held
+            size = MAX_LINE
+            while size > MAX_LINE - 4 and self._rest[size] & 0xC0 == 0x80:  # not inside a character
+                size -= 1
+            cut.append((self._rest[:size], size))
+            self._rest = self._rest[size:]
         if final and self._rest:
-            lines.append(self._rest)
-            self._rest = ""
-        return lines
+            cut.append((self._rest, len(self._rest)))
+            self._rest = b""
+        return [(line.decode("utf-8", "replace"), size) for line, size in cut]
+
+
+def _cut(data: bytes, *, final: bool) -> list[tuple[bytes, int]]:
+    """Cut at CR LF, CR and LF; what stands behind the last of them comes last."""
+    start, cut = 0, []
+    for found in _LINE_END.finditer(data):
+        if found[0] == b"\r" and found.end() == len(data) and not final:
+            break  # half of a CR LF, perhaps
+        cut.append((data[start : found.start()], found.end() - start))
+        start = found.end()
+    return [*cut, (data[start:], 0)]
 
 
 class Output:

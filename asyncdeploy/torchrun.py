@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import re
 import shlex
-from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Self
 
 import attrs
 
-from asyncdeploy.command import Command, Secrets, check_env, to_secrets
-from asyncdeploy.placement import NodePlace, Placement, rank_env
+from asyncdeploy.command import Command, Secrets, to_secrets
+from asyncdeploy.placement import NodePlace, Placement
 from asyncdeploy.plain import Pairs, fields_from_plain, fields_to_plain, to_pairs
+from asyncdeploy.rank_start import LOG_FOLDER, check_rank_env, rank_start, start_env
 
 RENDEZVOUS_S = 120
 """Seconds that nodes wait for each other; all start within a few, and torch's own 900 would hide a dead one."""
-
-SHUTDOWN_S = 5
-"""Seconds that an agent gives its workers after TERM; torch's own 30 would hide for so long that one of them failed."""
 
 _PLANNED = (
     *("--nnodes", "--node-rank", "--nproc-per-node", "--master-addr", "--master-port", "--max-restarts", "--module"),
@@ -28,12 +23,6 @@ _PLANNED = (
     *("--log-dir", "--tee", "--redirects"),
 )
 _PLANNED_SHORT = ("-m", "-t", "-r", "-h")
-
-# What the launch or torchrun sets for every rank, and torchrun's own options by another name; torchrun.sh forgets them.
-_PLANNED_ENV = re.compile(
-    r"(?:(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)|ROLE_NAME|NODE_RANK|MASTER_ADDR|MASTER_PORT|PYTHON_EXEC|PET_.*"
-    r"|ASYNCDEPLOY_.*|TORCHELASTIC_(?:RESTART_COUNT|MAX_RESTARTS|RUN_ID|ERROR_FILE|USE_AGENT_STORE))\Z"
-)
 
 
 @attrs.frozen(init=False)
@@ -81,10 +70,7 @@ class Torchrun:
             raise ValueError(f"Torchrun master_port: 1 to 65535 was expected, got {self.master_port!r}")
         for option in self.options:
             _check_option(option)
-        for name, value in (*self.env, *((name, secret.value or "") for name, secret in self.secrets)):
-            check_env(name, value)
-            if _PLANNED_ENV.match(name):
-                raise ValueError(f"Torchrun env: {name} is set by the launch or by torchrun itself")
+        check_rank_env("Torchrun", self.env, self.secrets)
 
     @property
     def name(self) -> str:
@@ -111,13 +97,12 @@ class Torchrun:
             *self.options,
         ]
         script = ["--module", self.script] if self.module else [self.script]
-        log_dir = f'--log-dir="$HOME/.asyncdeploy/launches/{placement.launch_id}/rank-{place.node_rank}"'
-        line = f"{_forget()}; {shlex.join(words)} {log_dir} {shlex.join([*script, *self.args])}"
+        line = f"{rank_start()}; {shlex.join(words)} --log-dir={LOG_FOLDER} {shlex.join([*script, *self.args])}"
         # torchrun's own choice for more than one process, without its banner; a value that is there already stays.
         threads = 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"; ' if place.nproc > 1 else ""
         return Command(
             threads + line,
-            env={**_base_env(placement, place), **dict(self.env)},
+            env={**start_env(placement, place), **dict(self.env)},
             secrets=self.secrets,
         )
 
@@ -147,25 +132,6 @@ class _Fields:
     options: tuple[str, ...] = ()
     uneven: bool = False
     python: str = "python"
-
-
-def _base_env(placement: Placement, place: NodePlace) -> Mapping[str, str]:
-    env = rank_env(placement, place) | {
-        "PYTHONUNBUFFERED": "1",  # else lines come when a buffer is full, and the last ones of a killed rank never
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_S),
-    }
-    if place.interface:
-        # gloo takes exact names; NCCL takes prefixes unless "=" says that the name is whole.
-        env |= {"GLOO_SOCKET_IFNAME": place.interface, "NCCL_SOCKET_IFNAME": f"={place.interface}"}
-    return env
-
-
-@functools.cache
-def _forget() -> str:
-    """The lines of torchrun.sh as one."""
-    text = importlib.resources.files("asyncdeploy.shell").joinpath("torchrun.sh").read_text("ascii")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return "; ".join(lines)
 
 
 def _bracketed(address: str) -> str:

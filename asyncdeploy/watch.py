@@ -16,14 +16,15 @@ from asyncdeploy.jobs import read_log, stop_job, wait_job
 from asyncdeploy.launch_data import Launch
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.pool import Pool
+from asyncdeploy.rank_tools import gather_evidence
 from asyncdeploy.report import Report
 
 KILL_S = 5.0
 """After TERM and its grace: KILL, the sweep and the way back. A node that has not confirmed by then is unknown."""
 AT_ONCE = 128
-"""Nodes asked for their last words at the same time; each is one small call."""
-LOG_S = 5.0
-"""For the last words of a rank that has ended; a report without them is better than none."""
+"""Nodes asked for their last words at the same time; each is two small calls."""
+LOG_S = 10.0
+"""For the last words of a rank that has ended, and what its node knows of it; a report without is better than none."""
 LOG_BYTES = 64 * 1024
 """A traceback, torchrun's own one and its summary are far below it."""
 
@@ -103,15 +104,17 @@ async def _end(work: Awaitable[JobStatus]) -> RankEnd:
 
 
 async def _with_logs(pool: Pool, launch: Launch, ends: Sequence[RankEnd]) -> list[RankEnd]:
-    """Return the ends with the last words of those that are not ok."""
+    """Return the ends of those that are not ok with their last words, and what their nodes know of their ranks."""
 
     async def with_log(rank: int) -> RankEnd:
         end, job = ends[rank], launch.jobs[rank]
         if end.ok or end.status is None:
             return end
+        remote = pool.at(job.node)
         with anyio.move_on_after(LOG_S):
             try:
-                return attrs.evolve(end, log=await read_log(pool.at(job.node), job, LOG_BYTES))
+                end = attrs.evolve(end, log=await read_log(remote, job, LOG_BYTES))
+                end = attrs.evolve(end, evidence=await gather_evidence(remote, launch.id, rank, job.id))
             except DeployError:
                 return end
         return end

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from asyncdeploy.causes import describe_failure, failure_of
+from asyncdeploy.cause_text import describe_failure
+from asyncdeploy.causes import failure_of
 from asyncdeploy.envs import SystemEnv
-from asyncdeploy.fleet import collect_all, fan_out, find_launch, follow_launch, wait_launch
+from asyncdeploy.fleet import collect_all
+from asyncdeploy.fleet_launch import fan_out, find_launch, follow_launch, wait_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.pool import Pool
 from asyncdeploy.torchrun import Torchrun
@@ -83,7 +85,9 @@ async def test_a_failing_rank_while_somebody_only_follows(
     assert "node rank 2, local rank 1" in error.message
     assert error.evidence.splitlines()[0] == "Traceback (most recent call last):"
     assert error.evidence.splitlines()[-1] == "RuntimeError: injected into rank 5"
-    assert describe_failure(error).splitlines()[1] == f"ROOT CAUSE  {error.node}"
+    assert describe_failure(error).splitlines()[1] == (
+        f"ROOT CAUSE  {error.node}, rank 5 (node rank 2, local rank 1), first of 8"
+    )
 
 
 async def test_workers_that_ignore_term_in_sessions_of_their_own(

@@ -9,7 +9,15 @@ import pytest
 from asyncdeploy.command import Command
 from asyncdeploy.envs import SystemEnv
 from asyncdeploy.errors import CommandFailed, ConnectError, HostKeyError, JobFailed, TransferFailed
-from asyncdeploy.fleet import collect_all, deploy_all, deploy_and_run, push_all, run_all, start_all, wait_ready
+from asyncdeploy.fleet import (
+    collect_all,
+    deploy_all,
+    deploy_and_run,
+    push_all,
+    run_all,
+    start_all,
+    wait_ready,
+)
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.jobs import wait_job
 from asyncdeploy.local import LocalCluster

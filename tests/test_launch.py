@@ -15,7 +15,8 @@ from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import SystemEnv
 from asyncdeploy.errors import Cancelled, LaunchFailed
-from asyncdeploy.fleet import collect_all, deploy_all, fan_out, find_launch, follow_launch, stop_launch, wait_launch
+from asyncdeploy.fleet import collect_all, deploy_all
+from asyncdeploy.fleet_launch import fan_out, find_launch, follow_launch, stop_launch, wait_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.launch import run_launch, start_launch
 from asyncdeploy.launch_data import Launch

@@ -14,7 +14,8 @@ from asyncdeploy.causes import failure_of
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import SystemEnv
-from asyncdeploy.fleet import deploy_all, wait_launch
+from asyncdeploy.fleet import deploy_all
+from asyncdeploy.fleet_launch import wait_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.launch import run_launch, start_launch
 from asyncdeploy.placement import Placement

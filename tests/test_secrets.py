@@ -20,7 +20,8 @@ from asyncdeploy.command import Command
 from asyncdeploy.envs import SystemEnv
 from asyncdeploy.errors import CommandFailed, CommandTimeout
 from asyncdeploy.events import Event, describe
-from asyncdeploy.fleet import deploy_all, fan_out, run_all, start_all, wait_launch
+from asyncdeploy.fleet import deploy_all, run_all, start_all
+from asyncdeploy.fleet_launch import fan_out, wait_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.launch_data import Launch

@@ -11,7 +11,8 @@ from asyncdeploy.command import Command
 from asyncdeploy.envs import SystemEnv
 from asyncdeploy.errors import TransferFailed
 from asyncdeploy.events import BytesMoved, Event, Noted
-from asyncdeploy.fleet import collect_all, deploy_all, fan_out
+from asyncdeploy.fleet import collect_all, deploy_all
+from asyncdeploy.fleet_launch import fan_out
 from asyncdeploy.job import Job
 from asyncdeploy.jobs import start_job, stop_job
 from asyncdeploy.local import LocalCluster

@@ -43,8 +43,15 @@ text and arithmetic: no I/O
     pieces          which pieces of a large content travel
     placement       ranks, addresses, ports as arithmetic
     launch_data     a launch as data
+    fold            lines that many nodes print alike
+    symptoms        what the words of a failed rank mean
+    last_words      the end of a rank's log
+    evidence        what a node's records say of its failed ranks
+    cause_text      a launch's failure in words
     causes          why a launch failed
+    rank_start      what every launcher's ranks start with
     torchrun        one command a node
+    ranks           any program that takes its rank from the environment
     tar             a tar stream that every node reads
     transport       the seams
     envs            how a node becomes able: values that write shell
@@ -100,6 +107,7 @@ low: first argument is a remote
     sync_job        node -> local, while a job runs
     assets          one file that an environment needs
     bootstrap       make an environment
+    rank_tools      what ranks need beside them, what they left
 
 mid: first argument is a pool
     meeting         where the ranks of a launch meet
@@ -110,6 +118,7 @@ mid: first argument is a pool
 
 high: first argument is nodes, deployments or a launch
     fleet           the same for many
+    fleet_launch    launches on many
 
 people
     gate            a line that can be cut, frozen and slowed
@@ -270,7 +279,8 @@ def test_programs_on_a_node_need_nothing_but_an_old_python() -> None:
         ast.parse(path.read_text(), filename=str(path), feature_version=(3, 8))
         for line, name in imports(tree_of(path)):
             # What stands beside it is put into the program before it is sent.
-            if name.split(".")[0] not in sys.stdlib_module_names and not name.startswith("asyncdeploy.node_side."):
+            known = name.split(".")[0] in {*sys.stdlib_module_names, "sitecustomize"}  # Python's own, if there is one
+            if not known and not name.startswith("asyncdeploy.node_side."):
                 wrong.append(f"{where(path, line)}: imports {name}")
     assert not wrong, "\n".join(wrong)
 
@@ -294,7 +304,7 @@ def test_functions_take_few_parameters() -> None:
             names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
             if owner is not None and names[:1] in (["self"], ["cls"], ["mcs"]):
                 names = names[1:]
-            if path.stem == "fleet" and names[-1:] == ["pool"]:
+            if path.stem in ("fleet", "fleet_launch") and names[-1:] == ["pool"]:
                 names = names[:-1]  # all of the high level take it, so nobody has to remember that one does
             if len(names) > MAX_PARAMETERS and not is_constructor_of_data(function, owner):
                 wrong.append(f"{where(path, function.lineno)}: {function.name} takes {len(names)}")

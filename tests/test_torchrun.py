@@ -74,7 +74,7 @@ def test_torch_reads_the_line_as_it_is_meant() -> None:
     for rank, command in enumerate(launcher.commands(plan(2, 2))):
         words = subprocess.run(
             ["sh", "-c", command.line.replace("exec python -m torch.distributed.run", "printf '%s\\0'")],
-            env={"HOME": "/home/u", "PATH": os.environ["PATH"]},
+            env={**dict(command.env), "HOME": "/home/u", "PATH": os.environ["PATH"]},
             capture_output=True,
             check=True,
         )

@@ -13,7 +13,8 @@ from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import SystemEnv
 from asyncdeploy.errors import ConnectionLost, DeployError
-from asyncdeploy.fleet import deploy_and_run, fan_out, run_all, start_all, wait_launch
+from asyncdeploy.fleet import deploy_and_run, run_all, start_all
+from asyncdeploy.fleet_launch import fan_out, wait_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.job import JobStatus
 from asyncdeploy.jobs import start_job, wait_job

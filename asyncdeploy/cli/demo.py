@@ -13,48 +13,29 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import attrs
-
-from asyncdeploy.causes import describe_failure, failure_of
+from asyncdeploy.cause_text import describe_failure
+from asyncdeploy.causes import failure_of
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import Env, SystemEnv, UvEnv
 from asyncdeploy.errors import DeployError
 from asyncdeploy.events import Event, Observer, OutputLine, print_events
-from asyncdeploy.fleet import collect_all, deploy_all, fan_out, follow_launch, run_all, start_all, wait_launch
+from asyncdeploy.fleet import collect_all, deploy_all, run_all, start_all
+from asyncdeploy.fleet_launch import fan_out, follow_launch, wait_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.jobs import wait_job
 from asyncdeploy.launch_data import Launch
 from asyncdeploy.local import LocalCluster
 from asyncdeploy.nodes import Node, parse_nodes
-from asyncdeploy.placement import Launcher, Placement, rank_env
+from asyncdeploy.placement import Launcher
 from asyncdeploy.pool import Pool
+from asyncdeploy.ranks import Ranks
 from asyncdeploy.torchrun import Torchrun
 from asyncdeploy.workspace import Workspace
 
 NODES = 4
 FAILING_RANK = 2
 COUNTDOWN = "for i in 3 2 1; do echo countdown $i; sleep 0.2; done; mkdir -p results; date > results/done.txt"
-
-
-@attrs.frozen
-class RankScript:
-    """The launcher of a program that takes its rank from the environment; Torchrun's little brother.
-
-    Args:
-        line: the shell line of every rank.
-    """
-
-    line: str
-    name: str = "rank"
-    nproc_per_node: int | None = 1
-    master_port: int | None = None
-    uneven: bool = False
-    opens_port: bool = True
-
-    def commands(self, placement: Placement) -> tuple[Command, ...]:
-        """Return one command a node, in node rank order."""
-        return tuple(Command(f"exec {self.line}", env=rank_env(placement, place)) for place in placement.places)
 
 
 async def run_demo(hosts: str | None, *, accept_new: bool = False, results: str | None = None) -> int:
@@ -121,7 +102,7 @@ async def _follow(nodes: tuple[Node, ...], workspace: Workspace, launcher: Launc
 
 async def _show_failure(nodes: tuple[Node, ...], workspace: Workspace, env: Env, pool: Pool) -> None:
     failing = min(FAILING_RANK, len(nodes) - 1)
-    launcher = RankScript(f"python rank.py --fail {failing}", name="failing")
+    launcher = Ranks(f"python rank.py --fail {failing}", name="failing", opens_port=True)
     launch = await fan_out(nodes, workspace, launcher, env, pool=pool)
     report = await wait_launch(launch, pool=pool)
     if report.ok:
@@ -136,7 +117,7 @@ async def _launcher(nodes: tuple[Node, ...], pool: Pool) -> Launcher:
     question = Command.of(python, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)")
     if (await run_all(nodes, question, pool=pool)).ok:
         return Torchrun("train.py", nproc_per_node=1, python=python)
-    return RankScript("python rank.py")
+    return Ranks("python rank.py", name="rank", opens_port=True)
 
 
 def _env() -> Env:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from asyncdeploy.envs.base import Asset, Env, Step
+from asyncdeploy.envs.docker import DockerEnv
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.envs.uv import UvEnv
 
-__all__ = ["Asset", "Env", "Step", "SystemEnv", "UvEnv", "env_from_dict", "register_env"]
+__all__ = ["Asset", "DockerEnv", "Env", "Step", "SystemEnv", "UvEnv", "env_from_dict", "register_env"]
 
 
 E = TypeVar("E")
@@ -45,5 +46,6 @@ def env_from_dict(data: Any) -> Env:
     return env
 
 
+register_env(DockerEnv)
 register_env(UvEnv)
 register_env(SystemEnv)

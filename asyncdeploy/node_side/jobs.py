@@ -27,7 +27,7 @@ def main(worker, args):
     global processes, folders, supervisor
     processes, folders, supervisor = (worker.load(name) for name in ("processes", "job_folder", "supervisor"))
     folders.processes = supervisor.processes = processes
-    supervisor.folders = folders
+    supervisor.folders, supervisor.oom = folders, worker.load("oom")
     request = json.loads(args)
     answer = OPERATIONS[request["op"]](worker, request)
     return json.dumps(answer).encode()

@@ -1,8 +1,9 @@
 """Keep a launch's description on its nodes, so that any machine that reaches one of them finds the whole launch.
 
 Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are a word, a NUL, the launch's
-id, a NUL and, for "keep", the text (compressed by the client; here it is only bytes). "keep" and "forget" return
-nothing, "find" the text, or nothing where there is none.
+id, a NUL and, for "keep", the text (compressed by the client; here it is only bytes), for "tools" JSON: sources by
+their paths below the launch's folder "tools". "find" returns the text, or nothing where there is none, the others
+nothing.
 """
 
 import os
@@ -17,10 +18,13 @@ def main(_worker, args):
     for name in ("launches", launch_id.decode("ascii")):
         folders.append(os.path.join(folders[-1], name))
     folder, path = folders[-1], os.path.join(folders[-1], "launch.json")
-    if word == b"keep":
+    if word in (b"keep", b"tools"):
         for each in folders:
             make_folder(each)
+    if word == b"keep":
         keep(path, text)
+    elif word == b"tools":
+        keep_tools(os.path.join(folder, "tools"), text)
     elif word == b"forget":
         forget(folder, path)
     else:
@@ -47,7 +51,20 @@ def keep(path, text):
     os.rename(partial, path)
 
 
+def keep_tools(folder, text):
+    import json
+
+    for name, source in json.loads(text).items():
+        path = os.path.join(folder, name)
+        for each in (folder, os.path.dirname(path)):
+            make_folder(each)
+        keep(path, source.encode())
+
+
 def forget(folder, path):
+    import shutil
+
+    shutil.rmtree(os.path.join(folder, "tools"), ignore_errors=True)
     for remove, target in ((os.unlink, path), (os.rmdir, folder)):
         try:
             remove(target)

@@ -19,7 +19,7 @@ TICK_S = 0.05
 START_S = 30.0
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
-processes = folders = None  # set by jobs.py
+processes = folders = oom = None  # set by jobs.py
 
 
 def launch_supervisor(folder, spec, env, stdin):
@@ -132,6 +132,7 @@ class Supervisor:
         try:
             os.chdir(cwd)
             line = self.spec["line"].encode("utf-8", "surrogateescape")
+            self.oom_kills = oom.oom_kills()
             self.spec["started_at"] = time.time()
             self.leader = processes.start_shell(line, self.environ, stdin, log, log)
         except OSError as error:
@@ -238,7 +239,7 @@ class Supervisor:
             end["status"] = os.WEXITSTATUS(self.status)
         else:
             end["signal"] = os.WTERMSIG(self.status)
-        end["stopped"], end["timed_out"] = self.stopping, self.timed_out
+        end["stopped"], end["timed_out"], end["oom_kills"] = self.stopping, self.timed_out, oom.since(self.oom_kills)
         room = os.path.join(self.folder, ".exit-room")
         fd = os.open(room, os.O_WRONLY)
         processes.write_all(fd, json.dumps(end).encode()[:EXIT_BYTES].ljust(EXIT_BYTES))

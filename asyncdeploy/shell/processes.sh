@@ -120,6 +120,6 @@ end() { # GRACE; fails if something survives KILL
 }
 
 run_on_end() { # LINE: ends what lives elsewhere (a container)
-    # shellcheck disable=SC2086
-    [ -z "$1" ] || (eval "$login" && exec $limit 10 "$0" -c "$1") </dev/null >/dev/null 2>&1 3<&-
+    # shellcheck disable=SC2086,SC2163
+    [ -z "$1" ] || (eval "$login" && export "$mark" && exec $limit 10 "$0" -c "$1") </dev/null >/dev/null 2>&1 3<&-
 }

@@ -1,0 +1,232 @@
+"""Commands in containers, by docker or podman: the image is fetched, loaded or built once, each command has its own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import attrs
+
+from asyncdeploy.command import Command
+from asyncdeploy.envs.base import Asset, Step
+from asyncdeploy.errors import ToolMissing, TransferFailed
+from asyncdeploy.facts import NodeFacts
+from asyncdeploy.plain import fields_from_plain, fields_to_plain
+from asyncdeploy.workspace import Site
+
+PULL_S = 7200.0
+"""An image with CUDA and torch is 10 GB."""
+ULIMITS = ("memlock=-1", "stack=67108864")
+"""What NVIDIA asks for: NCCL pins memory."""
+
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")
+_GPUS = re.compile(r"[0-9]+(,[0-9]+)*\Z")
+_HINT = (
+    "install docker or podman there; a node that is a container itself (RunPod, Vast) has neither: "
+    "use UvEnv, and take your image as the node's own"
+)
+
+
+def _to_texts(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _to_limits(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else _to_texts(value)
+
+
+def _to_path(value: Path | str | None) -> Path | None:
+    return None if value is None else Path(value).absolute()
+
+
+@functools.cache
+def _script(name: str) -> str:
+    return importlib.resources.files("asyncdeploy.shell").joinpath(f"{name}.sh").read_text("ascii")
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@attrs.frozen
+class DockerEnv:
+    """Each command, job and rank in a container of its own, which ends with it.
+
+    The workspace is mounted at its own path, results belong to the login user, the network and IPC are the node's (what
+    torchrun and NCCL need), and the container is named after the run or job. Its entry point is not used: the command
+    is run by the image's ``/bin/sh``. Variables reach it through the tool's own environment, never through an argument
+    list; whoever may talk to the docker daemon, which is to say root, can see them with ``docker inspect``.
+
+    Args:
+        image: an image's name, pulled where the node does not have it.
+        archive: a local file of ``docker save``, sent and loaded instead.
+        dockerfile: relative to the workspace: the image is built from it there, with the workspace as its context.
+        gpus: "auto" (all that the node has, none where it has none), "all", "0,1" by index, or None.
+        mounts: further mounts as ``-v`` takes them: "/data:/data:ro".
+        ulimits: as ``--ulimit`` takes them; None lets NCCL pin memory (memlock=-1, stack=67108864) where the engine is
+            root's, and leaves the engine's own elsewhere.
+        options: further options for ``run``, each a word. They are shown: no place for a secret.
+        engine: "docker" or "podman"; None is what the node has, docker first.
+
+    Raises:
+        ValueError: not exactly one of image, archive and dockerfile, or one of the values is none.
+    """
+
+    name: ClassVar[str] = "docker"
+
+    image: str | None = None
+    archive: Path | None = attrs.field(default=None, kw_only=True, converter=_to_path)
+    dockerfile: str | None = attrs.field(default=None, kw_only=True)
+    gpus: str | None = attrs.field(default="auto", kw_only=True)
+    mounts: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_texts)
+    ulimits: tuple[str, ...] | None = attrs.field(default=None, kw_only=True, converter=_to_limits)
+    options: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_texts)
+    engine: Literal["docker", "podman"] | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if sum(source is not None for source in (self.image, self.archive, self.dockerfile)) != 1:
+            raise ValueError("DockerEnv: one of image, archive and dockerfile was expected")
+        if self.image is not None and not _IMAGE.match(self.image):
+            raise ValueError(f"DockerEnv image: an image's name was expected, got {self.image!r}")
+        if self.dockerfile is not None and (
+            self.dockerfile.startswith(("/", "-")) or ".." in self.dockerfile.split("/") or "\0" in self.dockerfile
+        ):
+            raise ValueError(f"DockerEnv dockerfile: a path in the workspace was expected, got {self.dockerfile!r}")
+        if self.gpus not in (None, "auto", "all") and not _GPUS.match(self.gpus):
+            raise ValueError(f'DockerEnv gpus: "auto", "all", indices such as "0,1", or None, got {self.gpus!r}')
+        if self.engine not in (None, "docker", "podman"):
+            raise ValueError(f'DockerEnv engine: "docker", "podman" or None was expected, got {self.engine!r}')
+        for what, words in (("mounts", self.mounts), ("ulimits", self.ulimits or ()), ("options", self.options)):
+            for word in words:
+                if not word or "\0" in word:
+                    raise ValueError(f"DockerEnv {what}: words without a NUL byte were expected, got {word!r}")
+
+    def assets(self, site: Site, facts: NodeFacts) -> tuple[Asset, ...]:
+        """Return the archive, if the image comes from one.
+
+        Raises:
+            TransferFailed: it cannot be read.
+        """
+        if self.archive is None:
+            return ()
+        digest = self._archive_digest()
+        target = f"{facts.home.rstrip('/')}/.asyncdeploy/images/{digest[:16]}.tar"
+        return (Asset(f"image {self.archive.name}", self.archive, digest, target),)
+
+    def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
+        """Return how the image comes to be there.
+
+        Raises:
+            ToolMissing: the node has neither docker nor podman.
+        """
+        engine, image = shlex.quote(self.tool(facts)), shlex.quote(self.image_of(site))
+        there = f"{engine} image inspect {image}"
+        # Says in words of its own, at once, what every later step would fail with.
+        reach = Step("reach the engine", f"{engine} version >/dev/null", timeout_s=60.0)
+        if self.image is not None:
+            make = Step(f"pull {self.image}", f"{engine} pull -q {image}", unless=there, timeout_s=PULL_S)
+        elif self.archive is not None:
+            path = shlex.quote(self.assets(site, facts)[0].target)
+            line = (
+                f"loaded=$({engine} load -q -i {path}) || exit\n"
+                "loaded=$(printf '%s\\n' \"$loaded\" | sed -n 's/^Loaded image[^:]*: *//p' | tail -n 1)\n"
+                f'{engine} tag "$loaded" {image} && rm -f {path}'
+            )
+            make = Step(f"load {self.archive.name}", line, unless=there, timeout_s=PULL_S)
+        else:
+            file = shlex.quote(f"{site.path}/{self.dockerfile}")
+            context, label = shlex.quote(site.path), shlex.quote(f"asyncdeploy.site={site.path}")
+            line = (
+                f"{engine} build -q -f {file} -t {image} --label {label} {context} || exit\n"
+                # Those of older code share their layers with the new one; what still runs keeps its own.
+                f"old=$({engine} images -q --filter label={label} --filter before={image})\n"
+                f'[ -z "$old" ] || {engine} rmi $old >/dev/null 2>&1 || :'
+            )
+            make = Step(f"build {self.dockerfile}", line, unless=there, timeout_s=PULL_S)
+        return reach, make
+
+    def check(self, site: Site, facts: NodeFacts) -> str | None:
+        """Return a line that asks for the image."""
+        return f"{shlex.quote(self.tool(facts))} image inspect {shlex.quote(self.image_of(site))}"
+
+    def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
+        """Return the command in a container of its own; whatever ends the run ends the container.
+
+        Raises:
+            ToolMissing: the node has neither docker nor podman.
+            ValueError: the site's path holds a ":", which no mount can name.
+        """
+        if ":" in site.path + facts.home:
+            raise ValueError(f"DockerEnv: a path without ':' was expected for the site, got {site.path!r}")
+        engine, cwd = self.tool(facts), facts.resolve(command.cwd or site.workdir)
+        names = " ".join(name for name, _ in (*command.env, *command.secrets) if name != "HOME")
+        words = [engine, self.image_of(site), site.path, cwd, names, command.line, *self._options(engine, facts)]
+        line = shlex.join(["exec", "sh", "-c", _script("docker_run"), "asyncdeploy-docker", *words])
+        end = shlex.join(["sh", "-c", _script("docker_end"), "asyncdeploy-docker", engine])
+        on_end = f"{end}\n{command.on_end}" if command.on_end else end
+        return attrs.evolve(command, line=line, cwd=site.path, on_end=on_end)
+
+    def tool(self, facts: NodeFacts) -> str:
+        """Return the path of docker or podman on the node.
+
+        Raises:
+            ToolMissing: there is none.
+        """
+        for name in (self.engine,) if self.engine else ("docker", "podman"):
+            if path := facts.tool(name):
+                return path
+        wanted = self.engine or "docker or podman"
+        raise ToolMissing("", f"the node has no {wanted}", _HINT, tool=self.engine or "docker")
+
+    def image_of(self, site: Site) -> str:
+        """Return the image's name on the node: for one that is built, by the tree that it was built from."""
+        if self.image is not None:
+            return self.image
+        if self.archive is not None:
+            return f"asyncdeploy/archive:{self._archive_digest()[:16]}"
+        place = hashlib.sha256(f"{site.path}\0{self.dockerfile}".encode("utf-8", "surrogateescape")).hexdigest()
+        return f"asyncdeploy/site-{place[:8]}:{site.digest[:16] or 'latest'}"
+
+    def _options(self, engine: str, facts: NodeFacts) -> list[str]:
+        words = [word for mount in self.mounts for word in ("-v", mount)]
+        rootless = engine.endswith("podman") and facts.uid != 0
+        limits = (() if rootless else ULIMITS) if self.ulimits is None else self.ulimits
+        words += [word for limit in limits for word in ("--ulimit", limit)]
+        gpus = ("all" if facts.gpus else None) if self.gpus == "auto" else self.gpus
+        if gpus is not None and engine.endswith("podman"):
+            words += [word for one in gpus.split(",") for word in ("--device", f"nvidia.com/gpu={one}")]
+        elif gpus is not None:
+            words += ["--gpus", gpus if gpus == "all" else f'"device={gpus}"']
+        return [*words, *self.options]
+
+    def _archive_digest(self) -> str:
+        assert self.archive is not None
+        try:
+            found = self.archive.stat()
+            return _sha256(self.archive, found.st_size, found.st_mtime_ns)
+        except OSError as error:
+            what = f"{self.archive} on this machine: {error.strerror}"
+            raise TransferFailed("", what, path=str(self.archive)) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"env": type(self).__name__, **fields_to_plain(self)}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a DockerEnv from ``to_dict``'s data.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        if not isinstance(data, dict) or data.get("env") != cls.__name__:
+            raise ValueError(f"DockerEnv: its own plain data was expected, got {data!r}")
+        return fields_from_plain(cls, {key: value for key, value in data.items() if key != "env"})

@@ -1,0 +1,141 @@
+"""Launches on many nodes: from bare nodes to ranks that run, what they print, how they end, their logs at home."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+
+from asyncdeploy.deploy import Deployment
+from asyncdeploy.envs import Env
+from asyncdeploy.errors import DeployError, LaunchFailed
+from asyncdeploy.fleet import AT_ONCE, DEFAULT_ENV, Code, Nodes, deploy_all, lent_pool
+from asyncdeploy.follow import LaunchFollower
+from asyncdeploy.job import JobStatus
+from asyncdeploy.launch import launch_failed, recall_launch, start_launch
+from asyncdeploy.launch_data import Launch
+from asyncdeploy.nodes import Node, parse_nodes
+from asyncdeploy.parallel import map_nodes
+from asyncdeploy.placement import Launcher
+from asyncdeploy.pool import Pool
+from asyncdeploy.rank_start import log_folder
+from asyncdeploy.relay import Relay
+from asyncdeploy.report import Report
+from asyncdeploy.sync import sync_results
+from asyncdeploy.sync_listing import CollectLimits
+from asyncdeploy.watch import end_launch, watch_launch
+from asyncdeploy.workspace import Collected
+
+
+async def fan_out(
+    nodes: Nodes,
+    workspace: Code,
+    launcher: Launcher,
+    env: Env = DEFAULT_ENV,
+    *,
+    relay: Relay = "auto",
+    grace_s: float = 5.0,
+    pool: Pool | None = None,
+) -> Launch:
+    """Deploy to all nodes, then start one rank a node, detached: all of them or none.
+
+    Args:
+        nodes: in node rank order.
+        workspace: what to push.
+        launcher: what to run: a Torchrun.
+        env: how a node becomes able to run it.
+        relay: as for ``push_all``.
+        grace_s: seconds from TERM to KILL whenever the launch is stopped.
+        pool: the connections.
+
+    Raises:
+        LaunchFailed: a node could not be deployed to or started; nothing of the launch runs anywhere.
+        PreflightFailed: the nodes cannot run it together.
+
+    On cancellation nothing of the launch stays running.
+    """
+    async with lent_pool(pool) as lent:
+        deployed = await deploy_all(nodes, workspace, env, relay=relay, pool=lent)
+        if not deployed.ok:
+            raise _not_deployed(deployed)
+        return await start_launch(lent, deployed.unwrap(), launcher, grace_s=grace_s)
+
+
+async def wait_launch(launch: Launch, *, pool: Pool | None = None) -> Report[JobStatus]:
+    """Wait until all ranks have ended; when one fails the others are stopped, and the report names it as the cause.
+
+    On cancellation the launch is left as it is.
+    """
+    async with lent_pool(pool) as lent:
+        return await watch_launch(lent, launch)
+
+
+async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
+    """Stop all ranks; within the grace (None: the launch's own) and 5 s more nothing lives."""
+    async with lent_pool(pool) as lent:
+        return await end_launch(lent, launch, grace_s)
+
+
+@asynccontextmanager
+async def follow_launch(
+    launch: Launch, *, offsets: Sequence[int] = (), fold_s: float | None = None, pool: Pool | None = None
+) -> AsyncIterator[LaunchFollower]:
+    """Give the lines of all ranks as they come and watch over the launch; they end when it has ended.
+
+    Args:
+        launch: the launch.
+        offsets: of an earlier follower, to go on behind the last line that it gave; none is from the beginning.
+        fold_s: lines that several nodes print alike within so many seconds are given as one; None folds nothing.
+        pool: the connections.
+
+    ``report`` and ``failure`` of what is given say how it ended. Leaving the block early leaves the launch as it is.
+    """
+    async with lent_pool(pool) as lent, LaunchFollower(lent, launch, offsets=offsets, fold_s=fold_s) as follower:
+        yield follower
+
+
+async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:
+    """Return a launch by its id and nodes, on any machine; it is enough that one of them answers.
+
+    Raises:
+        LaunchFailed: no node remembers it, they disagree, or it has a node that is not named here.
+    """
+    fleet = parse_nodes(nodes)
+    async with lent_pool(pool) as lent:
+        return await recall_launch(lent, fleet, launch_id)
+
+
+async def collect_logs(
+    launch: Launch,
+    target: Path | str,
+    *,
+    at_once: int = AT_ONCE,
+    limits: CollectLimits | None = None,
+    pool: Pool | None = None,
+) -> Report[Collected]:
+    """Bring the logs of every rank home, into ``target/<node_rank>-<name>/``; of a launch that runs, what there is.
+
+    A rank's ``stdout.log`` and ``stderr.log`` stand in a folder of its local rank's number (where torchrun runs, below
+    two of its own), those of a command that is run once a node beside it.
+    """
+    folders = {job.node: (rank, log_folder(launch.id, rank)) for rank, job in enumerate(launch.jobs)}
+
+    async def work(node: Node) -> Collected:
+        rank, folder = folders[node]
+        return await sync_results(lent.at(node), folder, Path(target) / f"{rank}-{node.name}", limits=limits)
+
+    async with lent_pool(pool) as lent:
+        return await map_nodes(launch.nodes, work, at_once=at_once)
+
+
+def _not_deployed(report: Report[Deployment]) -> LaunchFailed:
+    outcome = report.failures[0]
+    cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
+    rank = [seen.node for seen in report].index(outcome.node)
+    error = launch_failed(cause, "is not ready, nothing was started", node_rank=rank)
+    rest = tuple(f"{seen.node.name}: {seen.error.message}" for seen in report.failures[1:] if seen.error is not None)
+    error = attrs.evolve(error, consequences=rest)
+    error.__cause__ = cause
+    return error

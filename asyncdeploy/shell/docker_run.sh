@@ -1,0 +1,35 @@
+# Run a line in a container that ends with it, by docker or podman.
+# usage: NAME_OF_ENGINE IMAGE SITE WORKDIR NAMES LINE [OPTION]...      NAMES: of variables that go inside
+# shellcheck shell=sh
+engine=$1 image=$2 site=$3 workdir=$4 names=$5 line=$6
+shift 6
+home=$site/.asyncdeploy/home # who has no name in the image needs a home all the same
+mkdir -p "$home" "$HOME/.asyncdeploy" || exit 125
+
+# -e NAME takes the value from our own environment: none is in an argument list.
+for name in $names ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB SPT_NOENV; do
+    set -- "$@" -e "$name"
+done
+case "$(id -u) ${engine##*/} ${DOCKER_HOST-}" in
+0\ *) ;;                                                     # results are root's, who logged in
+*\ podman\ *) set -- "$@" --userns=keep-id ;;
+*\ docker\ unix:///run/user/*) ;;                            # rootless: root inside is us
+*) set -- "$@" --user "$(id -u):$(id -g)" ;;
+esac
+
+# The first process stays until all that were told to end have ended: the kernel kills what is left when it goes.
+# shellcheck disable=SC2016
+inner='told=; trap "told=yes" TERM; sh -c "$1"; status=$?
+while [ -n "$told" ] && kill -s 0 -- -1 2>/dev/null; do sleep 0.1 2>/dev/null || sleep 1; done
+exit "$status"'
+
+init=--init # docker brings one; podman's is a package of its own
+case ${engine##*/} in
+podman) [ -x /usr/libexec/podman/catatonit ] || command -v catatonit >/dev/null || init= ;;
+esac
+
+exec "$engine" run --rm ${init:+"$init"} -i --name "asyncdeploy-${ASYNCDEPLOY_JOB:-$ASYNCDEPLOY_RUN}" \
+    --label "asyncdeploy.site=$site" --network host --ipc host --entrypoint /bin/sh \
+    -e "HOME=$home" -e TINI_KILL_PROCESS_GROUP=1 \
+    -v "$site:$site" -v "$HOME/.asyncdeploy:$HOME/.asyncdeploy" -w "$workdir" \
+    "$@" "$image" -c "$inner" asyncdeploy "$line"
