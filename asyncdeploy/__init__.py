@@ -5,7 +5,7 @@ from asyncdeploy.bundle import Bundle, pack_workspace
 from asyncdeploy.cause_text import describe_failure
 from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import Asset, DockerEnv, Env, Step, SystemEnv, UvEnv, register_env
+from asyncdeploy.envs import Asset, DockerEnv, Env, NixEnv, Step, SystemEnv, UvEnv, register_env
 from asyncdeploy.errors import (
     AuthError,
     BootstrapFailed,
@@ -113,6 +113,7 @@ __all__ = [
     "Launcher",
     "Limits",
     "LocalCluster",
+    "NixEnv",
     "NoShell",
     "Node",
     "NodeFacts",

@@ -16,6 +16,18 @@ NO_NETWORK = (
 
 _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
+        ("cannot connect to (daemon|socket)", "daemon-socket.*(No such file|Connection refused)"),
+        "the nix daemon does not answer there: start it (systemctl start nix-daemon), or take a single-user nix",
+    ),
+    (
+        ("lock file changes but", "requires lock file changes", "cannot write modified lock file"),
+        "flake.lock does not fit flake.nix: run `nix flake lock` here and deploy again",
+    ),
+    (
+        ("is not a recognised command", "unrecognised flag"),
+        "that nix is too old for flakes: 2.4 or later is needed",
+    ),
+    (
         ("Cannot connect to the Docker daemon", "docker daemon is not running", "Is the docker daemon running"),
         "start the docker daemon there, or take podman; a node that is a container (RunPod, Vast) has none: use UvEnv",
     ),

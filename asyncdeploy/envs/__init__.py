@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 
 from asyncdeploy.envs.base import Asset, Env, Step
 from asyncdeploy.envs.docker import DockerEnv
+from asyncdeploy.envs.nix import NixEnv
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.envs.uv import UvEnv
 
-__all__ = ["Asset", "DockerEnv", "Env", "Step", "SystemEnv", "UvEnv", "env_from_dict", "register_env"]
+__all__ = ["Asset", "DockerEnv", "Env", "NixEnv", "Step", "SystemEnv", "UvEnv", "env_from_dict", "register_env"]
 
 
 E = TypeVar("E")
@@ -47,5 +48,6 @@ def env_from_dict(data: Any) -> Env:
 
 
 register_env(DockerEnv)
+register_env(NixEnv)
 register_env(UvEnv)
 register_env(SystemEnv)

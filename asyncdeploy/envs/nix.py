@@ -1,0 +1,127 @@
+"""An environment from a nix flake: its development shell or a package, evaluated once and kept."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import re
+import shlex
+from typing import Any, ClassVar, Self
+
+import attrs
+
+from asyncdeploy.command import Command
+from asyncdeploy.envs.base import Asset, Step
+from asyncdeploy.errors import ToolMissing
+from asyncdeploy.facts import NodeFacts
+from asyncdeploy.plain import fields_from_plain, fields_to_plain
+from asyncdeploy.workspace import Site
+
+MAKE_S = 7200.0
+"""What no cache has is built, which may be a CUDA."""
+
+_ATTRIBUTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
+_HINT = "install nix there (a single-user installation in the home folder does), or use UvEnv"
+
+
+@functools.cache
+def _script(name: str) -> str:
+    return importlib.resources.files("asyncdeploy.shell").joinpath(f"{name}.sh").read_text("ascii")
+
+
+@attrs.frozen
+class NixEnv:
+    """A flake's development shell, or one of its packages first on PATH.
+
+    It is evaluated when it is deployed, never when a command enters it, and kept from nix's garbage collection. It is
+    made anew when a ``*.nix`` file or ``flake.lock`` of the pushed flake changed. The lock decides: one that does not
+    fit is an error, and no file of the project is rewritten. The shell's ``shellHook`` runs for every command; what it
+    prints goes to stderr, and where it goes is not where the command starts. Functions of the shell are not passed on.
+
+    Args:
+        flake_ref: a flake as nix names it ("github:org/repo"); "." is the one that was pushed, in the project's folder.
+        shell: which development shell; "" is the default one.
+        package: a package instead, by its name ("default"): its ``bin`` is first on PATH.
+
+    Raises:
+        ValueError: a name or reference that is none, or both a shell and a package.
+    """
+
+    name: ClassVar[str] = "nix"
+
+    flake_ref: str = "."
+    shell: str = attrs.field(default="", kw_only=True)
+    package: str | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        ref = self.flake_ref
+        if not ref or ref.startswith("-") or not ref.isprintable() or set(ref) & set(" #'\""):
+            raise ValueError(f"NixEnv flake_ref: a flake without its attribute was expected, got {ref!r}")
+        if ref.startswith(("./", "../")):
+            raise ValueError(
+                f'NixEnv flake_ref: "." is the pushed flake; another folder is a Workspace project: {ref!r}'
+            )
+        for what, name in (("shell", self.shell), ("package", self.package)):
+            if name and not _ATTRIBUTE.match(name):
+                raise ValueError(f"NixEnv {what}: a name was expected, got {name!r}")
+        if self.package == "" or (self.package is not None and self.shell):
+            raise ValueError("NixEnv: the name of a shell or of a package was expected, not both")
+
+    def assets(self, site: Site, facts: NodeFacts) -> tuple[Asset, ...]:
+        """Return nothing: what the flake needs is nix's to fetch."""
+        return ()
+
+    def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
+        """Return the one step that evaluates the shell or builds the package.
+
+        Raises:
+            ToolMissing: the node has no nix.
+        """
+        mode, what = ("develop", "nix develop") if self.package is None else ("build", "nix build")
+        return (Step(what, self._line(mode, site, facts), timeout_s=MAKE_S),)
+
+    def check(self, site: Site, facts: NodeFacts) -> str | None:
+        """Return a line that looks whether what was made is still there, and made from what is there now."""
+        return self._line("check", site, facts)
+
+    def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
+        """Return the command inside the shell, or with the package's programs first on PATH; nix is not asked."""
+        cwd = command.cwd or site.workdir
+        if self.package is None:
+            words = ["exec", "sh", "-c", _script("nix_enter"), "asyncdeploy-nix", self._state(site), command.line]
+            return attrs.evolve(command, line=shlex.join(words), cwd=cwd)
+        # In front of the line, not around it: its exit status and its own quoting stay as they are.
+        made = shlex.quote(f"{self._state(site)}/result")
+        path = f"export PATH={made}/bin:{made}-bin/bin${{PATH:+:$PATH}}"
+        return attrs.evolve(command, line=f"{path}\n{command.line}", cwd=cwd)
+
+    def _line(self, mode: str, site: Site, facts: NodeFacts) -> str:
+        nix = facts.tool("nix")
+        if nix is None:
+            raise ToolMissing("", "the node has no nix", _HINT, tool="nix")
+        attribute = self.package or self.shell
+        ref = "" if self.flake_ref == "." else self.flake_ref
+        words = [mode, nix, ref, f"#{attribute}" if attribute else "", self._state(site)]
+        return shlex.join(["sh", "-c", _script("nix_make"), "asyncdeploy-nix", *words])
+
+    def _state(self, site: Site) -> str:
+        """Return the folder that keeps what was made: one for each environment of a site, so that none spoils others."""
+        named = "\0".join((site.project or "", self.flake_ref, self.shell, self.package or ""))
+        mark = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        return f"{site.path.rstrip('/')}/.asyncdeploy/nix-{mark}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"env": type(self).__name__, **fields_to_plain(self)}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a NixEnv from ``to_dict``'s data.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        if not isinstance(data, dict) or data.get("env") != cls.__name__:
+            raise ValueError(f"NixEnv: its own plain data was expected, got {data!r}")
+        return fields_from_plain(cls, {key: value for key, value in data.items() if key != "env"})

@@ -1,0 +1,50 @@
+# Evaluate or build a flake once, and keep what came of it where no garbage collection takes it; in the project's folder.
+# usage: MODE NIX REF ATTRIBUTE STATE      MODE is develop, build or check; REF is "" for the flake that was pushed
+# shellcheck shell=sh
+mode=$1 nix=$2 ref=$3 attribute=$4 state=$5
+
+sources() { # all that the pushed flake says of itself
+    [ -n "$ref" ] || find . -name .venv -prune -o -name .asyncdeploy -prune -o \
+        \( -name '*.nix' -o -name flake.lock \) -type f -exec cksum {} + | sort | cksum
+}
+
+if [ "$mode" = check ]; then
+    [ "$(sources)" = "$(cat "$state/sources" 2>/dev/null)" ] && [ -e "$state/result" ] && [ -e "$state/made" ]
+    exit
+fi
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+rm -f "$state/made"
+mkdir -p "$state" || exit
+if [ -z "$ref" ]; then
+    [ -f flake.nix ] || fail "no flake.nix was pushed to $PWD"
+    # A flake is copied into the store with all that lies beside it: what was pushed, not what grew here since.
+    rm -rf "$state/tree"
+    mkdir "$state/tree" || exit
+    tar -cf - --exclude=./.venv --exclude=./.asyncdeploy --exclude=./.git . | tar -xf - -C "$state/tree" || exit
+    ref=path:$state/tree
+    pushed=yes
+fi
+run() { "$nix" --extra-experimental-features nix-command --extra-experimental-features flakes "$@"; }
+
+# The user's lock decides; where it does not fit, that is said and not mended behind his back.
+case $mode in
+develop)
+    run print-dev-env "$ref$attribute" --no-update-lock-file --profile "$state/result" >"$state/env.new" || exit
+    # Each entry would make a temporary folder of its own and leave it there.
+    # shellcheck disable=SC2016
+    sed '/^export NIX_BUILD_TOP="\$(mktemp/d; /^export T[EM]*P\(DIR\)\{0,1\}="\$NIX_BUILD_TOP"$/d' \
+        "$state/env.new" >"$state/env.sh" || exit
+    rm -f "$state/env.new"
+    ;;
+build) run build "$ref$attribute" --no-update-lock-file --out-link "$state/result" || exit ;;
+esac
+if [ -n "${pushed-}" ]; then
+    ref=
+    rm -rf "$state/tree"
+fi
+sources >"$state/sources" && : >"$state/made"
