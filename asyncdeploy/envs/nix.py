@@ -106,7 +106,7 @@ class NixEnv:
         return shlex.join(["sh", "-c", _script("nix_make"), "asyncdeploy-nix", *words])
 
     def _state(self, site: Site) -> str:
-        """Return the folder that keeps what was made: one for each environment of a site, so that none spoils others."""
+        """Return the folder that keeps what was made: one for each environment of a site."""
         named = "\0".join((site.project or "", self.flake_ref, self.shell, self.package or ""))
         mark = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         return f"{site.path.rstrip('/')}/.asyncdeploy/nix-{mark}"
