@@ -10,7 +10,6 @@ from pathlib import Path
 import attrs
 import pytest
 
-import asyncdeploy.envs
 from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.command import Command
 from asyncdeploy.envs import Env, SystemEnv, UvEnv, env_from_dict, register_env
@@ -121,10 +120,6 @@ def test_a_name_is_taken_once_and_needs_a_way_back() -> None:
     with pytest.raises(ValueError, match="from_dict"):
         register_env(StepsEnv)
     assert register_env(UvEnv) is UvEnv
-
-
-def test_what_is_not_built_cannot_be_imported() -> None:
-    assert not {"DockerEnv", "NixEnv"} & set(vars(asyncdeploy.envs))
 
 
 def test_a_command_enters_in_the_projects_folder() -> None:
