@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import socket
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncdeploy.errors import TransferFailed
+from asyncdeploy.errors import ProtocolError, TransferFailed
 from asyncdeploy.events import BytesMoved, StageFailed
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.pool import Pool
@@ -306,6 +307,67 @@ async def test_d13_killed_midway(remote: ShellRemote, out: Path, home: Path) -> 
     assert done.complete
     assert not parts(home)
     assert {name: content for name, content in tree(home).items() if content is not None} == whole
+
+
+@pytest.mark.parametrize("here", [0, 20_000_000], ids=["nothing here", "its beginning here"])
+async def test_d13_killed_within_a_large_file(remote: ShellRemote, out: Path, home: Path, here: int) -> None:
+    """What stood here before stands, whole; the next collect brings the rest and leaves nothing half-done."""
+    content = random.Random(13).randbytes(120_000_000)
+    write(out, {"log": content[:here]} if here else {})
+    await sync_results(remote, "~/out", home)
+    write(out, {"log": content})
+    os.utime(out / "log")
+    (remote.home / "warm").mkdir()
+    words = [sys.executable, "-c", COLLECTS, str(remote.home), str(home), "0"]
+    process = await asyncio.create_subprocess_exec(
+        *words, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parent.parent
+    )
+    await eventually(lambda: any(part.stat().st_size > here + 10_000_000 for part in parts(home)))
+    process.kill()
+    await process.communicate()
+    assert process.returncode == -9
+    assert len(parts(home)) == 1
+    assert (home / "log").exists() == bool(here)
+    assert not here or (home / "log").read_bytes() == content[:here]
+    done = await sync_results(remote, "~/out", home)
+    assert done.bytes_received == len(content) - here
+    assert (home / "log").read_bytes() == content
+    assert not parts(home)
+
+
+class Flipped(ShellRemote):
+    """A node whose line flips one bit, so many bytes after it has begun to speak."""
+
+    def __init__(self, home: Path, at: int) -> None:
+        super().__init__(home)
+        self.at, self.came = at, 0
+
+    async def open(self, line: str, *, kind: str | None = None) -> ShellChannel:
+        channel = await super().open(line, kind=kind)
+        read = channel.read
+
+        async def spoiled(limit: int = 262144) -> bytes:
+            data = await read(limit)
+            at, self.came = self.at - self.came, self.came + len(data)
+            return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] if 0 <= at < len(data) else data
+
+        channel.read = spoiled  # type: ignore[method-assign]
+        return channel
+
+
+@pytest.mark.parametrize("at", [100_000, 1_500_000, 2_900_000])
+async def test_d15_a_flipped_bit_is_found(tmp_path: Path, remote: ShellRemote, out: Path, home: Path, at: int) -> None:
+    write(out, {"old": "old", "log": "short"})
+    await sync_results(remote, "~/out", home)
+    before = tree(home)
+    content = random.Random(15).randbytes(3_000_000)
+    (out / "log").write_bytes(content)
+    async with Flipped(tmp_path / "node", at) as lying:
+        with pytest.raises(ProtocolError, match="does not have the hash"):
+            await sync_results(lying, "~/out", home)
+    assert tree(home) == before
+    await sync_results(remote, "~/out", home)
+    assert tree(home) == {b"old": b"old", b"log": content}
 
 
 async def test_memory_is_bounded_while_a_large_file_comes(remote: ShellRemote, out: Path, home: Path) -> None:
