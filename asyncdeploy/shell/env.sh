@@ -33,7 +33,7 @@ ad_contents() { # of the files so named, from the project's folder up to the sit
     done
 }
 
-ad_sources() { ad_contents pyproject.toml uv.toml .python-version setup.py setup.cfg 'requirements*.txt' | ad_hash; }
+ad_sources() { ad_contents pyproject.toml uv.toml .python-version setup.py setup.cfg 'requirements*.txt' 'pylock*.toml' | ad_hash; }
 
 ad_locks() { ad_contents uv.lock | ad_hash; }
 
