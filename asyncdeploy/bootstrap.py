@@ -18,6 +18,7 @@ import attrs
 
 from asyncdeploy.assets import send_asset
 from asyncdeploy.command import Command, Completed, last_lines
+from asyncdeploy.drift import Built
 from asyncdeploy.env_steps import StepListener
 from asyncdeploy.envs.base import Asset, Env, Step
 from asyncdeploy.errors import BootstrapFailed, ConnectionLost, DeployError, ToolMissing, WorkspaceBusy
@@ -32,8 +33,10 @@ LOOK_S = 60.0
 """Hashing a few project files and starting an interpreter takes 20 ms, on a cold network home seconds."""
 LOCK_WAIT_S = 1800
 """How long we wait for another deployer that makes an environment in the same site."""
-FORMAT = 1
+FORMAT = 2
 """Goes into an environment's name: raised when an older marker must not be believed any more."""
+
+_PYTHON = '"$(command -v python || command -v python3)"'
 
 
 @attrs.frozen
@@ -44,16 +47,20 @@ class _Plan:
     assets: tuple[Asset, ...]
     steps: tuple[Step, ...]
     check: str
+    inspect: str
     key: str
 
 
-async def bootstrap_env(remote: Remote, site: Site, env: Env) -> None:
+async def bootstrap_env(remote: Remote, site: Site, env: Env) -> Built | None:
     """Make a site's environment, unless it stands already and works.
 
     Args:
         remote: the node.
         site: where the project stands.
         env: the environment.
+
+    Returns:
+        What it turned out to be; None where there is nothing to make, or no Python inside to say it.
 
     Raises:
         BootstrapFailed: a step failed or ran too long; what stood before was not named as new.
@@ -73,14 +80,16 @@ async def bootstrap_env(remote: Remote, site: Site, env: Env) -> None:
     except ToolMissing as error:
         raise ToolMissing(remote.node.name, error.message, error.hint, error.evidence, error.tool) from None
     if not plan.steps and not plan.assets:
-        return
+        return None
     with stage(remote, "env", env.name) as ours:
-        if await _stands(remote, plan):
+        stands, built = await _stands(remote, plan)
+        if stands:
             ours.detail = "= unchanged"
-            return
+            return built
         for asset in plan.assets:
             await send_asset(remote, asset)
-        ours.detail = await _make(remote, plan, facts)
+        ours.detail, built = await _make(remote, plan, facts)
+        return built
 
 
 def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
@@ -94,7 +103,13 @@ def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
         "node": [facts.system, facts.arch, facts.libc, facts.python_version],
     }
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
-    return _Plan(site, assets, steps, check or "", key)
+    inspect = env.enter(Command(f"{_PYTHON} -c {shlex.quote(_inspection())}"), site, facts).line if steps else ""
+    return _Plan(site, assets, steps, check or "", inspect, key)
+
+
+@functools.cache
+def _inspection() -> str:
+    return importlib.resources.files("asyncdeploy.node_side").joinpath("inspect_env.py").read_text("ascii")
 
 
 @functools.cache
@@ -104,7 +119,7 @@ def _script() -> str:
 
 def _command(plan: _Plan, mode: str, mark: str) -> Command:
     site, workdir = plan.site.path.rstrip("/"), plan.site.workdir.rstrip("/")
-    words = [mode, mark, site, workdir, plan.key, plan.check, str(LOCK_WAIT_S)]
+    words = [mode, mark, site, workdir, plan.key, plan.check, plan.inspect, str(LOCK_WAIT_S)]
     if mode == "make":
         words += [word for step in plan.steps for word in (step.line, step.unless or "")]
     return Command(shlex.join(["exec", "sh", "-c", _script(), "asyncdeploy-env", *words]))
@@ -114,18 +129,18 @@ def _new_mark() -> str:
     return f"asyncdeploy-{secrets.token_hex(8)}"
 
 
-async def _stands(remote: Remote, plan: _Plan) -> bool:
-    """Return whether the environment is there and works: one request, one answer."""
+async def _stands(remote: Remote, plan: _Plan) -> tuple[bool, Built | None]:
+    """Return whether the environment is there and works, and what it is: one request, one answer."""
     mark = _new_mark()
     listener = StepListener(remote, mark, ())
     completed = await run_command(listener, attrs.evolve(_command(plan, "look", mark), timeout_s=LOOK_S))
     if listener.verdict not in ("same", "differs"):
         raise _unheard(remote, listener, completed, "look")
-    return listener.verdict == "same"
+    return listener.verdict == "same", listener.built
 
 
-async def _make(remote: Remote, plan: _Plan, facts: NodeFacts) -> str:
-    """Run the steps under the site's lock, and return what to say of it."""
+async def _make(remote: Remote, plan: _Plan, facts: NodeFacts) -> tuple[str, Built | None]:
+    """Run the steps under the site's lock, and return what to say of it and what it is."""
     node, mark, completed = remote.node.name, _new_mark(), None
     with anyio.CancelScope(deadline=anyio.current_time() + LOCK_WAIT_S + LOOK_S) as limit:
         listener = StepListener(remote, mark, plan.steps, limit)
@@ -134,9 +149,9 @@ async def _make(remote: Remote, plan: _Plan, facts: NodeFacts) -> str:
         finally:
             listener.end_step()
     if listener.verdict == "made":
-        return f"{len(plan.steps)} steps" if len(plan.steps) > 1 else ""
+        return f"{len(plan.steps)} steps" if len(plan.steps) > 1 else "", listener.built
     if listener.verdict == "same":
-        return "= made by another deployer"
+        return "= made by another deployer", listener.built
     if listener.verdict == "busy":
         path = plan.site.path
         what = f"another deployer has been making an environment in {path} for {LOCK_WAIT_S // 60} minutes"

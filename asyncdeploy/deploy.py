@@ -11,6 +11,7 @@ import attrs
 from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.bundle import Bundle
 from asyncdeploy.command import Command, Completed, as_command
+from asyncdeploy.drift import Built
 from asyncdeploy.envs import Env, env_from_dict
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.job import Job
@@ -37,12 +38,14 @@ class Deployment:
         site: where its code is.
         env: the environment that was made there.
         facts: what the node was when it was deployed to.
+        built: what the environment turned out to be; None if it did not say.
     """
 
     node: Node
     site: Site
     env: Env
     facts: NodeFacts
+    built: Built | None = None
 
     def enter(self, command: Command | str) -> Command:
         """Return a command as it must run in this project: in its environment, by default in its folder."""
@@ -59,13 +62,14 @@ class Deployment:
         Raises:
             ValueError: it is not that, or its environment's class is not known here (``register_env``).
         """
-        if not isinstance(data, dict) or set(data) != {"node", "site", "env", "facts"}:
+        if not isinstance(data, dict) or set(data) - {"built"} != {"node", "site", "env", "facts"}:
             raise ValueError("Deployment: an object with node, site, env and facts was expected")
         return cls(
             from_plain(Node, data["node"]),
             from_plain(Site, data["site"]),
             env_from_dict(data["env"]),
             from_plain(NodeFacts, data["facts"]),
+            from_plain(Built, data["built"]) if data.get("built") is not None else None,
         )
 
 
@@ -105,8 +109,8 @@ async def deploy_project(
     remote = pool.at(node)
     facts = await probe_node(remote)
     site = await push_code(remote, workspace)
-    await bootstrap_env(remote, site, env)
-    return Deployment(node, site, env, facts)
+    built = await bootstrap_env(remote, site, env)
+    return Deployment(node, site, env, facts, built)
 
 
 async def run_in_project(

@@ -7,6 +7,7 @@ from collections import deque
 
 import anyio
 
+from asyncdeploy.drift import Built
 from asyncdeploy.env_causes import find_hint
 from asyncdeploy.envs.base import Step
 from asyncdeploy.errors import BootstrapFailed
@@ -29,6 +30,7 @@ class StepListener:
         verdict: the script's last word, "" while there is none.
         status: the exit status that it gave with "failed".
         step_name: the step that ran last, "" if none did.
+        built: what the environment is, if it said so.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class StepListener:
         self.verdict = ""
         self.status: int | None = None
         self.step_name = ""
+        self.built: Built | None = None
         self._remote = remote
         self._mark = mark + " "
         self._steps = steps
@@ -78,6 +81,8 @@ class StepListener:
         if word == "step" and number is not None and 0 < number <= len(self._steps):
             self.end_step(well=True)
             self._begin_step(self._steps[number - 1])
+        elif word == "built":
+            self.built = Built.parse(value)
         elif word == "skipped":
             self._detail = "= nothing to do"
         elif word == "waits":

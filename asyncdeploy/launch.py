@@ -13,6 +13,7 @@ import attrs
 from asyncdeploy.causes import worker_failed
 from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, run_in_project
+from asyncdeploy.drift import drift_of
 from asyncdeploy.errors import Cancelled, DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.events import Noted
 from asyncdeploy.job import Job
@@ -171,6 +172,8 @@ async def _plan(
     if not deployments:
         raise ValueError("a launch of no node: at least one deployment was expected")
     nodes, facts = [each.node for each in deployments], [each.facts for each in deployments]
+    for line in drift_of([(each.node.name, each.facts, each.built) for each in deployments]):
+        pool.at(nodes[0]).emit(Noted(node=nodes[0].name, text=f"the nodes of this launch are not alike: {line}"))
     counts = count_processes(nodes, facts, launcher.nproc_per_node, uneven=launcher.uneven)
     meeting = await prove_meeting(pool, nodes, meeting_addresses(nodes, facts), launcher.master_port)
     launch_id, now = new_launch_id(launcher.name), time.time()

@@ -56,6 +56,7 @@ text and arithmetic: no I/O
     transport       the seams
     envs            how a node becomes able: values that write shell
     stage           a stage of the work as events
+    drift           what nodes got, and how they differ
     env_causes      known causes of a failed step
     env_steps       what the steps of an environment say
 

@@ -21,9 +21,12 @@ from asyncdeploy.workspace import Site, check_remote_path
 SYNC_S = 3600.0
 """torch and its CUDA wheels are 3 GB: minutes on a good line, most of an hour on a poor one."""
 PRE_S = 1800.0
+IMPORT_S = 600.0
+"""The first import of torch from a cold network disk is minutes."""
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
 _REQUEST = re.compile(r"[A-Za-z0-9/@<>=~!][A-Za-z0-9_./@<>=~!,*+-]*\Z")
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 _FROZEN = {None: "auto", True: "yes", False: "no"}
 _SHOWN = 40
 
@@ -39,12 +42,23 @@ def _sync_script() -> str:
     return importlib.resources.files("asyncdeploy.shell").joinpath("uv_sync.sh").read_text("ascii")
 
 
+@functools.cache
+def _import_program() -> str:
+    return importlib.resources.files("asyncdeploy.node_side").joinpath("check_imports.py").read_text("ascii")
+
+
+def _step_name(kind: str, text: str) -> str:
+    return f"{kind}: {' '.join(text.split())[:_SHOWN]}"
+
+
 @attrs.frozen
 class UvEnv:
-    """The project's own ``.venv``, made by ``uv sync`` (or from requirements.txt where there is no pyproject.toml).
+    """The project's own ``.venv``, made by ``uv sync``; from pylock.toml or requirements.txt where there is no
+    pyproject.toml.
 
-    uv's defaults hold: the ``dev`` group is installed unless the project says otherwise, and packages that the project
-    does not name are removed. Where a node has no uv, the binary of the ``uv`` wheel installed beside us is sent.
+    No file of the project is rewritten here; on the node uv may write a lock where none was pushed. uv's defaults hold:
+    the ``dev`` group is installed unless the project says otherwise, and packages that the project does not name are
+    removed. Where a node has no uv, the binary of the ``uv`` wheel installed beside us is sent.
 
     Args:
         extra: one or more of the project's extras.
@@ -52,9 +66,15 @@ class UvEnv:
         python: a version ("3.12") or another request that uv understands; None leaves it to the project.
         frozen: True takes uv.lock as it is, False lets uv look whether it is up to date; None is True where one was
             pushed.
+        locked: refuse to go on if the pushed uv.lock does not fit pyproject.toml.
+        package: one package of a uv workspace, and what it needs.
+        all_packages: all of them.
+        requirements: files to install from instead, relative to the project's folder.
         cache_dir: uv's cache on the node, absolute or "~/..."; files are copied, not linked, from another file system.
         pre: shell lines that run before uv in the same shell (``export``, ``module load``), not before later commands.
             They are shown in events and in JSON: no place for a secret.
+        post: shell lines that run inside the environment once it is made.
+        imports: modules that must import in it; one that does not is named, with what was probably meant.
 
     Raises:
         ValueError: a name, a version or a path that is none.
@@ -68,6 +88,12 @@ class UvEnv:
     frozen: bool | None = attrs.field(default=None, kw_only=True)
     cache_dir: str | None = attrs.field(default=None, kw_only=True)
     pre: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
+    locked: bool = attrs.field(default=False, kw_only=True)
+    package: str | None = attrs.field(default=None, kw_only=True)
+    all_packages: bool = attrs.field(default=False, kw_only=True)
+    requirements: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
+    post: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
+    imports: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         for what, names in (("extra", self.extra), ("groups", self.groups)):
@@ -80,9 +106,21 @@ class UvEnv:
             raise ValueError(f"UvEnv frozen: True, False or None was expected, got {self.frozen!r}")
         if self.cache_dir is not None:
             check_remote_path(self.cache_dir, "UvEnv cache_dir")
-        for line in self.pre:
+        for line in (*self.pre, *self.post):
             if not line.strip() or "\0" in line:
-                raise ValueError(f"UvEnv pre: shell lines without a NUL byte were expected, got {line!r}")
+                raise ValueError(f"UvEnv pre, post: shell lines without a NUL byte were expected, got {line!r}")
+        for path in self.requirements:
+            if path.startswith(("/", "-")) or ".." in path.split("/") or "\0" in path or "\n" in path or not path:
+                raise ValueError(f"UvEnv requirements: files of the project were expected, got {path!r}")
+        for module in self.imports:
+            if not _MODULE.match(module):
+                raise ValueError(f"UvEnv imports: names of modules were expected, got {module!r}")
+        if self.package is not None and not _NAME.match(self.package):
+            raise ValueError(f"UvEnv package: a package's name was expected, got {self.package!r}")
+        if self.locked and self.frozen is not None:
+            raise ValueError("UvEnv: frozen and locked say different things of the lock: one of them was expected")
+        if self.requirements and (self.extra or self.groups or self.frozen or self.locked or self.package):
+            raise ValueError("UvEnv: requirements stand for themselves: no extra, group, package, lock beside them")
 
     def assets(self, site: Site, facts: NodeFacts) -> tuple[Asset, ...]:
         """Return uv's binary if the node has none.
@@ -93,7 +131,7 @@ class UvEnv:
         return () if facts.tool("uv") else (uv_asset(facts),)
 
     def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
-        """Return the ``pre`` lines and ``uv sync``.
+        """Return the ``pre`` lines, ``uv sync``, the ``post`` lines and the imports.
 
         Raises:
             ToolMissing: as ``assets``.
@@ -101,24 +139,43 @@ class UvEnv:
         uv = facts.tool("uv") or uv_asset(facts).target
         flags = [word for name in self.extra for word in ("--extra", name)]
         flags += [word for name in self.groups for word in ("--group", name)]
-        words = [uv, self.venv(site), site.path.rstrip("/"), _FROZEN[self.frozen], self.python or "", *flags]
+        flags += ["--package", self.package] if self.package else []
+        flags += ["--all-packages"] if self.all_packages else []
+        frozen = "locked" if self.locked else _FROZEN[self.frozen]
+        files = "\n".join(self.requirements)
+        words = [uv, self.venv(site), site.path.rstrip("/"), frozen, self.python or "", files, *flags]
         line = shlex.join(["sh", "-c", _sync_script(), "uv-sync", *words])
         if self.cache_dir is not None:
             line = f"UV_CACHE_DIR={shlex.quote(facts.resolve(self.cache_dir))} {line}"
-        pre = (Step(f"pre: {' '.join(text.split())[:_SHOWN]}", text, timeout_s=PRE_S) for text in self.pre)
-        return (*pre, Step("uv sync", line, timeout_s=SYNC_S))
+        pre = (Step(_step_name("pre", text), text, timeout_s=PRE_S) for text in self.pre)
+        inside = f"{self._path(site)}export VIRTUAL_ENV={shlex.quote(self.venv(site))}\n"
+        post = (Step(_step_name("post", text), inside + text, timeout_s=PRE_S) for text in self.post)
+        return (*pre, Step("uv sync", line, timeout_s=SYNC_S), *post, *self._import_steps(site))
+
+    def _import_steps(self, site: Site) -> tuple[Step, ...]:
+        if not self.imports:
+            return ()
+        words = [self.venv(site) + "/bin/python", "-c", _import_program(), *self.imports]
+        return (Step(_step_name("import", ", ".join(self.imports)), shlex.join(words), timeout_s=IMPORT_S),)
 
     def check(self, site: Site, facts: NodeFacts) -> str | None:
-        """Return a line that starts the environment's interpreter."""
-        return f"{shlex.quote(self.venv(site) + '/bin/python')} -I -S -c pass"
+        """Return a line that starts the environment's interpreter, and sees whether named requirements are the same."""
+        works = f"{shlex.quote(self.venv(site) + '/bin/python')} -I -S -c pass"
+        if not self.requirements:
+            return works
+        noted = shlex.quote(f"{self.venv(site)}/.asyncdeploy-requirements")
+        return f'{works} && [ "$(cat -- {shlex.join(self.requirements)} | cksum)" = "$(cat {noted})" ]'
 
     def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
         """Return the command with the environment's programs first on PATH, and in the project's folder by default."""
         venv = self.venv(site)
         # In front of the line, not around it: its exit status and its own quoting stay as they are.
-        line = f"unset PYTHONHOME; export PATH={shlex.quote(venv + '/bin')}${{PATH:+:$PATH}}\n{command.line}"
+        line = self._path(site) + command.line
         entered = attrs.evolve(command, line=line, cwd=command.cwd or site.workdir)
         return entered.with_env({"VIRTUAL_ENV": venv})
+
+    def _path(self, site: Site) -> str:
+        return f"unset PYTHONHOME; export PATH={shlex.quote(self.venv(site) + '/bin')}${{PATH:+:$PATH}}\n"
 
     def venv(self, site: Site) -> str:
         """Return the absolute folder of the environment on the node."""

@@ -1,17 +1,25 @@
 # An environment in a site: look whether it stands, or make it under the site's lock.
-# usage: MODE MARK SITE WORKDIR KEY CHECK WAIT_S [LINE UNLESS]...      MODE is look or make
+# usage: MODE MARK SITE WORKDIR KEY CHECK INSPECT WAIT_S [LINE UNLESS]...      MODE is look or make
 #
 # What happened is said on stdout in lines that start with MARK: same, differs, waits, busy, step N, skipped, made, moved,
-# failed STATUS. The marker file holds what the environment was made from; it is written when all steps are done, and only then.
+# failed STATUS; before same and made comes built, with what INSPECT printed when it was made. The marker file holds what the environment was made from; it is written when all steps are done, and only then.
 # Names start with ad_ because steps share this shell: what one exports, the next one sees.
 # shellcheck shell=sh
-ad_mode=$1 ad_mark=$2 ad_site=$3 ad_workdir=$4 ad_key=$5 ad_check=$6 ad_wait=$7
-shift 7
+ad_mode=$1 ad_mark=$2 ad_site=$3 ad_workdir=$4 ad_key=$5 ad_check=$6 ad_inspect=$7 ad_wait=$8
+shift 8
 ad_state=$ad_site/.asyncdeploy
 ad_marker=$ad_state/env
 ad_new=$ad_state/env.new.$$
+ad_built=$ad_state/env.built
 
 ad_say() { printf '%s %s\n' "$ad_mark" "$*"; }
+
+ad_say_built() { [ ! -s "$ad_built" ] || ad_say built "$(head -c 2000 "$ad_built" | tr -d '[:space:]')"; }
+
+ad_look_at_it() { # what came of it, kept beside the marker: whoever looks later need not look again
+    rm -f "$ad_built"
+    [ -z "$ad_inspect" ] || (cd "$ad_workdir" && eval "$ad_inspect") >"$ad_built" 2>/dev/null </dev/null 9>&-
+}
 
 ad_hash() {
     if command -v sha256sum >/dev/null 2>&1; then sha256sum; else cksum; fi | tr -dc '0-9a-f'
@@ -33,7 +41,7 @@ ad_contents() { # of the files so named, from the project's folder up to the sit
     done
 }
 
-ad_sources() { ad_contents pyproject.toml uv.toml .python-version setup.py setup.cfg 'requirements*.txt' | ad_hash; }
+ad_sources() { ad_contents pyproject.toml uv.toml .python-version setup.py setup.cfg 'requirements*.txt' 'pylock*.toml' | ad_hash; }
 
 ad_locks() { ad_contents uv.lock | ad_hash; }
 
@@ -104,7 +112,12 @@ ad_steps() {
 }
 
 if [ "$ad_mode" = look ]; then
-    if ad_is_same; then ad_say same; else ad_say differs; fi
+    if ad_is_same; then
+        ad_say_built
+        ad_say same
+    else
+        ad_say differs
+    fi
     exit 0
 fi
 [ -d "$ad_state" ] || { mkdir -p "$ad_site" && mkdir -m 700 "$ad_state"; } || exit
@@ -113,6 +126,7 @@ if ! ad_acquire; then
     exit 0
 fi
 if ad_is_same; then # somebody else has just made it
+    ad_say_built
     ad_say same
     exit 0
 fi
@@ -125,6 +139,8 @@ if [ ! -s "$ad_new" ]; then
 elif [ "$ad_before" != "$(ad_sources)" ]; then
     ad_say moved
 else
+    ad_look_at_it
+    ad_say_built
     mv -f "$ad_new" "$ad_marker" && ad_say made
 fi
 rm -f "$ad_new"

@@ -1,8 +1,9 @@
 # Make a project's environment with uv; starts in the project's folder.
-# usage: UV VENV SITE FROZEN PYTHON [FLAG]...      FROZEN is auto, yes or no; FLAGs are for uv sync
+# usage: UV VENV SITE FROZEN PYTHON FILES [FLAG]...      FROZEN is auto, yes, no or locked; FILES are requirements, one a line;
+# FLAGs are for uv sync
 # shellcheck shell=sh
-uv=$1 venv=$2 site=$3 frozen=$4 python=$5
-shift 5
+uv=$1 venv=$2 site=$3 frozen=$4 python=$5 files=$6
+shift 6
 unset VIRTUAL_ENV PYTHONHOME
 # Named outright: in a uv workspace the default would be the top folder's, and an inherited value anybody's.
 UV_PROJECT_ENVIRONMENT=$venv UV_NO_PROGRESS=1
@@ -25,6 +26,11 @@ is_ours() { [ -f "$made" ] && { [ ! -s "$made" ] || [ "$(cksum <"$lock")" = "$(c
 
 sync() {
     find_lock
+    if [ "$frozen" = locked ]; then
+        rm -f "$made"
+        "$uv" sync --locked "$@"
+        return
+    fi
     if [ "$frozen" = yes ] || { [ "$frozen" = auto ] && [ -n "$lock" ] && ! is_ours; }; then
         rm -f "$made"
         "$uv" sync --frozen "$@"
@@ -55,11 +61,27 @@ make_venv() {
     "$uv" venv ${python:+--python "$python"} "$venv"
 }
 
-if [ -f pyproject.toml ]; then
+install_files() {
+    set --
+    while IFS= read -r file; do
+        [ -f "$file" ] || { echo "error: no $file in $PWD" >&2; return 2; }
+        set -- "$@" -r "$file"
+    done <<END
+$files
+END
+    "$uv" pip install --python "$venv/bin/python" "$@" || return
+    printf '%s\n' "$files" | tr '\n' '\0' | xargs -0 cat -- | cksum >"$venv/.asyncdeploy-requirements"
+}
+
+if [ -n "$files" ]; then
+    make_venv && install_files
+elif [ -f pyproject.toml ]; then
     sync ${python:+--python "$python"} "$@"
-elif [ "$#" -gt 0 ] || [ "$frozen" = yes ]; then
-    echo "error: no pyproject.toml in $PWD: extra, groups and frozen=True have no meaning there" >&2
+elif [ "$#" -gt 0 ] || [ "$frozen" = yes ] || [ "$frozen" = locked ]; then
+    echo "error: no pyproject.toml in $PWD: extra, groups, packages, frozen and locked have no meaning there" >&2
     exit 2
+elif [ -f pylock.toml ]; then
+    make_venv && "$uv" pip sync --python "$venv/bin/python" pylock.toml
 elif [ -f requirements.txt ]; then
     make_venv && "$uv" pip install --python "$venv/bin/python" -r requirements.txt
 else
