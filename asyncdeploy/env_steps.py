@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 
@@ -19,6 +20,8 @@ from asyncdeploy.transport import Channel, Remote
 EVIDENCE_LINES = 12
 KEPT_LINES = 200
 """Of a step's output, where known causes are looked for."""
+SIGN_S = 20.0
+"""A step that prints nothing for so long is said to be running: uv is quiet while it fetches 3 GB."""
 MAX_LINE = 2000
 """Kept of one line: evidence is for reading."""
 
@@ -48,6 +51,8 @@ class StepListener:
         self._steps = steps
         self._limit = limit
         self._began: float | None = None
+        self._heard_at = 0.0
+        self._sign: asyncio.TimerHandle | None = None
         self._detail = ""
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
 
@@ -64,6 +69,7 @@ class StepListener:
         if not isinstance(event, OutputLine):
             self._remote.emit(event)
             return
+        self._heard_at = time.monotonic()
         # A step may have left its last line open, so the script's word need not stand at a line's start.
         before, found, words = event.text.partition(self._mark)
         if before or not found:
@@ -94,12 +100,25 @@ class StepListener:
     def _begin_step(self, step: Step) -> None:
         self.step_name, self._began, self._detail = step.name, time.monotonic(), ""
         self._lines.clear()
+        self._heard_at = self._began
+        self._sign = asyncio.get_running_loop().call_later(SIGN_S, self._give_sign)
         self._remote.emit(StageStarted(node=self.node.name, stage=f"env: {step.name}"))
         if self._limit is not None:
             self._limit.deadline = anyio.current_time() + step.timeout_s
 
+    def _give_sign(self) -> None:
+        """Say that the step still runs, where it does not say so itself."""
+        if self._began is not None:
+            now = time.monotonic()
+            if now - self._heard_at >= SIGN_S * 0.9:
+                text = f"env: {self.step_name}: still running, {now - self._began:.0f} s"
+                self._remote.emit(Noted(node=self.node.name, text=text))
+            self._sign = asyncio.get_running_loop().call_later(SIGN_S, self._give_sign)
+
     def end_step(self, *, well: bool = False) -> None:
         """Say that the step under way, if there is one, has ended."""
+        if self._sign is not None:
+            self._sign.cancel()
         if self._began is None:
             return
         seconds, self._began = time.monotonic() - self._began, None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncdeploy import env_steps
 from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.envs import Env, Step, SystemEnv
 from asyncdeploy.errors import BootstrapFailed
@@ -165,6 +166,24 @@ async def test_lines_are_shown_as_their_steps(remote: ShellRemote, site: Site) -
     assert lines == [("env: step 1", "a"), ("env: step 1", "b"), ("env: step 2", "c")]
     stages = [event.stage for event in remote.events if isinstance(event, StageStarted | StageFinished)][2:]
     assert stages == ["env", "env: step 1", "env: step 1", "env: step 2", "env: step 2", "env"]
+
+
+async def test_a_silent_step_is_said_to_be_running(
+    remote: ShellRemote, site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(env_steps, "SIGN_S", 0.05)
+
+    def signs() -> list[str]:
+        return [event.text for event in remote.events if isinstance(event, Noted) and "still running" in event.text]
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bootstrap_env(remote, site, steps("until [ -e go ]; do sleep 0.02; done")))
+        await eventually(lambda: len(signs()) > 1, "it is said twice")
+        (folder / "go").touch()
+    said = len(signs())
+    assert signs()[0].startswith("env: step 1: still running, ")
+    await bootstrap_env(remote, site, steps("true"))
+    assert len(signs()) == said
 
 
 async def test_a_step_reads_an_empty_input(remote: ShellRemote, site: Site, folder: Path) -> None:

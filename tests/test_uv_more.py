@@ -1,16 +1,22 @@
 """UvEnv with the real uv: workspaces, locks, requirement files, pylock.toml, lines behind the sync, imports."""
 
+import base64
+import hashlib
 import subprocess
+import zipfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import pytest
 
 from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.command import Command
 from asyncdeploy.envs import UvEnv, env_from_dict
-from asyncdeploy.envs.uv_wheel import find_uv_binary
-from asyncdeploy.errors import BootstrapFailed
+from asyncdeploy.envs.uv_wheel import fetch_uv, find_uv_binary, read_elf, uv_asset
+from asyncdeploy.errors import BootstrapFailed, ToolMissing
+from asyncdeploy.facts import NodeFacts
 from asyncdeploy.probe import probe_node
 from asyncdeploy.run import run_command
 from asyncdeploy.workspace import Site
@@ -79,6 +85,53 @@ def test_older_data_is_still_read() -> None:
     assert env_from_dict({"env": "UvEnv", "extra": ["train"]}) == UvEnv("train")
     env = UvEnv(package="a", locked=True, post="true", imports=("a", "b.c"), all_packages=True)
     assert env_from_dict(env.to_dict()) == env
+
+
+def write_foreign_uv(folder: Path, machine: int, platform: str) -> None:
+    """A wheel of uv for another machine, as small as a program can be."""
+    version = find_uv_binary().version
+    info, program = f"uv-{version}.dist-info", bytearray(64)
+    program[:6], program[18:20], program[54:56] = b"\x7fELF\x02\x01", machine.to_bytes(2, "little"), b"\x38\x00"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(program).digest()).rstrip(b"=").decode()
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / f"uv-{version}-py3-none-{platform}.whl", "w") as wheel:
+        script = f"uv-{version}.data/scripts/uv"
+        wheel.writestr(script, bytes(program))
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: uv\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: py3-none-{platform}\n")
+        wheel.writestr(
+            f"{info}/RECORD", f"{script},sha256={digest},64\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"
+        )
+
+
+def test_a_node_of_another_kind_gets_a_uv_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is fetched by the user's own settings, once for all nodes, and is what its wheel's record says."""
+    write_foreign_uv(tmp_path / "index", 183, "musllinux_1_1_aarch64")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    fetch_uv.cache_clear()
+    graviton = NodeFacts("/home/me", "me", 1000, arch="aarch64", libc="glibc 2.35")
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assets = set(threads.map(uv_asset, [graviton, attrs.evolve(graviton, libc="musl 1.2")] * 4))
+        (asset,) = assets
+        assert read_elf(asset.source) == ("aarch64", "")
+        assert asset.source.stat().st_size == 64
+        assert asset.sha256 == hashlib.sha256(asset.source.read_bytes()).hexdigest()
+        for wheel in (tmp_path / "index").iterdir():
+            wheel.unlink()
+        fetch_uv.cache_clear()
+        assert uv_asset(graviton) == asset, "it is kept"
+        asset.source.write_bytes(b"something else")
+        fetch_uv.cache_clear()
+        with pytest.raises(ToolMissing, match="not what its wheel says"):
+            uv_asset(graviton)
+        with pytest.raises(ToolMissing, match="could not be fetched"):
+            uv_asset(attrs.evolve(graviton, arch="x86_64", libc="glibc 2.5"))
+    finally:
+        fetch_uv.cache_clear()
 
 
 async def test_a_package_of_a_workspace_or_all_of_them(remote: ShellRemote, site: Site, folder: Path) -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import os
 import re
+import shutil
 import struct
+import subprocess
+import sys
+import tempfile
+import threading
 from pathlib import Path
 
 import attrs
 
+from asyncdeploy.command import last_lines
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.errors import ToolMissing
 from asyncdeploy.facts import NodeFacts
@@ -19,6 +27,10 @@ from asyncdeploy.facts import NodeFacts
 OLDEST_GLIBC = (2, 17)
 """What the wheel's binary is linked against (manylinux2014)."""
 
+FETCH_S = 600.0
+"""20 MB through a poor line."""
+
+_fetching = threading.Lock()
 _MACHINES = {62: "x86_64", 183: "aarch64"}
 _PT_INTERP = 3
 _MAX_SEGMENTS = 64
@@ -60,17 +72,68 @@ class UvBinary:
 
 
 def uv_asset(facts: NodeFacts) -> Asset:
-    """Return this machine's uv binary as a file for a node.
+    """Return a uv binary that runs on the node: the one beside us, or one that is fetched once; may block.
 
     Raises:
-        ToolMissing: none is installed here, or it does not run there.
+        ToolMissing: none is installed here, or none for such a node can be had.
     """
-    binary = find_uv_binary()
-    if why := binary.misfit(facts):
-        what = f"the node has no uv, and the one beside us does not fit: {why}"
-        raise ToolMissing("", what, _HINT, tool="uv")
+    try:
+        binary = find_uv_binary()
+        why = binary.misfit(facts)
+    except ToolMissing as error:
+        why = error.message
+    if why:
+        if facts.system != "Linux" or facts.arch not in _MACHINES.values():
+            what = f"the node has no uv, and the one beside us does not fit: {why}"
+            raise ToolMissing("", what, _HINT, tool="uv")
+        with _fetching:  # many nodes of a kind ask at the same time
+            binary = fetch_uv(facts.arch)
     folder = f"{facts.home.rstrip('/')}/.asyncdeploy/tools/uv-{binary.version}-{binary.sha256[:8]}"
     return Asset(f"uv {binary.version}", binary.path, binary.sha256, f"{folder}/uv", executable=True)
+
+
+@functools.cache
+def fetch_uv(machine: str) -> UvBinary:
+    """Return uv's static Linux binary for a machine, of the version beside us: fetched once, kept in our cache.
+
+    The index, its credentials and certificates are the user's own, as uv knows them; what comes is what the wheel's
+    record says.
+
+    Raises:
+        ToolMissing: it cannot be had.
+    """
+    try:
+        version = importlib.metadata.version("uv")
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    if not version or uv is None:
+        what = "the node has no uv, and none is installed beside us that could fetch one for it"
+        raise ToolMissing("", what, _HINT, tool="uv")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncdeploy" / "uv"
+    kept = cache / f"{version}-{machine}"
+    if not kept.is_dir():
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as place:
+            words = ["pip", "install", "-q", "--target", f"{place}/new", "--no-deps", "--only-binary", ":all:"]
+            words += ["--link-mode", "copy", "--python-platform", f"{machine}-unknown-linux-musl", f"uv=={version}"]
+            done = subprocess.run([uv, *words], capture_output=True, check=False, timeout=FETCH_S)
+            if done.returncode:
+                what = f"the node has no uv, and uv {version} for Linux on {machine} could not be fetched"
+                raise ToolMissing("", what, _HINT, last_lines(done.stderr), tool="uv")
+            with contextlib.suppress(OSError):  # somebody else was as quick
+                (Path(place) / "new").rename(kept)
+    return _recorded(kept, version)
+
+
+def _recorded(kept: Path, version: str) -> UvBinary:
+    """Return a fetched binary, if it is what its wheel's record says."""
+    path = kept / "bin" / "uv"
+    found = importlib.metadata.Distribution.at(kept / f"uv-{version}.dist-info")
+    known = next((file.hash for file in found.files or () if file.name == "uv" and file.hash is not None), None)
+    if known is None or not path.is_file() or _sha256(path) != _from_record(known.value):
+        raise ToolMissing("", f"{path} is not what its wheel says", f"remove {kept} and try again", tool="uv")
+    return UvBinary(path, version, _sha256(path), *read_elf(path))
 
 
 @functools.cache
