@@ -66,6 +66,7 @@ class Member:
     placed: anyio.Event = attrs.field(factory=anyio.Event)  # it listens, or never will
     place: tuple[str, int] | None = None
     alive: bool = True
+    settled: bool = False  # it has reached its child, or never will
 
     @property
     def name(self) -> str:
@@ -112,6 +113,8 @@ class Chain:
         self.announced = min(member.feed.reached for member in members)
         self.lock = anyio.Lock()
         self.sent, self.sending_s = 0, 0.0
+        self.complete = anyio.Event()
+        self._unsettled = len(self.members)
         for before, after in itertools.pairwise(members):
             before.child, after.parent = after, before
         for member in members:
@@ -122,6 +125,14 @@ class Chain:
     def stall_s(self) -> float:
         """Seconds without a block after which something is wrong, by what the client's own line has shown so far."""
         return max(STALL_S, STALL_BLOCKS * self.sending_s / self.sent) if self.sent else FIRST_BLOCK_S
+
+    def settle(self, member: Member) -> None:
+        """Note that a member's link is made, or will not be: what is sent before the last one is would miss its end."""
+        if not member.settled:
+            member.settled = True
+            self._unsettled -= 1
+            if not self._unsettled:
+                self.complete.set()
 
     async def announce(self, number: int) -> None:
         """Tell every member that has a parent the digests of blocks up to this one, before anybody may get it."""
@@ -257,6 +268,8 @@ class Crew:
         """Take a member out, however its push ended: the one behind it must not wait for what will not come."""
         member.alive = False
         member.placed.set()
+        if member.chain is not None:
+            member.chain.settle(member)
         if member in self.waiting:
             self.waiting.remove(member)
             self.gone(member.name)
@@ -271,6 +284,10 @@ class Crew:
         listens = member.parent is not None and await self._listen(member)
         if member.child is not None:
             await self._connect(member, member.child)
+        if member.chain is not None:
+            member.chain.settle(member)
+            if not listens:
+                await _within(2 * SETUP_S, member.chain.complete.wait)
         if not listens:
             await self._send(member, member.feed.reached)
             return

@@ -121,6 +121,17 @@ def check(remotes: Sequence[ShellRemote], source: Path) -> None:
 # --- what the client uploads
 
 
+async def test_nothing_is_sent_before_the_last_link_is_made(make: Make, source: Path) -> None:
+    """Those behind a node that is slow to listen would miss what went by meanwhile."""
+    old = b'family = socket.AF_INET6 if ":" in address else socket.AF_INET'
+    new = b"family = time.sleep(1) or socket.AF_INET".ljust(len(old))
+    remotes = [await make("node-0"), await make("node-1"), await make("node-2", old, new)]
+    assert await push(remotes, source) == {}
+    check(remotes, source)
+    for remote in remotes[1:]:
+        assert detail(remote) == "51 files, 0 B, by other nodes"
+
+
 async def test_the_client_uploads_once(make: Make, source: Path) -> None:
     remotes = [await make(f"node-{number}") for number in range(5)]
     assert await push(remotes, source) == {}
