@@ -140,7 +140,7 @@ async def test_a_bare_node_gets_uv_and_the_project_with_its_extra(
     assert counted.calls[before:] == [b"run", b"receiver", b"run"]
     assert counted.opens == opens
     assert (details(events, "push")[-1], details(events, "env")[-1]) == ("= unchanged", "= unchanged")
-    shutil.rmtree(sshd.home / "proj/.venv")
+    shutil.rmtree((sshd.home / "proj/.venv").resolve())
     await deploy_project(pool, sshd.node, project, env)
     assert await imports(pool, deployment, "base_lib, train_lib")
     assert details(events, "push")[-1] == "= unchanged"

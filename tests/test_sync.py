@@ -66,6 +66,14 @@ async def test_a_tree_comes_as_it_is(remote: ShellRemote, out: Path, home: Path)
     assert isinstance(remote.events[-1], StageFinished)
 
 
+async def test_a_site_s_own_state_is_no_result(remote: ShellRemote, out: Path, home: Path) -> None:
+    write(out, {"a.json": "{}", ".asyncdeploy/venv-1/a/bin/python": "", "sub/.asyncdeploy/env": ""})
+    (out / ".venv").symlink_to(out / ".asyncdeploy" / "venv-1" / "a")
+    done = await sync_results(remote, "~/out", home)
+    assert done.complete, done.skipped
+    assert sorted(tree(home)) == sorted(name for name in tree(out) if b"venv" not in name and b".async" not in name)
+
+
 async def test_a_second_collect_moves_nothing(remote: ShellRemote, out: Path, home: Path) -> None:
     write(out, {"a": "a" * 1000, "b/c": "c"})
     (out / "l").symlink_to("a")

@@ -39,6 +39,13 @@ async def test_a_folder_comes_home_as_it_is(remote: PlainRemote, source: Path, t
     assert (again.files, again.received, again.bytes_received) == (4, 0, 0)
 
 
+async def test_a_site_s_own_state_is_no_result(remote: PlainRemote, source: Path, tmp_path: Path) -> None:
+    write(source, {".asyncdeploy/env": "", "ckpt/.asyncdeploy/x": ""})
+    done = await sync_results(remote, "~/out", tmp_path / "here")
+    assert done.complete, done.skipped
+    assert done.files == 4
+
+
 ODD = [b"-rf", b"a\nb", b"back\\slash", b"\xff\xfe", b"it's", b"$(x) `y`", b"n" * 255, b"deep/" * 30 + b"end"]
 
 

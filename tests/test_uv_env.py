@@ -175,7 +175,7 @@ def test_a_node_with_uv_needs_nothing_and_one_without_gets_ours() -> None:
     assert asset == uv_asset(facts)
     assert asset.target.startswith("/home/me/.asyncdeploy/tools/uv-")
     assert asset.executable
-    assert asset.target in UvEnv().steps(SITE, facts)[-1].line
+    assert asset.target in UvEnv().steps(SITE, facts)[0].line
     with pytest.raises(ToolMissing, match="does not fit"):
         UvEnv().steps(SITE, attrs.evolve(facts, arch="s390x"))
 
@@ -194,7 +194,7 @@ async def test_an_extra_is_there_and_again_is_nothing_to_do(remote: ShellRemote,
     )
     await bootstrap_env(remote, site, env)
     assert outcome(remote) == "= unchanged"
-    shutil.rmtree(folder / ".venv")
+    shutil.rmtree((folder / ".venv").resolve())
     await bootstrap_env(remote, site, env)
     assert await has(remote, site, env, "train_lib")
     await bootstrap_env(remote, site, UvEnv())

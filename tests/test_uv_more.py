@@ -68,6 +68,7 @@ async def failure(remote: ShellRemote, site: Site, env: UvEnv) -> BootstrapFaile
     "fields, why",
     [
         ({"locked": True, "frozen": True}, "frozen and locked"),
+        ({"upgrade": True, "frozen": True}, "upgrade"),
         ({"package": "-p"}, "package"),
         ({"requirements": "/etc/passwd"}, "requirements"),
         ({"requirements": "../up.txt"}, "requirements"),

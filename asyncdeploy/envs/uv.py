@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.resources
 import re
 import shlex
@@ -38,8 +39,8 @@ def _to_names(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 @functools.cache
-def _sync_script() -> str:
-    return importlib.resources.files("asyncdeploy.shell").joinpath("uv_sync.sh").read_text("ascii")
+def _script(name: str) -> str:
+    return importlib.resources.files("asyncdeploy.shell").joinpath(f"{name}.sh").read_text("ascii")
 
 
 @functools.cache
@@ -54,7 +55,7 @@ def _step_name(kind: str, text: str) -> str:
 @attrs.frozen
 class UvEnv:
     """The project's own ``.venv``, made by ``uv sync``; from pylock.toml or requirements.txt where there is no
-    pyproject.toml.
+    pyproject.toml. A new one is made beside the one in use, which stays whole until all steps are done.
 
     No file of the project is rewritten here; on the node uv may write a lock where none was pushed. uv's defaults hold:
     the ``dev`` group is installed unless the project says otherwise, and packages that the project does not name are
@@ -67,6 +68,8 @@ class UvEnv:
         frozen: True takes uv.lock as it is, False lets uv look whether it is up to date; None is True where one was
             pushed.
         locked: refuse to go on if the pushed uv.lock does not fit pyproject.toml.
+        upgrade: take the newest versions that fit, whatever a lock says; on the node, and when it is made, not at each
+            deploy.
         package: one package of a uv workspace, and what it needs.
         all_packages: all of them.
         requirements: files to install from instead, relative to the project's folder.
@@ -94,6 +97,7 @@ class UvEnv:
     requirements: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
     post: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
     imports: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
+    upgrade: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         for what, names in (("extra", self.extra), ("groups", self.groups)):
@@ -119,6 +123,8 @@ class UvEnv:
             raise ValueError(f"UvEnv package: a package's name was expected, got {self.package!r}")
         if self.locked and self.frozen is not None:
             raise ValueError("UvEnv: frozen and locked say different things of the lock: one of them was expected")
+        if self.upgrade and (self.locked or self.frozen):
+            raise ValueError("UvEnv: upgrade changes what frozen and locked keep: one of them was expected")
         if self.requirements and (self.extra or self.groups or self.frozen or self.locked or self.package):
             raise ValueError("UvEnv: requirements stand for themselves: no extra, group, package, lock beside them")
 
@@ -141,22 +147,21 @@ class UvEnv:
         flags += [word for name in self.groups for word in ("--group", name)]
         flags += ["--package", self.package] if self.package else []
         flags += ["--all-packages"] if self.all_packages else []
-        frozen = "locked" if self.locked else _FROZEN[self.frozen]
+        frozen = "locked" if self.locked else "upgrade" if self.upgrade else _FROZEN[self.frozen]
         files = "\n".join(self.requirements)
-        words = [uv, self.venv(site), site.path.rstrip("/"), frozen, self.python or "", files, *flags]
-        line = shlex.join(["sh", "-c", _sync_script(), "uv-sync", *words])
+        words = [uv, self.venv(site), self._kept(site), site.path.rstrip("/"), frozen, self.python or "", files, *flags]
+        line = shlex.join(["sh", "-c", _script("uv_sync"), "uv-sync", *words])
         if self.cache_dir is not None:
             line = f"UV_CACHE_DIR={shlex.quote(facts.resolve(self.cache_dir))} {line}"
         pre = (Step(_step_name("pre", text), text, timeout_s=PRE_S) for text in self.pre)
-        inside = f"{self._path(site)}export VIRTUAL_ENV={shlex.quote(self.venv(site))}\n"
-        post = (Step(_step_name("post", text), inside + text, timeout_s=PRE_S) for text in self.post)
-        return (*pre, Step("uv sync", line, timeout_s=SYNC_S), *post, *self._import_steps(site))
-
-    def _import_steps(self, site: Site) -> tuple[Step, ...]:
-        if not self.imports:
-            return ()
-        words = [self.venv(site) + "/bin/python", "-c", _import_program(), *self.imports]
-        return (Step(_step_name("import", ", ".join(self.imports)), shlex.join(words), timeout_s=IMPORT_S),)
+        new = f"VIRTUAL_ENV=$(cat {shlex.quote(self._kept(site) + '/next')})"
+        inside = f'{new}; unset PYTHONHOME\nexport VIRTUAL_ENV PATH="$VIRTUAL_ENV/bin${{PATH:+:$PATH}}"\n'
+        after = [Step(_step_name("post", text), inside + text, timeout_s=PRE_S) for text in self.post]
+        if self.imports:
+            tried = f'{new}; "$VIRTUAL_ENV/bin/python" {shlex.join(["-c", _import_program(), *self.imports])}'
+            after.append(Step(_step_name("import", ", ".join(self.imports)), tried, timeout_s=IMPORT_S))
+        switch = shlex.join(["sh", "-c", _script("uv_switch"), "uv-switch", self.venv(site), self._kept(site)])
+        return (*pre, Step("uv sync", line, timeout_s=SYNC_S), *after, Step("switch", switch, timeout_s=PRE_S))
 
     def check(self, site: Site, facts: NodeFacts) -> str | None:
         """Return a line that starts the environment's interpreter, and sees whether named requirements are the same."""
@@ -180,6 +185,11 @@ class UvEnv:
     def venv(self, site: Site) -> str:
         """Return the absolute folder of the environment on the node."""
         return f"{site.workdir.rstrip('/')}/.venv"
+
+    def _kept(self, site: Site) -> str:
+        """Return the folder of the two environments that ``venv`` is a link to, by turns; one for each project."""
+        mark = hashlib.sha256((site.project or "").encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        return f"{site.path.rstrip('/')}/.asyncdeploy/venv-{mark}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

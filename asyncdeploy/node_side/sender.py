@@ -20,6 +20,7 @@ import time
 
 BLOCK = 1 << 19
 BATCH = 1 << 17
+STATE = b".asyncdeploy"
 RACY_NS = 2 * 10**9  # the coarsest clock of a file system that is still in use
 
 
@@ -58,6 +59,8 @@ def walk(top, limits):
             continue
         for entry in found:
             path = os.path.join(folder, entry.name)
+            if is_ours(entry):
+                continue
             try:
                 info = entry.stat(follow_symlinks=False)
             except OSError as error:
@@ -69,6 +72,16 @@ def walk(top, limits):
                     yield path, None, "deeper than %d folders" % limits["max_depth"]
                 else:
                     waiting.append((path, depth + 1))
+
+
+def is_ours(entry):
+    """Whether it is a site's state (its environments are as large as results are) or a link into it: no result."""
+    if entry.name == STATE:
+        return True
+    try:
+        return entry.is_symlink() and b"/" + STATE + b"/" in os.readlink(entry.path)
+    except OSError:
+        return False
 
 
 class Sender:

@@ -120,7 +120,7 @@ if [ "$ad_mode" = look ]; then
     fi
     exit 0
 fi
-[ -d "$ad_state" ] || { mkdir -p "$ad_site" && mkdir -m 700 "$ad_state"; } || exit
+[ -d "$ad_state" ] || { mkdir -p "$ad_site" && mkdir -m 700 "$ad_state"; } 2>/dev/null || [ -d "$ad_state" ] || mkdir -m 700 "$ad_state" || exit
 if ! ad_acquire; then
     ad_say busy
     exit 0

@@ -95,6 +95,6 @@ links() { # PATH...: where each leads, with a newline and a NUL behind it
     done
 }
 
-names() { # BYTES DEPTH PATH: what lies below, each with a NUL behind it
-    find "$3" -mindepth 1 -maxdepth "$2" -print0 2>/dev/null | head -c "$1"
+names() { # BYTES DEPTH PATH: what lies below, each with a NUL behind it; a site's own state is no result
+    find "$3" -mindepth 1 -maxdepth "$2" -name .asyncdeploy -prune -o -mindepth 1 -print0 2>/dev/null | head -c "$1"
 }

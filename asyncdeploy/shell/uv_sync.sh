@@ -1,14 +1,49 @@
 # Make a project's environment with uv; starts in the project's folder.
-# usage: UV VENV SITE FROZEN PYTHON FILES [FLAG]...      FROZEN is auto, yes, no or locked; FILES are requirements, one a line;
-# FLAGs are for uv sync
+# usage: UV VENV KEPT SITE FROZEN PYTHON FILES [FLAG]...      FROZEN is auto, yes, no, locked or upgrade; FILES are
+# requirements, one a line; FLAGs are for uv sync.
+# VENV is a link to one of two folders in KEPT. The other one is made, and named in KEPT/next: uv_switch.sh links to it when
+# all steps are done, so that the one in use stays whole whatever becomes of us.
 # shellcheck shell=sh
-uv=$1 venv=$2 site=$3 frozen=$4 python=$5 files=$6
-shift 6
+uv=$1 link=$2 kept=$3 site=$4 frozen=$5 python=$6 files=$7
+shift 7
 unset VIRTUAL_ENV PYTHONHOME
-# Named outright: in a uv workspace the default would be the top folder's, and an inherited value anybody's.
-UV_PROJECT_ENVIRONMENT=$venv UV_NO_PROGRESS=1
-export UV_PROJECT_ENVIRONMENT UV_NO_PROGRESS
+UV_NO_PROGRESS=1
+export UV_NO_PROGRESS
 made=$site/.asyncdeploy/uv.lock.made
+
+fits() { # whether a copy of this one can become the new one: it may lie anywhere, works, and has the Python asked for
+    grep -q '^relocatable = true' "$1/pyvenv.cfg" 2>/dev/null && found=$("$1/bin/python" -I -S -V 2>&1) || return
+    [ -z "$python" ] && return
+    case $found in "Python $python" | "Python $python".*) return ;; esac
+    return 1
+}
+
+has_hard_links() { ln "$1/pyvenv.cfg" "$kept/try.$$" 2>/dev/null && rm -f "$kept/try.$$"; }
+
+prepare_venv() {
+    current=$(readlink "$link")
+    case $current in
+    "$kept/a") venv=$kept/b ;;
+    "$kept/b") venv=$kept/a ;;
+    *) current='' venv=$kept/a ;;
+    esac
+    mkdir -p "$kept" && rm -rf "$venv" "$kept/next" || return
+    if [ -n "$current" ] && fits "$current"; then
+        # uv never writes into an installed file, which may be its cache's own: the copy's files are links.
+        if has_hard_links "$current"; then
+            cp -al "$current" "$venv" || return
+        else
+            echo "note: no hard links on this file system: the environment is changed in place"
+            venv=$current
+        fi
+    else
+        "$uv" venv -q --relocatable ${python:+--python "$python"} "$venv" || return
+    fi
+    # Named outright: in a uv workspace the default would be the top folder's, and an inherited value anybody's.
+    UV_PROJECT_ENVIRONMENT=$venv
+    export UV_PROJECT_ENVIRONMENT
+    printf '%s\n' "$venv" >"$kept/next"
+}
 
 find_lock() { # of the project, or of a uv workspace around it
     folder=$PWD
@@ -36,6 +71,7 @@ sync() {
         "$uv" sync --frozen "$@"
         return
     fi
+    [ "$frozen" = upgrade ] && set -- --upgrade "$@"
     if [ -n "$lock" ] && ! is_ours; then # a pushed one that shall not freeze us
         "$uv" sync "$@"
         return
@@ -48,19 +84,6 @@ sync() {
     return "$status"
 }
 
-has_venv() {
-    found=$("$venv/bin/python" -I -S -V 2>&1) || return
-    [ -z "$python" ] && return
-    case $found in "Python $python" | "Python $python".*) return ;; esac
-    return 1
-}
-
-make_venv() {
-    has_venv && return
-    rm -rf "$venv"
-    "$uv" venv ${python:+--python "$python"} "$venv"
-}
-
 install_files() {
     set --
     while IFS= read -r file; do
@@ -69,22 +92,24 @@ install_files() {
     done <<END
 $files
 END
-    "$uv" pip install --python "$venv/bin/python" "$@" || return
+    "$uv" pip install --python "$venv/bin/python" ${upgrade:+"$upgrade"} "$@" || return
     printf '%s\n' "$files" | tr '\n' '\0' | xargs -0 cat -- | cksum >"$venv/.asyncdeploy-requirements"
 }
 
+upgrade=
+[ "$frozen" != upgrade ] || upgrade=--upgrade
 if [ -n "$files" ]; then
-    make_venv && install_files
+    prepare_venv && install_files
 elif [ -f pyproject.toml ]; then
-    sync ${python:+--python "$python"} "$@"
+    prepare_venv && sync ${python:+--python "$python"} "$@"
 elif [ "$#" -gt 0 ] || [ "$frozen" = yes ] || [ "$frozen" = locked ]; then
     echo "error: no pyproject.toml in $PWD: extra, groups, packages, frozen and locked have no meaning there" >&2
     exit 2
 elif [ -f pylock.toml ]; then
-    make_venv && "$uv" pip sync --python "$venv/bin/python" pylock.toml
+    prepare_venv && "$uv" pip sync --python "$venv/bin/python" pylock.toml
 elif [ -f requirements.txt ]; then
-    make_venv && "$uv" pip install --python "$venv/bin/python" -r requirements.txt
+    prepare_venv && "$uv" pip install --python "$venv/bin/python" ${upgrade:+"$upgrade"} -r requirements.txt
 else
     echo "note: neither pyproject.toml nor requirements.txt in $PWD: an environment without packages"
-    make_venv
+    prepare_venv
 fi
