@@ -13,6 +13,7 @@ from asyncdeploy.bundle import Bundle
 from asyncdeploy.command import Command, Completed, as_command
 from asyncdeploy.drift import Built
 from asyncdeploy.envs import Env, env_from_dict
+from asyncdeploy.envs.base import LocalEnv
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.job import Job
 from asyncdeploy.jobs import start_job
@@ -109,8 +110,19 @@ async def deploy_project(
     remote = pool.at(node)
     facts = await probe_node(remote)
     site = await push_code(remote, workspace)
+    if isinstance(env, LocalEnv):
+        env = env.with_folder(await _folder_of(workspace))
     built = await bootstrap_env(remote, site, env)
     return Deployment(node, site, env, facts, built)
+
+
+async def _folder_of(workspace: Workspace | Bundle | Crew | Path | str) -> Path:
+    """Return where the project lies on this machine."""
+    bundle = await workspace.scanned() if isinstance(workspace, Crew) else workspace
+    source = bundle.workspace if isinstance(bundle, Bundle) else bundle
+    if not isinstance(source, Workspace):
+        source = Workspace(source)
+    return source.path / (source.project or "")
 
 
 async def run_in_project(

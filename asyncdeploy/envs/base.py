@@ -75,3 +75,12 @@ class Env(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, with the class's name under "env"."""
         ...
+
+
+@runtime_checkable
+class LocalEnv(Protocol):
+    """An Env of which a part is made on this machine from the project; a deploy tells it where that lies."""
+
+    def with_folder(self, folder: Path) -> Env:
+        """Return the same Env for the project in a local folder (absolute); the Env itself if it needs none."""
+        ...
