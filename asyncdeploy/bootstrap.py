@@ -21,7 +21,7 @@ from asyncdeploy.command import Command, Completed, last_lines
 from asyncdeploy.drift import Built
 from asyncdeploy.env_steps import StepListener
 from asyncdeploy.envs.base import Asset, Env, Step
-from asyncdeploy.errors import BootstrapFailed, ConnectionLost, DeployError, ToolMissing, WorkspaceBusy
+from asyncdeploy.errors import BootstrapFailed, ConnectionLost, DeployError, ToolMissing, TransferFailed, WorkspaceBusy
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.probe import probe_node
 from asyncdeploy.run import run_command
@@ -79,6 +79,8 @@ async def bootstrap_env(remote: Remote, site: Site, env: Env) -> Built | None:
         plan = await anyio.to_thread.run_sync(_plan, site, env, facts)
     except ToolMissing as error:
         raise ToolMissing(remote.node.name, error.message, error.hint, error.evidence, error.tool) from None
+    except TransferFailed as error:
+        raise TransferFailed(remote.node.name, error.message, error.hint, error.evidence, error.path) from None
     if not plan.steps and not plan.assets:
         return None
     with stage(remote, "env", env.name) as ours:

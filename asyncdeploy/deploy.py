@@ -111,15 +111,15 @@ async def deploy_project(
     facts = await probe_node(remote)
     site = await push_code(remote, workspace)
     if isinstance(env, LocalEnv):
-        env = env.with_folder(await _folder_of(workspace))
+        env = env.with_folder(_folder_of(workspace))
     built = await bootstrap_env(remote, site, env)
     return Deployment(node, site, env, facts, built)
 
 
-async def _folder_of(workspace: Workspace | Bundle | Crew | Path | str) -> Path:
+def _folder_of(workspace: Workspace | Bundle | Crew | Path | str) -> Path:
     """Return where the project lies on this machine."""
-    bundle = await workspace.scanned() if isinstance(workspace, Crew) else workspace
-    source = bundle.workspace if isinstance(bundle, Bundle) else bundle
+    source: Workspace | Bundle | Path | str = workspace.bundle if isinstance(workspace, Crew) else workspace
+    source = source.workspace if isinstance(source, Bundle) else source
     if not isinstance(source, Workspace):
         source = Workspace(source)
     return source.path / (source.project or "")

@@ -8,6 +8,7 @@ import importlib.resources
 import re
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import attrs
@@ -15,6 +16,8 @@ import attrs
 from asyncdeploy.command import Command
 from asyncdeploy.envs.base import Asset, Step
 from asyncdeploy.envs.uv_wheel import uv_asset
+from asyncdeploy.envs.wheelhouse import Wanted, node_python, wheel_assets
+from asyncdeploy.errors import TransferFailed
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.plain import fields_from_plain, fields_to_plain
 from asyncdeploy.workspace import Site, check_remote_path
@@ -78,6 +81,8 @@ class UvEnv:
             They are shown in events and in JSON: no place for a secret.
         post: shell lines that run inside the environment once it is made.
         imports: modules that must import in it; one that does not is named, with what was probably meant.
+        offline: for nodes without a way to an index: all that uv.lock (or pylock.toml, or the requirements) names is
+            fetched here as wheels for the nodes' platform, once for all of them, and sent; their uv asks no network.
 
     Raises:
         ValueError: a name, a version or a path that is none.
@@ -98,6 +103,8 @@ class UvEnv:
     post: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
     imports: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
     upgrade: bool = attrs.field(default=False, kw_only=True)
+    offline: bool = attrs.field(default=False, kw_only=True)
+    folder: Path | None = attrs.field(default=None, kw_only=True, repr=False)
 
     def __attrs_post_init__(self) -> None:
         for what, names in (("extra", self.extra), ("groups", self.groups)):
@@ -123,18 +130,33 @@ class UvEnv:
             raise ValueError(f"UvEnv package: a package's name was expected, got {self.package!r}")
         if self.locked and self.frozen is not None:
             raise ValueError("UvEnv: frozen and locked say different things of the lock: one of them was expected")
+        if self.offline and (self.upgrade or self.locked or self.frozen is False):
+            raise ValueError("UvEnv: offline takes the lock as it is: no upgrade, locked, frozen=False beside it")
         if self.upgrade and (self.locked or self.frozen):
             raise ValueError("UvEnv: upgrade changes what frozen and locked keep: one of them was expected")
         if self.requirements and (self.extra or self.groups or self.frozen or self.locked or self.package):
             raise ValueError("UvEnv: requirements stand for themselves: no extra, group, package, lock beside them")
 
     def assets(self, site: Site, facts: NodeFacts) -> tuple[Asset, ...]:
-        """Return uv's binary if the node has none.
+        """Return uv's binary if the node has none, and the wheels that an offline node needs; may block.
 
         Raises:
-            ToolMissing: the node has no uv, and none that fits is here.
+            ToolMissing: the node has no uv, and none that fits is here; or there is no pip here to fetch wheels with.
+            TransferFailed: a wheel cannot be had.
         """
-        return () if facts.tool("uv") else (uv_asset(facts),)
+        tools = () if facts.tool("uv") else (uv_asset(facts),)
+        return (*tools, *wheel_assets(self._wanted(facts), site)) if self.offline else tools
+
+    def with_folder(self, folder: Path) -> Self:
+        """Return the same environment for the project in a folder of this machine, where its wheels are chosen."""
+        return attrs.evolve(self, folder=folder) if self.offline else self
+
+    def _wanted(self, facts: NodeFacts) -> Wanted:
+        if self.folder is None:
+            hint = "deploy_project and deploy_all tell it; else env.with_folder(path)"
+            raise TransferFailed("", "UvEnv(offline=True) must know where the project lies on this machine", hint)
+        python = node_python(self.folder, self.python, facts)
+        return Wanted(self.folder, tuple(self._flags()), self.requirements, python, facts.arch, facts.libc)
 
     def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
         """Return the ``pre`` lines, ``uv sync``, the ``post`` lines and the imports.
@@ -143,13 +165,20 @@ class UvEnv:
             ToolMissing: as ``assets``.
         """
         uv = facts.tool("uv") or uv_asset(facts).target
-        flags = [word for name in self.extra for word in ("--extra", name)]
-        flags += [word for name in self.groups for word in ("--group", name)]
-        flags += ["--package", self.package] if self.package else []
-        flags += ["--all-packages"] if self.all_packages else []
-        frozen = "locked" if self.locked else "upgrade" if self.upgrade else _FROZEN[self.frozen]
+        python, flags = self.python or "", self._flags()
+        if self.offline:
+            python, flags = node_python(self.folder or Path(), self.python, facts), []
+        frozen = (
+            "offline"
+            if self.offline
+            else "locked"
+            if self.locked
+            else "upgrade"
+            if self.upgrade
+            else _FROZEN[self.frozen]
+        )
         files = "\n".join(self.requirements)
-        words = [uv, self.venv(site), self._kept(site), site.path.rstrip("/"), frozen, self.python or "", files, *flags]
+        words = [uv, self.venv(site), self._kept(site), site.path.rstrip("/"), frozen, python, files, *flags]
         line = shlex.join(["sh", "-c", _script("uv_sync"), "uv-sync", *words])
         if self.cache_dir is not None:
             line = f"UV_CACHE_DIR={shlex.quote(facts.resolve(self.cache_dir))} {line}"
@@ -163,10 +192,17 @@ class UvEnv:
         switch = shlex.join(["sh", "-c", _script("uv_switch"), "uv-switch", self.venv(site), self._kept(site)])
         return (*pre, Step("uv sync", line, timeout_s=SYNC_S), *after, Step("switch", switch, timeout_s=PRE_S))
 
+    def _flags(self) -> list[str]:
+        """Return what is chosen of the project, in the words of ``uv sync`` and ``uv export``."""
+        flags = [word for name in self.extra for word in ("--extra", name)]
+        flags += [word for name in self.groups for word in ("--group", name)]
+        flags += ["--package", self.package] if self.package else []
+        return [*flags, "--all-packages"] if self.all_packages else flags
+
     def check(self, site: Site, facts: NodeFacts) -> str | None:
         """Return a line that starts the environment's interpreter, and sees whether named requirements are the same."""
         works = f"{shlex.quote(self.venv(site) + '/bin/python')} -I -S -c pass"
-        if not self.requirements:
+        if not self.requirements or self.offline:  # whose wheels and their list are in the environment's name
             return works
         noted = shlex.quote(f"{self.venv(site)}/.asyncdeploy-requirements")
         return f'{works} && [ "$(cat -- {shlex.join(self.requirements)} | cksum)" = "$(cat {noted})" ]'
@@ -192,8 +228,8 @@ class UvEnv:
         return f"{site.path.rstrip('/')}/.asyncdeploy/venv-{mark}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {"env": type(self).__name__, **fields_to_plain(self)}
+        """Return plain data; where the project lies on this machine is no part of it."""
+        return {"env": type(self).__name__, **fields_to_plain(attrs.evolve(self, folder=None))}
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:

@@ -92,6 +92,18 @@ def uv_asset(facts: NodeFacts) -> Asset:
     return Asset(f"uv {binary.version}", binary.path, binary.sha256, f"{folder}/uv", executable=True)
 
 
+def beside_us(tool: str) -> str:
+    """Return the path of a program that is installed beside us, or on PATH.
+
+    Raises:
+        ToolMissing: there is none.
+    """
+    path = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    if path is None:
+        raise ToolMissing("", f"{tool} is not on this machine", "pip install 'asyncdeploy[uv]'", tool=tool)
+    return path
+
+
 @functools.cache
 def fetch_uv(machine: str) -> UvBinary:
     """Return uv's static Linux binary for a machine, of the version beside us: fetched once, kept in our cache.
@@ -106,10 +118,10 @@ def fetch_uv(machine: str) -> UvBinary:
         version = importlib.metadata.version("uv")
     except importlib.metadata.PackageNotFoundError:
         version = ""
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
-    if not version or uv is None:
+    if not version:
         what = "the node has no uv, and none is installed beside us that could fetch one for it"
         raise ToolMissing("", what, _HINT, tool="uv")
+    uv = beside_us("uv")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncdeploy" / "uv"
     kept = cache / f"{version}-{machine}"
     if not kept.is_dir():

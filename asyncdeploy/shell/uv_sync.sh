@@ -1,5 +1,5 @@
 # Make a project's environment with uv; starts in the project's folder.
-# usage: UV VENV KEPT SITE FROZEN PYTHON FILES [FLAG]...      FROZEN is auto, yes, no, locked or upgrade; FILES are
+# usage: UV VENV KEPT SITE FROZEN PYTHON FILES [FLAG]...      FROZEN is auto, yes, no, locked, upgrade or offline; FILES are
 # requirements, one a line; FLAGs are for uv sync.
 # VENV is a link to one of two folders in KEPT. The other one is made, and named in KEPT/next: uv_switch.sh links to it when
 # all steps are done, so that the one in use stays whole whatever becomes of us.
@@ -96,9 +96,21 @@ END
     printf '%s\n' "$files" | tr '\n' '\0' | xargs -0 cat -- | cksum >"$venv/.asyncdeploy-requirements"
 }
 
+sync_offline() { # from the wheels that were sent: those that nothing names any more are removed
+    wheels=$site/.asyncdeploy/wheels
+    "$uv" pip sync --offline --no-index --find-links "$wheels" --python "$venv/bin/python" "$wheels/requirements.txt" || return
+    for wheel in "$wheels"/*.whl; do
+        grep -qxF "#: ${wheel##*/}" "$wheels/requirements.txt" || rm -f "$wheel"
+    done
+}
+
 upgrade=
 [ "$frozen" != upgrade ] || upgrade=--upgrade
-if [ -n "$files" ]; then
+if [ "$frozen" = offline ]; then
+    UV_OFFLINE=1 UV_PYTHON_DOWNLOADS=never
+    export UV_OFFLINE UV_PYTHON_DOWNLOADS
+    prepare_venv && sync_offline
+elif [ -n "$files" ]; then
     prepare_venv && install_files
 elif [ -f pyproject.toml ]; then
     prepare_venv && sync ${python:+--python "$python"} "$@"
