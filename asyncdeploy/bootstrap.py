@@ -48,6 +48,7 @@ class _Plan:
     steps: tuple[Step, ...]
     check: str
     inspect: str
+    on_end: str | None
     key: str
 
 
@@ -105,8 +106,8 @@ def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
         "node": [facts.system, facts.arch, facts.libc, facts.python_version],
     }
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
-    inspect = env.enter(Command(f"{_PYTHON} -c {shlex.quote(_inspection())}"), site, facts).line if steps else ""
-    return _Plan(site, assets, steps, check or "", inspect, key)
+    inside = env.enter(Command(f"{_PYTHON} -c {shlex.quote(_inspection())}"), site, facts) if steps else Command(":")
+    return _Plan(site, assets, steps, check or "", inside.line, inside.on_end, key)
 
 
 @functools.cache
@@ -124,7 +125,8 @@ def _command(plan: _Plan, mode: str, mark: str) -> Command:
     words = [mode, mark, site, workdir, plan.key, plan.check, plan.inspect, str(LOCK_WAIT_S)]
     if mode == "make":
         words += [word for step in plan.steps for word in (step.line, step.unless or "")]
-    return Command(shlex.join(["exec", "sh", "-c", _script(), "asyncdeploy-env", *words]))
+    # What a command must be ended by name for (a container), a step must be too.
+    return Command(shlex.join(["exec", "sh", "-c", _script(), "asyncdeploy-env", *words]), on_end=plan.on_end)
 
 
 def _new_mark() -> str:

@@ -1,5 +1,7 @@
 """DockerEnv against a real docker daemon of our own, on real sshd nodes: what ends a run ends its container."""
 
+import asyncio
+import json
 import random
 import signal
 import subprocess
@@ -14,9 +16,9 @@ import pytest
 from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import DockerEnv
+from asyncdeploy.envs import DockerEnv, UvEnv
 from asyncdeploy.errors import BootstrapFailed, CommandTimeout
-from asyncdeploy.events import StageFinished
+from asyncdeploy.events import Event, StageFinished
 from asyncdeploy.fleet import collect_all
 from asyncdeploy.fleet_launch import fan_out, wait_launch
 from asyncdeploy.hostkeys import HostKeys
@@ -26,6 +28,7 @@ from asyncdeploy.torchrun import Torchrun
 from asyncdeploy.workspace import Workspace
 from tests.support.client import client
 from tests.support.docker import IMAGE, PYTHON_MOUNTS, Daemon, docker_daemon
+from tests.support.envs import write_project
 from tests.support.sshd import SshdBed
 from tests.support.sshd_node import Account, SshdNode
 from tests.support.waiting import eventually
@@ -233,6 +236,45 @@ async def test_torchrun_on_two_nodes_in_containers(
     assert report.ok, [outcome.error for outcome in report]
     await collect_all(launch, "out", tmp_path / "home", pool=pool)
     assert sorted(file.read_text() for file in (tmp_path / "home").rglob("[01]")) == ["2.0", "2.0"]
+
+
+async def test_a_uv_environment_inside(
+    bed: tuple[SshdNode, ...], pool: Pool, project: Workspace, daemon: Daemon
+) -> None:
+    write_project(project.path, ("base-lib",), train=("train-lib",))
+    inner = UvEnv("train", pre=("export UV_OFFLINE=1", "export UV_PYTHON=/usr/bin/python3"))
+    env = DockerEnv(IMAGE, mounts=PYTHON_MOUNTS, ulimits=NO_ULIMITS, env=inner)
+    deployment = await deploy_project(pool, bed[0].node, project, env)
+    assert deployment.built is not None
+    assert deployment.built.packages == 2
+    code = "import base_lib, train_lib, os, sys; print(sys.prefix, os.path.exists('/.dockerenv'))"
+    done = await run_in_project(pool, deployment, Command.of("python", "-c", code))
+    assert done.check().text.split() == [f"{deployment.site.path}/.venv", "True"]
+    assert Deployment.from_dict(json.loads(json.dumps(deployment.to_dict()))) == deployment
+    again: list[Event] = []
+    async with Pool(host_keys=HostKeys.strict(bed[0].known_hosts), observer=again.append) as other:
+        await deploy_project(other, bed[0].node, project, env)
+    assert [event.detail for event in again if isinstance(event, StageFinished) and event.stage == "env"] == [
+        "= unchanged"
+    ]
+    with pytest.raises(BootstrapFailed, match="uv inside exited 2") as caught:
+        await deploy_project(pool, bed[0].node, project, attrs.evolve(env, env=UvEnv("none", pre=inner.pre)))
+    assert "==> uv sync" in caught.value.evidence
+    assert (await run_in_project(pool, deployment, "python -c 'import train_lib'")).ok, "what stood before works"
+    await gone(daemon)
+
+
+async def test_a_cancelled_bootstrap_inside_leaves_no_container(
+    bed: tuple[SshdNode, ...], pool: Pool, project: Workspace, daemon: Daemon
+) -> None:
+    slow = UvEnv(pre="trap '' TERM; while :; do sleep 0.1; done")
+    env = DockerEnv(IMAGE, mounts=PYTHON_MOUNTS, ulimits=NO_ULIMITS, env=slow)
+    task = asyncio.create_task(deploy_project(pool, bed[0].node, project, env))
+    await eventually(daemon.containers, "a container runs")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await gone(daemon)
 
 
 async def test_no_daemon_is_said_with_what_to_do(bed: tuple[SshdNode, ...], pool: Pool, project: Workspace) -> None:

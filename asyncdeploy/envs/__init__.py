@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
 from asyncdeploy.envs.base import Asset, Env, Step
 from asyncdeploy.envs.docker import DockerEnv
 from asyncdeploy.envs.nix import NixEnv
+from asyncdeploy.envs.registry import env_from_dict, register_env
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.envs.uv import UvEnv
 
 __all__ = ["Asset", "DockerEnv", "Env", "NixEnv", "Step", "SystemEnv", "UvEnv", "env_from_dict", "register_env"]
-
-
-E = TypeVar("E")
-
-_classes: dict[str, type[Any]] = {}
-
-
-def register_env(cls: type[E]) -> type[E]:
-    """Make an Env class known to JSON by its name; may stand over the class as a decorator.
-
-    Args:
-        cls: an Env with a classmethod ``from_dict`` that takes what its ``to_dict`` returned.
-
-    Raises:
-        ValueError: it has no ``from_dict``, or another class has this name.
-    """
-    if not hasattr(cls, "from_dict"):
-        raise ValueError(f"an environment class with a from_dict was expected, got {cls.__name__}")
-    if _classes.setdefault(cls.__name__, cls) is not cls:
-        raise ValueError(f"an environment class named {cls.__name__!r} is known already")
-    return cls
-
-
-def env_from_dict(data: Any) -> Env:
-    """Build the environment that ``to_dict`` of any known Env class described.
-
-    Raises:
-        ValueError: no known class is named under "env", or its fields do not fit.
-    """
-    name = data.get("env") if isinstance(data, dict) else None
-    if not isinstance(name, str) or name not in _classes:
-        raise ValueError(f"an environment was expected ({', '.join(sorted(_classes))}), got {name!r}")
-    env: Env = _classes[name].from_dict(data)
-    return env
 
 
 register_env(DockerEnv)

@@ -78,7 +78,7 @@ class Env(Protocol):
 
 
 @runtime_checkable
-class LocalEnv(Protocol):
+class LocalEnv(Env, Protocol):
     """An Env of which a part is made on this machine from the project; a deploy tells it where that lies."""
 
     def with_folder(self, folder: Path) -> Env:

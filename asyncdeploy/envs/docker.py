@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, Self
 import attrs
 
 from asyncdeploy.command import Command
-from asyncdeploy.envs.base import Asset, Step
+from asyncdeploy.envs.base import Asset, Env, LocalEnv, Step
+from asyncdeploy.envs.registry import env_from_dict
 from asyncdeploy.errors import ToolMissing, TransferFailed
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.plain import fields_from_plain, fields_to_plain
@@ -56,6 +57,18 @@ def _sha256(path: Path, _size: int, _mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _inside(facts: NodeFacts) -> NodeFacts:
+    """Return what is known of the inside of a container on a node: not its tools, its Python, or its C library."""
+    return attrs.evolve(facts, tools=(), python="", python_version="", libc="")
+
+
+def _as_lines(step: Step) -> str:
+    """Return a step as lines of a script that ends where a step fails."""
+    said = f"printf '%s\\n' {shlex.quote('==> ' + step.name)}"
+    line = f'{said}\ncd "$asyncdeploy_here" || exit\n{{ {step.line}\n}} || exit'
+    return f"if ! ({step.unless}) >/dev/null 2>&1; then\n{line}\nfi" if step.unless else line
+
+
 @attrs.frozen
 class DockerEnv:
     """Each command, job and rank in a container of its own, which ends with it.
@@ -75,6 +88,8 @@ class DockerEnv:
             root's, and leaves the engine's own elsewhere.
         options: further options for ``run``, each a word. They are shown: no place for a secret.
         engine: "docker" or "podman"; None is what the node has, docker first.
+        env: an environment inside the container: ``DockerEnv(image, env=UvEnv("train"))`` makes the project's own with
+            the image's Python.
 
     Raises:
         ValueError: not exactly one of image, archive and dockerfile, or one of the values is none.
@@ -90,6 +105,7 @@ class DockerEnv:
     ulimits: tuple[str, ...] | None = attrs.field(default=None, kw_only=True, converter=_to_limits)
     options: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_texts)
     engine: Literal["docker", "podman"] | None = attrs.field(default=None, kw_only=True)
+    env: Env | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if sum(source is not None for source in (self.image, self.archive, self.dockerfile)) != 1:
@@ -104,6 +120,8 @@ class DockerEnv:
             raise ValueError(f'DockerEnv gpus: "auto", "all", indices such as "0,1", or None, got {self.gpus!r}')
         if self.engine not in (None, "docker", "podman"):
             raise ValueError(f'DockerEnv engine: "docker", "podman" or None was expected, got {self.engine!r}')
+        if isinstance(self.env, DockerEnv):
+            raise ValueError("DockerEnv env: a container inside a container is not made here")
         for what, words in (("mounts", self.mounts), ("ulimits", self.ulimits or ()), ("options", self.options)):
             for word in words:
                 if not word or "\0" in word:
@@ -115,11 +133,17 @@ class DockerEnv:
         Raises:
             TransferFailed: it cannot be read.
         """
-        if self.archive is None:
-            return ()
+        inner = self.env.assets(site, _inside(facts)) if self.env is not None else ()
+        return inner if self.archive is None else (self._archive_asset(self.archive, facts), *inner)
+
+    def _archive_asset(self, archive: Path, facts: NodeFacts) -> Asset:
         digest = self._archive_digest()
         target = f"{facts.home.rstrip('/')}/.asyncdeploy/images/{digest[:16]}.tar"
-        return (Asset(f"image {self.archive.name}", self.archive, digest, target),)
+        return Asset(f"image {archive.name}", archive, digest, target)
+
+    def with_folder(self, folder: Path) -> Self:
+        """Return the same environment; the one inside is told where the project lies on this machine."""
+        return attrs.evolve(self, env=self.env.with_folder(folder)) if isinstance(self.env, LocalEnv) else self
 
     def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
         """Return how the image comes to be there.
@@ -134,7 +158,7 @@ class DockerEnv:
         if self.image is not None:
             make = Step(f"pull {self.image}", f"{engine} pull -q {image}", unless=there, timeout_s=PULL_S)
         elif self.archive is not None:
-            path = shlex.quote(self.assets(site, facts)[0].target)
+            path = shlex.quote(self._archive_asset(self.archive, facts).target)
             line = (
                 f"loaded=$({engine} load -q -i {path}) || exit\n"
                 "loaded=$(printf '%s\\n' \"$loaded\" | sed -n 's/^Loaded image[^:]*: *//p' | tail -n 1)\n"
@@ -151,11 +175,19 @@ class DockerEnv:
                 f'[ -z "$old" ] || {engine} rmi $old >/dev/null 2>&1 || :'
             )
             make = Step(f"build {self.dockerfile}", line, unless=there, timeout_s=PULL_S)
-        return reach, make
+        inner = self.env.steps(site, _inside(facts)) if self.env is not None else ()
+        if self.env is None or not inner:
+            return reach, make
+        # In one container, because steps share a shell.
+        lines = "\n".join(["asyncdeploy_here=$PWD", *(_as_lines(step) for step in inner)])
+        line = self._contained(Command(lines, cwd=site.workdir), site, facts)
+        return reach, make, Step(f"{self.env.name} inside", line, timeout_s=sum(step.timeout_s for step in inner))
 
     def check(self, site: Site, facts: NodeFacts) -> str | None:
-        """Return a line that asks for the image."""
-        return f"{shlex.quote(self.tool(facts))} image inspect {shlex.quote(self.image_of(site))}"
+        """Return a line that asks for the image, and inside for what was made there."""
+        there = f"{shlex.quote(self.tool(facts))} image inspect {shlex.quote(self.image_of(site))}"
+        inner = self.env.check(site, _inside(facts)) if self.env is not None else None
+        return f"{there} && ({self._contained(Command(inner, cwd=site.workdir), site, facts)})" if inner else there
 
     def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
         """Return the command in a container of its own; whatever ends the run ends the container.
@@ -164,15 +196,21 @@ class DockerEnv:
             ToolMissing: the node has neither docker nor podman.
             ValueError: the site's path holds a ":", which no mount can name.
         """
+        if self.env is not None:
+            command = self.env.enter(command, site, _inside(facts))
+        end = shlex.join(["sh", "-c", _script("docker_end"), "asyncdeploy-docker", self.tool(facts)])
+        on_end = f"{end}\n{command.on_end}" if command.on_end else end
+        line = "exec " + self._contained(command, site, facts)
+        return attrs.evolve(command, line=line, cwd=site.path, on_end=on_end)
+
+    def _contained(self, command: Command, site: Site, facts: NodeFacts) -> str:
+        """Return a command as a line that runs it in a container."""
         if ":" in site.path + facts.home:
             raise ValueError(f"DockerEnv: a path without ':' was expected for the site, got {site.path!r}")
         engine, cwd = self.tool(facts), facts.resolve(command.cwd or site.workdir)
         names = " ".join(name for name, _ in (*command.env, *command.secrets) if name != "HOME")
         words = [engine, self.image_of(site), site.path, cwd, names, command.line, *self._options(engine, facts)]
-        line = shlex.join(["exec", "sh", "-c", _script("docker_run"), "asyncdeploy-docker", *words])
-        end = shlex.join(["sh", "-c", _script("docker_end"), "asyncdeploy-docker", engine])
-        on_end = f"{end}\n{command.on_end}" if command.on_end else end
-        return attrs.evolve(command, line=line, cwd=site.path, on_end=on_end)
+        return shlex.join(["sh", "-c", _script("docker_run"), "asyncdeploy-docker", *words])
 
     def tool(self, facts: NodeFacts) -> str:
         """Return the path of docker or podman on the node.
@@ -218,7 +256,8 @@ class DockerEnv:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"env": type(self).__name__, **fields_to_plain(self)}
+        inner = {} if self.env is None else {"inside": self.env.to_dict()}
+        return {"env": type(self).__name__, **fields_to_plain(attrs.evolve(self, env=None)), **inner}
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
@@ -229,4 +268,6 @@ class DockerEnv:
         """
         if not isinstance(data, dict) or data.get("env") != cls.__name__:
             raise ValueError(f"DockerEnv: its own plain data was expected, got {data!r}")
-        return fields_from_plain(cls, {key: value for key, value in data.items() if key != "env"})
+        inner = env_from_dict(data["inside"]) if data.get("inside") is not None else None
+        fields = {key: value for key, value in data.items() if key not in ("env", "inside")}
+        return attrs.evolve(fields_from_plain(cls, fields), env=inner)
