@@ -129,11 +129,13 @@ def compare(
         print(f"| {name} | {wall:.2f} | {low:.2f}..{high:.2f} | {ours / wall:.2f} | {cpu:.2f} | {rss:.0f} |")
         rows[name] = {"wall_s": round(wall, 3), "cpu_s": round(cpu, 3), "rss_mb": round(rss), "runs": len(its)}
     sys.stdout.flush()
-    if not (args.no_save or args.tiny):
-        _save(title, rows)
+    save(title, rows, args)
 
 
-def _save(title: str, rows: dict[str, dict[str, float]]) -> None:
+def save(title: str, rows: dict[str, dict[str, float]], args: argparse.Namespace) -> None:
+    """Append a case's figures to results.jsonl, unless it was a tiny run or is not to be kept."""
+    if args.no_save or args.tiny:
+        return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
     line = {"at": round(time.time()), "commit": commit.stdout.strip(), "machine": machine, "case": title, "rows": rows}

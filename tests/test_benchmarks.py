@@ -12,7 +12,14 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
-    "name,tools", [("fan_out", ["pdsh"]), ("push", ["rsync"]), ("collect", ["rsync"]), ("bounds", [])]
+    "name,tools",
+    [
+        ("fan_out", ["pdsh"]),
+        ("push", ["rsync"]),
+        ("collect", ["rsync"]),
+        ("bounds", []),
+        ("envs", ["dockerd", "docker", "nix"]),
+    ],
 )
 def test_it_runs_and_prints_its_table(name: str, tools: list[str]) -> None:
     need_root()
