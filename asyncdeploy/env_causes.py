@@ -24,6 +24,10 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
         "flake.lock does not fit flake.nix: run `nix flake lock` here and deploy again",
     ),
     (
+        ("lacks a (valid )?signature", "is not (allowed|privileged|trusted)", "missing privilege"),
+        "that nix takes unsigned paths from trusted users only: add the login user to trusted-users in its nix.conf",
+    ),
+    (
         ("is not a recognised command", "unrecognised flag"),
         "that nix is too old for flakes: 2.4 or later is needed",
     ),

@@ -14,7 +14,7 @@ from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import NixEnv, env_from_dict
-from asyncdeploy.errors import BootstrapFailed, ToolMissing
+from asyncdeploy.errors import BootstrapFailed, ToolMissing, TransferFailed
 from asyncdeploy.events import StageFinished
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.hostkeys import HostKeys
@@ -22,9 +22,9 @@ from asyncdeploy.jobs import wait_job
 from asyncdeploy.pool import Pool
 from asyncdeploy.workspace import Site, Workspace
 from tests.support.nix import flake, nix_variables
-from tests.support.sshd import SshdBed
+from tests.support.sshd import Place, SshdBed
 from tests.support.sshd_node import SshdNode
-from tests.support.tools import find
+from tests.support.tools import find, need_root
 
 SITE = Site("/home/me/proj")
 FACTS = NodeFacts(home="/home/me", user="me", uid=1000, tools={"nix": "/usr/bin/nix"})
@@ -213,3 +213,65 @@ async def test_a_daemon_that_does_not_answer(pool: Pool, sshd: SshdNode, project
     with pytest.raises(BootstrapFailed) as caught:
         await bootstrap_env(remote, deployed.site, NixEnv(package="default"))
     assert "nix daemon" in caught.value.hint
+
+
+# --- a closure that is made here
+
+
+@pytest.fixture
+def bare(variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshdNode]:
+    """A node whose store has the same path as ours, and nothing in it."""
+    need_root()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    Path(variables["NIX_STORE_DIR"]).mkdir(exist_ok=True)
+    (tmp_path / "store").mkdir()
+    mount = f'mount --bind {tmp_path}/store {variables["NIX_STORE_DIR"]} && exec "$@"'
+    there = {**variables, "NIX_STATE_DIR": str(tmp_path / "state")}
+    bed = SshdBed()
+    try:
+        config = {"SetEnv": " ".join(f"{name}={value}" for name, value in there.items())}
+        yield bed.start("bare", config=config, place=Place(enter=("unshare", "-m", "sh", "-c", mount, "bind")))
+    finally:
+        bed.close()
+        subprocess.run(["chmod", "-R", "u+w", tmp_path], check=True)
+
+
+async def test_a_closure_is_made_here_and_copied(
+    bare: SshdNode, project: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, seen = NixEnv(copy_closure=True), list[object]()
+    async with Pool(host_keys=HostKeys.strict(bare.known_hosts), observer=seen.append) as pool:
+        deployment = await deploy_project(pool, bare.node, project, env)
+        assert (await run_in_project(pool, deployment, 'hello; echo "$HOOKED"')).text == "hello from nix\nyes"
+        assert Deployment.from_dict(deployment.to_dict()).env == env
+        copied = {path.name.partition("-")[2] for path in (tmp_path / "store").iterdir()}
+        assert {"hello-1", "stdenv"} < copied, "what the shell needs was copied"
+        assert not any(name.endswith(".drv") for name in copied), "nothing was evaluated there"
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", "/usr/bin:/bin")
+            patch.setenv("NIX_CONF_DIR", "/nonexistent")
+            again = await deploy_project(pool, bare.node, project, env)
+        assert again == deployment
+        package = await deploy_project(pool, bare.node, project, NixEnv(package="default", copy_closure=True))
+        assert (await run_in_project(pool, package, "hello")).text == "hello from nix"
+        collected = await run_in_project(pool, package, "nix-store --gc")
+        assert collected.ok
+        assert (await run_in_project(pool, package, "hello")).text == "hello from nix"
+    stages = [event.detail for event in seen if isinstance(event, StageFinished) and event.stage == "env"]
+    assert stages[1] == "= unchanged"
+    assert not list(Path(deployment.site.path).glob(".asyncdeploy/nix-*/closure"))
+
+
+async def test_a_closure_that_cannot_be_made_says_why(bare: SshdNode, project: Workspace) -> None:
+    async with Pool(host_keys=HostKeys.strict(bare.known_hosts)) as pool:
+        with pytest.raises(TransferFailed, match="could not be made on this machine") as caught:
+            await deploy_project(pool, bare.node, project, NixEnv(package="broken", copy_closure=True))
+    assert caught.value.node == "bare"
+    assert "it cannot be built" in caught.value.evidence
+    other = attrs.evolve(FACTS, arch="aarch64")
+    with pytest.raises(ToolMissing, match="aarch64"):
+        NixEnv(copy_closure=True).with_folder(project.path).assets(SITE, other)
+    with pytest.raises(TransferFailed, match="where the project lies"):
+        NixEnv(copy_closure=True).assets(SITE, FACTS)

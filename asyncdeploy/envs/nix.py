@@ -7,13 +7,15 @@ import hashlib
 import importlib.resources
 import re
 import shlex
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import attrs
 
 from asyncdeploy.command import Command
 from asyncdeploy.envs.base import Asset, Step
-from asyncdeploy.errors import ToolMissing
+from asyncdeploy.envs.nix_closure import Closure, closure_assets
+from asyncdeploy.errors import ToolMissing, TransferFailed
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.plain import fields_from_plain, fields_to_plain
 from asyncdeploy.workspace import Site
@@ -43,6 +45,8 @@ class NixEnv:
         flake_ref: a flake as nix names it ("github:org/repo"); "." is the one that was pushed, in the project's folder.
         shell: which development shell; "" is the default one.
         package: a package instead, by its name ("default"): its ``bin`` is first on PATH.
+        copy_closure: for nodes that reach no cache: it is evaluated and built on this machine, once for all nodes, and
+            sent with all that it needs.
 
     Raises:
         ValueError: a name or reference that is none, or both a shell and a package.
@@ -53,6 +57,8 @@ class NixEnv:
     flake_ref: str = "."
     shell: str = attrs.field(default="", kw_only=True)
     package: str | None = attrs.field(default=None, kw_only=True)
+    copy_closure: bool = attrs.field(default=False, kw_only=True)
+    folder: Path | None = attrs.field(default=None, kw_only=True, repr=False)
 
     def __attrs_post_init__(self) -> None:
         ref = self.flake_ref
@@ -69,8 +75,24 @@ class NixEnv:
             raise ValueError("NixEnv: the name of a shell or of a package was expected, not both")
 
     def assets(self, site: Site, facts: NodeFacts) -> tuple[Asset, ...]:
-        """Return nothing: what the flake needs is nix's to fetch."""
-        return ()
+        """Return the closure that is to be copied; nothing where what the flake needs is the node's nix's to fetch.
+
+        Raises:
+            ToolMissing, TransferFailed: it cannot be made on this machine.
+        """
+        if not self.copy_closure:
+            return ()
+        if self.folder is None:
+            hint = "deploy_project and deploy_all tell it; else env.with_folder(path)"
+            raise TransferFailed("", "NixEnv(copy_closure=True) must know where the project lies on this machine", hint)
+        ref, attribute = self._flake()
+        mode = "develop" if self.package is None else "build"
+        closure = Closure(self.folder, _script("nix_make"), mode, ref, attribute)
+        return closure_assets(closure, self._state(site), facts)
+
+    def with_folder(self, folder: Path) -> Self:
+        """Return the same environment for the project in a folder of this machine, where its closure is made."""
+        return attrs.evolve(self, folder=folder) if self.copy_closure else self
 
     def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
         """Return the one step that evaluates the shell or builds the package.
@@ -79,6 +101,8 @@ class NixEnv:
             ToolMissing: the node has no nix.
         """
         mode, what = ("develop", "nix develop") if self.package is None else ("build", "nix build")
+        if self.copy_closure:
+            mode, what = "import", "nix-store --import"
         return (Step(what, self._line(mode, site, facts), timeout_s=MAKE_S),)
 
     def check(self, site: Site, facts: NodeFacts) -> str | None:
@@ -100,10 +124,13 @@ class NixEnv:
         nix = facts.tool("nix")
         if nix is None:
             raise ToolMissing("", "the node has no nix", _HINT, tool="nix")
-        attribute = self.package or self.shell
-        ref = "" if self.flake_ref == "." else self.flake_ref
-        words = [mode, nix, ref, f"#{attribute}" if attribute else "", self._state(site)]
+        words = [mode, nix, *self._flake(), self._state(site)]
         return shlex.join(["sh", "-c", _script("nix_make"), "asyncdeploy-nix", *words])
+
+    def _flake(self) -> tuple[str, str]:
+        """Return the flake, "" for the one that is pushed, and what of it."""
+        attribute = self.package or self.shell
+        return "" if self.flake_ref == "." else self.flake_ref, f"#{attribute}" if attribute else ""
 
     def _state(self, site: Site) -> str:
         """Return the folder that keeps what was made: one for each environment of a site."""
@@ -112,8 +139,8 @@ class NixEnv:
         return f"{site.path.rstrip('/')}/.asyncdeploy/nix-{mark}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {"env": type(self).__name__, **fields_to_plain(self)}
+        """Return plain data; where the project lies on this machine is no part of it."""
+        return {"env": type(self).__name__, **fields_to_plain(attrs.evolve(self, folder=None))}
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:

@@ -92,7 +92,7 @@ def uv_asset(facts: NodeFacts) -> Asset:
     return Asset(f"uv {binary.version}", binary.path, binary.sha256, f"{folder}/uv", executable=True)
 
 
-def beside_us(tool: str) -> str:
+def beside_us(tool: str, hint: str = "pip install 'asyncdeploy[uv]'") -> str:
     """Return the path of a program that is installed beside us, or on PATH.
 
     Raises:
@@ -100,7 +100,7 @@ def beside_us(tool: str) -> str:
     """
     path = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
     if path is None:
-        raise ToolMissing("", f"{tool} is not on this machine", "pip install 'asyncdeploy[uv]'", tool=tool)
+        raise ToolMissing("", f"{tool} is not on this machine", hint, tool=tool)
     return path
 
 

@@ -1,7 +1,8 @@
 # Evaluate or build a flake once, and keep what came of it where no garbage collection takes it; in the project's folder.
-# usage: MODE NIX REF ATTRIBUTE STATE      MODE is develop, build or check; REF is "" for the flake that was pushed
+# usage: MODE NIX REF ATTRIBUTE STATE [WHERE]      MODE is develop, build, check, or import: what was made on the client's
+# machine and lies in STATE; REF is "" for the flake that was pushed; WHERE is "here" on the client's machine
 # shellcheck shell=sh
-mode=$1 nix=$2 ref=$3 attribute=$4 state=$5
+mode=$1 nix=$2 ref=$3 attribute=$4 state=$5 where=${6-}
 
 sources() { # all that the pushed flake says of itself
     [ -n "$ref" ] || find . -name .venv -prune -o -name .asyncdeploy -prune -o \
@@ -20,12 +21,30 @@ fail() {
 
 rm -f "$state/made"
 mkdir -p "$state" || exit
+if [ "$mode" = import ]; then
+    "${nix%/*}/nix-store" --import <"$state/closure" >/dev/null || exit
+    while read -r name path; do
+        "${nix%/*}/nix-store" --realise "$path" --indirect --add-root "$state/$name" >/dev/null || exit
+    done <"$state/links"
+    rm -f "$state/closure"
+    sources >"$state/sources" && : >"$state/made"
+    exit
+fi
+
+tree() { # the flake's files: what was pushed, or would be
+    if [ "$where" = here ] && git rev-parse --git-dir >/dev/null 2>&1; then
+        git ls-files -co --exclude-standard -z | tar -cf - --null --ignore-failed-read -T -
+    else
+        tar -cf - --exclude=./.venv --exclude=./.asyncdeploy --exclude=./.git .
+    fi
+}
+
 if [ -z "$ref" ]; then
     [ -f flake.nix ] || fail "no flake.nix was pushed to $PWD"
     # A flake is copied into the store with all that lies beside it: what was pushed, not what grew here since.
     rm -rf "$state/tree"
     mkdir "$state/tree" || exit
-    tar -cf - --exclude=./.venv --exclude=./.asyncdeploy --exclude=./.git . | tar -xf - -C "$state/tree" || exit
+    tree | tar -xf - -C "$state/tree" || exit
     ref=path:$state/tree
     pushed=yes
 fi

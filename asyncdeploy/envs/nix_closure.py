@@ -1,0 +1,128 @@
+"""A flake's shell or package, evaluated and built on this machine once, as files for nodes that reach no cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from asyncdeploy.command import last_lines
+from asyncdeploy.envs.base import Asset
+from asyncdeploy.envs.uv_wheel import beside_us
+from asyncdeploy.errors import ToolMissing, TransferFailed
+from asyncdeploy.facts import NodeFacts
+
+MAKE_S = 7200.0
+"""What no cache has is built, which may be a CUDA."""
+KEPT = 4
+"""Closures in our cache: each is gigabytes, and roots what it holds in the store of this machine."""
+
+_making = threading.Lock()
+
+
+@attrs.frozen
+class Closure:
+    """What is to be sent.
+
+    Attributes:
+        folder: the project, on this machine.
+        script: nix_make.sh.
+        mode: "develop" or "build".
+        ref: the flake, "" for the one in the folder.
+        attribute: of it, with its "#", or "".
+    """
+
+    folder: Path
+    script: str
+    mode: str
+    ref: str
+    attribute: str
+
+
+def closure_assets(closure: Closure, state: str, facts: NodeFacts) -> tuple[Asset, ...]:
+    """Return the closure's files and where they go on a node; may block while it is made.
+
+    Args:
+        closure: what is to be sent.
+        state: the environment's own folder on the node.
+        facts: of the node.
+
+    Raises:
+        ToolMissing: there is no nix on this machine, or the node is a machine of another kind.
+        TransferFailed: the flake cannot be evaluated or built here.
+    """
+    here = (platform.system(), platform.machine())
+    if here != (facts.system, facts.arch):
+        what = f"a closure for {facts.system} on {facts.arch} cannot be made on {here[0]} on {here[1]}"
+        raise ToolMissing("", what, "leave copy_closure out: the node's own nix can make it", tool="nix")
+    with _making:  # many nodes ask at the same time
+        made = _made(closure)
+    listed = json.loads((made / "listed.json").read_text())
+    return tuple(Asset(f"nix {name}", made / name, sha256, f"{state}/{name}") for name, sha256 in listed.items())
+
+
+def _made(closure: Closure) -> Path:
+    nix = beside_us("nix", "install nix on this machine too, or leave copy_closure out")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncdeploy" / "nix"
+    found = sorted(path for path in closure.folder.rglob("*") if path.suffix == ".nix" or path.name == "flake.lock")
+    sources = [[str(path), hashlib.sha256(path.read_bytes()).hexdigest()] for path in found if path.is_file()]
+    # A store elsewhere is another one: its paths say so.
+    made_from = [closure.mode, closure.ref, closure.attribute, os.environ.get("NIX_STORE_DIR", ""), sources]
+    made = cache / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+    if not (made / "listed.json").is_file():
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(mode=0o700, parents=True)
+        _make(closure, nix, made)
+    os.utime(made)
+    known = [path for path in cache.iterdir() if (path / "listed.json").is_file()]
+    for old in sorted(known, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return made
+
+
+def _make(closure: Closure, nix: str, made: Path) -> None:
+    state = made / "state"
+    words = [closure.mode, nix, closure.ref, closure.attribute, str(state), "here"]
+    _run(["sh", "-c", closure.script, "asyncdeploy-nix", *words], closure.folder)
+    links = [path for path in sorted(state.glob("result*")) if not path.name.endswith("-link")]
+    (made / "links").write_text("".join(f"{path.name} {path.resolve()}\n" for path in links))
+    (made / "env.sh").write_text((state / "env.sh").read_text() if closure.mode == "develop" else "")
+    store = str(Path(nix).with_name("nix-store"))
+    paths = _run([store, "-qR", *(str(path.resolve()) for path in links)], made).split()
+    with (made / "closure").open("wb") as file, tempfile.TemporaryFile() as said:
+        done = subprocess.run([store, "--export", *paths], stdout=file, stderr=said, check=False, timeout=MAKE_S)
+        if done.returncode:
+            said.seek(0)
+            raise _failure(made, said.read())
+    sums = {}
+    for name in ("closure", "links", "env.sh"):
+        with (made / name).open("rb") as file:
+            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    part = Path(tempfile.mkdtemp(dir=made)) / "listed.json"
+    part.write_text(json.dumps(sums))
+    part.rename(made / "listed.json")
+
+
+def _run(words: Sequence[str], folder: Path) -> str:
+    try:
+        done = subprocess.run(
+            words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=MAKE_S
+        )
+    except subprocess.TimeoutExpired:
+        raise _failure(folder, f"not within {MAKE_S:.0f} s".encode()) from None
+    if done.returncode:
+        raise _failure(folder, done.stderr)
+    return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def _failure(folder: Path, said: bytes) -> TransferFailed:
+    return TransferFailed("", "a closure could not be made on this machine", "", last_lines(said), path=str(folder))
