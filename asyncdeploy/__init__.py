@@ -54,7 +54,15 @@ from asyncdeploy.fleet import (
     start_all,
     wait_ready,
 )
-from asyncdeploy.fleet_launch import collect_logs, fan_out, find_launch, follow_launch, stop_launch, wait_launch
+from asyncdeploy.fleet_launch import (
+    collect_logs,
+    fan_out,
+    find_launch,
+    follow_launch,
+    preflight,
+    stop_launch,
+    wait_launch,
+)
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.job import Job, JobStatus
 from asyncdeploy.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
@@ -74,6 +82,7 @@ from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
 from asyncdeploy.sync_listing import CollectLimits
 from asyncdeploy.torchrun import Torchrun
+from asyncdeploy.verdict import Preflight
 from asyncdeploy.watch import end_launch, watch_launch
 from asyncdeploy.workspace import Collected, Site, Workspace
 
@@ -126,6 +135,7 @@ __all__ = [
     "OutputLine",
     "Placement",
     "Pool",
+    "Preflight",
     "PreflightFailed",
     "ProgramFailed",
     "ProtocolError",
@@ -167,6 +177,7 @@ __all__ = [
     "map_nodes",
     "pack_workspace",
     "parse_nodes",
+    "preflight",
     "print_events",
     "probe_node",
     "push_all",

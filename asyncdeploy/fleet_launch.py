@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from asyncdeploy.checks import Ready, check_together
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import Env
 from asyncdeploy.errors import DeployError, LaunchFailed
@@ -20,13 +21,48 @@ from asyncdeploy.nodes import Node, parse_nodes
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher
 from asyncdeploy.pool import Pool
+from asyncdeploy.probe import probe_node
 from asyncdeploy.rank_start import log_folder
 from asyncdeploy.relay import Relay
 from asyncdeploy.report import Report
 from asyncdeploy.sync import sync_results
 from asyncdeploy.sync_listing import CollectLimits
+from asyncdeploy.verdict import Preflight
 from asyncdeploy.watch import end_launch, watch_launch
 from asyncdeploy.workspace import Collected
+
+
+async def preflight(
+    nodes: Nodes,
+    *,
+    nproc_per_node: int | None = None,
+    uneven: bool = False,
+    master_port: int | None = None,
+    pool: Pool | None = None,
+) -> Preflight:
+    """Look whether nodes can run one job together, as every launch does before its ranks start; nothing is left there.
+
+    Args:
+        nodes: in node rank order.
+        nproc_per_node: processes a node, None for its slots, else its GPUs, else 1.
+        uneven: whether nodes may have different numbers of processes.
+        master_port: the port where the ranks would meet, None for a free one.
+        pool: the connections.
+
+    Returns:
+        The verdict: ``ok``, ``problems`` that name both nodes of a pair, ``warnings``; ``describe()`` is for people.
+
+    Raises:
+        DeployError: a node does not answer, or has no python3.
+    """
+    fleet = parse_nodes(nodes)
+    async with lent_pool(pool) as lent:
+        known = await map_nodes(fleet, lambda node: probe_node(lent.at(node)), at_once=AT_ONCE)
+        for outcome in known.failures:
+            if outcome.error is not None:
+                raise outcome.error
+        ready = [Ready(node, facts) for node, facts in zip(fleet, known.values, strict=True)]
+        return await check_together(lent, ready, nproc=nproc_per_node, uneven=uneven, port=master_port)
 
 
 async def fan_out(

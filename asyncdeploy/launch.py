@@ -11,18 +11,18 @@ import anyio
 import attrs
 
 from asyncdeploy.causes import worker_failed
+from asyncdeploy.checks import Ready, check_together
 from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, run_in_project
-from asyncdeploy.drift import drift_of
 from asyncdeploy.errors import Cancelled, DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.events import Noted
 from asyncdeploy.job import Job
 from asyncdeploy.jobs import job_status, read_log, start_job, stop_job
 from asyncdeploy.launch_data import Launch, check_launch_id, new_launch_id, rank_job
-from asyncdeploy.meeting import port_opened, prove_meeting
+from asyncdeploy.meeting import port_opened
 from asyncdeploy.nodes import Node, fold_names
 from asyncdeploy.parallel import map_nodes
-from asyncdeploy.placement import Launcher, NodePlace, Placement, count_processes, interface_of, meeting_addresses
+from asyncdeploy.placement import Launcher, NodePlace, Placement
 from asyncdeploy.pool import Pool
 from asyncdeploy.push import finish_push
 from asyncdeploy.rank_tools import place_tools
@@ -171,19 +171,21 @@ async def _plan(
     """Return the launch as it will be and the command of each node; nothing is started."""
     if not deployments:
         raise ValueError("a launch of no node: at least one deployment was expected")
-    nodes, facts = [each.node for each in deployments], [each.facts for each in deployments]
-    for line in drift_of([(each.node.name, each.facts, each.built) for each in deployments]):
-        pool.at(nodes[0]).emit(Noted(node=nodes[0].name, text=f"the nodes of this launch are not alike: {line}"))
-    counts = count_processes(nodes, facts, launcher.nproc_per_node, uneven=launcher.uneven)
-    meeting = await prove_meeting(pool, nodes, meeting_addresses(nodes, facts), launcher.master_port)
+    first = deployments[0].node
+    ready = [Ready(each.node, each.facts, each.built) for each in deployments]
+    nproc, uneven = launcher.nproc_per_node, launcher.uneven
+    found = await check_together(pool, ready, nproc=nproc, uneven=uneven, port=launcher.master_port)
+    for warning in found.warnings:
+        pool.at(first).emit(Noted(node=first.name, text=warning))
+    found.check()
     launch_id, now = new_launch_id(launcher.name), time.time()
     placement = Placement(
         launch_id,
-        meeting.address,
-        meeting.port,
+        found.master_addr,
+        found.master_port,
         tuple(
-            NodePlace(node, rank, counts[rank], meeting.locals[rank], interface_of(facts[rank], meeting.locals[rank]))
-            for rank, node in enumerate(nodes)
+            NodePlace(each.node, rank, look.nproc, look.address, look.interface)
+            for rank, (each, look) in enumerate(zip(deployments, found.nodes, strict=True))
         ),
     )
     commands = launcher.commands(placement)

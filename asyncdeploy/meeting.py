@@ -16,6 +16,7 @@ from asyncdeploy.nodes import Node
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.pool import Pool
 from asyncdeploy.transport import Remote
+from asyncdeploy.verdict import NOTHING_SHARED, OPEN_HINT
 from asyncdeploy.worker import Call, call_once, call_program
 
 PROOF_S = 45.0
@@ -134,17 +135,20 @@ def _chosen(
         if not misses[-1]:
             # The first node may know its own name as a loopback address, so the last one is asked.
             return Meeting(results[-1][0], port, tuple(local for _, local, _ in results))
+    tried = "\n".join(
+        f"{address}: {len(lost)} of {len(nodes)} nodes cannot reach it"
+        for address, lost in zip(addresses, misses, strict=True)
+    )
+    if len(nodes) > 2 and all(len(lost) >= len(nodes) - 1 for lost in misses):
+        raise PreflightFailed("", NOTHING_SHARED, OPEN_HINT, tried)
     best = min(range(len(addresses)), key=lambda index: len(misses[index]))
     rank = misses[best][-1]
     problem = _result(answers[rank].get(addresses[best]))[2]
     raise PreflightFailed(
         nodes[rank].name,
         f"cannot reach {nodes[0].name} at {addresses[best]} port {port}: {problem}",
-        "all TCP between the nodes must be open, both ways; Node(address=...) names a network that they share",
-        "\n".join(
-            f"{address}: {len(lost)} of {len(nodes)} nodes cannot reach it"
-            for address, lost in zip(addresses, misses, strict=True)
-        ),
+        OPEN_HINT,
+        tried,
     )
 
 

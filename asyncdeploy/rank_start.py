@@ -23,11 +23,11 @@ SHUTDOWN_S = 3
 """Seconds that an agent gives its workers after TERM: before they are over the other nodes are not stopped. Torch's own
 30 would hide for so long that one of them failed."""
 
-# What the launch or torchrun sets for every rank, and torchrun's own options by another name; rank_start.sh forgets it.
-_PLANNED_ENV = re.compile(
+PLANNED_ENV = re.compile(
     r"(?:(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)|ROLE_NAME|NODE_RANK|MASTER_ADDR|MASTER_PORT|PYTHON_EXEC|PET_.*"
     r"|ASYNCDEPLOY_.*|TORCHELASTIC_(?:RESTART_COUNT|MAX_RESTARTS|RUN_ID|ERROR_FILE|USE_AGENT_STORE))\Z"
 )
+"""What the launch or torchrun sets for every rank, torchrun's options by another name: rank_start.sh drops it."""
 
 
 def log_folder(launch_id: str, node_rank: int) -> str:
@@ -60,5 +60,5 @@ def check_rank_env(what: str, env: Pairs, secrets: Secrets) -> None:
     values: Iterable[tuple[str, str]] = (*env, *((name, secret.value or "") for name, secret in secrets))
     for name, value in values:
         check_env(name, value)
-        if _PLANNED_ENV.match(name):
+        if PLANNED_ENV.match(name):
             raise ValueError(f"{what} env: {name} is set by the launch or by torchrun itself")

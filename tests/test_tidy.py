@@ -49,6 +49,7 @@ text and arithmetic: no I/O
     evidence        what a node's records say of its failed ranks
     cause_text      a launch's failure in words
     causes          why a launch failed
+    verdict         whether nodes can run one job together
     rank_start      what every launcher's ranks start with
     torchrun        one command a node
     ranks           any program that takes its rank from the environment
@@ -112,6 +113,8 @@ low: first argument is a remote
 
 mid: first argument is a pool
     meeting         where the ranks of a launch meet
+    pairs           every node connects to every other
+    checks          whether nodes can run one job together: they are asked
     deploy          one node, from bare to running
     watch           over a launch that runs
     follow          what the ranks of a launch print

@@ -4,6 +4,8 @@ Runs on a node inside the worker: Python >= 3.8, standard library only. The argu
 "listen": take a free TCP port (or the given one), say it in a frame P, answer each connection with the nonce until the
 client says D. Returned: {"error": ...} or {}.
 "connect": connect to all targets at once. Returned: for each what the kernel chose: {"peer", "local"} or {"error"}.
+"pairs": take a free port, say it in a frame P; the client's frame T names who to connect to, as [address, port] each; a
+frame R says what became of each, as "connect" does; the own port answers until the client says D.
 "opened": whether a process of the launch listens on the port: {"opened": true, false, or null where nobody can tell}.
 """
 
@@ -25,7 +27,7 @@ def main(worker, args):
     if wanted["do"] == "opened":
         answer = opened(wanted)
     else:
-        answer = {"listen": listen, "connect": connect}[wanted["do"]](worker, wanted)
+        answer = {"listen": listen, "connect": connect, "pairs": pairs}[wanted["do"]](worker, wanted)
     return json.dumps(answer).encode()
 
 
@@ -136,6 +138,63 @@ def connect(worker, wanted):
     for target in waiting:
         results[target] = {"error": "no answer within %g s" % wanted["timeout_s"]}
     return results
+
+
+def pairs(worker, wanted):
+    """Be the host and the guest of every other node at once."""
+    try:
+        server = take_port(0)
+    except OSError as error:
+        return {"error": error.strerror or str(error)}
+    nonce, end = wanted["nonce"].encode(), time.monotonic() + LISTEN_S
+    guests, tries, results, until = [], {}, None, end
+    worker.send(b"P", str(server.getsockname()[1]).encode())
+    try:
+        while time.monotonic() < end:
+            select.select([0, server, *tries.values()], [], [], 0.2)
+            worker.poll()
+            frame = worker.take()
+            if frame is not None and frame[0] == b"D":
+                break
+            if frame is not None and frame[0] == b"T":
+                tries, results = begin_all(json.loads(frame[1]))
+                until = time.monotonic() + wanted["timeout_s"]
+            welcome(server, guests, nonce)
+            for index, guest in list(tries.items()):
+                result = look(guest, nonce)
+                if result is not None or time.monotonic() > until:
+                    results[index] = result or {"error": "no answer within %g s" % wanted["timeout_s"]}
+                    tries.pop(index).close()
+            if results is not None and not tries:
+                worker.send(b"R", json.dumps(results).encode())
+                results = None
+    finally:
+        for each in [server, *guests, *tries.values()]:
+            each.close()
+    return {}
+
+
+def begin_all(targets):
+    """Begin to connect to all targets; return what is open by its number, and a place for each result."""
+    tries, results = {}, [None] * len(targets)
+    for index, (target, port) in enumerate(targets):
+        try:
+            tries[index] = begin(target, port)
+        except OSError as error:
+            results[index] = {"error": error.strerror or str(error)}
+    return tries, results
+
+
+def welcome(server, guests, nonce):
+    """Give the nonce to all who wait to be let in."""
+    while True:
+        try:
+            guests.append(server.accept()[0])
+            guests[-1].send(nonce)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue
 
 
 def begin(target, port):

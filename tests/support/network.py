@@ -50,8 +50,11 @@ class Network:
             f"link set {self._bridge} up",
         )
 
-    def start(self, name: str, *, config: dict[str, object] | None = None) -> SshdNode:
-        """Start a node with the next address; its sshd listens on port 22 there."""
+    def start(self, name: str, *, config: dict[str, object] | None = None, trap: bool = False) -> SshdNode:
+        """Start a node with the next address; its sshd listens on port 22 there.
+
+        trap: it has a docker0 as well, whose address every such node has and no other node reaches, first in order.
+        """
         number = len(self.nodes)
         space, cable, address = self._space(number), f"adv{self._mark}{number}", f"{self._prefix}.{number + 2}"
         _ip(
@@ -59,8 +62,10 @@ class Network:
             f"link add {cable} type veth peer name eth0 netns {space}",
             f"link set {cable} master {self._bridge} up",
         )
+        bridge = ("link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0", "link set docker0 up")
         _ip(
             "link set lo up",
+            *(bridge if trap else ()),
             f"addr add {address}/24 dev eth0",
             "link set eth0 up",
             f"route add default via {self._prefix}.1",
@@ -77,12 +82,12 @@ class Network:
 
     def cut(self, sshd: SshdNode) -> None:
         """Let everything to and from the node vanish, as when its cable is pulled: no reset, no answer."""
-        self._filter(sshd, "iifname eth0 drop", "oifname eth0 drop")
+        self.filter(sshd, "iifname eth0 drop", "oifname eth0 drop")
 
     def block(self, sshd: SshdNode, other: SshdNode) -> None:
         """Let everything between two nodes vanish; each is still there for everybody else."""
         address = self.address(other)
-        self._filter(sshd, f"ip saddr {address} drop", f"ip daddr {address} drop")
+        self.filter(sshd, f"ip saddr {address} drop", f"ip daddr {address} drop")
 
     def heal(self, sshd: SshdNode) -> None:
         """End what `cut` or `block` did to this node."""
@@ -101,7 +106,8 @@ class Network:
         """Remove what the network is made of; the bed ends the nodes."""
         _remove(self._mark)
 
-    def _filter(self, sshd: SshdNode, incoming: str, outgoing: str) -> None:
+    def filter(self, sshd: SshdNode, incoming: str, outgoing: str) -> None:
+        """Let a rule each, in the words of nft, decide about what comes in and goes out."""
         self.heal(sshd)
         self._nft(
             sshd,
