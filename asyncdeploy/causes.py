@@ -105,8 +105,9 @@ def _own_failures(case: _Case, rank: int) -> tuple[RankFailure, ...]:
     if own := tuple(failure for failure in records.failures() if _is_own(case, failure)):
         return own
     # Nothing that one of its ranks did: what is known of the node's command is all there is.
-    stopped_at = case.stopped_at
-    if stopped_at is not None and rank != case.first and min(end.known_at, _ended_at(case, rank)) >= stopped_at:
+    stopped_at, told = _stopped_at(case, rank), end.status.told_at is not None
+    by_itself = rank == case.first and not told
+    if stopped_at is not None and not by_itself and min(end.known_at, _ended_at(case, rank)) >= stopped_at:
         return ()
     number = getattr(signal, f"SIG{end.status.signal}", None)
     failure = records.own_failure(-number if number else end.status.exit_status)
@@ -115,10 +116,18 @@ def _own_failures(case: _Case, rank: int) -> tuple[RankFailure, ...]:
 
 def _is_own(case: _Case, failure: RankFailure) -> bool:
     """Whether a rank failed by itself, and not because we stopped it."""
-    if case.stopped_at is None or failure.at < case.stopped_at:
+    stopped_at = _stopped_at(case, failure.node_rank)
+    if stopped_at is None or failure.at < stopped_at:
         return True
     ended_by_us = failure.stopped or failure.exit_code in KILLED_CODES
-    return failure.noted and not ended_by_us and failure.at < case.stopped_at + NOTED_LATE_S
+    return failure.noted and not ended_by_us and failure.at < stopped_at + NOTED_LATE_S
+
+
+def _stopped_at(case: _Case, rank: int) -> float | None:
+    """When a rank was told to end, by us or by the other nodes' supervisors, by our clock; None if it was not."""
+    status = case.ends[rank].status
+    told = None if status is None or status.told_at is None else status.told_at - case.launch.clock_offsets_s[rank]
+    return min((at for at in (case.stopped_at, told) if at is not None), default=None)
 
 
 def _silence(case: _Case, rank: int) -> RankFailure:

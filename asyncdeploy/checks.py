@@ -12,7 +12,7 @@ from asyncdeploy.errors import PreflightFailed, ProtocolError
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.meeting import prove_meeting
 from asyncdeploy.nodes import Node
-from asyncdeploy.pairs import printable, unreached_pairs
+from asyncdeploy.pairs import printable, try_pairs
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import count_processes, interface_of, meeting_addresses
 from asyncdeploy.pool import Pool
@@ -71,9 +71,11 @@ async def check_together(
         attrs.evolve(look, address=address, interface=interface_of(fact, address), nproc=count)
         for look, fact, address, count in zip(report.values, facts, meeting.locals, counts, strict=True)
     ]
-    problems = pair_problems([node.name for node in nodes], await unreached_pairs(pool, nodes, placed))
+    tried = await try_pairs(pool, nodes, placed)
+    problems = pair_problems([node.name for node in nodes], tried.unreached)
+    link_port = tried.ports[0] if tried.ports else 0
     warnings = (*warnings, *warnings_of(placed))
-    return Preflight(tuple(placed), meeting.address, meeting.port, problems, warnings)
+    return Preflight(tuple(placed), meeting.address, meeting.port, problems, warnings, link_port)
 
 
 async def _look(remote: Remote, facts: NodeFacts) -> NodeLook:

@@ -82,6 +82,8 @@ class JobStatus:
         exit_status / signal: as recorded; None where they do not apply.
         started_at / ended_at: seconds since 1970, the node's clock; None if unknown.
         timed_out: it ran longer than its command's timeout_s and was ended for that: no success, whatever its status.
+        told_at / because: when the other supervisors of its launch told it to end (the node's clock) and why; None and
+            "" if they did not.
         signal_possible: the exit status, above 128, may stand for a signal: a node without python3 cannot tell.
         survivors: processes that could not be ended, "pid name".
         last_lines: the log's end, where it was asked for.
@@ -97,6 +99,8 @@ class JobStatus:
     last_lines: str = ""
     timed_out: bool = False
     signal_possible: bool = False
+    told_at: float | None = None
+    because: str = ""
 
     @property
     def ok(self) -> bool:

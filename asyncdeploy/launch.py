@@ -16,6 +16,7 @@ from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, run_in_project
 from asyncdeploy.errors import Cancelled, DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.events import Noted
+from asyncdeploy.gang import with_links
 from asyncdeploy.job import Job
 from asyncdeploy.jobs import job_status, read_log, start_job, stop_job
 from asyncdeploy.launch_data import Launch, check_launch_id, new_launch_id, rank_job
@@ -45,12 +46,19 @@ FORGET_S = 0.4
 """The same, behind a start_job that was cancelled and took up to 4.5 s of them to end what it had begun."""
 UNDO_GRACE_S = 1.0
 """Ranks that have only just started have nothing to save."""
+SILENCE_S = 60.0
+"""A node that is away for less comes back in time: a switch that restarts, a nap of a virtual machine."""
 MAX_KEPT = 64 << 20
 """Bytes of a launch's description, unpacked: a node is not trusted with our memory."""
 
 
 async def start_launch(
-    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, *, grace_s: float = 5.0
+    pool: Pool,
+    deployments: Sequence[Deployment],
+    launcher: Launcher,
+    *,
+    grace_s: float = 5.0,
+    silence_s: float = SILENCE_S,
 ) -> Launch:
     """Start one job a node, detached, with ranks in the order of the deployments.
 
@@ -59,6 +67,8 @@ async def start_launch(
         deployments: nodes that are ready, in node rank order.
         launcher: what each node runs: a Torchrun.
         grace_s: seconds from TERM to KILL whenever the launch is stopped.
+        silence_s: after so many seconds without a sign of a node the others end, also when nobody watches them. A rank
+            that fails ends them at once.
 
     Returns:
         The launch, once all ranks were started and rank 0 listens (or has ended, which is the watcher's to judge).
@@ -71,12 +81,12 @@ async def start_launch(
     """
     for attempt in range(PORT_TRIES):
         try:
-            launch, commands = await _plan(pool, deployments, launcher, grace_s)
+            launch, commands, link_port = await _plan(pool, deployments, launcher, grace_s)
         except PreflightFailed:
             raise
         except DeployError as cause:
             raise launch_failed(cause, "could not be asked for a port; nothing was started") from cause
-        await _start_ranks(pool, launch, commands)
+        await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s))
         if not launcher.opens_port or await _opened(pool, launch):
             return launch
         await _undo(pool, launch)
@@ -104,7 +114,7 @@ async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: La
 
     On cancellation the runs are ended.
     """
-    launch, commands = await _plan(pool, deployments, launcher, 0.0)
+    launch, commands, _ = await _plan(pool, deployments, launcher, 0.0)
     work = dict(zip(launch.nodes, zip(deployments, commands, strict=True), strict=True))
     done: dict[Node, Completed] = {}
     failed: list[Node] = []
@@ -167,8 +177,8 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> La
 
 async def _plan(
     pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float
-) -> tuple[Launch, tuple[Command, ...]]:
-    """Return the launch as it will be and the command of each node; nothing is started."""
+) -> tuple[Launch, tuple[Command, ...], int]:
+    """Return the launch as it will be, the command of each node, and a port for their link; nothing is started."""
     if not deployments:
         raise ValueError("a launch of no node: at least one deployment was expected")
     first = deployments[0].node
@@ -202,7 +212,8 @@ async def _plan(
         tuple(each.facts.clock_offset_s for each in deployments),
         now,
     )
-    return launch, tuple(each.enter(command) for each, command in zip(deployments, commands, strict=True))
+    entered = tuple(each.enter(command) for each, command in zip(deployments, commands, strict=True))
+    return launch, entered, found.link_port
 
 
 async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> None:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 
 import anyio
+import attrs
 
 from asyncdeploy.errors import PreflightFailed, ProtocolError
 from asyncdeploy.nodes import Node
@@ -25,7 +26,15 @@ thousands a node."""
 MAX_WORD = 200
 
 
-async def unreached_pairs(pool: Pool, nodes: Sequence[Node], looks: Sequence[NodeLook]) -> tuple[Unreached, ...]:
+@attrs.frozen
+class Tried:
+    """What became of it: the pairs that failed, and a port of each node that was free and that the others tried."""
+
+    unreached: tuple[Unreached, ...] = ()
+    ports: tuple[int, ...] = ()
+
+
+async def try_pairs(pool: Pool, nodes: Sequence[Node], looks: Sequence[NodeLook]) -> Tried:
     """Return which nodes cannot connect to which.
 
     Args:
@@ -40,7 +49,7 @@ async def unreached_pairs(pool: Pool, nodes: Sequence[Node], looks: Sequence[Nod
     On cancellation no port stays taken.
     """
     if len(nodes) < 2:
-        return ()
+        return Tried()
     gathering, nonce = _Gathering(len(nodes)), secrets.token_hex(16)
     order = {node: rank for rank, node in enumerate(nodes)}
 
@@ -68,7 +77,8 @@ async def unreached_pairs(pool: Pool, nodes: Sequence[Node], looks: Sequence[Nod
         for outcome in report.failures:
             if outcome.error is not None and outcome.state != "cancelled":
                 raise outcome.error
-        return tuple(each for outcome in report for each in outcome.value or ())
+        ports = tuple(gathering.ports[rank] for rank in range(len(nodes)))
+        return Tried(tuple(each for outcome in report for each in outcome.value or ()), ports)
     raise PreflightFailed(
         nodes[0].name, f"the nodes did not try each other within {PAIRS_S:.0f} s", "look at their load"
     )

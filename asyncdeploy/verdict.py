@@ -113,6 +113,7 @@ class Preflight:
         master_addr / master_port: where the ranks would meet: reached by all, free a moment ago; "" and 0 if nowhere.
         problems: why these nodes cannot run one job together, the first one first; empty if they can.
         warnings: what might disturb it.
+        link_port: another port of the first node, tried by all: for the supervisors' own link; 0 where there is none.
     """
 
     nodes: tuple[NodeLook, ...]
@@ -120,6 +121,7 @@ class Preflight:
     master_port: int = 0
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
+    link_port: int = 0
 
     @property
     def ok(self) -> bool:

@@ -54,7 +54,9 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
     if not first:
         return judge_launch(launch, [ends[rank] for rank in range(len(launch.jobs))])
     cause = launch.jobs[first[0]].node
-    pool.at(cause).emit(Noted(node=cause.name, text=f"node rank {first[0]} failed: the other nodes are stopped"))
+    end = ends[first[0]].status
+    why = end.because if end is not None and end.because else f"node rank {first[0]} failed"
+    pool.at(cause).emit(Noted(node=cause.name, text=f"{why}: the other nodes are stopped"))
     stopped_at = time.time()
     after = await _stop_all(pool, launch, launch.grace_s)
     # What was known before we stopped anything is the better witness; the stop only made sure that nothing lives.

@@ -43,6 +43,7 @@ text and arithmetic: no I/O
     pieces          which pieces of a large content travel
     placement       ranks, addresses, ports as arithmetic
     launch_data     a launch as data
+    gang            what supervisors of a launch know of each other
     fold            lines that many nodes print alike
     symptoms        what the words of a failed rank mean
     last_words      the end of a rank's log

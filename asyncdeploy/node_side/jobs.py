@@ -39,6 +39,8 @@ def start(worker, request):
 
     spec, job_id = request["spec"], request["spec"]["id"]
     env = receive_env(worker)
+    if any(item.startswith(b"ASYNCDEPLOY_GANG=") for item in env):
+        supervisor.gang = worker.load("gang")  # imports more than other jobs need
     stdin = processes.take_input(worker)
     lock = None
     try:

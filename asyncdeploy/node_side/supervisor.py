@@ -19,7 +19,7 @@ TICK_S = 0.05
 START_S = 30.0
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
-processes = folders = oom = None  # set by jobs.py
+processes = folders = oom = gang = None  # set by jobs.py
 
 
 def launch_supervisor(folder, spec, env, stdin):
@@ -65,6 +65,9 @@ class Supervisor:
             name, _, value = item.partition(b"=")
             self.environ[name] = value
         marker = spec["id"].encode()
+        self.plan = self.environ.pop(b"ASYNCDEPLOY_GANG", None)  # of its launch; not for what we start
+        self.gang = None
+        self.told_at, self.because = None, ""
         self.environ.update({b"ASYNCDEPLOY_JOB": marker, b"ASYNCDEPLOY_RUN": marker, b"SPT_NOENV": b"1"})
         self.status = None
         self.children_left = True
@@ -87,7 +90,9 @@ class Supervisor:
         os.close(into)
         os.close(stdin)
         if not reason:
+            self.join_gang()
             self.stay()
+            self.linger()
 
     def detach(self, keep):
         """Let go of all that is the worker's: its line, or sshd would wait for us, and its locks."""
@@ -113,6 +118,49 @@ class Supervisor:
         self.reaper = processes.reap_orphans(prctl, True)
         if prctl is not None:
             prctl(15, b"adeploy-job", 0, 0, 0)  # PR_SET_NAME, for people who look at ps
+
+    def join_gang(self):
+        """Link up with the other ranks' supervisors; without a link a rank is only as alone as it was before."""
+        try:
+            self.gang = gang.join(self.plan) if self.plan else None
+        except (OSError, ValueError, KeyError):
+            self.gang = None
+
+    def watch_gang(self):
+        """Tell the others of our end, and end where they say so."""
+        if self.gang is None:
+            return
+        if self.status is not None and self.gang.end is None:
+            kind = "told" if self.told_at is not None else "stopped" if self.stopping else "failed"
+            kind = "failed" if self.timed_out else "ok" if self.status == 0 and not self.stopping else kind
+            self.gang.own_end(kind, self.how_it_ended())
+        self.gang.tick(time.monotonic())
+        if self.gang.because and not self.stopping and self.status is None:
+            self.stopping, self.termed_at = True, None
+            self.told_at, self.because = time.time(), self.gang.because
+            self.grace = float(self.gang.plan["grace_s"])
+
+    def how_it_ended(self):
+        if self.timed_out:
+            return "ran longer than its timeout_s"
+        if os.WIFEXITED(self.status):
+            return "exited %d" % os.WEXITSTATUS(self.status)
+        return "died of signal %d" % os.WTERMSIG(self.status)
+
+    def linger(self):
+        """Stay for the others: rank 0 until all have ended, the rest until rank 0 has heard of them."""
+        deadline = None
+        while self.gang is not None and self.gang.busy():
+            poll = select.poll()
+            self.gang.wait(poll)
+            poll.poll(TICK_S * 1000)
+            self.gang.tick(time.monotonic())
+            if isinstance(self.gang, gang.Guest):  # who waits to be heard does not wait for ever
+                deadline = deadline or time.monotonic() + self.gang.silence
+                if time.monotonic() > deadline:
+                    break
+        if self.gang is not None:
+            self.gang.close()
 
     def on_term(self, *_):
         if not self.stopping:
@@ -157,11 +205,14 @@ class Supervisor:
         while not self.finished():
             poll = select.poll()
             poll.register(self.wake[0], select.POLLIN)
+            if self.gang is not None:
+                self.gang.wait(poll)
             quiet = self.status is None and not self.stopping
-            if poll.poll((self.patience() if quiet else TICK_S) * 1000):
+            if self.wake[0] in (fd for fd, _ in poll.poll((self.patience() if quiet else TICK_S) * 1000)):
                 os.read(self.wake[0], 4096)
             self.reap()
             self.watch_time()
+            self.watch_gang()
             self.escalate()
             if quiet and time.monotonic() >= self.look_at:
                 self.note_sessions()
@@ -172,7 +223,8 @@ class Supervisor:
     def patience(self):
         """Return for how long a job that runs may be left alone, in seconds."""
         until = self.look_at if self.deadline is None else min(self.look_at, self.deadline)
-        return max(0.001, until - time.monotonic())
+        left = max(0.001, until - time.monotonic())
+        return left if self.gang is None else min(left, gang.TICK_S)
 
     def watch_time(self):
         """End a job that ran longer than it may, as a stop does."""
@@ -239,6 +291,8 @@ class Supervisor:
             end["status"] = os.WEXITSTATUS(self.status)
         else:
             end["signal"] = os.WTERMSIG(self.status)
+        if self.told_at is not None:
+            end["told_at"], end["because"] = self.told_at, self.because[:300]
         end["stopped"], end["timed_out"], end["oom_kills"] = self.stopping, self.timed_out, oom.since(self.oom_kills)
         room = os.path.join(self.folder, ".exit-room")
         fd = os.open(room, os.O_WRONLY)
