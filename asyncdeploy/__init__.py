@@ -78,6 +78,7 @@ from asyncdeploy.probe import probe_node
 from asyncdeploy.push import push_code
 from asyncdeploy.ranks import Ranks
 from asyncdeploy.report import FleetError, Outcome, Report
+from asyncdeploy.restart import Restart
 from asyncdeploy.run import run_command
 from asyncdeploy.sync import sync_results
 from asyncdeploy.sync_listing import CollectLimits
@@ -141,6 +142,7 @@ __all__ = [
     "ProtocolError",
     "Ranks",
     "Report",
+    "Restart",
     "Site",
     "Skipped",
     "StageFailed",

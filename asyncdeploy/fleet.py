@@ -193,6 +193,7 @@ async def collect_all(
     """
     jobs: dict[Node, Job] = {}
     if isinstance(deployments, Launch):
+        deployments = deployments.current
         jobs = {job.node: job for job in deployments.jobs}
         folders = dict(zip(jobs, deployments.workdirs, strict=True))
     else:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import attrs
 
+from asyncdeploy.attempts import watch_attempts
 from asyncdeploy.checks import Ready, check_together
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import Env
 from asyncdeploy.errors import DeployError, LaunchFailed
+from asyncdeploy.events import Noted
 from asyncdeploy.fleet import AT_ONCE, DEFAULT_ENV, Code, Nodes, deploy_all, lent_pool
 from asyncdeploy.follow import LaunchFollower
 from asyncdeploy.job import JobStatus
@@ -25,10 +27,11 @@ from asyncdeploy.probe import probe_node
 from asyncdeploy.rank_start import log_folder
 from asyncdeploy.relay import Relay
 from asyncdeploy.report import Report
+from asyncdeploy.restart import Recovery, Restart
 from asyncdeploy.sync import sync_results
 from asyncdeploy.sync_listing import CollectLimits
 from asyncdeploy.verdict import Preflight
-from asyncdeploy.watch import end_launch, watch_launch
+from asyncdeploy.watch import end_launch
 from asyncdeploy.workspace import Collected
 
 
@@ -73,6 +76,8 @@ async def fan_out(
     *,
     relay: Relay = "auto",
     grace_s: float = 5.0,
+    restart: Restart | None = None,
+    spares: Nodes | None = None,
     pool: Pool | None = None,
 ) -> Launch:
     """Deploy to all nodes, then start one rank a node, detached: all of them or none.
@@ -84,6 +89,9 @@ async def fan_out(
         env: how a node becomes able to run it.
         relay: as for ``push_all``.
         grace_s: seconds from TERM to KILL whenever the launch is stopped.
+        restart: start it again when it fails, while somebody waits for it or follows it; None leaves it ended.
+        spares: nodes that are made ready too and wait; one takes the place of a node that cannot be made ready, or,
+            with a ``restart``, of the one that failed. A spare that cannot be made ready itself is only said.
         pool: the connections.
 
     Raises:
@@ -92,26 +100,52 @@ async def fan_out(
 
     On cancellation nothing of the launch stays running.
     """
+    fleet = parse_nodes(nodes)
+    everybody = parse_nodes([*fleet, *(parse_nodes(spares) if spares else ())])  # each of them once
     async with lent_pool(pool) as lent:
-        deployed = await deploy_all(nodes, workspace, env, relay=relay, pool=lent)
-        if not deployed.ok:
-            raise _not_deployed(deployed)
-        return await start_launch(lent, deployed.unwrap(), launcher, grace_s=grace_s)
+        deployed = await deploy_all(everybody, workspace, env, relay=relay, pool=lent)
+        ready, left = _filled(deployed, len(fleet), lent)
+        launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
+        if restart is None:
+            return launch
+        recovery = Recovery(restart, ready, left, launcher, grace_s)
+        launch = recovery.current = attrs.evolve(launch, recovery=recovery)
+        return launch
+
+
+def _filled(deployed: Report[Deployment], count: int, pool: Pool) -> tuple[list[Deployment], list[Deployment]]:
+    """Return what stands on the nodes, a spare in the place of each that is not ready, and the spares that are left."""
+    outcomes = list(deployed)
+    left = [outcome.value for outcome in outcomes[count:] if outcome.value is not None]
+    ready: list[Deployment] = []
+    for outcome in outcomes[:count]:
+        if outcome.value is None and not left:
+            raise _not_deployed(Report(tuple(outcomes[:count])))
+        ready.append(outcome.value if outcome.value is not None else left.pop(0))
+    for outcome in outcomes:
+        if outcome.value is None:
+            text = f"is not ready and takes no part: {outcome.error.message if outcome.error else outcome.state}"
+            pool.at(outcome.node).emit(Noted(node=outcome.node.name, text=text))
+    return ready, left
 
 
 async def wait_launch(launch: Launch, *, pool: Pool | None = None) -> Report[JobStatus]:
     """Wait until all ranks have ended; when one fails the others are stopped, and the report names it as the cause.
 
+    A launch with a Restart is started again; the report is that of its last attempt, which ``launch.current`` names.
+
     On cancellation the launch is left as it is.
     """
     async with lent_pool(pool) as lent:
-        return await watch_launch(lent, launch)
+        return await watch_attempts(lent, launch)
 
 
 async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
     """Stop all ranks; within the grace (None: the launch's own) and 5 s more nothing lives."""
+    if launch.recovery is not None:
+        launch.recovery.stopped = True
     async with lent_pool(pool) as lent:
-        return await end_launch(lent, launch, grace_s)
+        return await end_launch(lent, launch.current, grace_s)
 
 
 @asynccontextmanager
@@ -156,6 +190,7 @@ async def collect_logs(
     A rank's ``stdout.log`` and ``stderr.log`` stand in a folder of its local rank's number (where torchrun runs, below
     two of its own), those of a command that is run once a node beside it.
     """
+    launch = launch.current
     folders = {job.node: (rank, log_folder(launch.id, rank)) for rank, job in enumerate(launch.jobs)}
 
     async def work(node: Node) -> Collected:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import anyio
 
+from asyncdeploy.attempts import next_attempt
 from asyncdeploy.causes import failure_of
 from asyncdeploy.errors import DeployError, LaunchFailed
 from asyncdeploy.events import Noted
@@ -26,15 +28,17 @@ WAITING_LINES = 1000
 """Lines kept for a slow reader; then the nodes have to wait, which costs nothing: their logs are files."""
 
 
-_Read = tuple[LaunchLine | None, int, int]
-"""A line, whose, and the byte of its log at which it ends; without a line its log has ended."""
+_Read = tuple[LaunchLine | Launch | None, int, int]
+"""A line, whose, and the byte of its log at which it ends; without a line its log has ended; or the next attempt."""
+_Given = tuple[LaunchLine | Launch, dict[int, int]]
+"""A line, and where the logs of those who printed it are behind it; or the next attempt."""
 
 
 class LaunchFollower:
     """The lines of a launch: ``async with follow_launch(launch) as lines: async for line in lines: ...``
 
     Attributes:
-        launch: the launch.
+        launch: the launch; where it is restarted, the attempt whose lines are given.
         report: what became of every node rank, once the lines have ended; None before.
         offsets: bytes of each node rank's log up to the last line that was given: whoever begins there, also elsewhere
             and later, loses and repeats nothing.
@@ -46,16 +50,21 @@ class LaunchFollower:
     def __init__(self, pool: Pool, launch: Launch, *, offsets: Sequence[int] = (), fold_s: float | None = None) -> None:
         if offsets and (len(offsets) != len(launch.jobs) or min(offsets) < 0):
             raise ValueError(f"offsets: one of 0 or more for each of {len(launch.jobs)} nodes was expected")
-        self.launch = launch
+        self.launch = launch.current
         self.report: Report[JobStatus] | None = None
         self._offsets = list(offsets) or [0] * len(launch.jobs)
-        self._folder = None if fold_s is None else LineFolder(range(len(launch.jobs)), fold_s)
+        self._fold_s = fold_s
+        self._folder = self._new_folder()
+        self._ready: deque[_Given] = deque()
         self._ended = False
         self._pool = pool
         # The lines end when all senders are closed: one for each node's reader and the watcher's own.
         self._sender, self._lines = anyio.create_memory_object_stream[_Read](WAITING_LINES)
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: asyncio.Task[None] | None = None
+
+    def _new_folder(self) -> LineFolder | None:
+        return None if self._fold_s is None else LineFolder(range(len(self.launch.jobs)), self._fold_s)
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -68,12 +77,17 @@ class LaunchFollower:
         return failure_of(self.report) if self.report is not None else None
 
     async def __aenter__(self) -> Self:
-        self._tasks = [
-            asyncio.create_task(self._read(rank, job), name=f"follow {job.id}")
-            for rank, job in enumerate(self.launch.jobs)
-        ]
-        self._watch = asyncio.create_task(self._run(tuple(self._tasks)), name=f"watch {self.launch.id}")
+        readers = self._start_readers(self.launch, self._offsets)
+        self._watch = asyncio.create_task(self._run(self.launch, readers), name=f"watch {self.launch.id}")
         return self
+
+    def _start_readers(self, launch: Launch, offsets: Sequence[int]) -> list[asyncio.Task[None]]:
+        readers = [
+            asyncio.create_task(self._read(rank, job, offsets[rank]), name=f"follow {job.id}")
+            for rank, job in enumerate(launch.jobs)
+        ]
+        self._tasks += readers
+        return readers
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,18 +106,22 @@ class LaunchFollower:
         return self
 
     async def __anext__(self) -> LaunchLine:
-        given = await self._receive()
-        if given is None:
-            raise StopAsyncIteration
-        line, ends = given
-        for rank, end in ends.items():
-            self._offsets[rank] = end
-        return line
+        while (given := await self._receive()) is not None:
+            line, ends = given
+            if isinstance(line, Launch):
+                self.launch, self._offsets = line, [0] * len(line.jobs)
+                continue
+            for rank, end in ends.items():
+                self._offsets[rank] = end
+            return line
+        raise StopAsyncIteration
 
-    async def _receive(self) -> tuple[LaunchLine, dict[int, int]] | None:
-        """Return the next line and where the logs of those who printed it are behind it, None at the end of all."""
-        folder = self._folder
+    async def _receive(self) -> _Given | None:
+        """Return the next line, or attempt; None at the end of all."""
         while True:
+            folder = self._folder
+            if self._ready:
+                return self._ready.popleft()
             now = anyio.current_time()
             if folder is not None and (ready := folder.take(now, final=self._ended)):
                 return ready
@@ -115,6 +133,12 @@ class LaunchFollower:
                 except anyio.EndOfStream:
                     self._ended = True
                     continue
+                if isinstance(line, Launch):
+                    while folder is not None and (last := folder.take(anyio.current_time(), final=True)):
+                        self._ready.append(last)
+                    self._ready.append((line, {}))
+                    self._folder = self._new_folder()
+                    continue
                 if folder is None and line is not None:
                     return line, {rank: end}
                 if folder is not None and line is not None:
@@ -122,21 +146,28 @@ class LaunchFollower:
                 elif folder is not None:
                     folder.ended(rank)
 
-    async def _run(self, readers: Sequence[asyncio.Task[None]]) -> None:
+    async def _run(self, launch: Launch, readers: Sequence[asyncio.Task[None]]) -> None:
         try:
-            self.report = await watch_launch(self._pool, self.launch)
-            for reader, outcome in zip(readers, self.report, strict=True):
-                if outcome.value is None:  # its node does not answer; the other logs end where their jobs ended
-                    reader.cancel()
-            await asyncio.wait(readers)
+            while True:
+                report = await watch_launch(self._pool, launch)
+                for reader, outcome in zip(readers, report, strict=True):
+                    if outcome.value is None:  # its node does not answer; the other logs end where their jobs ended
+                        reader.cancel()
+                await asyncio.wait(readers)
+                following = None if report.ok else await next_attempt(self._pool, launch, report)
+                if following is None:
+                    self.report = report
+                    return
+                await self._sender.send((following, 0, 0))
+                launch, readers = following, self._start_readers(following, [0] * len(following.jobs))
         finally:
             self._sender.close()
 
-    async def _read(self, rank: int, job: Job) -> None:
+    async def _read(self, rank: int, job: Job, offset: int) -> None:
         remote = self._pool.at(job.node)
         with self._sender.clone() as sender:
             try:
-                async with follow_job(remote, job, offset=self._offsets[rank]) as lines:
+                async with follow_job(remote, job, offset=offset) as lines:
                     async for text in lines:
                         line = LaunchLine(rank, job.node.name, text, "log", time.time())
                         await sender.send((line, rank, lines.offset))

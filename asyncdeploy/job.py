@@ -82,6 +82,7 @@ class JobStatus:
         exit_status / signal: as recorded; None where they do not apply.
         started_at / ended_at: seconds since 1970, the node's clock; None if unknown.
         timed_out: it ran longer than its command's timeout_s and was ended for that: no success, whatever its status.
+        stopped: it was asked to end, by whomever.
         told_at / because: when the other supervisors of its launch told it to end (the node's clock) and why; None and
             "" if they did not.
         signal_possible: the exit status, above 128, may stand for a signal: a node without python3 cannot tell.
@@ -101,6 +102,7 @@ class JobStatus:
     signal_possible: bool = False
     told_at: float | None = None
     because: str = ""
+    stopped: bool = False
 
     @property
     def ok(self) -> bool:

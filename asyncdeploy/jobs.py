@@ -357,6 +357,7 @@ def _status(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
         _time(answer, "ended_at"),
         timed_out=answer.get("timed_out") is True,
         signal_possible=answer.get("signal_possible") is True,
+        stopped=answer.get("stopped") is True,
         told_at=_time(answer, "told_at"),
         because=last_lines(str(answer.get("because", "")).encode(), 1),
         survivors=tuple(str(item)[:100] for item in survivors[:50]) if isinstance(survivors, list) else (),

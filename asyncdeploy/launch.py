@@ -59,6 +59,7 @@ async def start_launch(
     *,
     grace_s: float = 5.0,
     silence_s: float = SILENCE_S,
+    restarts: int = 0,
 ) -> Launch:
     """Start one job a node, detached, with ranks in the order of the deployments.
 
@@ -69,6 +70,7 @@ async def start_launch(
         grace_s: seconds from TERM to KILL whenever the launch is stopped.
         silence_s: after so many seconds without a sign of a node the others end, also when nobody watches them. A rank
             that fails ends them at once.
+        restarts: how often it was started before; ranks find it in ASYNCDEPLOY_ATTEMPT.
 
     Returns:
         The launch, once all ranks were started and rank 0 listens (or has ended, which is the watcher's to judge).
@@ -81,7 +83,7 @@ async def start_launch(
     """
     for attempt in range(PORT_TRIES):
         try:
-            launch, commands, link_port = await _plan(pool, deployments, launcher, grace_s)
+            launch, commands, link_port = await _plan(pool, deployments, launcher, grace_s, restarts)
         except PreflightFailed:
             raise
         except DeployError as cause:
@@ -176,7 +178,7 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> La
 
 
 async def _plan(
-    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float
+    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float, restarts: int = 0
 ) -> tuple[Launch, tuple[Command, ...], int]:
     """Return the launch as it will be, the command of each node, and a port for their link; nothing is started."""
     if not deployments:
@@ -197,6 +199,7 @@ async def _plan(
             NodePlace(each.node, rank, look.nproc, look.address, look.interface)
             for rank, (each, look) in enumerate(zip(deployments, found.nodes, strict=True))
         ),
+        restarts,
     )
     commands = launcher.commands(placement)
     jobs = [

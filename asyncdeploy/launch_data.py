@@ -53,6 +53,7 @@ class Launch:
         workdirs: absolute folder on each node where its rank started; results are collected relative to it.
         clock_offsets_s: each node's clock minus that of the machine that launched, in seconds.
         created_at: seconds since 1970, the clock of the machine that launched.
+        recovery: what a launch with a Restart remembers in the process that made it; no part of its JSON.
     """
 
     id: str = attrs.field(validator=lambda _self, _field, value: check_launch_id(value))
@@ -62,6 +63,7 @@ class Launch:
     workdirs: tuple[str, ...] = ()
     clock_offsets_s: tuple[float, ...] = ()
     created_at: float = 0.0
+    recovery: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         count = len(self.placement.places)
@@ -75,13 +77,19 @@ class Launch:
         """The nodes, in node rank order."""
         return tuple(job.node for job in self.jobs)
 
+    @property
+    def current(self) -> Launch:
+        """The attempt that runs, or ran last: itself, unless it was restarted in this process."""
+        attempt = self.recovery.current if self.recovery is not None else None
+        return attempt if isinstance(attempt, Launch) else self
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the launch to a file (0600), whole or not at all."""
+        """Write the launch, its last attempt, to a file (0600), whole or not at all."""
         target = Path(path)
         partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                json.dump(self.to_dict(), file)
+                json.dump(self.current.to_dict(), file)
             partial.replace(target)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -106,7 +114,7 @@ class Launch:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return fields_to_plain(self)
+        return fields_to_plain(attrs.evolve(self, recovery=None))
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:

@@ -66,12 +66,14 @@ class Placement:
         master_addr: numeric address of node rank 0 that all nodes reach.
         master_port: TCP port there, proven free when the plan was made.
         places: one a node, in node rank order.
+        attempt: how often it was restarted.
     """
 
     launch_id: str
     master_addr: str
     master_port: int
     places: tuple[NodePlace, ...]
+    attempt: int = 0
 
     def __attrs_post_init__(self) -> None:
         if not self.places or [place.node_rank for place in self.places] != list(range(len(self.places))):
@@ -130,6 +132,7 @@ def rank_env(placement: Placement, place: NodePlace) -> dict[str, str]:
     """Return the variables that every rank of a node finds in its environment."""
     return {
         "ASYNCDEPLOY_RUN_ID": placement.launch_id,
+        "ASYNCDEPLOY_ATTEMPT": str(placement.attempt),
         "ASYNCDEPLOY_NODE_RANK": str(place.node_rank),
         "ASYNCDEPLOY_NUM_NODES": str(len(placement.places)),
         "ASYNCDEPLOY_NODE_IPS": "\n".join(other.address for other in placement.places),
