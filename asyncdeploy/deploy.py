@@ -146,7 +146,9 @@ async def run_in_project(
     return await run_command(remote, deployment.enter(command), check=check)
 
 
-async def start_in_project(pool: Pool, deployment: Deployment, command: Command | str, *, name: str) -> Job:
+async def start_in_project(
+    pool: Pool, deployment: Deployment, command: Command | str, *, name: str, tmux: bool = False
+) -> Job:
     """Start a detached job in a deployed project; it outlives us.
 
     Args:
@@ -154,6 +156,7 @@ async def start_in_project(pool: Pool, deployment: Deployment, command: Command 
         deployment: the project on its node.
         command: a Command, or a shell line; its cwd is the project's folder unless it has one.
         name: of the job; one of a name runs on a site at a time.
+        tmux: as for ``start_job``: a window onto it, for people.
 
     Raises:
         DeployError: as ``start_job``; and as ``finish_push`` where the node died while it was pushed to.
@@ -162,7 +165,7 @@ async def start_in_project(pool: Pool, deployment: Deployment, command: Command 
     """
     remote = pool.at(deployment.node)
     await finish_push(remote, deployment.site.path)
-    return await start_job(remote, deployment.enter(command), name=name, site=deployment.site)
+    return await start_job(remote, deployment.enter(command), name=name, site=deployment.site, tmux=tmux)
 
 
 async def collect_results(

@@ -51,6 +51,7 @@ class Job:
         site: absolute path of the site it runs in, or "".
         command: its shell line, for people.
         created_at: seconds since 1970, our clock.
+        window: a tmux session on the node that shows its log: ``ssh -t HOST tmux attach -t =WINDOW``; "" without one.
     """
 
     node: Node
@@ -59,6 +60,7 @@ class Job:
     site: str = ""
     command: str = ""
     created_at: float = 0.0
+    window: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

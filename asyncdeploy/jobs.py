@@ -24,13 +24,15 @@ from asyncdeploy.errors import (
     JobFailed,
     JobLost,
     ProtocolError,
+    ToolMissing,
 )
-from asyncdeploy.events import StageFailed, StageFinished, StageStarted
+from asyncdeploy.events import Noted, StageFailed, StageFinished, StageStarted
 from asyncdeploy.input import input_blocks
 from asyncdeploy.job import Job, JobStatus, check_job_id, check_job_name, new_job_id
 from asyncdeploy.output import LineCutter
+from asyncdeploy.probe import probe_node
 from asyncdeploy.transport import Remote
-from asyncdeploy.worker import call_program, has_python
+from asyncdeploy.worker import call_once, call_program, has_python
 from asyncdeploy.workspace import Site
 
 UNDO_S = 4.5
@@ -49,6 +51,7 @@ async def start_job(
     name: str,
     site: Site | str | None = None,
     job_id: str | None = None,
+    tmux: bool = False,
 ) -> Job:
     """Start a detached job; it is running, or has run, when this returns.
 
@@ -59,8 +62,11 @@ async def start_job(
         name: what people call it.
         site: the site it works in; a push there is refused while it runs.
         job_id: made before, to make a repeated start harmless; None makes one.
+        tmux: open a tmux session on the node that shows the log, for people to attach to; ``Job.window`` is its name.
+            It is a window and no more: it ends after the job, and the job does not end with it.
 
     Raises:
+        ToolMissing: a window was asked for, and the node has no tmux or no python3; nothing was started.
         JobExists: a job of that name runs on that site.
         JobFailed: it could not be started; nothing of it stays.
         ConnectionLost: the line broke; the folder's name is the key, so the same job_id may be started again.
@@ -73,6 +79,7 @@ async def start_job(
     if command.stdout_to or command.stderr_to:
         raise ValueError(f"job {name}: stdout_to and stderr_to are for attached runs; a job's output is in its log")
     job_id = check_job_id(job_id) if job_id else new_job_id(check_name)
+    program = await _tmux(remote) if tmux else ""
     folder = site.path if isinstance(site, Site) else site or ""
     job = Job(remote.node, job_id, name, folder, command.line, time.time())
     start = time.monotonic()
@@ -89,6 +96,28 @@ async def start_job(
         remote.emit(StageFailed(node=remote.node.name, stage="start", seconds=seconds, error=error.message))
         raise
     remote.emit(StageFinished(node=remote.node.name, stage="start", seconds=time.monotonic() - start, detail=job_id))
+    return await _with_window(remote, job, program) if program else job
+
+
+async def _tmux(remote: Remote) -> str:
+    """Return where the node's tmux is."""
+    facts = await probe_node(remote)
+    tool = "tmux" if facts.python else "python3"
+    path = facts.tool("tmux")
+    if path is None or not facts.python:
+        what = f"the node has no {tool}, so there is no window onto the job"
+        raise ToolMissing(remote.node.name, what, "follow_job shows the log without one", tool=tool)
+    return path
+
+
+async def _with_window(remote: Remote, job: Job, program: str) -> Job:
+    """Return the job with its window; where none can be opened that is said, and the job goes on."""
+    request = {"tmux": program, "name": job.name, "id": job.id}
+    answer = _parse(remote, await call_once(remote, "window", json.dumps(request).encode()))
+    if session := str(answer.get("session") or "")[:100]:
+        return attrs.evolve(job, window=session)
+    problem = last_lines(str(answer.get("error", "")).encode(), 1)
+    remote.emit(Noted(node=remote.node.name, text=f"no window onto job {job.id}: {problem}"))
     return job
 
 

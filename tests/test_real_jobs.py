@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from asyncdeploy.transport import Remote
 from tests.support.client import answer_of, client
 from tests.support.hiding import Seen, alive, hidden_in, hiding_line
 from tests.support.sshd_node import SshdNode
+from tests.support.tools import need
 from tests.support.waiting import eventually, is_alive
 
 StartSshd = Callable[..., SshdNode]
@@ -168,3 +170,36 @@ async def test_f6_two_machines_share_a_home(start_sshd: StartSshd) -> None:
         assert (await wait_job(here, job)).exit_status == 6
         # Its end stands in the folder: now both know it.
         assert (await job_status(there, job)).exit_status == 6
+
+
+def tmux_server(sshd: SshdNode) -> int | None:
+    """The pid of the node's tmux server."""
+    return next((pid for pid, line in sshd.processes().items() if "new-session" in line), None)
+
+
+async def test_f2_a_tmux_window_shows_the_job_and_is_no_more_than_that(start_sshd: StartSshd, tmp_path: Path) -> None:
+    need("tmux")
+    sshd = start_sshd("windows", config={"SetEnv": f"TMUX_TMPDIR={tmp_path}"})
+    wait = "echo first words; until [ -e go ]; do sleep 0.02; done; echo last; exit 4"
+    async with at(sshd) as remote:
+        job = await start_job(remote, wait, name="v1.2", tmux=True)
+        assert job.window == "v1_2"
+        words = ["tmux", "capture-pane", "-p", "-t", "=v1_2:"]
+        env = {**os.environ, "TMUX_TMPDIR": str(tmp_path)}
+        await eventually(lambda: "first words" in subprocess.run(words, env=env, capture_output=True, text=True).stdout)
+        twin = await start_job(remote, wait, name="v1_2", tmux=True)
+        assert twin.window == "v1_2-2"
+        assert Job.from_dict(job.to_dict()) == job
+        server = await eventually(lambda: tmux_server(sshd))
+        os.kill(server, signal.SIGKILL)
+        await eventually(lambda: tmux_server(sshd) is None)
+        assert (await job_status(remote, job)).state == "running", "the window's end is not the job's"
+        (sshd.home / "go").touch()
+        assert (await wait_job(remote, job)).exit_status == 4
+        assert (await wait_job(remote, twin)).exit_status == 4
+        (sshd.home / "go").unlink()
+        third = await start_job(remote, wait, name="third", tmux=True)
+        assert third.window == "third"
+        (sshd.home / "go").touch()
+        assert (await wait_job(remote, third)).exit_status == 4
+        await eventually(lambda: tmux_server(sshd) is None, "the window closes behind the job")

@@ -1,0 +1,59 @@
+"""Open a tmux session that shows a job's log, for people who log in; the job knows nothing of it.
+
+Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are JSON: "id" of the job, "name"
+for the session, "tmux" where that is. Returned: {"session": its name} or {"error": text}.
+"""
+
+import json
+import os
+import subprocess
+
+WAIT_S = 10.0
+TRIES = 20  # names that are taken
+
+# It ends a moment after the job's supervisor, whose pid is the third word of the file, and never before the last lines.
+VIEW = """
+folder=$1
+read -r _ _ supervisor _ <"$folder/pid"
+tail -n +1 -f "$folder/log" & viewer=$!
+trap 'kill "$viewer" 2>/dev/null' EXIT
+trap 'exit 0' HUP INT TERM
+while [ ! -e "$folder/exit" ] && kill -0 "$supervisor" 2>/dev/null; do sleep 1; done
+sleep 1
+"""
+
+
+def main(_worker, args):
+    wanted = json.loads(args)
+    return json.dumps(open_window(wanted["tmux"], wanted["name"], wanted["id"])).encode()
+
+
+def open_window(tmux, name, job_id):
+    folder = os.path.join(os.path.expanduser("~"), ".asyncdeploy", "jobs", job_id)
+    # tmux itself would make "_" of these, and "-t" would then look for another name.
+    name = name.replace(".", "_").replace(":", "_")
+    problem = ""
+    for number in range(TRIES):
+        session = name if number == 0 else "%s-%d" % (name, number + 1)
+        words = [tmux, "new-session", "-d", "-s", session, "sh", "-c", VIEW, "asyncdeploy-window", folder]
+        # Of ours only what a terminal needs: who comes later to this server finds it in his windows.
+        keep = ("HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TMUX_TMPDIR", "TERM")
+        env = {key: os.environ[key] for key in keep if key in os.environ}
+        try:
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=env,
+                timeout=WAIT_S,
+                start_new_session=True,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            return {"error": str(error)}
+        if done.returncode == 0:
+            return {"session": session}
+        problem = done.stderr.decode("utf-8", "replace").strip()[:300]
+        if "duplicate session" not in problem:
+            break
+    return {"error": problem}
