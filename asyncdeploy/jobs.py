@@ -24,15 +24,14 @@ from asyncdeploy.errors import (
     JobFailed,
     JobLost,
     ProtocolError,
-    ToolMissing,
 )
-from asyncdeploy.events import Noted, StageFailed, StageFinished, StageStarted
+from asyncdeploy.events import StageFailed, StageFinished, StageStarted
 from asyncdeploy.input import input_blocks
 from asyncdeploy.job import Job, JobStatus, check_job_id, check_job_name, new_job_id
 from asyncdeploy.output import LineCutter
-from asyncdeploy.probe import probe_node
 from asyncdeploy.transport import Remote
-from asyncdeploy.worker import call_once, call_program, has_python
+from asyncdeploy.window import find_tmux, with_window
+from asyncdeploy.worker import call_program, has_python
 from asyncdeploy.workspace import Site
 
 UNDO_S = 4.5
@@ -79,7 +78,7 @@ async def start_job(
     if command.stdout_to or command.stderr_to:
         raise ValueError(f"job {name}: stdout_to and stderr_to are for attached runs; a job's output is in its log")
     job_id = check_job_id(job_id) if job_id else new_job_id(check_name)
-    program = await _tmux(remote) if tmux else ""
+    program = await find_tmux(remote) if tmux else ""
     folder = site.path if isinstance(site, Site) else site or ""
     job = Job(remote.node, job_id, name, folder, command.line, time.time())
     start = time.monotonic()
@@ -96,29 +95,7 @@ async def start_job(
         remote.emit(StageFailed(node=remote.node.name, stage="start", seconds=seconds, error=error.message))
         raise
     remote.emit(StageFinished(node=remote.node.name, stage="start", seconds=time.monotonic() - start, detail=job_id))
-    return await _with_window(remote, job, program) if program else job
-
-
-async def _tmux(remote: Remote) -> str:
-    """Return where the node's tmux is."""
-    facts = await probe_node(remote)
-    tool = "tmux" if facts.python else "python3"
-    path = facts.tool("tmux")
-    if path is None or not facts.python:
-        what = f"the node has no {tool}, so there is no window onto the job"
-        raise ToolMissing(remote.node.name, what, "follow_job shows the log without one", tool=tool)
-    return path
-
-
-async def _with_window(remote: Remote, job: Job, program: str) -> Job:
-    """Return the job with its window; where none can be opened that is said, and the job goes on."""
-    request = {"tmux": program, "name": job.name, "id": job.id}
-    answer = _parse(remote, await call_once(remote, "window", json.dumps(request).encode()))
-    if session := str(answer.get("session") or "")[:100]:
-        return attrs.evolve(job, window=session)
-    problem = last_lines(str(answer.get("error", "")).encode(), 1)
-    remote.emit(Noted(node=remote.node.name, text=f"no window onto job {job.id}: {problem}"))
-    return job
+    return await with_window(remote, job, program) if program else job
 
 
 async def _start(remote: Remote, job: Job, command: Command) -> dict[str, Any]:

@@ -94,6 +94,7 @@ low: first argument is a remote
     run_plain       attached, without python3
     run             attached: dies with us
     jobs_plain      detached, without python3
+    window          a tmux session that shows a job
     jobs            detached: outlives us
     steps           a conversation with plain sh
     feed            a push's blocks on their way to a node
