@@ -1,5 +1,6 @@
 """asyncdeploy: from N machines you can ssh to, to a running multi-node job and its results, in one await."""
 
+from asyncdeploy.attached import run_launch
 from asyncdeploy.bootstrap import bootstrap_env
 from asyncdeploy.bundle import Bundle, pack_workspace
 from asyncdeploy.cause_text import describe_failure
@@ -66,7 +67,7 @@ from asyncdeploy.fleet_launch import (
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.job import Job, JobStatus
 from asyncdeploy.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
-from asyncdeploy.launch import run_launch, start_launch
+from asyncdeploy.launch import start_launch
 from asyncdeploy.launch_data import Launch, LaunchLine
 from asyncdeploy.limits import Limits
 from asyncdeploy.local import LocalCluster

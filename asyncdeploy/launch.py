@@ -12,9 +12,9 @@ import attrs
 
 from asyncdeploy.causes import worker_failed
 from asyncdeploy.checks import Ready, check_together
-from asyncdeploy.command import Command, Completed
-from asyncdeploy.deploy import Deployment, run_in_project
-from asyncdeploy.errors import Cancelled, DeployError, LaunchFailed, PreflightFailed
+from asyncdeploy.command import Command
+from asyncdeploy.deploy import Deployment
+from asyncdeploy.errors import DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.events import Noted
 from asyncdeploy.gang import with_links
 from asyncdeploy.job import Job
@@ -83,7 +83,7 @@ async def start_launch(
     """
     for attempt in range(PORT_TRIES):
         try:
-            launch, commands, link_port = await _plan(pool, deployments, launcher, grace_s, restarts)
+            launch, commands, link_port = await plan_launch(pool, deployments, launcher, grace_s, restarts)
         except PreflightFailed:
             raise
         except DeployError as cause:
@@ -103,43 +103,6 @@ async def start_launch(
         launch_id=launch.id,
         node_rank=0,
     )
-
-
-async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: Launcher) -> Report[Completed]:
-    """Run one command a node, attached, with ranks in the order of the deployments; the first failure ends the others.
-
-    Returns:
-        One outcome a node rank: of those that were ended because another failed it is "cancelled".
-
-    Raises:
-        PreflightFailed: the nodes cannot run it together; nothing was started.
-
-    On cancellation the runs are ended.
-    """
-    launch, commands, _ = await _plan(pool, deployments, launcher, 0.0)
-    work = dict(zip(launch.nodes, zip(deployments, commands, strict=True), strict=True))
-    done: dict[Node, Completed] = {}
-    failed: list[Node] = []
-
-    async def run(node: Node) -> Completed:
-        try:
-            await place_tools(pool.at(node), launch.id)
-            done[node] = await run_in_project(pool, *work[node])
-            if error := done[node].failure():
-                raise error
-        except DeployError:
-            failed.append(node)
-            raise
-        return done[node]
-
-    report = await map_nodes(launch.nodes, run, at_once=len(work), stop_on_failure=True)
-    outcomes = []
-    for outcome in report:
-        error = outcome.error
-        if isinstance(error, Cancelled) and failed:
-            error = Cancelled(error.node, f"stopped because of {failed[0].name}")
-        outcomes.append(attrs.evolve(outcome, value=done.get(outcome.node), error=error))
-    return Report(tuple(outcomes))
 
 
 async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> Launch:
@@ -177,7 +140,7 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> La
     return _with_nodes(launch, known)
 
 
-async def _plan(
+async def plan_launch(
     pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float, restarts: int = 0
 ) -> tuple[Launch, tuple[Command, ...], int]:
     """Return the launch as it will be, the command of each node, and a port for their link; nothing is started."""

@@ -10,6 +10,7 @@ import anyio
 import attrs
 import pytest
 
+from asyncdeploy.attached import run_launch
 from asyncdeploy.causes import failure_of
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
@@ -18,7 +19,7 @@ from asyncdeploy.errors import Cancelled, LaunchFailed
 from asyncdeploy.fleet import collect_all, deploy_all
 from asyncdeploy.fleet_launch import fan_out, find_launch, follow_launch, stop_launch, wait_launch
 from asyncdeploy.hostkeys import HostKeys
-from asyncdeploy.launch import run_launch, start_launch
+from asyncdeploy.launch import start_launch
 from asyncdeploy.launch_data import Launch
 from asyncdeploy.local import LocalCluster
 from asyncdeploy.nodes import Node

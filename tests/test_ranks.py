@@ -13,13 +13,15 @@ from typing import Any
 import anyio
 import pytest
 
+from asyncdeploy.attached import run_launch
 from asyncdeploy.causes import failure_of
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import SystemEnv
+from asyncdeploy.errors import LaunchFailed
 from asyncdeploy.fleet import deploy_all
 from asyncdeploy.fleet_launch import collect_logs, fan_out, stop_launch, wait_launch
-from asyncdeploy.launch import run_launch, start_launch
+from asyncdeploy.launch import start_launch
 from asyncdeploy.local import LocalCluster
 from asyncdeploy.placement import Placement
 from asyncdeploy.pool import Pool
@@ -149,6 +151,9 @@ async def test_attached_too(cluster: LocalCluster, pool: Pool, project: Path) ->
     deployments = await deployed(cluster, pool, project)
     report = await run_launch(pool, deployments, Ranks("echo $RANK; exit $LOCAL_RANK", nproc_per_node=2))
     assert not report.ok
+    cause = next(outcome.error for outcome in report if isinstance(outcome.error, LaunchFailed))
+    assert cause.local_rank == 1
+    assert "failed" in cause.message
     report = await run_launch(pool, deployments, Ranks("echo $RANK", nproc_per_node=2))
     said = [set(done.text.split()) for done in report.unwrap()]
     assert said == [{"[local0]:0", "[local1]:1"}, {"[local0]:2", "[local1]:3"}]

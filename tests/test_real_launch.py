@@ -10,6 +10,7 @@ import anyio
 import attrs
 import pytest
 
+from asyncdeploy.attached import run_launch
 from asyncdeploy.causes import failure_of
 from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
@@ -17,7 +18,7 @@ from asyncdeploy.envs import SystemEnv
 from asyncdeploy.fleet import deploy_all
 from asyncdeploy.fleet_launch import wait_launch
 from asyncdeploy.hostkeys import HostKeys
-from asyncdeploy.launch import run_launch, start_launch
+from asyncdeploy.launch import start_launch
 from asyncdeploy.placement import Placement
 from asyncdeploy.pool import Pool
 from asyncdeploy.workspace import Workspace

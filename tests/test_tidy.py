@@ -121,6 +121,7 @@ mid: first argument is a pool
     deploy          one node, from bare to running
     watch           over a launch that runs
     launch          ranks set off together
+    attached        ranks that die with us
     attempts        a launch that is started again
     follow          what the ranks of a launch print
 

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
+from asyncdeploy.attached import run_launch
 from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import SystemEnv
@@ -18,7 +19,6 @@ from asyncdeploy.fleet_launch import fan_out, wait_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.job import JobStatus
 from asyncdeploy.jobs import start_job, wait_job
-from asyncdeploy.launch import run_launch
 from asyncdeploy.nodes import Node
 from asyncdeploy.pool import Pool
 from asyncdeploy.report import FleetError, Report
