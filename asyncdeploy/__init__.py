@@ -6,6 +6,7 @@ from asyncdeploy.bundle import Bundle, pack_workspace
 from asyncdeploy.cause_text import describe_failure
 from asyncdeploy.command import Command, Completed
 from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
+from asyncdeploy.diagnosis import Diagnosis
 from asyncdeploy.envs import Asset, DockerEnv, Env, NixEnv, Step, SystemEnv, UvEnv, register_env
 from asyncdeploy.errors import (
     AuthError,
@@ -57,6 +58,7 @@ from asyncdeploy.fleet import (
 )
 from asyncdeploy.fleet_launch import (
     collect_logs,
+    diagnose_launch,
     fan_out,
     find_launch,
     follow_launch,
@@ -105,6 +107,7 @@ __all__ = [
     "ConnectionLost",
     "DeployError",
     "Deployment",
+    "Diagnosis",
     "Disk",
     "DockerEnv",
     "Env",
@@ -167,6 +170,7 @@ __all__ = [
     "deploy_and_run",
     "deploy_project",
     "describe_failure",
+    "diagnose_launch",
     "end_launch",
     "fan_out",
     "find_job",

@@ -6,16 +6,19 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import attrs
 
 from asyncdeploy.attempts import watch_attempts
 from asyncdeploy.checks import Ready, check_together
 from asyncdeploy.deploy import Deployment
+from asyncdeploy.diagnosis import Diagnosis
 from asyncdeploy.envs import Env
 from asyncdeploy.errors import DeployError, LaunchFailed
 from asyncdeploy.events import Noted
 from asyncdeploy.fleet import AT_ONCE, DEFAULT_ENV, Code, Nodes, deploy_all, lent_pool
 from asyncdeploy.follow import LaunchFollower
+from asyncdeploy.hangs import diagnose, watch_silence
 from asyncdeploy.job import JobStatus
 from asyncdeploy.launch import launch_failed, recall_launch, start_launch
 from asyncdeploy.launch_data import Launch
@@ -129,15 +132,40 @@ def _filled(deployed: Report[Deployment], count: int, pool: Pool) -> tuple[list[
     return ready, left
 
 
-async def wait_launch(launch: Launch, *, pool: Pool | None = None) -> Report[JobStatus]:
+async def wait_launch(
+    launch: Launch, *, silent_after_s: float | None = None, pool: Pool | None = None
+) -> Report[JobStatus]:
     """Wait until all ranks have ended; when one fails the others are stopped, and the report names it as the cause.
 
     A launch with a Restart is started again; the report is that of its last attempt, which ``launch.current`` names.
 
+    Args:
+        launch: the launch.
+        silent_after_s: when no rank has printed anything for so long, say by an event where all of them stand; None
+            leaves them alone.
+        pool: the connections.
+
     On cancellation the launch is left as it is.
     """
+    async with lent_pool(pool) as lent, anyio.create_task_group() as group:
+        if silent_after_s is not None:
+            group.start_soon(watch_silence, lent, launch, silent_after_s)
+        report = await watch_attempts(lent, launch)
+        group.cancel_scope.cancel()
+    return report
+
+
+async def diagnose_launch(launch: Launch, *, pool: Pool | None = None) -> Diagnosis:
+    """Ask all ranks of a launch where they stand: who waits in a collective, and who has not reached it.
+
+    Every Python writes its stacks by itself (faulthandler, on SIGURG), also one that hangs in a library; where one does
+    not, py-spy does if the node has it, and else the kernel says what it waits in. Nothing is stopped.
+
+    Returns:
+        The Diagnosis; ``describe()`` is for people. Nodes that do not answer are named in it.
+    """
     async with lent_pool(pool) as lent:
-        return await watch_attempts(lent, launch)
+        return await diagnose(lent, launch.current)
 
 
 async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
@@ -150,20 +178,28 @@ async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Poo
 
 @asynccontextmanager
 async def follow_launch(
-    launch: Launch, *, offsets: Sequence[int] = (), fold_s: float | None = None, pool: Pool | None = None
+    launch: Launch,
+    *,
+    offsets: Sequence[int] = (),
+    fold_s: float | None = None,
+    silent_after_s: float | None = None,
+    pool: Pool | None = None,
 ) -> AsyncIterator[LaunchFollower]:
     """Give the lines of all ranks as they come and watch over the launch; they end when it has ended.
 
     Args:
         launch: the launch.
         offsets: of an earlier follower, to go on behind the last line that it gave; none is from the beginning.
+        silent_after_s: as for ``wait_launch``.
         fold_s: lines that several nodes print alike within so many seconds are given as one; None folds nothing.
         pool: the connections.
 
     ``report`` and ``failure`` of what is given say how it ended. Leaving the block early leaves the launch as it is.
     """
-    async with lent_pool(pool) as lent, LaunchFollower(lent, launch, offsets=offsets, fold_s=fold_s) as follower:
-        yield follower
+    async with lent_pool(pool) as lent:
+        follower = LaunchFollower(lent, launch, offsets=offsets, fold_s=fold_s, silent_after_s=silent_after_s)
+        async with follower:
+            yield follower
 
 
 async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:

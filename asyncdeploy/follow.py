@@ -17,6 +17,7 @@ from asyncdeploy.causes import failure_of
 from asyncdeploy.errors import DeployError, LaunchFailed
 from asyncdeploy.events import Noted
 from asyncdeploy.fold import LineFolder
+from asyncdeploy.hangs import watch_silence
 from asyncdeploy.job import Job, JobStatus
 from asyncdeploy.jobs import follow_job
 from asyncdeploy.launch_data import Launch, LaunchLine
@@ -47,13 +48,22 @@ class LaunchFollower:
     a rank fails, the others are stopped. Leaving the block early leaves the launch as it is.
     """
 
-    def __init__(self, pool: Pool, launch: Launch, *, offsets: Sequence[int] = (), fold_s: float | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        launch: Launch,
+        *,
+        offsets: Sequence[int] = (),
+        fold_s: float | None = None,
+        silent_after_s: float | None = None,
+    ) -> None:
         if offsets and (len(offsets) != len(launch.jobs) or min(offsets) < 0):
             raise ValueError(f"offsets: one of 0 or more for each of {len(launch.jobs)} nodes was expected")
         self.launch = launch.current
         self.report: Report[JobStatus] | None = None
         self._offsets = list(offsets) or [0] * len(launch.jobs)
         self._fold_s = fold_s
+        self._silent_after_s = silent_after_s
         self._folder = self._new_folder()
         self._ready: deque[_Given] = deque()
         self._ended = False
@@ -79,6 +89,9 @@ class LaunchFollower:
     async def __aenter__(self) -> Self:
         readers = self._start_readers(self.launch, self._offsets)
         self._watch = asyncio.create_task(self._run(self.launch, readers), name=f"watch {self.launch.id}")
+        if self._silent_after_s is not None:
+            silence = watch_silence(self._pool, self.launch, self._silent_after_s)
+            self._tasks.append(asyncio.create_task(silence, name=f"silence of {self.launch.id}"))
         return self
 
     def _start_readers(self, launch: Launch, offsets: Sequence[int]) -> list[asyncio.Task[None]]:

@@ -40,7 +40,11 @@ HEARTBEAT_S = 15.0
 OLDEST_PYTHON = 0x03080000
 OUR_VERSION = sys.hexversion >> 16 if sys.version_info.releaselevel == "final" else 0
 """Compiled code is the same for all releases of one minor version."""
-NEEDS = {"run": ("processes",), "jobs": ("processes", "job_folder", "oom", "gang", "supervisor")}
+NEEDS = {
+    "run": ("processes",),
+    "jobs": ("processes", "job_folder", "oom", "gang", "supervisor"),
+    "stacks": ("processes", "flight_recorder"),
+}
 """Programs that load others on the node (``worker.load``); those are sent with them."""
 
 # The system's own interpreter comes first: the first python3 of PATH may be a shim that only prints an error.

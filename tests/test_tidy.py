@@ -43,6 +43,7 @@ text and arithmetic: no I/O
     pieces          which pieces of a large content travel
     placement       ranks, addresses, ports as arithmetic
     launch_data     a launch as data
+    diagnosis       where the ranks of a launch stand
     restart         what becomes of a launch that failed
     gang            what supervisors of a launch know of each other
     fold            lines that many nodes print alike
@@ -122,6 +123,7 @@ mid: first argument is a pool
     watch           over a launch that runs
     launch          ranks set off together
     attached        ranks that die with us
+    hangs           ranks are asked where they stand
     attempts        a launch that is started again
     follow          what the ranks of a launch print
 

@@ -1,7 +1,13 @@
-"""Write down which uncaught exception ended a rank, then let it end as it would have.
+"""Write down which uncaught exception ended a rank, then let it end as it would have; say where it is when asked.
 
 Stands on a node as the launch's ``tools/python/sitecustomize.py``, which every Python below a rank finds through
-PYTHONPATH: Python >= 3.8, standard library only, and nothing but two modules that are loaded anyway at each start.
+PYTHONPATH: Python >= 3.8, standard library only, and nothing but modules that are loaded or built in at each start.
+
+A rank that is asked by SIGURG writes the stacks of all its threads into a file in memory, which stacks.py finds among
+its open files. It is C code that writes: a rank that hangs in a library answers too. SIGURG, because nobody means it:
+schedulers and training scripts take USR1, USR2, HUP and TERM, profilers PROF, libraries the real-time ones; and because
+by default it is ignored, so that one which comes to a process without us, or after us, does nothing at all. A script
+that takes the signal itself gets it, and is asked no more: the open file is the sign that a rank may be asked.
 """
 
 import os
@@ -10,6 +16,7 @@ import sys
 MOST_RECORDS = 256  # a rank whose helpers die in a loop must not fill the disk
 MOST_TEXT = 16 * 1024
 MOST_FRAMES = 40
+ASKING = 23  # SIGURG on Linux; where it is another one, there is no file in memory either
 
 
 def make_way():
@@ -71,6 +78,35 @@ def note(folder, kind, value, trace):
     os.rename(path + ".part", path + ".json")
 
 
+def answer():
+    """Have SIGURG write our stacks into a file in memory, until the program takes the signal for itself."""
+    import _signal
+    import faulthandler
+
+    file = os.memfd_create("asyncdeploy-stacks-%d" % os.getpid())
+    faulthandler.register(ASKING, file, all_threads=True, chain=False)
+    before, itself = _signal.signal, os.fstat(file)
+
+    def signal(number, handler, /):
+        nonlocal file
+        if number == ASKING and file is not None:
+            faulthandler.unregister(ASKING)
+            number_of, file = file, None
+            try:
+                if os.path.samestat(os.fstat(number_of), itself):  # a program that closes all may have given it away
+                    os.close(number_of)
+            except OSError:
+                pass  # it is closed already
+        return before(number, handler)
+
+    signal.__doc__, signal.__name__, signal.__qualname__ = before.__doc__, before.__name__, before.__qualname__
+    _signal.signal = signal
+
+
 make_way()
 if os.environ.get("ASYNCDEPLOY_ERRORS"):
     watch(os.environ["ASYNCDEPLOY_ERRORS"])
+    try:
+        answer()
+    except Exception:  # no Linux, or no CPython: then it cannot be asked
+        pass

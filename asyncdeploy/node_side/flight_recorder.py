@@ -1,0 +1,76 @@
+"""Read what torch's flight recorder has written of a rank's collectives.
+
+Runs on a node, loaded by stacks.py: Python >= 3.8, standard library only. Torch writes a pickle a rank when its
+watchdog sees a collective that takes too long. The file is read here, by an unpickler that makes numbers, texts and
+lists of them and nothing else.
+"""
+
+import io
+import os
+import pickle
+
+MOST_BYTES = 16 << 20  # torch's default of 2,000 entries makes 2 MB
+NAMES = (b"TORCH_FR_DUMP_TEMP_FILE", b"TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+DEFAULTS = ("~/.cache/torch/comm_lib_trace_rank_", "/tmp/nccl_trace_rank_")
+
+
+class Plain(pickle.Unpickler):
+    """Makes plain data only."""
+
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError("%s.%s in a recorder's file" % (module, name))
+
+    def persistent_load(self, pid):
+        raise pickle.UnpicklingError("a reference in a recorder's file")
+
+
+def recorders(rows):
+    """Return what was written since each rank began: {rank, path, last}; last is its newest entry, or None."""
+    found = []
+    for row in rows:
+        if row["rank"] is None:
+            continue
+        started = start_of(row["pid"])
+        named = [os.fsdecode(row["environ"][name]) for name in NAMES if row["environ"].get(name)]
+        for prefix in [*named, *map(os.path.expanduser, DEFAULTS)]:
+            path = prefix + str(row["rank"])
+            try:
+                info = os.stat(path)
+                if info.st_mtime < started or info.st_uid != os.getuid() or not 0 < info.st_size <= MOST_BYTES:
+                    continue  # another run's, somebody else's, or still empty
+                with open(path, "rb") as file:
+                    data = file.read(MOST_BYTES)
+            except OSError:
+                continue
+            found.append({"rank": row["rank"], "path": path, "last": last_entry(data)})
+            break
+    return found
+
+
+def start_of(pid):
+    """Return when a process began, as its folder says."""
+    try:
+        return os.stat("/proc/%d" % pid).st_mtime
+    except OSError:
+        return float("inf")
+
+
+def last_entry(data):
+    """Return the newest collective that has not ended, else the newest: {name, state, seq, frames}."""
+    try:
+        entries = Plain(io.BytesIO(data)).load()["entries"]
+        entries = [entry for entry in entries if isinstance(entry, dict)]
+    except Exception:  # a file that is being written, or that torch writes otherwise
+        return None
+    waiting = [entry for entry in entries if entry.get("state") != "completed"]
+    if not entries:
+        return None
+    entry = (waiting or entries)[-1]
+    frames = entry.get("frames")
+    rows = [frame for frame in frames if isinstance(frame, dict)] if isinstance(frames, list) else []
+    return {
+        "name": str(entry.get("profiling_name"))[:200],
+        "state": str(entry.get("state"))[:40],
+        "seq": str(entry.get("collective_seq_id", entry.get("seq_id")))[:20],
+        "frames": [[str(frame.get(name))[:400] for name in ("filename", "line", "name")] for frame in rows[:20]],
+    }

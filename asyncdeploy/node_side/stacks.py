@@ -1,0 +1,244 @@
+"""Say where the ranks of a job are that still run, without stopping one: the stacks of their threads.
+
+Runs on a node inside the worker: Python >= 3.8, standard library only. The argument is JSON with the job's id; the
+answer is JSON too. With "op": "silence" it is {"silent_s"}: for how long nothing was added to the job's log, null where
+there is none. With "op": "stacks" it is:
+
+processes: of each rank the uppermost that is Python (where no process has a rank: all Pythons), else the uppermost,
+with rank and local_rank as its environment says, pid, name, state, wchan (what of the kernel it waits in; "kernel" is
+its stack there, for root), and in "dump" what "source" wrote: "faulthandler" (rank_shim.py) or "py-spy".
+recorders: what torch's flight recorder wrote, see flight_recorder.py. gpus: what nvidia-smi says, a line each.
+"""
+
+import json
+import os
+import time
+
+MOST_PROCESSES = 256  # of one node; it has as many GPUs as fingers, and ranks on CPUs only in tests
+MOST_FILES = 4096  # open files of a process that are looked at; ours is among the first
+MOST_DUMP = 128 * 1024  # of one process; a hundred threads need half of it
+MOST_ANSWER = 900 * 1024  # a frame holds 1 MiB
+DUMP_S = 2.0  # a process that has not written by then hangs in the kernel
+QUIET_S = 0.1  # a dump that has not grown for so long is whole: it is written by one handler without a pause
+LOOK_S = 0.02
+TOOL_S = 10.0  # py-spy reads the symbols of all libraries first
+ASKING = 23  # SIGURG, see rank_shim.py
+
+processes = recorder = None  # set at each call
+
+
+def main(worker, args):
+    global processes, recorder
+    processes, recorder = worker.load("processes"), worker.load("flight_recorder")
+    request = json.loads(args)
+    if request["op"] == "silence":
+        return json.dumps({"silent_s": silence(request["job"])}).encode()
+    found = ranks_of(b"ASYNCDEPLOY_JOB=" + request["job"].encode())
+    ask(worker, found)
+    for row in found:
+        if not row["dump"]:
+            spy(row)
+    answer = {"processes": found, "gpus": gpus(), "recorders": recorder.recorders(found)}
+    for row in found:
+        del row["environ"], row["file"]
+    data = json.dumps(answer).encode()
+    while len(data) > MOST_ANSWER:
+        for row in found:
+            row["dump"], row["kernel"] = row["dump"][: len(row["dump"]) // 2], ""
+        data = json.dumps(answer).encode()
+    return data
+
+
+def silence(job):
+    path = os.path.join(os.path.expanduser("~"), ".asyncdeploy", "jobs", job, "log")
+    try:
+        return max(0.0, time.time() - os.stat(path).st_mtime)
+    except OSError:
+        return None
+
+
+# --- which processes ----------------------------------------------------------------
+
+
+def ranks_of(marker):
+    """Return a row for each process that stands for a rank."""
+    table = processes.process_table()
+    environs = {}
+    for pid, row in table.items():
+        if row[1] not in (b"Z", b"X"):
+            environ = environ_of(pid)
+            if environ.get(b"ASYNCDEPLOY_JOB") == marker.partition(b"=")[2]:
+                environs[pid] = environ
+    files = {pid: stack_file(pid) for pid in environs}
+    ranks = {pid: environ.get(b"RANK", b"") for pid, environ in environs.items()}
+    chosen = {}
+    # Uppermost first: what a rank starts has its variables too, and a shell may stand above its Python.
+    for pid in sorted(environs, key=lambda pid: (depth(pid, table), pid)):
+        if ranks[pid].isdigit():
+            known = chosen.get(ranks[pid])
+            if known is None or (not looks_python(known, files) and looks_python(pid, files)):
+                chosen[ranks[pid]] = pid
+    pids = list(chosen.values()) or [pid for pid in sorted(environs) if looks_python(pid, files)]
+    return [describe(pid, table[pid], environs[pid], files[pid]) for pid in pids[:MOST_PROCESSES]]
+
+
+def environ_of(pid):
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            return dict(item.partition(b"=")[::2] for item in file.read().split(b"\0"))
+    except OSError:
+        return {}
+
+
+def depth(pid, table):
+    steps = 0
+    while pid in table and steps < len(table):
+        pid, steps = table[pid][2], steps + 1
+    return steps
+
+
+def looks_python(pid, files):
+    if files[pid] is not None:
+        return True
+    try:
+        return os.path.basename(os.readlink("/proc/%d/exe" % pid)).startswith("python")
+    except OSError:
+        return False
+
+
+def stack_file(pid):
+    """Return the number of the file into which a process writes its stacks when asked, None if it must not be asked.
+
+    The file's name holds the pid by which the process knows itself: a fork has its parent's file, and is not asked.
+    """
+    status = status_of(pid)
+    own = (status.get("NSpid") or status.get("Pid") or "").split()[-1:]
+    if not own or not int(status.get("SigCgt", "0"), 16) >> (ASKING - 1) & 1:
+        return None
+    wanted = "/memfd:asyncdeploy-stacks-%s (deleted)" % own[0]
+    try:
+        for number in sorted(map(int, os.listdir("/proc/%d/fd" % pid)))[:MOST_FILES]:
+            if os.readlink("/proc/%d/fd/%d" % (pid, number)) == wanted:
+                return number
+    except OSError:
+        pass  # it has ended, or closed a file meanwhile: then another look would come too late as well
+    return None
+
+
+def status_of(pid):
+    return dict(line.partition(":")[::2] for line in read("/proc/%d/status" % pid).splitlines())
+
+
+def describe(pid, row, environ, file):
+    def number(name):
+        return int(environ[name]) if environ.get(name, b"").isdigit() and len(environ[name]) < 7 else None
+
+    return {
+        "pid": pid,
+        "rank": number(b"RANK"),
+        "local_rank": number(b"LOCAL_RANK"),
+        "name": read("/proc/%d/cmdline" % pid, 400).replace("\0", " ").strip() or row[0].decode("utf-8", "replace"),
+        "state": row[1].decode("ascii", "replace"),
+        "wchan": read("/proc/%d/wchan" % pid, 200),
+        "kernel": read("/proc/%d/stack" % pid, 4000),
+        "source": "",
+        "dump": "",
+        "environ": environ,
+        "file": file,
+    }
+
+
+def read(path, most=1 << 16):
+    try:
+        with open(path, "rb") as file:
+            return file.read(most).decode("utf-8", "replace")
+    except OSError:
+        return ""  # it has ended, or is not for us to read
+
+
+# --- what they say ------------------------------------------------------------------
+
+
+def ask(worker, rows):
+    """Have every rank that can write its stacks, all at once."""
+    waiting = {}
+    for row in rows:
+        if row["file"] is not None:
+            before = position(row)
+            if before is not None and stack_file(row["pid"]) == row["file"]:
+                try:
+                    os.kill(row["pid"], ASKING)
+                except OSError:
+                    continue  # it has ended
+                waiting[row["pid"]] = [row, before, before, time.monotonic()]
+    deadline = time.monotonic() + DUMP_S
+    while waiting and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+        worker.poll()
+        for pid, state in list(waiting.items()):
+            row, before, seen, since = state
+            now = position(row)
+            if now is None:
+                del waiting[pid]  # it has ended meanwhile
+            elif now != seen:
+                state[2:] = now, time.monotonic()
+            elif now > before and time.monotonic() - since >= QUIET_S:
+                take(row, before)
+                del waiting[pid]
+    for row, before, seen, _ in waiting.values():
+        if seen > before:  # it is still writing: what there is
+            take(row, before)
+
+
+def position(row):
+    """Return how far a process has written its file, None if it has none any more."""
+    text = read("/proc/%d/fdinfo/%d" % (row["pid"], row["file"]))
+    words = text.split()
+    return int(words[1]) if words[:1] == ["pos:"] else None
+
+
+def take(row, start):
+    path = "/proc/%d/fd/%d" % (row["pid"], row["file"])
+    try:
+        with open(path, "rb+") as file:
+            file.seek(start)
+            data = file.read()
+            file.truncate(0)  # the memory is given back; the next dump stands behind a hole
+    except OSError:
+        return
+    if len(data) > MOST_DUMP:  # the main thread comes last
+        data = data[: MOST_DUMP // 2] + b"\n...\n" + data[-MOST_DUMP // 2 :]
+    row["dump"], row["source"] = data.decode("utf-8", "replace"), "faulthandler"
+
+
+def spy(row):
+    """Take the stacks of a Python that cannot be asked, where py-spy can: read from outside, without stopping it."""
+    import shutil
+
+    paths = [row["environ"].get(b"PATH", b"").decode("utf-8", "replace"), os.environ.get("PATH", "")]
+    tool = next((found for path in paths for found in [shutil.which("py-spy", path=path)] if found), None)
+    if tool and looks_python(row["pid"], {row["pid"]: None}):
+        text = said(tool, "dump", "--nonblocking", "--full-filenames", "--pid", str(row["pid"]))
+        if not text:  # an old one has no full names
+            text = said(tool, "dump", "--nonblocking", "--pid", str(row["pid"]))
+        if text:
+            row["dump"], row["source"] = text[-MOST_DUMP:], "py-spy"
+
+
+def gpus():
+    fields = "index,utilization.gpu,memory.used,memory.total"
+    text = said("nvidia-smi", "--query-gpu=" + fields, "--format=csv,noheader,nounits")
+    return [line.strip() for line in text.splitlines() if line.strip()][:64]
+
+
+def said(*words):
+    """Return what a tool prints if it ends well, "" otherwise."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=TOOL_S
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
