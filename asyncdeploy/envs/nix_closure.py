@@ -73,8 +73,8 @@ def closure_assets(closure: Closure, state: str, facts: NodeFacts) -> tuple[Asse
 def _made(closure: Closure) -> Path:
     nix = beside_us("nix", "install nix on this machine too, or leave copy_closure out")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncdeploy" / "nix"
-    found = sorted(path for path in closure.folder.rglob("*") if path.suffix == ".nix" or path.name == "flake.lock")
-    sources = [[str(path), hashlib.sha256(path.read_bytes()).hexdigest()] for path in found if path.is_file()]
+    found = _flake_files(closure.folder)
+    sources = [[str(path), hashlib.sha256(path.read_bytes()).hexdigest()] for path in found]
     # A store elsewhere is another one: its paths say so.
     made_from = [closure.mode, closure.ref, closure.attribute, os.environ.get("NIX_STORE_DIR", ""), sources]
     made = cache / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
@@ -87,6 +87,15 @@ def _made(closure: Closure) -> Path:
     for old in sorted(known, key=lambda path: path.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return made
+
+
+def _flake_files(folder: Path) -> list[Path]:
+    """Return what a flake says of itself; large folders that are no part of it are not looked into."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in (".git", ".venv", ".asyncdeploy", "node_modules")]
+        found += [Path(place) / name for name in names if name.endswith(".nix") or name == "flake.lock"]
+    return sorted(path for path in found if path.is_file())
 
 
 def _make(closure: Closure, nix: str, made: Path) -> None:
