@@ -245,6 +245,8 @@ async def test_a_closure_is_made_here_and_copied(
     async with Pool(host_keys=HostKeys.strict(bare.known_hosts), observer=seen.append) as pool:
         deployment = await deploy_project(pool, bare.node, project, env)
         assert (await run_in_project(pool, deployment, 'hello; echo "$HOOKED"')).text == "hello from nix\nyes"
+        (own,) = (await run_in_project(pool, deployment, 'printf %s "$out"')).text.split()
+        assert own == f"{deployment.site.workdir}/outputs/out", "not where it was made"
         assert Deployment.from_dict(deployment.to_dict()).env == env
         copied = {path.name.partition("-")[2] for path in (tmp_path / "store").iterdir()}
         assert {"hello-1", "stdenv"} < copied, "what the shell needs was copied"
@@ -262,6 +264,17 @@ async def test_a_closure_is_made_here_and_copied(
     stages = [event.detail for event in seen if isinstance(event, StageFinished) and event.stage == "env"]
     assert stages[1] == "= unchanged"
     assert not list(Path(deployment.site.path).glob(".asyncdeploy/nix-*/closure"))
+
+
+async def test_a_flake_elsewhere_is_sent_as_it_is_now(bare: SshdNode, project: Workspace, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    async with Pool(host_keys=HostKeys.strict(bare.known_hosts)) as pool:
+        for greeting in ("first", "second"):
+            (elsewhere / "flake.nix").write_text(flake(greeting))
+            env = NixEnv(f"path:{elsewhere}", package="default", copy_closure=True)
+            deployment = await deploy_project(pool, bare.node, project, env)
+            assert (await run_in_project(pool, deployment, "hello")).text == greeting
 
 
 async def test_a_closure_that_cannot_be_made_says_why(bare: SshdNode, project: Workspace) -> None:

@@ -26,6 +26,9 @@ MAKE_S = 7200.0
 KEPT = 4
 """Closures in our cache: each is gigabytes, and roots what it holds in the store of this machine."""
 
+PLACE = "@asyncdeploy-workdir@"
+"""Stands for the project's folder in what is sent; nix_make.sh puts the node's in."""
+
 _making = threading.Lock()
 
 
@@ -75,8 +78,9 @@ def _made(closure: Closure) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncdeploy" / "nix"
     found = _flake_files(closure.folder)
     sources = [[str(path), hashlib.sha256(path.read_bytes()).hexdigest()] for path in found]
+    locked = _locked(closure, nix) if closure.ref else ""
     # A store elsewhere is another one: its paths say so.
-    made_from = [closure.mode, closure.ref, closure.attribute, os.environ.get("NIX_STORE_DIR", ""), sources]
+    made_from = [closure.mode, closure.ref, locked, closure.attribute, os.environ.get("NIX_STORE_DIR", ""), sources]
     made = cache / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
     if not (made / "listed.json").is_file():
         shutil.rmtree(made, ignore_errors=True)
@@ -87,6 +91,13 @@ def _made(closure: Closure) -> Path:
     for old in sorted(known, key=lambda path: path.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return made
+
+
+def _locked(closure: Closure, nix: str) -> str:
+    """Return what a flake elsewhere is now: a branch or a folder does not stay what it was."""
+    features = ["--extra-experimental-features", "nix-command", "--extra-experimental-features", "flakes"]
+    said = _run([nix, *features, "flake", "metadata", "--json", closure.ref], closure.folder)
+    return json.dumps(json.loads(said).get("locked"), sort_keys=True)
 
 
 def _flake_files(folder: Path) -> list[Path]:
@@ -104,7 +115,9 @@ def _make(closure: Closure, nix: str, made: Path) -> None:
     _run(["sh", "-c", closure.script, "asyncdeploy-nix", *words], closure.folder)
     links = [path for path in sorted(state.glob("result*")) if not path.name.endswith("-link")]
     (made / "links").write_text("".join(f"{path.name} {path.resolve()}\n" for path in links))
-    (made / "env.sh").write_text((state / "env.sh").read_text() if closure.mode == "develop" else "")
+    # A shell's own outputs lie in the folder where it was made, which is another one on the node.
+    text = (state / "env.sh").read_text() if closure.mode == "develop" else ""
+    (made / "env.sent").write_text(text.replace(str(closure.folder), PLACE))
     store = str(Path(nix).with_name("nix-store"))
     paths = _run([store, "-qR", *(str(path.resolve()) for path in links)], made).split()
     with (made / "closure").open("wb") as file, tempfile.TemporaryFile() as said:
@@ -113,7 +126,7 @@ def _make(closure: Closure, nix: str, made: Path) -> None:
             said.seek(0)
             raise _failure(made, said.read())
     sums = {}
-    for name in ("closure", "links", "env.sh"):
+    for name in ("closure", "links", "env.sent"):
         with (made / name).open("rb") as file:
             sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
     part = Path(tempfile.mkdtemp(dir=made)) / "listed.json"

@@ -26,6 +26,8 @@ if [ "$mode" = import ]; then
     while read -r name path; do
         "${nix%/*}/nix-store" --realise "$path" --indirect --add-root "$state/$name" >/dev/null || exit
     done <"$state/links"
+    here=$(printf '%s\n' "$PWD" | sed 's/[|&\\]/\\&/g')
+    sed "s|@asyncdeploy-workdir@|$here|g" "$state/env.sent" >"$state/env.sh" || exit
     rm -f "$state/closure"
     sources >"$state/sources" && : >"$state/made"
     exit
