@@ -110,6 +110,7 @@ def test_every_rank_finds_its_variables() -> None:
     env = rank_env(placement, placement.places[1])
     assert env == {
         "ASYNCDEPLOY_RUN_ID": "train-abcdefgh",
+        "ASYNCDEPLOY_ATTEMPT": "0",
         "ASYNCDEPLOY_NODE_RANK": "1",
         "ASYNCDEPLOY_NUM_NODES": "2",
         "ASYNCDEPLOY_NODE_IPS": "10.0.0.1\n10.0.0.2",

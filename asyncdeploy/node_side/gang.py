@@ -77,8 +77,8 @@ class Line:
             data = self.sock.recv(MAX_LINE)
         except BlockingIOError:
             data = None
-        except OSError:
-            raise Broken from None
+        except OSError as error:
+            raise Broken(error.errno) from None
         if data == b"":
             raise Broken
         self.inbox += data or b""
@@ -242,7 +242,7 @@ class Guest(Side):
         self.pause = 0.2
         self.heard_at = None  # None until the link stood once
         self.acknowledged = False
-        self.told_end = False
+        self.told_end = self.told_once = False
 
     def fds(self):
         return [self.line.sock.fileno()] if self.line is not None else []
@@ -254,7 +254,10 @@ class Guest(Side):
         if self.line is not None:
             try:
                 self.talk(now)
-            except (Broken, ValueError, KeyError, TypeError):
+            except (Broken, ValueError, KeyError, TypeError) as error:
+                # Whoever heard our end and has left may have taken his word of it along.
+                if self.told_once and error.args == (errno.ECONNREFUSED,):
+                    self.acknowledged = True
                 self.line.close()
                 self.line, self.try_at = None, now + self.pause
                 self.pause = min(self.pause * 2, 5.0)
@@ -276,6 +279,7 @@ class Guest(Side):
             return
         if problem not in (0, errno.EINPROGRESS):
             sock.close()
+            self.acknowledged = self.acknowledged or (self.told_once and problem == errno.ECONNREFUSED)
             self.try_at = now + self.pause
             return
         self.line = Line(sock, self.key, False)
@@ -293,7 +297,7 @@ class Guest(Side):
             line.check_greeting(now)
         elif self.end is not None and not self.told_end:
             line.say({"rank": self.plan["rank"], **self.end})
-            self.told_end = True
+            self.told_end = self.told_once = True
         elif line.sent == 0 or self.is_beat(now):
             line.say({"rank": self.plan["rank"], "beat": 1})
         line.flush()
