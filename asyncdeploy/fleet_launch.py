@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import attrs
 
 from asyncdeploy.attempts import watch_attempts
-from asyncdeploy.checks import Ready, check_together
+from asyncdeploy.checks import Ready, check_nodes
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.diagnosis import Diagnosis
 from asyncdeploy.envs import Env
@@ -26,7 +27,6 @@ from asyncdeploy.nodes import Node, parse_nodes
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.placement import Launcher
 from asyncdeploy.pool import Pool
-from asyncdeploy.probe import probe_node
 from asyncdeploy.rank_start import log_folder
 from asyncdeploy.relay import Relay
 from asyncdeploy.report import Report
@@ -39,7 +39,7 @@ from asyncdeploy.workspace import Collected
 
 
 async def preflight(
-    nodes: Nodes,
+    nodes: Nodes | Iterable[Deployment],
     *,
     nproc_per_node: int | None = None,
     uneven: bool = False,
@@ -49,26 +49,26 @@ async def preflight(
     """Look whether nodes can run one job together, as every launch does before its ranks start; nothing is left there.
 
     Args:
-        nodes: in node rank order.
+        nodes: in node rank order; as Deployments their environments (torch, CUDA) are compared too.
         nproc_per_node: processes a node, None for its slots, else its GPUs, else 1.
         uneven: whether nodes may have different numbers of processes.
         master_port: the port where the ranks would meet, None for a free one.
         pool: the connections.
 
     Returns:
-        The verdict: ``ok``, ``problems`` that name both nodes of a pair, ``warnings``; ``describe()`` is for people.
+        The verdict: ``ok``, ``problems`` that name both nodes of a pair, and nodes that do not answer or have no
+        python3, ``warnings``; ``describe()`` is for people.
 
-    Raises:
-        DeployError: a node does not answer, or has no python3.
+    On cancellation no port stays taken.
     """
-    fleet = parse_nodes(nodes)
+    given: list[Any] = [nodes] if isinstance(nodes, str | Node | Deployment) else list(nodes)
+    deployed = [each for each in given if isinstance(each, Deployment)]
+    if deployed and len(deployed) != len(given):
+        raise ValueError("preflight: nodes or Deployments were expected, not some of each")
+    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployed]
+    asked: Sequence[Ready | Node] = ready or parse_nodes(given)
     async with lent_pool(pool) as lent:
-        known = await map_nodes(fleet, lambda node: probe_node(lent.at(node)), at_once=AT_ONCE)
-        for outcome in known.failures:
-            if outcome.error is not None:
-                raise outcome.error
-        ready = [Ready(node, facts) for node, facts in zip(fleet, known.values, strict=True)]
-        return await check_together(lent, ready, nproc=nproc_per_node, uneven=uneven, port=master_port)
+        return await check_nodes(lent, asked, nproc=nproc_per_node, uneven=uneven, port=master_port)
 
 
 async def fan_out(

@@ -147,7 +147,7 @@ async def plan_launch(
     if not deployments:
         raise ValueError("a launch of no node: at least one deployment was expected")
     first = deployments[0].node
-    ready = [Ready(each.node, each.facts, each.built) for each in deployments]
+    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployments]
     nproc, uneven = launcher.nproc_per_node, launcher.uneven
     found = await check_together(pool, ready, nproc=nproc, uneven=uneven, port=launcher.master_port)
     for warning in found.warnings:

@@ -16,13 +16,15 @@ from asyncdeploy.nodes import Node
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.pool import Pool
 from asyncdeploy.transport import Remote
-from asyncdeploy.verdict import NOTHING_SHARED, OPEN_HINT
+from asyncdeploy.verdict import OPEN_HINT
 from asyncdeploy.worker import Call, call_once, call_program
 
 PROOF_S = 45.0
 """For the whole proof: a slow name server, a connect on a bad line and a few round trips; the node listens for 60 s."""
-CONNECT_S = 5.0
+CONNECT_S = 4.0
 """How long a node waits for an answer; where a firewall swallows packets none comes. A third SYN goes out after 3 s."""
+MORE_S = 0.5
+"""How long the other addresses get once one has answered: which swallow packets are then not waited for."""
 AT_ONCE = 128
 """Nodes that try at the same time; each is one small call."""
 
@@ -65,20 +67,13 @@ async def prove_meeting(
         wanted = {"do": "listen", "nonce": nonce, "port": port or 0}
         async with call_program(pool.at(first), "ports", json.dumps(wanted).encode()) as call:
             taken = await _taken_port(call, first, port)
-            request = {
-                "do": "connect",
-                "nonce": nonce,
-                "port": taken,
-                "targets": list(addresses),
-                "timeout_s": CONNECT_S,
-            }
-            report = await map_nodes(nodes, lambda node: _ask(pool.at(node), request), at_once=AT_ONCE)
+            request = {"do": "connect", "nonce": nonce, "port": taken, "targets": list(addresses)}
+            answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": MORE_S})
+            if _shared(addresses, answers) is None and any(_left_out(answer) for answer in answers):
+                answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": CONNECT_S})
             call.send(b"D")
             await call.receive()
-        for outcome in report.failures:
-            if outcome.error is not None:
-                raise outcome.error
-        return _chosen(nodes, addresses, taken, report.values)
+        return _chosen(nodes, addresses, taken, answers)
     raise PreflightFailed(
         first.name,
         f"the nodes did not prove within {PROOF_S:.0f} s that they reach it",
@@ -110,6 +105,14 @@ async def _taken_port(call: Call, first: Node, port: int | None) -> int:
     return int(payload)
 
 
+async def _all_answers(pool: Pool, nodes: Sequence[Node], request: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    report = await map_nodes(nodes, lambda node: _ask(pool.at(node), request), at_once=AT_ONCE)
+    for outcome in report.failures:
+        if outcome.error is not None:
+            raise outcome.error
+    return tuple(report.values)
+
+
 async def _ask(remote: Remote, request: Mapping[str, Any]) -> dict[str, Any]:
     return _object(remote, await call_once(remote, "ports", json.dumps(request).encode()))
 
@@ -128,19 +131,18 @@ def _chosen(
     nodes: Sequence[Node], addresses: Sequence[str], port: int, answers: Sequence[Mapping[str, Any]]
 ) -> Meeting:
     """Return the first address that every node reached."""
-    misses: list[list[int]] = []
-    for address in addresses:
-        results = [_result(answer.get(address)) for answer in answers]
-        misses.append([rank for rank, (peer, _, _) in enumerate(results) if not peer])
-        if not misses[-1]:
-            # The first node may know its own name as a loopback address, so the last one is asked.
-            return Meeting(results[-1][0], port, tuple(local for _, local, _ in results))
+    shared = _shared(addresses, answers)
+    if shared is not None:
+        results = [_result(answer.get(shared)) for answer in answers]
+        # The first node may know its own name as a loopback address, so the last one is asked.
+        return Meeting(results[-1][0], port, tuple(local for _, local, _ in results))
+    misses = [_misses(address, answers) for address in addresses]
     tried = "\n".join(
         f"{address}: {len(lost)} of {len(nodes)} nodes cannot reach it"
         for address, lost in zip(addresses, misses, strict=True)
     )
     if len(nodes) > 2 and all(len(lost) >= len(nodes) - 1 for lost in misses):
-        raise PreflightFailed("", NOTHING_SHARED, OPEN_HINT, tried)
+        raise PreflightFailed("", f"no other node reaches {nodes[0].name} at {', '.join(addresses)}", OPEN_HINT, tried)
     best = min(range(len(addresses)), key=lambda index: len(misses[index]))
     rank = misses[best][-1]
     problem = _result(answers[rank].get(addresses[best]))[2]
@@ -150,6 +152,19 @@ def _chosen(
         OPEN_HINT,
         tried,
     )
+
+
+def _misses(address: str, answers: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [rank for rank, answer in enumerate(answers) if not _result(answer.get(address))[0]]
+
+
+def _shared(addresses: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> str | None:
+    return next((address for address in addresses if not _misses(address, answers)), None)
+
+
+def _left_out(answer: Mapping[str, Any]) -> bool:
+    """Whether a node did not wait for every address, because one had answered."""
+    return any(isinstance(each, Mapping) and bool(each.get("left")) for each in answer.values())
 
 
 def _result(answer: object) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Let every node connect to every other one, at a port of its own: what a launch's ranks will do, tried beforehand."""
+"""Let every node connect to every other one, at ports of its own: what a launch's ranks will do, tried beforehand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asyncdeploy.errors import PreflightFailed, ProtocolError
 from asyncdeploy.nodes import Node
 from asyncdeploy.parallel import map_nodes
 from asyncdeploy.pool import Pool
-from asyncdeploy.verdict import NodeLook, Unreached
+from asyncdeploy.verdict import Unreached
 from asyncdeploy.worker import Call, call_program
 
 PAIRS_S = 20.0
@@ -28,19 +28,19 @@ MAX_WORD = 200
 
 @attrs.frozen
 class Tried:
-    """What became of it: the pairs that failed, and a port of each node that was free and that the others tried."""
+    """What became of it: the pairs that failed, and of each node a port that was free and that the others tried."""
 
     unreached: tuple[Unreached, ...] = ()
     ports: tuple[int, ...] = ()
 
 
-async def try_pairs(pool: Pool, nodes: Sequence[Node], looks: Sequence[NodeLook]) -> Tried:
+async def try_pairs(pool: Pool, nodes: Sequence[Node], places: Sequence[tuple[str, str]]) -> Tried:
     """Return which nodes cannot connect to which.
 
     Args:
         pool: the connections.
         nodes: in node rank order.
-        looks: of the same nodes, with the addresses that their ranks will use.
+        places: the address that the ranks of each will use, and the name of its interface.
 
     Raises:
         PreflightFailed: a node has no free port, or they were not done in time.
@@ -50,26 +50,29 @@ async def try_pairs(pool: Pool, nodes: Sequence[Node], looks: Sequence[NodeLook]
     """
     if len(nodes) < 2:
         return Tried()
-    gathering, nonce = _Gathering(len(nodes)), secrets.token_hex(16)
-    order = {node: rank for rank, node in enumerate(nodes)}
+    gathering, order = _Gathering(len(nodes)), {node: rank for rank, node in enumerate(nodes)}
+    # A nonce of its own each: who reaches itself instead, at an address that two nodes have, must not take it for the
+    # other one.
+    nonces = [secrets.token_hex(16) for _ in nodes]
 
     async def work(node: Node) -> list[Unreached]:
         rank = order[node]
         others = [(rank + step) % len(nodes) for step in range(1, min(len(nodes), ALL_PAIRS))]
-        request = {"do": "pairs", "nonce": nonce, "timeout_s": CONNECT_S}
+        request = {"do": "pairs", "nonce": nonces[rank], "timeout_s": CONNECT_S}
         async with call_program(pool.at(node), "ports", json.dumps(request).encode()) as call:
-            gathering.ports[rank] = await _taken_port(call)
+            gathering.ports[rank] = await _taken_ports(call)
             await gathering.until("all listen")
-            targets = [[looks[other].address, gathering.ports[other]] for other in others]
+            tries = [(other, port) for other in others for port in gathering.ports[other]]
+            targets = [[places[other][0], port, nonces[other]] for other, port in tries]
             call.send(b"T", json.dumps(targets).encode())
-            problems = await _problems(call, len(others))
+            problems = dict(zip(tries, await _problems(call, len(tries)), strict=True))
             await gathering.until("all have tried")
             call.send(b"D")
             await call.receive()
         return [
-            Unreached(node.name, looks[other].node, looks[other].address, looks[other].interface, problem)
-            for other, problem in zip(others, problems, strict=True)
-            if problem
+            Unreached(node.name, nodes[other].name, *places[other], problem)
+            for other in others
+            if (problem := _in_words([(port, problems[other, port]) for port in gathering.ports[other]]))
         ]
 
     with anyio.move_on_after(PAIRS_S):
@@ -77,7 +80,7 @@ async def try_pairs(pool: Pool, nodes: Sequence[Node], looks: Sequence[NodeLook]
         for outcome in report.failures:
             if outcome.error is not None and outcome.state != "cancelled":
                 raise outcome.error
-        ports = tuple(gathering.ports[rank] for rank in range(len(nodes)))
+        ports = tuple(gathering.ports[rank][0] for rank in range(len(nodes)))
         return Tried(tuple(each for outcome in report for each in outcome.value or ()), ports)
     raise PreflightFailed(
         nodes[0].name, f"the nodes did not try each other within {PAIRS_S:.0f} s", "look at their load"
@@ -88,7 +91,7 @@ class _Gathering:
     """Where all nodes wait for each other; one that fails cancels the others, so that none waits for it."""
 
     def __init__(self, count: int) -> None:
-        self.ports: dict[int, int] = {}
+        self.ports: dict[int, tuple[int, ...]] = {}
         self._count = count
         self._there: dict[str, int] = {}
         self._events: dict[str, anyio.Event] = {}
@@ -101,13 +104,27 @@ class _Gathering:
         await event.wait()
 
 
-async def _taken_port(call: Call) -> int:
+async def _taken_ports(call: Call) -> tuple[int, ...]:
+    """Return where a node listens: below the ephemeral range, as a launch's meeting port, and in it, as its ranks."""
     kind, payload = await call.receive()
-    if kind == b"P" and payload.isdigit() and 1 <= int(payload) <= 65535:
-        return int(payload)
     if kind == b"Z":
         raise PreflightFailed(call.remote.node.name, f"no free port was found: {printable(payload)}")
-    raise ProtocolError(call.remote.node.name, f"a port was expected, got {payload[:40]!r}")
+    try:
+        low, high = (int(port) for port in json.loads(payload))
+    except (ValueError, TypeError, RecursionError):
+        low = high = 0
+    if kind != b"P" or not (1 <= low <= 65535 and 1 <= high <= 65535):
+        raise ProtocolError(call.remote.node.name, f"two ports were expected, got {payload[:40]!r}")
+    return low, high
+
+
+def _in_words(seen: Sequence[tuple[int, str]]) -> str:
+    """Return what became of one node's tries to reach another, "" if all worked."""
+    bad = [(port, problem) for port, problem in seen if problem]
+    good = [str(port) for port, problem in seen if not problem]
+    if not bad or not good:
+        return bad[0][1] if bad else ""
+    return f"{bad[0][1]} at port {bad[0][0]}, though port {good[0]} answers"
 
 
 async def _problems(call: Call, count: int) -> list[str]:

@@ -187,6 +187,22 @@ def meeting_addresses(nodes: Sequence[Node], facts: Sequence[NodeFacts]) -> tupl
     return tuple(usable[:MAX_CANDIDATES])
 
 
+def likely_addresses(facts: Sequence[NodeFacts], meeting: str) -> tuple[str, ...]:
+    """Return what each node will probably use towards the first one: of its own addresses the nearest to the meeting.
+
+    Args:
+        facts: of the nodes, in node rank order.
+        meeting: where the first one will probably be met.
+    """
+    rest = [meeting if is_loopback(meeting) else _nearest_of(known, meeting) for known in facts[1:]]
+    return (meeting, *rest)
+
+
+def _nearest_of(facts: NodeFacts, address: str) -> str:
+    own = [_plain(text) for _, text in facts.addresses] or [facts.ssh_address or address]
+    return max(own, key=lambda text: _shared_bits(address, text))
+
+
 def interface_of(facts: NodeFacts, address: str) -> str:
     """Return the interface that has this address on the node, "" if none is known to."""
     if is_loopback(address):

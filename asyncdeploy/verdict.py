@@ -14,6 +14,10 @@ from asyncdeploy.plain import fields_from_plain, fields_to_plain
 
 LITTLE_DISK = 2 * 10**9
 """A checkpoint of a small model; below it a run ends in the middle of its first save."""
+LITTLE_SHARED_MEMORY = 2**30
+"""Docker's default is 64 MB, which NCCL between two GPUs and one DataLoader fill."""
+MUCH_GPU_MEMORY = 2 * 2**30
+"""What a driver keeps of an idle GPU for itself is less."""
 MUCH_OFFSET_S = 2.0
 """Time stamps of logs from nodes that differ by more mislead whoever reads them side by side."""
 SHOWN = 20
@@ -43,9 +47,11 @@ class NodeLook:
         gpus: their names, in index order.
         driver: NVIDIA's, "" without.
         gpu_users: who holds them already.
+        gpu_used: memory in use of each, in bytes, by whomever.
         stray: variables of other launches in its login environment; ours start without them.
         clock_offset_s: its clock minus ours.
-        free_bytes: of the home's disk, -1 if unknown.
+        folder / free_bytes: where the project lies, else its home, and what is free on that disk; -1 if unknown.
+        shared_memory_bytes: the size of /dev/shm, -1 if unknown.
     """
 
     node: str
@@ -55,9 +61,12 @@ class NodeLook:
     gpus: tuple[str, ...] = ()
     driver: str = ""
     gpu_users: tuple[GpuUser, ...] = ()
+    gpu_used: tuple[int, ...] = ()
     stray: tuple[str, ...] = ()
     clock_offset_s: float = 0.0
+    folder: str = ""
     free_bytes: int = -1
+    shared_memory_bytes: int = -1
 
     @classmethod
     def of(cls, node: str, facts: NodeFacts) -> Self:
@@ -67,7 +76,6 @@ class NodeLook:
             gpus=tuple(gpu.name for gpu in facts.gpus),
             driver=facts.gpus[0].driver if facts.gpus else "",
             clock_offset_s=facts.clock_offset_s,
-            free_bytes=facts.disks[0].free_bytes if facts.disks else -1,
         )
 
 
@@ -192,18 +200,31 @@ def pair_problems(names: Sequence[str], bad: Sequence[Unreached]) -> tuple[Probl
     return tuple(found)
 
 
+def network_problems(names: Sequence[str], bad: Sequence[Unreached], meeting: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Return what is wrong with the network, each thing once.
+
+    Args:
+        names: of all nodes, in node rank order.
+        bad: every pair that failed.
+        meeting: why the nodes could not meet at the first one, if they could not.
+    """
+    pairs = pair_problems(names, bad)
+    if not meeting:
+        return pairs
+    if any(problem.text == NOTHING_SHARED for problem in pairs):
+        evidence = [line for problem in (*meeting, *pairs) for line in (str(problem), problem.evidence)]
+        return (Problem("", NOTHING_SHARED, OPEN_HINT, "\n".join(line for line in evidence if line != NOTHING_SHARED)),)
+    if any(problem.node != names[0] for problem in meeting):  # it has said already that the first one is not reached
+        bad = [each for each in bad if each.target != names[0]]
+    return (*meeting, *pair_problems(names, bad))
+
+
 def warnings_of(looks: Sequence[NodeLook]) -> tuple[str, ...]:
     """Return what might disturb a job on these nodes, a line each."""
     lines = []
+    most = max((len(look.gpus) for look in looks), default=0)
     for look in looks:
-        for user in look.gpu_users:
-            held = f"{user.memory_bytes / 2**30:.1f} GiB of " if user.memory_bytes else ""
-            program = f" ({user.program})" if user.program else ""
-            lines.append(f"{look.node}: pid {user.pid}{program} holds {held}GPU {user.gpu}")
-        if look.gpus and look.nproc > len(look.gpus):
-            lines.append(f"{look.node}: {look.nproc} processes for {len(look.gpus)} GPUs")
-        if 0 <= look.free_bytes < LITTLE_DISK:
-            lines.append(f"{look.node}: {look.free_bytes / 1e9:.1f} GB free in the home folder")
+        lines += [f"{look.node}: {text}" for text in (*_of_gpus(look, most), *_of_space(look))]
     offsets = sorted((look.clock_offset_s, look.node) for look in looks)
     if offsets and offsets[-1][0] - offsets[0][0] > MUCH_OFFSET_S:
         (low, behind), (high, ahead) = offsets[0], offsets[-1]
@@ -215,6 +236,30 @@ def warnings_of(looks: Sequence[NodeLook]) -> tuple[str, ...]:
     for stray, names in found.items():
         lines.append(f"{fold_names(names)}: {', '.join(stray)} in the login environment; ranks start without them")
     return tuple(lines)
+
+
+def _of_gpus(look: NodeLook, most: int) -> list[str]:
+    lines = []
+    for user in look.gpu_users:
+        held = f"{user.memory_bytes / 2**30:.1f} GiB of " if user.memory_bytes else ""
+        program = f" ({user.program})" if user.program else ""
+        lines.append(f"pid {user.pid}{program} holds {held}GPU {user.gpu}")
+    seen = {user.gpu for user in look.gpu_users}
+    for gpu, used in enumerate(look.gpu_used):
+        if used >= MUCH_GPU_MEMORY and gpu not in seen:
+            lines.append(f"{used / 2**30:.1f} GiB of GPU {gpu} are held by somebody who cannot be seen from here")
+    if most and look.nproc > len(look.gpus):  # no error: ranks may be there for the CPUs
+        lines.append(f"{look.nproc} processes for {len(look.gpus) or 'no'} GPUs")
+    return lines
+
+
+def _of_space(look: NodeLook) -> list[str]:
+    lines = []
+    if 0 <= look.free_bytes < LITTLE_DISK:
+        lines.append(f"{look.free_bytes / 1e9:.1f} GB free on the disk of {look.folder or 'the home folder'}")
+    if look.gpus and look.nproc > 1 and 0 <= look.shared_memory_bytes < LITTLE_SHARED_MEMORY:
+        lines.append(f"{look.shared_memory_bytes >> 20} MiB of shared memory; NCCL and DataLoader workers need more")
+    return lines
 
 
 def _in_words(names: Sequence[str]) -> str:

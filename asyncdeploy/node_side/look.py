@@ -1,7 +1,8 @@
-"""Say what could disturb the ranks of a launch on this node: variables of others' launches, and who holds its GPUs.
+"""Say what could disturb the ranks of a launch on this node: others' variables, who holds its GPUs, full disks.
 
 Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are JSON: "pattern" of the names,
-"nvidia_smi" where it is, or nothing. Returned: {"stray": [name], "gpu_users": [[uuid, pid, bytes, program]]}.
+"nvidia_smi" where it is, or nothing, "folder" of the project. Returned: {"stray": [name], "gpu_users": [[uuid, pid,
+bytes, program]], "gpu_used": [[uuid, bytes]], "free": bytes of the folder's disk, "shared_memory": bytes; -1 unknown}.
 """
 
 import json
@@ -15,22 +16,40 @@ MOST = 64
 def main(_worker, args):
     wanted = json.loads(args)
     pattern = re.compile(wanted["pattern"])
-    stray = sorted(name for name in os.environ if pattern.match(name))[:MOST]
-    return json.dumps({"stray": stray, "gpu_users": gpu_users(wanted.get("nvidia_smi"))}).encode()
+    found = {
+        "stray": sorted(name for name in os.environ if pattern.match(name))[:MOST],
+        "gpu_users": parse(ask(wanted.get("nvidia_smi"), "compute-apps=gpu_uuid,pid,used_memory,process_name")),
+        "gpu_used": parse_used(ask(wanted.get("nvidia_smi"), "gpu=uuid,memory.used")),
+        "free": space(wanted["folder"])[0],
+        "shared_memory": space("/dev/shm")[1],
+    }
+    return json.dumps(found).encode()
 
 
-def gpu_users(nvidia_smi):
-    """Return who computes on the GPUs, as far as nvidia-smi can see: pids of other containers have no name here."""
+def space(path):
+    """Return what is free for a plain user, and the size, in bytes, of the disk that holds a path or would."""
+    while True:
+        try:
+            disk = os.statvfs(path)
+            return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        except OSError:
+            if path in ("/", ""):
+                return -1, -1
+            path = os.path.dirname(path)
+
+
+def ask(nvidia_smi, query):
+    """Return what nvidia-smi says: of processes as far as it can see, for those of other containers have no pid."""
     if not nvidia_smi:
-        return []
+        return ""
     import subprocess
 
-    words = [nvidia_smi, "--query-compute-apps=gpu_uuid,pid,used_memory,process_name", "--format=csv,noheader,nounits"]
+    words = [nvidia_smi, "--query-" + query, "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=WAIT_S)
     except (OSError, subprocess.SubprocessError):
-        return []
-    return parse(done.stdout.decode("utf-8", "replace")) if done.returncode == 0 else []
+        return ""
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
 
 
 def parse(text):
@@ -41,3 +60,8 @@ def parse(text):
             used = int(parts[2]) << 20 if parts[2].isdigit() else 0  # "[N/A]" in some containers
             found.append([parts[0], int(parts[1]), used, parts[3]])
     return found
+
+
+def parse_used(text):
+    rows = [[part.strip() for part in line.split(",")] for line in text.splitlines()[:MOST]]
+    return [[row[0], int(row[1]) << 20] for row in rows if len(row) == 2 and row[1].isdigit()]

@@ -3,9 +3,11 @@
 Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are JSON with "do" and "nonce":
 "listen": take a free TCP port (or the given one), say it in a frame P, answer each connection with the nonce until the
 client says D. Returned: {"error": ...} or {}.
-"connect": connect to all targets at once. Returned: for each what the kernel chose: {"peer", "local"} or {"error"}.
-"pairs": take a free port, say it in a frame P; the client's frame T names who to connect to, as [address, port] each; a
-frame R says what became of each, as "connect" does; the own port answers until the client says D.
+"connect": connect to all targets at once. Returned: for each what the kernel chose: {"peer", "local"} or {"error"};
+once one has answered the others get "more_s" and are then {"left": true}.
+"pairs": take two free ports, one below the ephemeral range and one in it (a firewall may know ranges), say both in a
+frame P; the client's frame T names who to connect to, as [address, port, nonce] each; a frame R says what became of
+each, as "connect" does; the own ports answer until the client says D.
 "opened": whether a process of the launch listens on the port: {"opened": true, false, or null where nobody can tell}.
 """
 
@@ -35,7 +37,7 @@ def listen(worker, wanted):
     try:
         server = take_port(wanted["port"])
     except OSError as error:
-        return {"error": error.strerror or str(error)}
+        return {"error": (error.strerror or str(error)) + holder_of(wanted["port"])}
     try:
         worker.send(b"P", str(server.getsockname()[1]).encode())
         serve(worker, server, wanted["nonce"].encode())
@@ -56,6 +58,23 @@ def take_port(port):
         except OSError as error:
             problem = error
     raise problem
+
+
+def holder_of(port):
+    """Return who listens on a port, in words; "" where nobody does or it cannot be seen, as another user's."""
+    listening = listening_inodes(port) if port else None
+    for name in os.listdir("/proc") if listening else ():
+        if name.isdigit() and listening & sockets_of(name):
+            return " by pid %s (%s)" % (name, program_of(name))
+    return ""
+
+
+def program_of(pid):
+    try:
+        with open("/proc/%s/comm" % pid, errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "?"
 
 
 def ephemeral_from():
@@ -113,9 +132,8 @@ def serve(worker, server, nonce):
 
 
 def connect(worker, wanted):
-    end = time.monotonic() + wanted["timeout_s"]
-    results = {}
-    tries = {}
+    end, hurried = time.monotonic() + wanted["timeout_s"], False
+    results, tries = {}, {}
     for target in wanted["targets"]:
         try:
             tries[target] = begin(target, wanted["port"])
@@ -133,25 +151,35 @@ def connect(worker, wanted):
             if result is not None:
                 results[target] = result
                 del waiting[target]
+                if "peer" in result and not hurried:
+                    hurried, end = True, min(end, time.monotonic() + wanted["more_s"])
     for guest in tries.values():
         guest.close()
     for target in waiting:
-        results[target] = {"error": "no answer within %g s" % wanted["timeout_s"]}
+        results[target] = {"left": True} if hurried else {"error": no_answer(wanted)}
     return results
+
+
+def no_answer(wanted):
+    return "no answer within %g s" % wanted["timeout_s"]
 
 
 def pairs(worker, wanted):
     """Be the host and the guest of every other node at once."""
+    servers = []
     try:
-        server = take_port(0)
+        servers.append(take_port(0))
+        servers.append(bound(0))
     except OSError as error:
+        for server in servers:
+            server.close()
         return {"error": error.strerror or str(error)}
     nonce, end = wanted["nonce"].encode(), time.monotonic() + LISTEN_S
     guests, tries, results, until = [], {}, None, end
-    worker.send(b"P", str(server.getsockname()[1]).encode())
+    worker.send(b"P", json.dumps([server.getsockname()[1] for server in servers]).encode())
     try:
         while time.monotonic() < end:
-            select.select([0, server, *tries.values()], [], [], 0.2)
+            select.select([0, *servers, *(guest for guest, _ in tries.values())], [], [], 0.2)
             worker.poll()
             frame = worker.take()
             if frame is not None and frame[0] == b"D":
@@ -159,17 +187,18 @@ def pairs(worker, wanted):
             if frame is not None and frame[0] == b"T":
                 tries, results = begin_all(json.loads(frame[1]))
                 until = time.monotonic() + wanted["timeout_s"]
-            welcome(server, guests, nonce)
-            for index, guest in list(tries.items()):
-                result = look(guest, nonce)
+            for server in servers:
+                welcome(server, guests, nonce)
+            for index, (guest, expected) in list(tries.items()):
+                result = look(guest, expected)
                 if result is not None or time.monotonic() > until:
-                    results[index] = result or {"error": "no answer within %g s" % wanted["timeout_s"]}
-                    tries.pop(index).close()
+                    results[index] = result or {"error": no_answer(wanted)}
+                    tries.pop(index)[0].close()
             if results is not None and not tries:
                 worker.send(b"R", json.dumps(results).encode())
                 results = None
     finally:
-        for each in [server, *guests, *tries.values()]:
+        for each in [*servers, *guests, *(guest for guest, _ in tries.values())]:
             each.close()
     return {}
 
@@ -177,9 +206,9 @@ def pairs(worker, wanted):
 def begin_all(targets):
     """Begin to connect to all targets; return what is open by its number, and a place for each result."""
     tries, results = {}, [None] * len(targets)
-    for index, (target, port) in enumerate(targets):
+    for index, (target, port, nonce) in enumerate(targets):
         try:
-            tries[index] = begin(target, port)
+            tries[index] = begin(target, port), nonce.encode()
         except OSError as error:
             results[index] = {"error": error.strerror or str(error)}
     return tries, results
