@@ -119,7 +119,8 @@ async def test_f13_the_symptom_of_another_node_is_logged_first(
     error = await failure(pool, deployments, Torchrun("train.py", nproc_per_node=1, python=sys.executable))
     assert (error.node_rank, error.cause) == (1, "RuntimeError: the real cause"), describe_failure(error)
     (consequence,) = error.consequences
-    assert re.search("exited 1: (Connection (closed|reset) by peer|Broken pipe)", consequence)
+    # Whether it ends by its error or by our TERM, which follows at once, is chance.
+    assert re.search("(exited 1|died of SIGTERM): (Connection (closed|reset) by peer|Broken pipe)", consequence)
 
 
 @pytest.fixture
