@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -18,19 +17,14 @@ from asyncdeploy.errors import DeployError, LaunchFailed
 from asyncdeploy.events import Noted
 from asyncdeploy.fold import LineFolder
 from asyncdeploy.hangs import watch_silence
-from asyncdeploy.job import Job, JobStatus
+from asyncdeploy.job import JobStatus
 from asyncdeploy.jobs import follow_job
 from asyncdeploy.launch_data import Launch, LaunchLine
+from asyncdeploy.merge import Merger
 from asyncdeploy.pool import Pool
 from asyncdeploy.report import Report
 from asyncdeploy.watch import watch_launch
 
-WAITING_LINES = 1000
-"""Lines kept for a slow reader; then the nodes have to wait, which costs nothing: their logs are files."""
-
-
-_Read = tuple[LaunchLine | Launch | None, int, int]
-"""A line, whose, and the byte of its log at which it ends; without a line its log has ended; or the next attempt."""
 _Given = tuple[LaunchLine | Launch, dict[int, int]]
 """A line, and where the logs of those who printed it are behind it; or the next attempt."""
 
@@ -44,8 +38,9 @@ class LaunchFollower:
         offsets: bytes of each node rank's log up to the last line that was given: whoever begins there, also elsewhere
             and later, loses and repeats nothing.
 
-    Lines come in the order in which they arrive. The launch is watched all the while, however slow they are read: when
-    a rank fails, the others are stopped. Leaving the block early leaves the launch as it is.
+    Lines that were printed before come in the order of time (to a quarter of a second, by clocks whose offsets were
+    measured at the launch), new ones as they arrive. The launch is watched all the while, however slow they are read:
+    when a rank fails, the others are stopped. Leaving the block early leaves the launch as it is.
     """
 
     def __init__(
@@ -64,17 +59,17 @@ class LaunchFollower:
         self._offsets = list(offsets) or [0] * len(launch.jobs)
         self._fold_s = fold_s
         self._silent_after_s = silent_after_s
-        self._folder = self._new_folder()
-        self._ready: deque[_Given] = deque()
-        self._ended = False
+        self._folder = self._new_folder(self.launch)
+        self._merger = _merger(self.launch)
+        self._following: deque[tuple[Launch, Merger]] = deque()
+        self._over = False
+        self._turn = anyio.Event()
         self._pool = pool
-        # The lines end when all senders are closed: one for each node's reader and the watcher's own.
-        self._sender, self._lines = anyio.create_memory_object_stream[_Read](WAITING_LINES)
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: asyncio.Task[None] | None = None
 
-    def _new_folder(self) -> LineFolder | None:
-        return None if self._fold_s is None else LineFolder(range(len(self.launch.jobs)), self._fold_s)
+    def _new_folder(self, launch: Launch) -> LineFolder | None:
+        return None if self._fold_s is None else LineFolder(range(len(launch.jobs)), self._fold_s)
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -87,16 +82,16 @@ class LaunchFollower:
         return failure_of(self.report) if self.report is not None else None
 
     async def __aenter__(self) -> Self:
-        readers = self._start_readers(self.launch, self._offsets)
+        readers = self._start_readers(self.launch, self._merger, self._offsets)
         self._watch = asyncio.create_task(self._run(self.launch, readers), name=f"watch {self.launch.id}")
         if self._silent_after_s is not None:
             silence = watch_silence(self._pool, self.launch, self._silent_after_s)
             self._tasks.append(asyncio.create_task(silence, name=f"silence of {self.launch.id}"))
         return self
 
-    def _start_readers(self, launch: Launch, offsets: Sequence[int]) -> list[asyncio.Task[None]]:
+    def _start_readers(self, launch: Launch, merger: Merger, offsets: Sequence[int]) -> list[asyncio.Task[None]]:
         readers = [
-            asyncio.create_task(self._read(rank, job, offsets[rank]), name=f"follow {job.id}")
+            asyncio.create_task(self._read(launch, merger, rank, offsets[rank]), name=f"follow {job.id}")
             for rank, job in enumerate(launch.jobs)
         ]
         self._tasks += readers
@@ -110,8 +105,6 @@ class LaunchFollower:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)  # each is back within 5 s of its cancellation
-        self._sender.close()
-        self._lines.close()
         if self._watch is not None and not self._watch.cancelled() and (problem := self._watch.exception()) is not None:
             raise problem
 
@@ -132,32 +125,30 @@ class LaunchFollower:
     async def _receive(self) -> _Given | None:
         """Return the next line, or attempt; None at the end of all."""
         while True:
-            folder = self._folder
-            if self._ready:
-                return self._ready.popleft()
-            now = anyio.current_time()
-            if folder is not None and (ready := folder.take(now, final=self._ended)):
+            folder, merger, now = self._folder, self._merger, anyio.current_time()
+            if folder is not None and (ready := folder.take(now, final=merger.over)):
                 return ready
-            if self._ended:
-                return None
-            with anyio.CancelScope(deadline=folder.due() if folder is not None else math.inf):
-                try:
-                    line, rank, end = await self._lines.receive()
-                except anyio.EndOfStream:
-                    self._ended = True
-                    continue
-                if isinstance(line, Launch):
-                    while folder is not None and (last := folder.take(anyio.current_time(), final=True)):
-                        self._ready.append(last)
-                    self._ready.append((line, {}))
-                    self._folder = self._new_folder()
-                    continue
+            if (taken := merger.take(now)) is not None:
+                line, rank, end = taken
                 if folder is None and line is not None:
                     return line, {rank: end}
                 if folder is not None and line is not None:
-                    folder.add(line, end, anyio.current_time())
+                    folder.add(line, end, now)
                 elif folder is not None:
                     folder.ended(rank)
+                continue
+            if merger.over and self._following:
+                launch, self._merger = self._following.popleft()
+                self._folder = self._new_folder(launch)
+                return launch, {}
+            if merger.over and self._over:
+                return None
+            await self._news(min(merger.due(), folder.due() if folder is not None else merger.due()))
+
+    async def _news(self, deadline: float) -> None:
+        """Wait for a line, for what follows when all logs have ended, or until the deadline."""
+        with anyio.CancelScope(deadline=deadline):
+            await (self._turn.wait() if self._merger.over else self._merger.news())
 
     async def _run(self, launch: Launch, readers: Sequence[asyncio.Task[None]]) -> None:
         try:
@@ -171,19 +162,33 @@ class LaunchFollower:
                 if following is None:
                     self.report = report
                     return
-                await self._sender.send((following, 0, 0))
-                launch, readers = following, self._start_readers(following, [0] * len(following.jobs))
+                merger = _merger(following)
+                self._following.append((following, merger))
+                self._turn.set()
+                self._turn = anyio.Event()
+                launch, readers = following, self._start_readers(following, merger, [0] * len(following.jobs))
         finally:
-            self._sender.close()
+            self._over = True
+            self._turn.set()
 
-    async def _read(self, rank: int, job: Job, offset: int) -> None:
-        remote = self._pool.at(job.node)
-        with self._sender.clone() as sender:
-            try:
-                async with follow_job(remote, job, offset=offset) as lines:
-                    async for text in lines:
-                        line = LaunchLine(rank, job.node.name, text, "log", time.time())
-                        await sender.send((line, rank, lines.offset))
-            except DeployError as error:  # the watcher says what became of the rank; here only its lines end
-                remote.emit(Noted(node=job.node.name, text=f"its log cannot be followed any more: {error.message}"))
-            await sender.send((None, rank, 0))
+    async def _read(self, launch: Launch, merger: Merger, rank: int, offset: int) -> None:
+        job, late_s = launch.jobs[rank], launch.clock_offsets_s[rank]
+        remote, at = self._pool.at(job.node), 0.0
+        try:
+            async with follow_job(remote, job, offset=offset) as lines:
+                await lines.look()
+                if not lines.behind:
+                    merger.caught_up(rank)
+                async for text in lines:
+                    at = max(at, time.time() if lines.printed_at is None else lines.printed_at - late_s)
+                    await merger.put(rank, LaunchLine(rank, job.node.name, text, "log", at), lines.offset)
+                    if not lines.behind:
+                        merger.caught_up(rank)
+        except DeployError as error:  # the watcher says what became of the rank; here only its lines end
+            remote.emit(Noted(node=job.node.name, text=f"its log cannot be followed any more: {error.message}"))
+        finally:
+            merger.ended(rank)
+
+
+def _merger(launch: Launch) -> Merger:
+    return Merger(range(len(launch.jobs)), anyio.current_time())

@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,6 +39,8 @@ UNDO_S = 4.5
 """How long a cancelled start may take to end what it may have started: a cancelled call is back within 5 s."""
 ASK_S = 50.0
 """How long the node holds a question open until it answers "still running"."""
+MAX_MARKS = 2000
+"""Times of an answer; a node gives no more."""
 TRIES = 6
 """How often a question that changes nothing is asked after the line broke: about half a minute of a node away."""
 LOG_TAIL = 16 * 1024
@@ -227,34 +230,54 @@ class JobLog:
 
     Attributes:
         offset: bytes of the log up to the end of the last line that was given; ``follow_job`` can go on from there.
+        printed_at: when that line was printed at the latest, seconds since 1970 by the node's clock, to a quarter of a
+            second; None where nobody wrote that down (only launches do), or has not yet.
         state: what the job was when its log ended, None before.
     """
 
     def __init__(self, remote: Remote, job: Job, offset: int) -> None:
         self.offset = offset
+        self.printed_at: float | None = None
         self.state: str | None = None
         self._remote = remote
         self._job = job
         self._cutter = LineCutter()
         self._lines: list[tuple[str, int]] = []
+        self._marks: deque[tuple[int, float]] = deque()
         self._read_to = offset
+        self._size = offset
 
     def __aiter__(self) -> JobLog:
         return self
+
+    @property
+    def behind(self) -> bool:
+        """Whether lines of it are known to be there that were not given yet."""
+        return bool(self._lines) or self._read_to < self._size
 
     async def __anext__(self) -> str:
         while not self._lines:
             if self.state is not None:
                 raise StopAsyncIteration
-            data, answer = await _read(self._remote, self._job, self._read_to, ASK_S)
-            self._read_to += len(data)
-            ended = not data and answer.get("state") not in ("starting", "running", "orphaned")
-            self._lines = self._cutter.cut(data, final=ended)[::-1]
-            if ended:
-                self.state = str(answer.get("state"))
+            await self.look(ASK_S)
         line, size = self._lines.pop()
         self.offset += size
+        while self._marks and self._marks[0][0] < self.offset:
+            self._marks.popleft()
+        self.printed_at = self._marks[0][1] if self._marks else None
         return line
+
+    async def look(self, wait_s: float = 0.0) -> None:
+        """Read on, waiting up to so many seconds for something to read."""
+        request = {"op": "read", "id": self._job.id, "offset": self._read_to, "wait_s": wait_s, "times": True}
+        data, answer = await _ask_bytes(self._remote, request)
+        self._read_to += len(data)
+        self._size = _number(answer.get("size"))
+        self._marks += _marks(answer.get("times"))
+        ended = not data and answer.get("state") not in ("starting", "running", "orphaned")
+        self._lines = self._cutter.cut(data, final=ended)[::-1] + self._lines
+        if ended:
+            self.state = str(answer.get("state"))
 
 
 @asynccontextmanager
@@ -368,6 +391,18 @@ def _status(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
         because=last_lines(str(answer.get("because", "")).encode(), 1),
         survivors=tuple(str(item)[:100] for item in survivors[:50]) if isinstance(survivors, list) else (),
     )
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _marks(rows: Any) -> list[tuple[int, float]]:
+    """Return [size, time] as a node says it, of what makes sense."""
+    pairs = (
+        [row for row in rows[:MAX_MARKS] if isinstance(row, list) and len(row) == 2] if isinstance(rows, list) else []
+    )
+    return [(int(size), float(at)) for size, at in pairs if isinstance(size, int) and isinstance(at, int | float)]
 
 
 def _time(answer: Mapping[str, Any], key: str) -> float | None:

@@ -130,7 +130,8 @@ class LaunchLine:
         node_rank / node: whose.
         text: without its line end; bytes that are no UTF-8 are replaced.
         stream: "log" where stdout and stderr stand together, in the order in which they came.
-        at: when it arrived here, seconds since 1970.
+        at: when it was printed, by the clock of the machine that launched, to a quarter of a second; of a line that
+            has only just been printed, when it arrived here. Seconds since 1970.
         node_ranks: all that printed it alike, where lines are folded; else none.
     """
 

@@ -52,6 +52,7 @@ def kill_one(dice: random.Random, nodes: Sequence[SshdNode], launch: ad.Launch, 
             os.kill(leader, signal.SIGKILL)
 
 
+@pytest.mark.timeout(60 + 12 * KILLS)
 async def test_f8_no_orphan_whatever_is_killed(sshd_nodes: Sequence[SshdNode], workspace: ad.Workspace) -> None:
     dice, nodes = random.Random(KILLS), sshd_nodes[:3]
     launcher = ad.Ranks("sh rank.sh", nproc_per_node=1)

@@ -4,8 +4,9 @@ Runs on a node inside the worker: Python >= 3.8, standard library only. The call
 status, wait, stop, list or read. The answer is JSON too; what a client must tell apart stands in "error".
 
 ~/.asyncdeploy/jobs/<id>/ holds: spec.json (what it is; of secrets only the names), pid (leader, its start time,
-supervisor, its start time; the node's identity below), sessions (those that were seen), log, stop (a request), exit
-(how it ended). Each is written under another name and renamed; whoever makes the folder starts the job.
+supervisor, its start time; the node's identity below), sessions (those that were seen), log, times (when a launch's log
+grew), stop (a request), exit (how it ended). Each is written under another name and renamed; whoever makes the folder
+starts the job.
 """
 
 import _signal as signal
@@ -20,14 +21,15 @@ TICK_S = 0.05
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
 READ_LIMIT = 512 * 1024
 
-processes = folders = supervisor = None  # set at each call
+processes = folders = supervisor = times = None  # set at each call
 
 
 def main(worker, args):
-    global processes, folders, supervisor
+    global processes, folders, supervisor, times
     processes, folders, supervisor = (worker.load(name) for name in ("processes", "job_folder", "supervisor"))
     folders.processes = supervisor.processes = processes
     supervisor.folders, supervisor.oom = folders, worker.load("oom")
+    times = supervisor.times = worker.load("log_times")
     request = json.loads(args)
     answer = OPERATIONS[request["op"]](worker, request)
     return json.dumps(answer).encode()
@@ -208,9 +210,12 @@ def read(worker, request):
         worker.poll()
         time.sleep(step)
         step = min(step * 1.5, 0.25)
+    marks = times.marks_between(folder, place, place + len(data)) if request.get("times") else []
+    if len(marks) == times.AT_ONCE:  # what follows is for the next call
+        data = data[: max(marks[-1][0] - place, 0)]
     for start_at in range(0, len(data), 1 << 18):
         worker.send(b"D", data[start_at : start_at + (1 << 18)])
-    return {"offset": place, "size": size, "state": state}
+    return {"offset": place, "size": size, "state": state, "times": marks}
 
 
 OPERATIONS = {"start": start, "status": status, "wait": wait, "stop": stop, "list": list_all, "read": read}

@@ -19,7 +19,7 @@ TICK_S = 0.05
 START_S = 30.0
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
-processes = folders = oom = gang = None  # set by jobs.py
+processes = folders = oom = gang = times = None  # set by jobs.py
 
 
 def launch_supervisor(folder, spec, env, stdin):
@@ -66,7 +66,7 @@ class Supervisor:
             self.environ[name] = value
         marker = spec["id"].encode()
         self.plan = self.environ.pop(b"ASYNCDEPLOY_GANG", None)  # of its launch; not for what we start
-        self.gang = None
+        self.gang = self.marks = None
         self.told_at, self.because = None, ""
         self.environ.update({b"ASYNCDEPLOY_JOB": marker, b"ASYNCDEPLOY_RUN": marker, b"SPT_NOENV": b"1"})
         self.status = None
@@ -90,6 +90,7 @@ class Supervisor:
         os.close(into)
         os.close(stdin)
         if not reason:
+            self.marks = times.Marks(self.folder) if self.plan else None
             self.join_gang()
             self.stay()
             self.linger()
@@ -214,6 +215,8 @@ class Supervisor:
             self.watch_time()
             self.watch_gang()
             self.escalate()
+            if self.marks is not None:
+                self.marks.tick(time.monotonic())
             if quiet and time.monotonic() >= self.look_at:
                 self.note_sessions()
                 self.look_at = time.monotonic() + self.look_s
@@ -224,7 +227,8 @@ class Supervisor:
         """Return for how long a job that runs may be left alone, in seconds."""
         until = self.look_at if self.deadline is None else min(self.look_at, self.deadline)
         left = max(0.001, until - time.monotonic())
-        return left if self.gang is None else min(left, gang.TICK_S)
+        left = left if self.gang is None else min(left, gang.TICK_S)
+        return left if self.marks is None else min(left, times.EVERY_S)
 
     def watch_time(self):
         """End a job that ran longer than it may, as a stop does."""
@@ -293,6 +297,8 @@ class Supervisor:
             end["signal"] = os.WTERMSIG(self.status)
         if self.told_at is not None:
             end["told_at"], end["because"] = self.told_at, self.because[:300]
+        if self.marks is not None:
+            self.marks.tick(time.monotonic(), final=True)
         end["stopped"], end["timed_out"], end["oom_kills"] = self.stopping, self.timed_out, oom.since(self.oom_kills)
         room = os.path.join(self.folder, ".exit-room")
         fd = os.open(room, os.O_WRONLY)
