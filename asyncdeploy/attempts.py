@@ -51,8 +51,9 @@ async def next_attempt(pool: Pool, launch: Launch, report: Report[JobStatus]) ->
     text = f"attempt {recovery.attempt} of {launch.id} begins{swaps}; before: {failed.message}"
     remote.emit(Noted(node=first.name, text=text))
     try:
+        earlier = recovery.current or launch
         started = await start_launch(
-            pool, deployments, recovery.launcher, grace_s=recovery.grace_s, restarts=recovery.attempt
+            pool, deployments, recovery.launcher, grace_s=recovery.grace_s, before=(*earlier.before, earlier.id)
         )
     except DeployError as error:
         remote.emit(Noted(node=first.name, text=f"attempt {recovery.attempt} could not be started: {error}"))

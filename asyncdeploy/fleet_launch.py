@@ -205,6 +205,9 @@ async def follow_launch(
 async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:
     """Return a launch by its id and nodes, on any machine; it is enough that one of them answers.
 
+    Of a launch that was started again any attempt's id will do: the last one is returned. Spares that took part are
+    among its nodes.
+
     Raises:
         LaunchFailed: no node remembers it, they disagree, or it has a node that is not named here.
     """

@@ -89,6 +89,8 @@ class JobStatus:
             "" if they did not.
         signal_possible: the exit status, above 128, may stand for a signal: a node without python3 cannot tell.
         survivors: processes that could not be ended, "pid name".
+        gpu_left: of a launch's rank, GPUs on which memory stayed in use that was free before, though nobody is seen
+            there: "GPU 3: 61.0 GiB".
         last_lines: the log's end, where it was asked for.
     """
 
@@ -105,6 +107,7 @@ class JobStatus:
     told_at: float | None = None
     because: str = ""
     stopped: bool = False
+    gpu_left: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -376,7 +376,6 @@ def _status(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
     sound = sound and (state != "signalled" or (isinstance(number, int) and 0 < number < 128))
     if not sound:
         raise ProtocolError(remote.node.name, f"the state of job {job.id} is nonsense")
-    survivors = answer.get("survivors")
     return JobStatus(
         job,
         state,  # type: ignore[arg-type]  # checked above
@@ -389,7 +388,8 @@ def _status(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
         stopped=answer.get("stopped") is True,
         told_at=_time(answer, "told_at"),
         because=last_lines(str(answer.get("because", "")).encode(), 1),
-        survivors=tuple(str(item)[:100] for item in survivors[:50]) if isinstance(survivors, list) else (),
+        survivors=_names(answer.get("survivors")),
+        gpu_left=_names(answer.get("gpu_left")),
     )
 
 
@@ -403,6 +403,10 @@ def _marks(rows: Any) -> list[tuple[int, float]]:
         [row for row in rows[:MAX_MARKS] if isinstance(row, list) and len(row) == 2] if isinstance(rows, list) else []
     )
     return [(int(size), float(at)) for size, at in pairs if isinstance(size, int) and isinstance(at, int | float)]
+
+
+def _names(rows: Any) -> tuple[str, ...]:
+    return tuple(str(item)[:100] for item in rows[:50]) if isinstance(rows, list) else ()
 
 
 def _time(answer: Mapping[str, Any], key: str) -> float | None:

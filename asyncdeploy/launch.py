@@ -16,6 +16,7 @@ from asyncdeploy.command import Command
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.errors import DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.events import Noted
+from asyncdeploy.facts import NodeFacts
 from asyncdeploy.gang import with_links
 from asyncdeploy.job import Job
 from asyncdeploy.jobs import job_status, read_log, start_job, stop_job
@@ -30,6 +31,7 @@ from asyncdeploy.rank_tools import place_tools
 from asyncdeploy.report import Report
 from asyncdeploy.symptoms import port_was_taken
 from asyncdeploy.transport import Remote
+from asyncdeploy.verdict import NodeLook
 from asyncdeploy.watch import LOG_BYTES
 from asyncdeploy.worker import call_once
 
@@ -48,6 +50,8 @@ UNDO_GRACE_S = 1.0
 """Ranks that have only just started have nothing to save."""
 SILENCE_S = 60.0
 """A node that is away for less comes back in time: a switch that restarts, a nap of a virtual machine."""
+GPUS_VARIABLE = "ASYNCDEPLOY_GPUS"
+"""The supervisor takes it; what it starts does not see it."""
 MAX_KEPT = 64 << 20
 """Bytes of a launch's description, unpacked: a node is not trusted with our memory."""
 
@@ -59,7 +63,7 @@ async def start_launch(
     *,
     grace_s: float = 5.0,
     silence_s: float = SILENCE_S,
-    restarts: int = 0,
+    before: Sequence[str] = (),
 ) -> Launch:
     """Start one job a node, detached, with ranks in the order of the deployments.
 
@@ -70,7 +74,7 @@ async def start_launch(
         grace_s: seconds from TERM to KILL whenever the launch is stopped.
         silence_s: after so many seconds without a sign of a node the others end, also when nobody watches them. A rank
             that fails ends them at once.
-        restarts: how often it was started before; ranks find it in ASYNCDEPLOY_ATTEMPT.
+        before: ids of its earlier attempts, the first one first; ranks find their number in ASYNCDEPLOY_ATTEMPT.
 
     Returns:
         The launch, once all ranks were started and rank 0 listens (or has ended, which is the watcher's to judge).
@@ -83,7 +87,7 @@ async def start_launch(
     """
     for attempt in range(PORT_TRIES):
         try:
-            launch, commands, link_port = await plan_launch(pool, deployments, launcher, grace_s, restarts)
+            launch, commands, link_port = await plan_launch(pool, deployments, launcher, grace_s, before)
         except PreflightFailed:
             raise
         except DeployError as cause:
@@ -106,12 +110,12 @@ async def start_launch(
 
 
 async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> Launch:
-    """Return a launch that the nodes remember.
+    """Return a launch that the nodes remember, the last of its attempts.
 
     Args:
         pool: the connections.
         nodes: all nodes of the launch, by the names that they had in it; their ways in may be others.
-        launch_id: the launch.
+        launch_id: the launch, or an earlier attempt of it.
 
     Raises:
         LaunchFailed: no node remembers it, they disagree, or it has a node that is not among these. A node is not
@@ -121,7 +125,10 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> La
     report = await map_nodes(nodes, lambda node: call_once(pool.at(node), "launches", request), at_once=AT_ONCE)
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
     evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])
-    found = {launch for text in set(report.values) if text and (launch := _unpacked(text)) and launch.id == launch_id}
+    known_launches = [launch for text in set(report.values) if text and (launch := _unpacked(text))]
+    # A node that a spare has replaced knows the earlier attempts only.
+    found = {launch for launch in known_launches if launch_id in (launch.id, *launch.before)}
+    found = {launch for launch in found if len(launch.before) == max(len(each.before) for each in found)}
     if len(found) != 1:
         what = "disagree about" if found else "do not know"
         silent = f"; {len(errors)} did not answer" if errors else ""
@@ -133,7 +140,7 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> La
     if strange := [node.name for node in launch.nodes if node.name not in known]:
         raise LaunchFailed(
             "",
-            f"run {launch_id} has nodes that were not named: {fold_names(strange)}",
+            f"run {launch.id} has nodes that were not named: {fold_names(strange)}",
             "name all of its nodes, as they were called when it was launched",
             launch_id=launch_id,
         )
@@ -141,7 +148,7 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> La
 
 
 async def plan_launch(
-    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float, restarts: int = 0
+    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float, before: Sequence[str] = ()
 ) -> tuple[Launch, tuple[Command, ...], int]:
     """Return the launch as it will be, the command of each node, and a port for their link; nothing is started."""
     if not deployments:
@@ -162,7 +169,7 @@ async def plan_launch(
             NodePlace(each.node, rank, look.nproc, look.address, look.interface)
             for rank, (each, look) in enumerate(zip(deployments, found.nodes, strict=True))
         ),
-        restarts,
+        len(before),
     )
     commands = launcher.commands(placement)
     jobs = [
@@ -177,9 +184,22 @@ async def plan_launch(
         tuple(each.site.workdir for each in deployments),
         tuple(each.facts.clock_offset_s for each in deployments),
         now,
+        tuple(before),
     )
-    entered = tuple(each.enter(command) for each, command in zip(deployments, commands, strict=True))
+    entered = tuple(
+        _with_gpus(each.enter(command), each.facts, look)
+        for each, command, look in zip(deployments, commands, found.nodes, strict=True)
+    )
     return launch, entered, found.link_port
+
+
+def _with_gpus(command: Command, facts: NodeFacts, look: NodeLook) -> Command:
+    """Return the command with what its supervisor needs to tell at its end whether it has left memory in use."""
+    if not facts.gpus:
+        return command
+    used = [[gpu.uuid, in_use] for gpu, in_use in zip(facts.gpus, look.gpu_used, strict=True)]
+    before = json.dumps({"nvidia_smi": facts.tool("nvidia-smi"), "used": used})
+    return attrs.evolve(command, env=(*command.env, (GPUS_VARIABLE, before)))
 
 
 async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> None:
@@ -193,6 +213,8 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
             async with limit:
                 await finish_push(remote, job.site)
                 await call_once(remote, "launches", b"keep\0" + launch.id.encode() + b"\0" + _packed(launch))
+                if launch.before:  # whoever asks for an earlier attempt finds this one
+                    await call_once(remote, "launches", "\0".join(("next", launch.before[-1], launch.id)).encode())
                 await place_tools(remote, launch.id)
                 await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
             late_s = UNDO_S

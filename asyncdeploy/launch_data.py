@@ -53,6 +53,7 @@ class Launch:
         workdirs: absolute folder on each node where its rank started; results are collected relative to it.
         clock_offsets_s: each node's clock minus that of the machine that launched, in seconds.
         created_at: seconds since 1970, the clock of the machine that launched.
+        before: ids of its earlier attempts, the first one first.
         recovery: what a launch with a Restart remembers in the process that made it; no part of its JSON.
     """
 
@@ -63,6 +64,7 @@ class Launch:
     workdirs: tuple[str, ...] = ()
     clock_offsets_s: tuple[float, ...] = ()
     created_at: float = 0.0
+    before: tuple[str, ...] = ()
     recovery: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

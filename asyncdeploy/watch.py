@@ -52,6 +52,7 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
         for rank, job in enumerate(launch.jobs):
             group.start_soon(wait, rank, job)
     if not first:
+        _name_what_is_left(pool, list(ends.values()))
         return judge_launch(launch, [ends[rank] for rank in range(len(launch.jobs))])
     cause = launch.jobs[first[0]].node
     end = ends[first[0]].status
@@ -61,6 +62,7 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
     after = await _stop_all(pool, launch, launch.grace_s)
     # What was known before we stopped anything is the better witness; the stop only made sure that nothing lives.
     final = await _with_logs(pool, launch, [ends.get(rank, after[rank]) for rank in range(len(launch.jobs))])
+    _name_what_is_left(pool, final)
     return judge_launch(launch, final, stopped_at=stopped_at, first=first[0])
 
 
@@ -79,6 +81,7 @@ async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -
     """
     stopped_at = time.time()
     ends = await _stop_all(pool, launch, launch.grace_s if grace_s is None else grace_s)
+    _name_what_is_left(pool, ends)
     return judge_launch(launch, await _with_logs(pool, launch, ends), stopped_at=stopped_at)
 
 
@@ -96,6 +99,17 @@ async def _stop_all(pool: Pool, launch: Launch, grace_s: float) -> list[RankEnd]
     # All at once: ranks that lose their peers while others still run would only write misleading last words.
     report = await map_nodes(launch.nodes, lambda node: _end(stop(jobs[node])), at_once=len(jobs))
     return list(report.unwrap())
+
+
+def _name_what_is_left(pool: Pool, ends: Sequence[RankEnd]) -> None:
+    """Say by events which processes could not be ended, and which GPUs' memory is still held."""
+    for status in [end.status for end in ends if end.status is not None]:
+        node = status.job.node
+        if status.survivors:
+            pool.at(node).emit(Noted(node=node.name, text=f"could not be ended: {', '.join(status.survivors)}"))
+        if status.gpu_left:
+            text = f"memory stays in use though nothing of the run is seen: {', '.join(status.gpu_left)}"
+            pool.at(node).emit(Noted(node=node.name, text=text))
 
 
 async def _end(work: Awaitable[JobStatus]) -> RankEnd:

@@ -1,6 +1,8 @@
 """Ranks that nobody watches end together all the same: their supervisors know of each other."""
 
+import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -103,6 +105,26 @@ async def test_f13_one_that_fails_ends_the_others_while_nobody_watches(
     assert [type(outcome.error) for outcome in report] == [Cancelled, Cancelled, LaunchFailed]
     statuses = [outcome.value for outcome in report]
     assert [status.because for status in statuses if status] == ["node rank 2 (machine-2) exited 7"] * 2 + [""]
+
+
+async def test_f5_a_supervisor_that_is_killed_takes_its_rank_along_while_nobody_watches(
+    start_machines: Callable[[int], list[SshdNode]], workspace: Workspace
+) -> None:
+    bed = Bed(tuple(start_machines(2)))
+    launch = await bed.start(workspace, ranks(WAITS, f"trap '' TERM; {WAITS}"), silence_s=1.0)
+    await eventually(lambda: bed.marks(launch) == [0, 1])
+    found = bed.machines[1].processes()
+    (supervisor,) = [pid for pid in found if Path(f"/proc/{pid}/comm").read_text() == "adeploy-job\n"]
+    os.kill(supervisor, signal.SIGKILL)
+    for machine in bed.machines:
+        await eventually(lambda machine=machine: not machine.processes(), "nothing lives", within_s=30)
+    async with bed.pool() as pool:
+        report = await wait_launch(launch, pool=pool)
+    first, second = [outcome.value for outcome in report]
+    assert first is not None
+    assert first.because.startswith("node rank 1 (machine-1) ")
+    assert second is not None
+    assert second.state == "lost"
 
 
 async def test_f13_the_first_node_may_be_the_one_that_fails(

@@ -92,6 +92,11 @@ async def test_a_spare_takes_the_place_of_the_node_that_failed(workspace: ad.Wor
         current.save(tmp_path / "saved.json")
         assert ad.Launch.load(tmp_path / "saved.json") == current
         assert pickle.loads(pickle.dumps(launch)) == launch
+        assert current.before == (launch.id,)
+        assert await ad.find_launch(cluster.nodes, launch.id, pool=pool) == current
+        assert await ad.find_launch(cluster.nodes, current.id, pool=pool) == current
+        with pytest.raises(LaunchFailed, match=rf"run {current.id} has nodes that were not named: local-3"):
+            await ad.find_launch(cluster.nodes[:3], launch.id, pool=pool)
     assert (tmp_path / "home" / "1-local-3" / "rank").read_text() == "1\n"
 
 

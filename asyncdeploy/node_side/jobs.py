@@ -14,22 +14,23 @@ import json
 import os
 import time
 
-TERM, KILL = signal.SIGTERM, signal.SIGKILL
+TERM = signal.SIGTERM
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
 ON_END_S = 12.0  # what the line that runs at a stopped job's end may take, and a little
 TICK_S = 0.05
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
 READ_LIMIT = 512 * 1024
 
-processes = folders = supervisor = times = None  # set at each call
+processes = folders = supervisor = times = guard = None  # set at each call
 
 
 def main(worker, args):
-    global processes, folders, supervisor, times
+    global processes, folders, supervisor, times, guard
     processes, folders, supervisor = (worker.load(name) for name in ("processes", "job_folder", "supervisor"))
-    folders.processes = supervisor.processes = processes
-    supervisor.folders, supervisor.oom = folders, worker.load("oom")
-    times = supervisor.times = worker.load("log_times")
+    times, guard = worker.load("log_times"), worker.load("guard")
+    folders.processes = supervisor.processes = guard.processes = processes
+    supervisor.folders = guard.folders = folders
+    supervisor.oom, supervisor.times, supervisor.guard = worker.load("oom"), times, guard
     request = json.loads(args)
     answer = OPERATIONS[request["op"]](worker, request)
     return json.dumps(answer).encode()
@@ -43,6 +44,8 @@ def start(worker, request):
     env = receive_env(worker)
     if any(item.startswith(b"ASYNCDEPLOY_GANG=") for item in env):
         supervisor.gang = worker.load("gang")  # imports more than other jobs need
+    if any(item.startswith(b"ASYNCDEPLOY_GPUS=") for item in env):
+        supervisor.look = worker.load("look")
     stdin = processes.take_input(worker)
     lock = None
     try:
@@ -160,19 +163,7 @@ def forbid(folder, job_id):
 
 def end_orphans(worker, folder, job_id, grace):
     """End a job whose supervisor is gone; nobody knows its exit status any more."""
-    pids = folders.Pids(folder)
-    processes.signal_each(folders.living(folder, job_id, pids), TERM, pids.leader)
-    deadline = time.monotonic() + grace
-    while folders.living(folder, job_id, pids) and time.monotonic() < deadline:
-        worker.poll()
-        time.sleep(TICK_S)
-    deadline = time.monotonic() + KILL_WAIT_S
-    while True:
-        left = folders.living(folder, job_id, pids)
-        if not left or time.monotonic() > deadline:
-            break
-        processes.signal_each(left, KILL, pids.leader)
-        time.sleep(TICK_S)
+    left = guard.end_orphans(folder, job_id, grace, worker.poll)
     now = folders.status_of(job_id)
     now["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left]
     return now

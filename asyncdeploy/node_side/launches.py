@@ -2,12 +2,13 @@
 
 Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are a word, a NUL, the launch's
 id, a NUL and, for "keep", the text (compressed by the client; here it is only bytes), for "tools" JSON: sources by
-their paths below the launch's folder "tools". "find" returns the text, or nothing where there is none, the others
-nothing.
+their paths below the launch's folder "tools", for "next" the id of the attempt that followed. "find" returns the text
+of the last attempt, or nothing where there is none, the others nothing.
 """
 
 import os
 
+MOST_ATTEMPTS = 1000
 MAX_TEXT = 1 << 20  # a frame; compressed, 1,000 nodes need about a tenth of it
 
 
@@ -18,17 +19,19 @@ def main(_worker, args):
     for name in ("launches", launch_id.decode("ascii")):
         folders.append(os.path.join(folders[-1], name))
     folder, path = folders[-1], os.path.join(folders[-1], "launch.json")
-    if word in (b"keep", b"tools"):
+    if word in (b"keep", b"tools", b"next"):
         for each in folders:
             make_folder(each)
     if word == b"keep":
         keep(path, text)
     elif word == b"tools":
         keep_tools(os.path.join(folder, "tools"), text)
+    elif word == b"next":
+        keep(os.path.join(folder, "next"), text)
     elif word == b"forget":
         forget(folder, path)
     else:
-        return find(path)
+        return find(last_of(folder))
     return b""
 
 
@@ -70,6 +73,21 @@ def forget(folder, path):
             remove(target)
         except OSError:
             return  # another node on a shared home was first, or a rank's log stands there
+
+
+def last_of(folder):
+    """Return the description's path of the last attempt that is known here."""
+    for _ in range(MOST_ATTEMPTS):
+        try:
+            with open(os.path.join(folder, "next")) as file:
+                name = file.read(MOST_ATTEMPTS)
+        except OSError:
+            break
+        following = os.path.join(os.path.dirname(folder), os.path.basename(name))
+        if not os.path.exists(os.path.join(following, "launch.json")):
+            break  # it was never started
+        folder = following
+    return os.path.join(folder, "launch.json")
 
 
 def find(path):

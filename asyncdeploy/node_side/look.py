@@ -11,6 +11,7 @@ import re
 
 WAIT_S = 5.0  # nvidia-smi hangs where a driver does
 MOST = 64
+LEFT = 1 << 30  # bytes: more than a driver keeps for itself, less than any rank
 
 
 def main(_worker, args):
@@ -65,3 +66,15 @@ def parse(text):
 def parse_used(text):
     rows = [[part.strip() for part in line.split(",")] for line in text.splitlines()[:MOST]]
     return [[row[0], int(row[1]) << 20] for row in rows if len(row) == 2 and row[1].isdigit()]
+
+
+def more_used(wanted):
+    """Return in words which GPUs have more memory in use than before a run, while nobody is seen who computes there.
+
+    wanted: "nvidia_smi", and "used": [[uuid, bytes]] of before. A GPU on which somebody is seen is that one's.
+    """
+    before = dict(wanted["used"])
+    seen = {row[0] for row in parse(ask(wanted["nvidia_smi"], "compute-apps=gpu_uuid,pid,used_memory,process_name"))}
+    rows = parse_used(ask(wanted["nvidia_smi"], "gpu=uuid,memory.used"))
+    more = [(index, used - before.get(uuid, used)) for index, (uuid, used) in enumerate(rows) if uuid not in seen]
+    return ["GPU %d: %.1f GiB" % (index, extra / 2.0**30) for index, extra in more if extra >= LEFT]

@@ -15,11 +15,12 @@ LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itsel
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
 # How often the sessions of the job are noted, for the day the supervisor is killed itself: more often at its start.
 FIRST_LOOK_S, LOOK_S = 0.2, 5.0
+GPU_WAIT_S, GPU_LOOK_S = 3.0, 0.2
 TICK_S = 0.05
 START_S = 30.0
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
-processes = folders = oom = gang = times = None  # set by jobs.py
+processes = folders = oom = gang = times = guard = look = None  # set by jobs.py
 
 
 def launch_supervisor(folder, spec, env, stdin):
@@ -66,6 +67,7 @@ class Supervisor:
             self.environ[name] = value
         marker = spec["id"].encode()
         self.plan = self.environ.pop(b"ASYNCDEPLOY_GANG", None)  # of its launch; not for what we start
+        self.gpus = self.environ.pop(b"ASYNCDEPLOY_GPUS", None)  # what was in use before
         self.gang = self.marks = None
         self.told_at, self.because = None, ""
         self.environ.update({b"ASYNCDEPLOY_JOB": marker, b"ASYNCDEPLOY_RUN": marker, b"SPT_NOENV": b"1"})
@@ -82,7 +84,11 @@ class Supervisor:
     def supervise(self, stdin, into):
         """Start the job, say so, and stay until it ended. Never returns to its caller's code with an error."""
         try:
-            self.detach({stdin, into})
+            guarded = set()
+            if self.plan:
+                wanted = json.loads(self.plan)
+                guarded.add(guard.post(self.folder, self.spec["id"], wanted["silence_s"], wanted["grace_s"]))
+            self.detach({stdin, into, *guarded})
             reason = self.begin(stdin)
         except Exception as error:
             reason = "%s: %s" % (type(error).__name__, error)
@@ -288,6 +294,7 @@ class Supervisor:
             self.run_on_end()
         left = self.living() if self.stopping or self.children_left else []
         end = {"status": None, "signal": None, "ended_at": getattr(self, "ended_at", time.time())}
+        end["gpu_left"] = self.gpus_left()
         end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
         if self.status is None:
             end["signal"] = KILL  # it hangs in the kernel with KILL pending; it is among the survivors
@@ -306,6 +313,18 @@ class Supervisor:
         os.fsync(fd)
         os.close(fd)
         os.rename(room, os.path.join(self.folder, "exit"))
+
+    def gpus_left(self):
+        """Return which GPUs still have memory in use that was free before; a driver frees it a moment after the end."""
+        if not self.gpus:
+            return []
+        before = json.loads(self.gpus)
+        deadline = time.monotonic() + GPU_WAIT_S
+        while True:
+            left = look.more_used(before)
+            if not left or time.monotonic() > deadline:
+                return left[:50]
+            time.sleep(GPU_LOOK_S)
 
     def run_on_end(self):
         null = os.open(os.devnull, os.O_RDWR)

@@ -1,0 +1,83 @@
+"""End a job whose supervisor is gone; for a rank of a launch a guard does it when nobody else comes to.
+
+Runs on a node, loaded by jobs.py: Python >= 3.8, standard library only.
+
+A supervisor that is killed (by the kernel that ran out of memory, by hand) leaves its rank alone, and the other ranks
+wait for it. Their supervisors end them after a silence; the guard, a process that only waits for the supervisor's end,
+does the same here.
+"""
+
+import _signal as signal
+import os
+import time
+
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
+TICK_S = 0.05
+LOOK_S = 1.0
+
+processes = folders = None  # set by jobs.py
+
+
+def end_orphans(folder, job_id, grace, poll=lambda: None):
+    """End a job whose supervisor is gone; return what could not be ended, as (pid, name)."""
+    pids = folders.Pids(folder)
+    processes.signal_each(folders.living(folder, job_id, pids), TERM, pids.leader)
+    deadline = time.monotonic() + grace
+    while folders.living(folder, job_id, pids) and time.monotonic() < deadline:
+        poll()
+        time.sleep(TICK_S)
+    deadline = time.monotonic() + KILL_WAIT_S
+    while True:
+        left = folders.living(folder, job_id, pids)
+        if not left or time.monotonic() > deadline:
+            return left
+        processes.signal_each(left, KILL, pids.leader)
+        time.sleep(TICK_S)
+
+
+def post(folder, job_id, silence_s, grace_s):
+    """Fork a guard; return a descriptor that the supervisor holds for as long as it lives.
+
+    Called before the supervisor gathers orphans, so that the guard is no child of its and no part of the job.
+    """
+    out, into = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(out)
+        os.waitpid(child, 0)
+        return into
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            watch(out, folder, job_id, silence_s, grace_s)
+    finally:
+        os._exit(0)
+
+
+def watch(out, folder, job_id, silence_s, grace_s):
+    let_go_of_all_but(out)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor's end is ours too; nothing else is
+    prctl = processes.find_prctl()
+    if prctl is not None:
+        prctl(15, b"adeploy-guard", 0, 0, 0)  # PR_SET_NAME
+    os.read(out, 1)  # nothing ever comes: it returns when the supervisor has ended
+    until = time.monotonic() + silence_s
+    while folders.status_of(job_id).get("state") == "orphaned":
+        if time.monotonic() >= until:
+            end_orphans(folder, job_id, grace_s)
+            return
+        time.sleep(min(LOOK_S, silence_s))
+
+
+def let_go_of_all_but(keep):
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != keep:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the one that listed the folder
