@@ -51,6 +51,8 @@ class Job:
         site: absolute path of the site it runs in, or "".
         command: its shell line, for people.
         created_at: seconds since 1970, our clock.
+        survives_logout: False where the node's logind kills all that a user runs once the last session is over
+            (KillUserProcesses in logind.conf): then it lives only as long as our connection.
         window: a tmux session on the node that shows its log: ``ssh -t HOST tmux attach -t =WINDOW``; "" without one.
     """
 
@@ -61,6 +63,7 @@ class Job:
     command: str = ""
     created_at: float = 0.0
     window: str = ""
+    survives_logout: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

@@ -26,7 +26,7 @@ from asyncdeploy.errors import (
     JobLost,
     ProtocolError,
 )
-from asyncdeploy.events import StageFailed, StageFinished, StageStarted
+from asyncdeploy.events import Noted, StageFailed, StageFinished, StageStarted
 from asyncdeploy.input import input_blocks
 from asyncdeploy.job import Job, JobStatus, check_job_id, check_job_name, new_job_id
 from asyncdeploy.output import LineCutter
@@ -44,6 +44,7 @@ MAX_MARKS = 2000
 TRIES = 6
 """How often a question that changes nothing is asked after the line broke: about half a minute of a node away."""
 LOG_TAIL = 16 * 1024
+LOGOUT = "ends with our connection: this node's logind kills what a user runs at logout (KillUserProcesses=yes)"
 
 
 async def start_job(
@@ -98,6 +99,9 @@ async def start_job(
         remote.emit(StageFailed(node=remote.node.name, stage="start", seconds=seconds, error=error.message))
         raise
     remote.emit(StageFinished(node=remote.node.name, stage="start", seconds=time.monotonic() - start, detail=job_id))
+    if answer.get("survives_logout") is False:
+        remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {LOGOUT}"))
+        job = attrs.evolve(job, survives_logout=False)
     return await with_window(remote, job, program) if program else job
 
 

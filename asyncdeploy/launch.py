@@ -92,7 +92,8 @@ async def start_launch(
             raise
         except DeployError as cause:
             raise launch_failed(cause, "could not be asked for a port; nothing was started") from cause
-        await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s))
+        jobs = await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s))
+        launch = attrs.evolve(launch, jobs=jobs)
         if not launcher.opens_port or await _opened(pool, launch):
             return launch
         await _undo(pool, launch)
@@ -202,12 +203,12 @@ def _with_gpus(command: Command, facts: NodeFacts, look: NodeLook) -> Command:
     return attrs.evolve(command, env=(*command.env, (GPUS_VARIABLE, before)))
 
 
-async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> None:
-    """Start every rank; whatever happens instead, none stays."""
+async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> tuple[Job, ...]:
+    """Start every rank and return their jobs; whatever happens instead, none stays."""
     ranks = {job.node: rank for rank, job in enumerate(launch.jobs)}
     limit, waiting, all_started = anyio.CapacityLimiter(AT_ONCE), set(ranks), anyio.Event()
 
-    async def start(node: Node) -> None:
+    async def start(node: Node) -> Job:
         job, remote, late_s = launch.jobs[ranks[node]], pool.at(node), FORGET_S
         try:
             async with limit:
@@ -216,12 +217,13 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
                 if launch.before:  # whoever asks for an earlier attempt finds this one
                     await call_once(remote, "launches", "\0".join(("next", launch.before[-1], launch.id)).encode())
                 await place_tools(remote, launch.id)
-                await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
+                started = await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
             late_s = UNDO_S
             waiting.discard(node)
             if not waiting:
                 all_started.set()
             await all_started.wait()
+            return attrs.evolve(job, survives_logout=started.survives_logout)
         except anyio.get_cancelled_exc_class():
             # All nodes undo at the same time, or many would not be back in time; a start on its way has undone itself.
             if waiting:
@@ -237,6 +239,7 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
         raise
     if not report.ok:
         raise _not_started(launch, report, await _undo(pool, launch))
+    return tuple(report.values)
 
 
 async def _undo(pool: Pool, launch: Launch) -> tuple[Node, ...]:
@@ -271,7 +274,7 @@ def launch_failed(cause: DeployError, what: str, launch_id: str = "", node_rank:
     return LaunchFailed(cause.node, message, cause.hint, cause.evidence, launch_id=launch_id, node_rank=node_rank)
 
 
-def _not_started(launch: Launch, report: Report[None], left: Iterable[Node]) -> LaunchFailed:
+def _not_started(launch: Launch, report: Report[Job], left: Iterable[Node]) -> LaunchFailed:
     outcome = next(outcome for outcome in report if outcome.state in ("failed", "unknown"))
     cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
     unsure = fold_names([node.name for node in left])

@@ -42,7 +42,7 @@ OUR_VERSION = sys.hexversion >> 16 if sys.version_info.releaselevel == "final" e
 """Compiled code is the same for all releases of one minor version."""
 NEEDS = {
     "run": ("processes",),
-    "jobs": ("processes", "job_folder", "log_times", "guard", "look", "oom", "gang", "supervisor"),
+    "jobs": ("processes", "job_folder", "log_times", "guard", "logout", "look", "oom", "gang", "supervisor"),
     "stacks": ("processes", "flight_recorder"),
 }
 """Programs that load others on the node (``worker.load``); those are sent with them."""

@@ -71,7 +71,7 @@ def start(worker, request):
         if reason:
             remove_folder(folder)
             return {"error": "failed", "reason": reason}
-        return folders.status_of(job_id)
+        return dict(folders.status_of(job_id), survives_logout=worker.load("logout").survives())
     finally:
         os.close(stdin)
         if lock is not None:

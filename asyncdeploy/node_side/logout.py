@@ -1,0 +1,52 @@
+"""Whether what runs here outlives the end of our SSH session: where logind is told so, it kills all of a session.
+
+Runs on a node, loaded by jobs.py: Python >= 3.8, standard library only. logind.conf(5): KillUserProcesses, and the
+users for whom it counts; what counts is in which control group a process is, and not whether it is a session's leader.
+"""
+
+import os
+import re
+
+ASK_S = 3.0  # loginctl asks over a bus, which may hang
+
+
+def survives():
+    """Return False where logind will kill what this process starts once the session is over."""
+    try:
+        with open("/proc/self/cgroup") as file:
+            groups = file.read()
+    except OSError:
+        return True
+    if not in_session(groups):
+        return True  # no session of logind's: a container, a node without it, or a unit of its own
+    import pwd
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = ""
+    return not kills(asked(), name)
+
+
+def in_session(groups):
+    return bool(re.search(r"/session-[^/]+\.scope(/|$)", groups, re.MULTILINE))
+
+
+def asked():
+    """Return logind's own settings as "Name=value" lines."""
+    import subprocess
+
+    names = ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")
+    words = ["loginctl", "show-session", *("--property=" + name for name in names)]
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=ASK_S)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
+def kills(settings, user):
+    """Return whether these settings end this user's processes with their session."""
+    found = dict(line.partition("=")[::2] for line in settings.splitlines())
+    only, exclude = (found.get(key, "").split() for key in ("KillOnlyUsers", "KillExcludeUsers"))
+    return found.get("KillUserProcesses") == "yes" and user not in exclude and (not only or user in only)
