@@ -275,6 +275,9 @@ class JobLog:
         """Read on, waiting up to so many seconds for something to read."""
         request = {"op": "read", "id": self._job.id, "offset": self._read_to, "wait_s": wait_s, "times": True}
         data, answer = await _ask_bytes(self._remote, request)
+        if _number(answer.get("offset")) < self._read_to:  # the log was emptied, and has a new beginning
+            self._cutter, self.offset, self._read_to = LineCutter(), 0, 0
+            self._marks.clear()
         self._read_to += len(data)
         self._size = _number(answer.get("size"))
         self._marks += _marks(answer.get("times"))

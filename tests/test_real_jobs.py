@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from asyncdeploy.transport import Remote
 from tests.support.client import answer_of, client
 from tests.support.hiding import Seen, alive, hidden_in, hiding_line
 from tests.support.sshd_node import SshdNode
-from tests.support.tools import need
+from tests.support.tools import need, need_root
 from tests.support.waiting import eventually, is_alive
 
 StartSshd = Callable[..., SshdNode]
@@ -203,3 +203,40 @@ async def test_f2_a_tmux_window_shows_the_job_and_is_no_more_than_that(start_ssh
         (sshd.home / "go").touch()
         assert (await wait_job(remote, third)).exit_status == 4
         await eventually(lambda: tmux_server(sshd) is None, "the window closes behind the job")
+
+
+async def test_f10_a_log_that_fills_the_disk_does_not_lose_the_end(sshd_nodes: Sequence[SshdNode]) -> None:
+    need_root()
+    sshd = sshd_nodes[0]
+    jobs = sshd.home / ".asyncdeploy" / "jobs"
+    jobs.mkdir(parents=True, mode=0o700, exist_ok=True)
+    jobs.parent.chmod(0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(jobs)], check=True)
+    try:
+        async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+            remote = pool.at(sshd.node)
+            job = await start_job(remote, "seq 1000000; seq 1000000; exit 3", name="chatty")
+            status = await wait_job(remote, job)
+            async with follow_job(remote, job) as lines:
+                got = [line async for line in lines]
+    finally:
+        subprocess.run(["umount", str(jobs)], check=True)
+    assert (status.state, status.exit_status) == ("exited", 3)
+    assert got[:100] == [str(number) for number in range(1, 101)]
+
+
+async def test_f10_a_log_that_is_emptied_is_followed_from_its_new_beginning(sshd_nodes: Sequence[SshdNode]) -> None:
+    sshd = sshd_nodes[0]
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        remote = pool.at(sshd.node)
+        line = "echo one; until [ -e emptied ]; do sleep 0.05; done; echo 2"
+        job = await start_job(remote, Command(line, cwd=str(sshd.home)), name="rotated")
+        got = []
+        async with follow_job(remote, job) as lines:
+            async for text in lines:
+                got.append(text)
+                if text == "one":
+                    os.truncate(sshd.home / ".asyncdeploy/jobs" / job.id / "log", 0)
+                    (sshd.home / "emptied").touch()
+            assert lines.offset == len("2\n")
+    assert got == ["one", "2"]

@@ -190,6 +190,8 @@ def read(worker, request):
         try:
             with open(os.path.join(folder, "log"), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
+                if offset > size:
+                    offset = 0  # somebody emptied it; what is written now stands at its beginning
                 file.seek(offset if offset >= 0 else max(0, size + offset))
                 place = file.tell()
                 data = file.read(limit)
