@@ -167,13 +167,14 @@ async def job_status(remote: Remote, job: Job) -> JobStatus:
     return await _with_log(remote, _status(remote, job, await _ask(remote, {"op": "status", "id": job.id})))
 
 
-async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None) -> JobStatus:
+async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, orphans: bool = True) -> JobStatus:
     """Wait until a job ended and return its state; lines that break in between are mended.
 
     Args:
         remote: the node.
         job: the job.
         timeout_s: after so many seconds the state as it is then is returned.
+        orphans: wait also for a job whose supervisor is gone; nobody will know how it ended.
 
     Raises:
         ConnectionLost, ConnectError: the node stayed away for longer than the tries last; the job is untouched.
@@ -183,8 +184,10 @@ async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None) 
     deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
     while True:
         left = max(0.0, min(ASK_S, deadline - time.monotonic()))
-        status = _status(remote, job, await _ask(remote, {"op": "wait", "id": job.id, "timeout_s": left}))
-        if status.state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
+        request = {"op": "wait", "id": job.id, "timeout_s": left, "orphans": orphans}
+        status = _status(remote, job, await _ask(remote, request))
+        alone = status.state == "orphaned" and not orphans
+        if alone or status.state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
             return await _with_log(remote, status)
 
 

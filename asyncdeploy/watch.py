@@ -44,7 +44,7 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
     async with anyio.create_task_group() as group:
 
         async def wait(rank: int, job: Job) -> None:
-            ends[rank] = await _end(wait_job(pool.at(job.node), job))
+            ends[rank] = await _end(wait_job(pool.at(job.node), job, orphans=False))
             if not ends[rank].ok and not first:
                 first.append(rank)
                 group.cancel_scope.cancel()
@@ -61,7 +61,9 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
     stopped_at = time.time()
     after = await _stop_all(pool, launch, launch.grace_s)
     # What was known before we stopped anything is the better witness; the stop only made sure that nothing lives.
-    final = await _with_logs(pool, launch, [ends.get(rank, after[rank]) for rank in range(len(launch.jobs))])
+    # Of an orphan nothing was known yet: its supervisor was gone, and it lived.
+    known = {rank: seen for rank, seen in ends.items() if seen.status is None or seen.status.state != "orphaned"}
+    final = await _with_logs(pool, launch, [known.get(rank, after[rank]) for rank in range(len(launch.jobs))])
     _name_what_is_left(pool, final)
     return judge_launch(launch, final, stopped_at=stopped_at, first=first[0])
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from asyncdeploy.errors import Cancelled, LaunchFailed
 from asyncdeploy.fleet import collect_all, deploy_all
 from asyncdeploy.fleet_launch import fan_out, find_launch, follow_launch, stop_launch, wait_launch
 from asyncdeploy.hostkeys import HostKeys
-from asyncdeploy.launch import start_launch
+from asyncdeploy.launch import SILENCE_S, start_launch
 from asyncdeploy.launch_data import Launch
 from asyncdeploy.local import LocalCluster
 from asyncdeploy.nodes import Node
@@ -117,6 +119,24 @@ async def test_the_rank_that_fails_is_named_and_nothing_of_the_others_lives(work
         assert (error.node, error.node_rank, error.status, error.evidence) == ("local-2", 2, 7, "last words")
         assert "3 other nodes stopped because of it" in error.message
         assert str(report["local-0"].error) == "local-0: stopped because of local-2"
+
+
+async def test_f5_a_rank_whose_supervisor_is_killed_is_the_cause_at_once(workspace: Workspace) -> None:
+    """Nobody will know how it ends, so it is not waited for: neither are the others."""
+    async with started_cluster(2) as (cluster, pool):
+        homes = [cluster.home(node) for node in cluster.nodes]
+        launch = await fan_out(
+            cluster.nodes, workspace, Lines(("sh stubborn.sh",) * 2), SystemEnv(), grace_s=0.5, pool=pool
+        )
+        pids = await eventually(lambda: len(found := pids_of(homes)) == 4 and found)
+        words = (homes[0] / ".asyncdeploy/jobs" / launch.jobs[0].id / "pid").read_text().split()
+        os.kill(int(words[2]), signal.SIGKILL)
+        with anyio.fail_after(SILENCE_S / 2):
+            report = await wait_launch(launch, pool=pool)
+        assert not [pid for pid in pids if is_alive(pid)]
+        assert [outcome.state for outcome in report] == ["unknown", "cancelled"]
+        assert "is lost: no exit status was recorded" in str(report["local-0"].error)
+        assert str(report["local-1"].error) == "local-1: stopped because of local-0"
 
 
 async def test_a_rank_that_cannot_start_leaves_none(workspace: Workspace) -> None:

@@ -114,7 +114,8 @@ def wait(worker, request):
     step = 0.02
     while True:
         now = folders.status_of(request["id"])
-        if now.get("state") not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
+        alone = now.get("state") == "orphaned" and not request.get("orphans", True)
+        if alone or now.get("state") not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
             return now
         worker.poll()
         time.sleep(step)
