@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
         ("push", ["rsync"]),
         ("collect", ["rsync"]),
         ("bounds", []),
+        ("launch", []),
         ("envs", ["dockerd", "docker", "nix"]),
     ],
 )
