@@ -6,7 +6,7 @@ and its HMAC over both sides' nonces, the direction and a count, so that none ca
 on it is secret. The key comes by the variable ASYNCDEPLOY_GANG, which the supervisor keeps from what it starts.
 
 That all of them reach this port was proven a moment before, so node rank 0 waits no longer for who never came than for
-who fell silent. Who never reached node rank 0 goes on alone: something else may have taken the port.
+who fell silent. Who never hears of node rank 0 waits thrice as long: something else may hold its port.
 """
 
 import errno
@@ -24,6 +24,7 @@ MAX_LINE = 4096
 MAX_GUESTS = 4096
 GREETING_S = 10.0  # for a stranger to prove who he is
 TICK_S = 0.5
+FIRST_LINK = 3  # silences that node rank 0 may take until it is heard of: it may have to wait for its port
 
 
 def join(text):
@@ -241,6 +242,7 @@ class Guest(Side):
         self.try_at = 0.0
         self.pause = 0.2
         self.heard_at = None  # None until the link stood once
+        self.began = time.monotonic()
         self.acknowledged = False
         self.told_end = self.told_once = False
 
@@ -261,9 +263,10 @@ class Guest(Side):
                 self.line.close()
                 self.line, self.try_at = None, now + self.pause
                 self.pause = min(self.pause * 2, 5.0)
-        if self.heard_at is not None and now - self.heard_at > self.silence and not self.because:
-            name = self.plan["names"][0]
-            self.because = "node rank 0 (%s) was silent for %.0f s" % (name, self.silence)
+        heard_at = self.heard_at or self.began + (FIRST_LINK - 1) * self.silence
+        if now - heard_at > self.silence and not self.because:
+            how = "was silent for" if self.heard_at is not None else "has not been heard of since the start, for over"
+            self.because = "node rank 0 (%s) %s %.0f s" % (self.plan["names"][0], how, self.silence)
             self.acknowledged = True  # nobody is left to hear of our end
 
     def connect(self, now):

@@ -56,7 +56,7 @@ def post(folder, job_id, silence_s, grace_s):
 
 
 def watch(out, folder, job_id, silence_s, grace_s):
-    let_go_of_all_but(out)
+    processes.let_go_of_all_but({out})
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # the supervisor's end is ours too; nothing else is
     prctl = processes.find_prctl()
@@ -64,20 +64,12 @@ def watch(out, folder, job_id, silence_s, grace_s):
         prctl(15, b"adeploy-guard", 0, 0, 0)  # PR_SET_NAME
     os.read(out, 1)  # nothing ever comes: it returns when the supervisor has ended
     until = time.monotonic() + silence_s
-    while folders.status_of(job_id).get("state") == "orphaned":
-        if time.monotonic() >= until:
+    while True:
+        state = folders.status_of(job_id).get("state")
+        if state not in ("starting", "running", "orphaned"):
+            return
+        # A supervisor that is just dying lets go of us before it counts as gone.
+        if state == "orphaned" and time.monotonic() >= until:
             end_orphans(folder, job_id, grace_s)
             return
         time.sleep(min(LOOK_S, silence_s))
-
-
-def let_go_of_all_but(keep):
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != keep:
-            try:
-                os.close(int(name))
-            except OSError:
-                continue  # the one that listed the folder

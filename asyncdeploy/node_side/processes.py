@@ -24,6 +24,19 @@ def reap_orphans(prctl, on):
     return prctl is not None and prctl(36, int(on), 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
 
 
+def let_go_of_all_but(keep):
+    """Close every descriptor but these; 0, 1 and 2 lead nowhere. What outlives its caller must not hold its line."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in keep:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the one that listed the folder
+
+
 def take_input(worker):
     """Return a descriptor of all input, at its start: it must never stand between us and the client's next word."""
     fd = None

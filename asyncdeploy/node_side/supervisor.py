@@ -103,15 +103,7 @@ class Supervisor:
 
     def detach(self, keep):
         """Let go of all that is the worker's: its line, or sshd would wait for us, and its locks."""
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) > 2 and int(name) not in keep:
-                try:
-                    os.close(int(name))
-                except OSError:
-                    continue  # the one that listed the folder
+        processes.let_go_of_all_but(keep)
         signal.set_wakeup_fd(-1)
         self.wake = os.pipe()
         for fd in self.wake:
@@ -127,7 +119,7 @@ class Supervisor:
             prctl(15, b"adeploy-job", 0, 0, 0)  # PR_SET_NAME, for people who look at ps
 
     def join_gang(self):
-        """Link up with the other ranks' supervisors; without a link a rank is only as alone as it was before."""
+        """Link up with the other ranks' supervisors; while that cannot be, a rank goes on alone."""
         try:
             self.gang = gang.join(self.plan) if self.plan else None
         except (OSError, ValueError, KeyError):
@@ -135,6 +127,8 @@ class Supervisor:
 
     def watch_gang(self):
         """Tell the others of our end, and end where they say so."""
+        if self.gang is None and self.plan:
+            self.join_gang()  # its port may be free by now
         if self.gang is None:
             return
         if self.status is not None and self.gang.end is None:
