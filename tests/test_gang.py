@@ -242,6 +242,25 @@ def test_a_stranger_is_not_believed() -> None:
         guest.close()
 
 
+def test_who_was_stopped_does_not_wait_for_one_whose_line_is_gone() -> None:
+    hub, guest = pair()
+    try:
+        assert talk(hub, guest, lambda: guest.heard_at is not None)
+        hub.own_end("stopped", "was stopped")
+        assert hub.busy(), "it may not know yet"
+        guest.close()  # its supervisor was killed
+        for _ in range(200):
+            hub.tick(time.monotonic())
+            if not hub.lines:
+                break
+            select.select(hub.fds(), [], [], 0.01)
+        assert not hub.lines
+        hub.heard_at[1] -= gang.RETURN_S
+        assert not hub.busy()
+    finally:
+        hub.close()
+
+
 def test_what_is_told_once_stays_the_reason() -> None:
     hub, guest = pair()
     try:

@@ -24,6 +24,7 @@ MAX_LINE = 4096
 MAX_GUESTS = 4096
 GREETING_S = 10.0  # for a stranger to prove who he is
 TICK_S = 0.5
+RETURN_S = 10.0  # a line that broke is made again within 5 s
 FIRST_LINK = 3  # silences that node rank 0 may take until it is heard of: it may have to wait for its port
 
 
@@ -224,8 +225,11 @@ class Hub(Side):
         """Whether others still need us: who has not ended, or has not come yet to hear that it must."""
         if any(line.outbox for line in self.lines if line.rank is not None):
             return True
-        # Whoever stops us stops the others too, or never started them.
-        awaited = self.heard_at if self.ended.get(0) == "stopped" else range(1, self.plan["count"])
+        if self.ended.get(0) != "stopped":
+            return any(rank not in self.ended for rank in range(1, self.plan["count"]))
+        # Whoever stops us stops the others too, or never started them; to the rest we say it, if they are still there.
+        now, linked = time.monotonic(), {line.rank for line in self.lines}
+        awaited = [rank for rank, at in self.heard_at.items() if rank in linked or now - at < RETURN_S]
         return any(rank not in self.ended for rank in awaited)
 
     def close(self):
