@@ -261,6 +261,25 @@ def test_who_was_stopped_does_not_wait_for_one_whose_line_is_gone() -> None:
         hub.close()
 
 
+def test_who_was_stopped_does_not_wait_to_be_heard_by_a_first_node_that_is_gone() -> None:
+    hub, guest = pair()
+    try:
+        assert talk(hub, guest, lambda: guest.heard_at is not None)
+        hub.close()  # its supervisor was killed
+        for _ in range(200):
+            guest.tick(time.monotonic())
+            if guest.line is None:
+                break
+            select.select(guest.fds(), [], [], 0.01)
+        guest.own_end("stopped", "died of signal 15")
+        assert guest.busy(), "it may come back"
+        assert guest.heard_at is not None
+        guest.heard_at -= gang.RETURN_S
+        assert not guest.busy()
+    finally:
+        guest.close()
+
+
 def test_what_is_told_once_stays_the_reason() -> None:
     hub, guest = pair()
     try:

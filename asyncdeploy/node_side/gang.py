@@ -311,8 +311,10 @@ class Guest(Side):
 
     def busy(self):
         """Whether our end has not been heard yet."""
-        if self.end is not None and self.end["end"] == "stopped" and self.heard_at is None:
-            return False
+        linked = self.line is not None and self.line.session is not None
+        if self.end is not None and self.end["end"] == "stopped" and not linked:
+            # Whoever stops us stops the others too; a node rank 0 that is gone need not hear of it.
+            return self.heard_at is not None and time.monotonic() - self.heard_at < RETURN_S
         return not self.acknowledged
 
     def close(self):
