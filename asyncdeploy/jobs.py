@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import signal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -29,6 +28,7 @@ from asyncdeploy.errors import (
 from asyncdeploy.events import Noted, StageFailed, StageFinished, StageStarted
 from asyncdeploy.input import input_blocks
 from asyncdeploy.job import Job, JobStatus, check_job_id, check_job_name, new_job_id
+from asyncdeploy.job_words import job_of, marks_of, number_of, parse_answer, status_of
 from asyncdeploy.output import LineCutter
 from asyncdeploy.transport import Remote
 from asyncdeploy.window import find_tmux, with_window
@@ -39,8 +39,6 @@ UNDO_S = 4.5
 """How long a cancelled start may take to end what it may have started: a cancelled call is back within 5 s."""
 ASK_S = 50.0
 """How long the node holds a question open until it answers "still running"."""
-MAX_MARKS = 2000
-"""Times of an answer; a node gives no more."""
 TRIES = 6
 """How often a question that changes nothing is asked after the line broke: about half a minute of a node away."""
 LOG_TAIL = 16 * 1024
@@ -131,7 +129,7 @@ async def _start(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
         kind, payload = await call.receive()
         if kind != b"Z":
             raise ProtocolError(remote.node.name, f"the start of a job was answered by a frame {kind!r}")
-        return _parse(remote, payload)
+        return parse_answer(remote, payload)
 
 
 def _check_started(remote: Remote, job: Job, answer: Mapping[str, Any]) -> None:
@@ -164,7 +162,7 @@ async def job_status(remote: Remote, job: Job) -> JobStatus:
     Raises:
         ConnectionLost, ConnectError, ...: the node could not be asked, also after some tries.
     """
-    return await _with_log(remote, _status(remote, job, await _ask(remote, {"op": "status", "id": job.id})))
+    return await _with_log(remote, status_of(remote, job, await _ask(remote, {"op": "status", "id": job.id})))
 
 
 async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, orphans: bool = True) -> JobStatus:
@@ -185,7 +183,7 @@ async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, 
     while True:
         left = max(0.0, min(ASK_S, deadline - time.monotonic()))
         request = {"op": "wait", "id": job.id, "timeout_s": left, "orphans": orphans}
-        status = _status(remote, job, await _ask(remote, request))
+        status = status_of(remote, job, await _ask(remote, request))
         alone = status.state == "orphaned" and not orphans
         if alone or status.state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
             return await _with_log(remote, status)
@@ -204,7 +202,7 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
     """
     if not grace_s >= 0:
         raise ValueError(f"grace_s: 0 or more seconds were expected, got {grace_s!r}")
-    return _status(remote, job, await _ask(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
+    return status_of(remote, job, await _ask(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
 
 
 async def list_jobs(remote: Remote) -> tuple[Job, ...]:
@@ -213,7 +211,7 @@ async def list_jobs(remote: Remote) -> tuple[Job, ...]:
     found = answer.get("jobs")
     if not isinstance(found, list):
         raise ProtocolError(remote.node.name, "a list of jobs was expected")
-    jobs = [_job(remote, item) for item in found]
+    jobs = [job_of(remote, item) for item in found]
     return tuple(sorted(jobs, key=lambda job: job.created_at))
 
 
@@ -223,7 +221,7 @@ async def find_job(remote: Remote, job_id: str) -> Job:
     Raises:
         JobLost: the node knows no such job.
     """
-    return _job(remote, await _known(remote, check_job_id(job_id)))
+    return job_of(remote, await _known(remote, check_job_id(job_id)))
 
 
 async def read_log(remote: Remote, job: Job, last_bytes: int = LOG_TAIL) -> str:
@@ -278,12 +276,12 @@ class JobLog:
         """Read on, waiting up to so many seconds for something to read."""
         request = {"op": "read", "id": self._job.id, "offset": self._read_to, "wait_s": wait_s, "times": True}
         data, answer = await _ask_bytes(self._remote, request)
-        if _number(answer.get("offset")) < self._read_to:  # the log was emptied, and has a new beginning
+        if number_of(answer.get("offset")) < self._read_to:  # the log was emptied, and has a new beginning
             self._cutter, self.offset, self._read_to = LineCutter(), 0, 0
             self._marks.clear()
         self._read_to += len(data)
-        self._size = _number(answer.get("size"))
-        self._marks += _marks(answer.get("times"))
+        self._size = number_of(answer.get("size"))
+        self._marks += marks_of(answer.get("times"))
         ended = not data and answer.get("state") not in ("starting", "running", "orphaned")
         self._lines = self._cutter.cut(data, final=ended)[::-1] + self._lines
         if ended:
@@ -335,7 +333,7 @@ async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dic
         while True:
             kind, payload = await call.receive()
             if kind == b"Z":
-                return bytes(data), _parse(remote, payload)
+                return bytes(data), parse_answer(remote, payload)
             if kind != b"D" or len(data) > 1 << 20:
                 raise ProtocolError(remote.node.name, "a question about a job was answered by nonsense")
             data += payload
@@ -350,85 +348,6 @@ async def _known(remote: Remote, job_id: str) -> dict[str, Any]:
     if answer.get("error") == "unknown":
         raise JobLost(remote.node.name, f"no job {job_id} is known here", "list_jobs shows what is", job_id=job_id)
     return answer
-
-
-# --- the node's words ------------------------------------------------------------
-
-
-def _parse(remote: Remote, payload: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(payload)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise ProtocolError(remote.node.name, "a question about a job was answered by nonsense")
-    return answer
-
-
-def _job(remote: Remote, answer: Mapping[str, Any]) -> Job:
-    spec = answer.get("spec")
-    try:
-        assert isinstance(spec, dict)
-        text = {key: str(spec.get(key) or "")[:4096] for key in ("name", "site", "line")}
-        created = float(spec.get("created_at") or 0.0)
-        return Job(remote.node, str(answer["id"]), text["name"], text["site"], text["line"], created)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise ProtocolError(remote.node.name, f"a job that is none was named: {error}") from None
-
-
-def _status(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
-    if answer.get("error") == "unknown":
-        return JobStatus(job, "lost")
-    state = answer.get("state")
-    status, number = answer.get("status"), answer.get("signal")
-    sound = state in ("starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere")
-    sound = sound and (state != "exited" or (isinstance(status, int) and 0 <= status <= 255))
-    sound = sound and (state != "signalled" or (isinstance(number, int) and 0 < number < 128))
-    if not sound:
-        raise ProtocolError(remote.node.name, f"the state of job {job.id} is nonsense")
-    return JobStatus(
-        job,
-        state,  # type: ignore[arg-type]  # checked above
-        status if state == "exited" else None,
-        _signal_name(number) if state == "signalled" else None,
-        _time(answer, "started_at"),
-        _time(answer, "ended_at"),
-        timed_out=answer.get("timed_out") is True,
-        signal_possible=answer.get("signal_possible") is True,
-        stopped=answer.get("stopped") is True,
-        told_at=_time(answer, "told_at"),
-        because=last_lines(str(answer.get("because", "")).encode(), 1),
-        survivors=_names(answer.get("survivors")),
-        gpu_left=_names(answer.get("gpu_left")),
-    )
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _marks(rows: Any) -> list[tuple[int, float]]:
-    """Return [size, time] as a node says it, of what makes sense."""
-    pairs = (
-        [row for row in rows[:MAX_MARKS] if isinstance(row, list) and len(row) == 2] if isinstance(rows, list) else []
-    )
-    return [(int(size), float(at)) for size, at in pairs if isinstance(size, int) and isinstance(at, int | float)]
-
-
-def _names(rows: Any) -> tuple[str, ...]:
-    return tuple(str(item)[:100] for item in rows[:50]) if isinstance(rows, list) else ()
-
-
-def _time(answer: Mapping[str, Any], key: str) -> float | None:
-    value = answer.get(key)
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _signal_name(number: Any) -> str:
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return str(number)
 
 
 async def _with_log(remote: Remote, status: JobStatus) -> JobStatus:

@@ -96,6 +96,7 @@ low: first argument is a remote
     run             attached: dies with us
     jobs_plain      detached, without python3
     window          a tmux session that shows a job
+    job_words       what a node says of its jobs
     jobs            detached: outlives us
     steps           a conversation with plain sh
     feed            a push's blocks on their way to a node
@@ -125,6 +126,7 @@ mid: first argument is a pool
     attached        ranks that die with us
     hangs           ranks are asked where they stand
     attempts        a launch that is started again
+    merge           lines of many logs in one order
     follow          what the ranks of a launch print
 
 high: first argument is nodes, deployments or a launch
