@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import shlex
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -13,6 +11,7 @@ from asyncdeploy.command import last_lines
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.errors import ConnectionLost, NodeFull, ProtocolError, TransferFailed
 from asyncdeploy.events import BytesMoved
+from asyncdeploy.shell import script
 from asyncdeploy.stage import Stage, stage
 from asyncdeploy.transport import Channel, Remote
 from asyncdeploy.worker import Call, call_program, has_python, open_script
@@ -91,9 +90,8 @@ async def _send_blocks(call: Call, asset: Asset) -> None:
 
 
 async def _send_to_script(remote: Remote, asset: Asset, ours: Stage) -> None:
-    text = importlib.resources.files("asyncdeploy.shell").joinpath("asset.sh").read_text("ascii")
-    words = shlex.join([asset.target, asset.sha256, "755" if asset.executable else "644"])
-    channel = await open_script(remote, f"set -- {words}\n{text}".encode())
+    words = (asset.target, asset.sha256, "755" if asset.executable else "644")
+    channel = await open_script(remote, script(("asset",), *words))
     try:
         answer = await _first_line(channel)
         if answer == b"want":

@@ -6,9 +6,7 @@ done; as long as it does and the environment still works, there is nothing to do
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.resources
 import json
 import secrets
 import shlex
@@ -26,6 +24,7 @@ from asyncdeploy.facts import NodeFacts
 from asyncdeploy.probe import probe_node
 from asyncdeploy.run import run_command
 from asyncdeploy.stage import stage
+from asyncdeploy.texts import packaged_text, sh_line
 from asyncdeploy.transport import Remote
 from asyncdeploy.workspace import Site
 
@@ -106,18 +105,9 @@ def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
         "node": [facts.system, facts.arch, facts.libc, facts.python_version],
     }
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
-    inside = env.enter(Command(f"{_PYTHON} -c {shlex.quote(_inspection())}"), site, facts) if steps else Command(":")
+    inspection = f"{_PYTHON} -c {shlex.quote(packaged_text('node_side/inspect_env.py'))}"
+    inside = env.enter(Command(inspection), site, facts) if steps else Command(":")
     return _Plan(site, assets, steps, check or "", inside.line, inside.on_end, key)
-
-
-@functools.cache
-def _inspection() -> str:
-    return importlib.resources.files("asyncdeploy.node_side").joinpath("inspect_env.py").read_text("ascii")
-
-
-@functools.cache
-def _script() -> str:
-    return importlib.resources.files("asyncdeploy.shell").joinpath("env.sh").read_text("ascii")
 
 
 def _command(plan: _Plan, mode: str, mark: str) -> Command:
@@ -126,7 +116,7 @@ def _command(plan: _Plan, mode: str, mark: str) -> Command:
     if mode == "make":
         words += [word for step in plan.steps for word in (step.line, step.unless or "")]
     # What a command must be ended by name for (a container), a step must be too.
-    return Command(shlex.join(["exec", "sh", "-c", _script(), "asyncdeploy-env", *words]), on_end=plan.on_end)
+    return Command("exec " + sh_line("shell/env.sh", *words), on_end=plan.on_end)
 
 
 def _new_mark() -> str:

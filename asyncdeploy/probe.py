@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import ipaddress
 import json
 import re
@@ -13,6 +12,7 @@ import anyio
 
 from asyncdeploy.errors import ConnectionLost, ProtocolError
 from asyncdeploy.facts import NodeFacts
+from asyncdeploy.shell import script
 from asyncdeploy.stage import stage
 from asyncdeploy.transport import Remote
 from asyncdeploy.worker import call_once, has_python, open_script
@@ -72,8 +72,7 @@ async def _ask(remote: Remote) -> NodeFacts:
 
 
 async def _run_script(remote: Remote) -> bytes:
-    script = importlib.resources.files("asyncdeploy.shell").joinpath("probe.sh").read_bytes()
-    channel = await open_script(remote, script)
+    channel = await open_script(remote, script(("probe",)))
     answer = b""
     try:
         channel.send_eof()

@@ -7,13 +7,13 @@ exits and errors of that node's ranks (nodes may share a home).
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import re
 from collections.abc import Iterable
 
 from asyncdeploy.command import Secrets, check_env
 from asyncdeploy.placement import NodePlace, Placement, rank_env
 from asyncdeploy.plain import Pairs
+from asyncdeploy.texts import packaged_text
 
 LOG_FOLDER = '"$ASYNCDEPLOY_LOG_FOLDER"'
 """As a word of a shell line behind ``rank_start``."""
@@ -51,7 +51,7 @@ def start_env(placement: Placement, place: NodePlace) -> dict[str, str]:
 @functools.cache
 def rank_start() -> str:
     """Return the lines of rank_start.sh as one, for ``f"{rank_start()}; exec ..."``."""
-    text = importlib.resources.files("asyncdeploy.shell").joinpath("rank_start.sh").read_text("ascii")
+    text = packaged_text("shell/rank_start.sh")
     return "; ".join(line for line in text.splitlines() if line and not line.startswith("#"))
 
 

@@ -35,6 +35,7 @@ ground: frozen data and text
     report          what a fleet answered
 
 text and arithmetic: no I/O
+    texts           what is shipped beside the code
     shell           the only place that writes shell
     node_side       programs that run on a node
     patterns        gitignore-style patterns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.resources
 import re
 import shlex
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from asyncdeploy.envs.registry import env_from_dict
 from asyncdeploy.errors import ToolMissing, TransferFailed
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.plain import fields_from_plain, fields_to_plain
+from asyncdeploy.texts import sh_line
 from asyncdeploy.workspace import Site
 
 PULL_S = 7200.0
@@ -44,11 +44,6 @@ def _to_limits(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
 
 def _to_path(value: Path | str | None) -> Path | None:
     return None if value is None else Path(value).absolute()
-
-
-@functools.cache
-def _script(name: str) -> str:
-    return importlib.resources.files("asyncdeploy.shell").joinpath(f"{name}.sh").read_text("ascii")
 
 
 @functools.lru_cache(maxsize=64)
@@ -198,7 +193,7 @@ class DockerEnv:
         """
         if self.env is not None:
             command = self.env.enter(command, site, _inside(facts))
-        end = shlex.join(["sh", "-c", _script("docker_end"), "asyncdeploy-docker", self.tool(facts)])
+        end = sh_line("shell/docker_end.sh", self.tool(facts))
         on_end = f"{end}\n{command.on_end}" if command.on_end else end
         line = "exec " + self._contained(command, site, facts)
         return attrs.evolve(command, line=line, cwd=site.path, on_end=on_end)
@@ -210,7 +205,7 @@ class DockerEnv:
         engine, cwd = self.tool(facts), facts.resolve(command.cwd or site.workdir)
         names = " ".join(name for name, _ in (*command.env, *command.secrets) if name != "HOME")
         words = [engine, self.image_of(site), site.path, cwd, names, command.line, *self._options(engine, facts)]
-        return shlex.join(["sh", "-c", _script("docker_run"), "asyncdeploy-docker", *words])
+        return sh_line("shell/docker_run.sh", *words)
 
     def tool(self, facts: NodeFacts) -> str:
         """Return the path of docker or podman on the node.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.resources
 import re
 import shlex
 from pathlib import Path
@@ -18,6 +16,7 @@ from asyncdeploy.envs.nix_closure import Closure, closure_assets
 from asyncdeploy.errors import ToolMissing, TransferFailed
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.plain import fields_from_plain, fields_to_plain
+from asyncdeploy.texts import packaged_text, sh_line
 from asyncdeploy.workspace import Site
 
 MAKE_S = 7200.0
@@ -25,11 +24,6 @@ MAKE_S = 7200.0
 
 _ATTRIBUTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
 _HINT = "install nix there (a single-user installation in the home folder does), or use UvEnv"
-
-
-@functools.cache
-def _script(name: str) -> str:
-    return importlib.resources.files("asyncdeploy.shell").joinpath(f"{name}.sh").read_text("ascii")
 
 
 @attrs.frozen
@@ -87,7 +81,7 @@ class NixEnv:
             raise TransferFailed("", "NixEnv(copy_closure=True) must know where the project lies on this machine", hint)
         ref, attribute = self._flake()
         mode = "develop" if self.package is None else "build"
-        closure = Closure(self.folder, _script("nix_make"), mode, ref, attribute)
+        closure = Closure(self.folder, packaged_text("shell/nix_make.sh"), mode, ref, attribute)
         return closure_assets(closure, self._state(site), facts)
 
     def with_folder(self, folder: Path) -> Self:
@@ -113,8 +107,8 @@ class NixEnv:
         """Return the command inside the shell, or with the package's programs first on PATH; nix is not asked."""
         cwd = command.cwd or site.workdir
         if self.package is None:
-            words = ["exec", "sh", "-c", _script("nix_enter"), "asyncdeploy-nix", self._state(site), command.line]
-            return attrs.evolve(command, line=shlex.join(words), cwd=cwd)
+            line = "exec " + sh_line("shell/nix_enter.sh", self._state(site), command.line)
+            return attrs.evolve(command, line=line, cwd=cwd)
         # In front of the line, not around it: its exit status and its own quoting stay as they are.
         made = shlex.quote(f"{self._state(site)}/result")
         path = f"export PATH={made}/bin:{made}-bin/bin${{PATH:+:$PATH}}"
@@ -125,7 +119,7 @@ class NixEnv:
         if nix is None:
             raise ToolMissing("", "the node has no nix", _HINT, tool="nix")
         words = [mode, nix, *self._flake(), self._state(site)]
-        return shlex.join(["sh", "-c", _script("nix_make"), "asyncdeploy-nix", *words])
+        return sh_line("shell/nix_make.sh", *words)
 
     def _flake(self) -> tuple[str, str]:
         """Return the flake, "" for the one that is pushed, and what of it."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.resources
 import re
 import shlex
 from collections.abc import Iterable
@@ -20,6 +18,7 @@ from asyncdeploy.envs.wheelhouse import Wanted, node_python, wheel_assets
 from asyncdeploy.errors import TransferFailed
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.plain import fields_from_plain, fields_to_plain
+from asyncdeploy.texts import packaged_text, sh_line
 from asyncdeploy.workspace import Site, check_remote_path
 
 SYNC_S = 3600.0
@@ -39,16 +38,6 @@ def _to_names(value: str | Iterable[str] | None) -> tuple[str, ...]:
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else tuple(value)
-
-
-@functools.cache
-def _script(name: str) -> str:
-    return importlib.resources.files("asyncdeploy.shell").joinpath(f"{name}.sh").read_text("ascii")
-
-
-@functools.cache
-def _import_program() -> str:
-    return importlib.resources.files("asyncdeploy.node_side").joinpath("check_imports.py").read_text("ascii")
 
 
 def _step_name(kind: str, text: str) -> str:
@@ -179,7 +168,7 @@ class UvEnv:
         )
         files = "\n".join(self.requirements)
         words = [uv, self.venv(site), self._kept(site), site.path.rstrip("/"), frozen, python, files, *flags]
-        line = shlex.join(["sh", "-c", _script("uv_sync"), "uv-sync", *words])
+        line = sh_line("shell/uv_sync.sh", *words)
         if self.cache_dir is not None:
             line = f"UV_CACHE_DIR={shlex.quote(facts.resolve(self.cache_dir))} {line}"
         pre = (Step(_step_name("pre", text), text, timeout_s=PRE_S) for text in self.pre)
@@ -187,9 +176,10 @@ class UvEnv:
         inside = f'{new}; unset PYTHONHOME\nexport VIRTUAL_ENV PATH="$VIRTUAL_ENV/bin${{PATH:+:$PATH}}"\n'
         after = [Step(_step_name("post", text), inside + text, timeout_s=PRE_S) for text in self.post]
         if self.imports:
-            tried = f'{new}; "$VIRTUAL_ENV/bin/python" {shlex.join(["-c", _import_program(), *self.imports])}'
+            words = ["-c", packaged_text("node_side/check_imports.py"), *self.imports]
+            tried = f'{new}; "$VIRTUAL_ENV/bin/python" {shlex.join(words)}'
             after.append(Step(_step_name("import", ", ".join(self.imports)), tried, timeout_s=IMPORT_S))
-        switch = shlex.join(["sh", "-c", _script("uv_switch"), "uv-switch", self.venv(site), self._kept(site)])
+        switch = sh_line("shell/uv_switch.sh", self.venv(site), self._kept(site))
         return (*pre, Step("uv sync", line, timeout_s=SYNC_S), *after, Step("switch", switch, timeout_s=PRE_S))
 
     def _flags(self) -> list[str]:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import shlex
 from collections.abc import Mapping
 
-
-@functools.cache
-def program(name: str) -> str:
-    """Return the text of a shell program of this folder, ``name`` without ".sh"."""
-    return importlib.resources.files(__name__).joinpath(f"{name}.sh").read_text("ascii")
+from asyncdeploy.texts import packaged_text
 
 
 def script(names: tuple[str, ...], *words: str) -> bytes:
@@ -21,7 +15,7 @@ def script(names: tuple[str, ...], *words: str) -> bytes:
         names: programs of this folder, in the order in which they run.
         words: any text without a NUL; bytes that are no UTF-8 as surrogates.
     """
-    text = "\n".join([f"set -- {shlex.join(words)}", *map(program, names)])
+    text = "\n".join([f"set -- {shlex.join(words)}", *(packaged_text(f"shell/{name}.sh") for name in names)])
     return text.encode("utf-8", "surrogateescape")
 
 
