@@ -2,13 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.places import ROOT
 from tests.support.tools import need, need_root
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(

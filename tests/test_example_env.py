@@ -17,9 +17,10 @@ from asyncdeploy.jobs import wait_job
 from asyncdeploy.pool import Pool
 from asyncdeploy.workspace import Workspace
 from tests.support.envs import write_wheel
+from tests.support.places import EXAMPLES
 from tests.support.sshd_node import SshdNode
 
-PATH = Path(__file__).parent.parent / "examples" / "venv_env.py"
+PATH = EXAMPLES / "venv_env.py"
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from asyncdeploy.command import Command
 from asyncdeploy.envs import SystemEnv
 from asyncdeploy.facts import NodeFacts
 from asyncdeploy.workspace import Site
+from tests.support.places import EXAMPLES
 from tests.support.ranks import rank_workspace
 from tests.support.sshd_node import SshdNode
 from tests.support.tools import missing
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 SWEEP = """\
 import sys
 rate = float(sys.argv[2])

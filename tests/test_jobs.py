@@ -17,6 +17,7 @@ from asyncdeploy.command import Command
 from asyncdeploy.errors import JobExists, JobFailed, JobLost
 from asyncdeploy.job import Job, new_job_id
 from asyncdeploy.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
+from tests.support.places import ROOT
 from tests.support.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.test_run import STUBBORN, alive, gone, pids_of
@@ -161,7 +162,7 @@ async def main():
         await wait_job(remote, job)
 asyncio.run(main())
 """
-    client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=Path(__file__).parent.parent)
+    client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT)
     try:
         await until_written(home, 1)
     finally:

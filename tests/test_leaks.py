@@ -4,11 +4,11 @@ import asyncio
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support import leaks
+from tests.support.places import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ async def test_what_ends_by_itself_is_no_leak() -> None:
 
 
 def test_the_fixture_fails_such_a_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest("from tests.conftest import _leaks_of_async_test, _leaks_of_plain_test, no_leaks")
     pytester.makepyfile(
         """

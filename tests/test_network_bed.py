@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.support.network import Network, left_on_machine, sweep
 from tests.support.openssh import run_ssh, ssh
+from tests.support.places import ROOT
 from tests.support.sshd_node import SshdNode
 
 PING = "bash -c ': > /dev/tcp/{address}/22'"
@@ -62,8 +62,7 @@ def test_what_a_killed_run_left_is_swept() -> None:
         "print(os.getpid(), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).parent.parent
-    result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr
     pid = result.stdout.strip()
     assert any(match["pid"] == pid for match in left_on_machine())

@@ -34,7 +34,6 @@ from tests.support.sshd_node import SshdNode
 from tests.support.trees import small_disk, tree, write
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parent.parent
 SEED = 20261124
 
 

@@ -19,11 +19,11 @@ import pytest
 
 from asyncdeploy.push import push_code
 from tests.support import push_client
+from tests.support.places import ROOT
 from tests.support.shell_remote import ShellRemote
 from tests.support.trees import tree, write
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parent.parent
 SEED = 20_261_124
 LARGE = 6 << 20
 

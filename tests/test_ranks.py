@@ -27,10 +27,11 @@ from asyncdeploy.placement import Placement
 from asyncdeploy.pool import Pool
 from asyncdeploy.ranks import Ranks
 from asyncdeploy.workspace import Workspace
+from tests.support.places import HOUSE
 from tests.support.waiting import eventually, is_alive
 from tests.test_placement import plan
 
-NODE_SIDE = Path(__file__).parent.parent / "asyncdeploy" / "node_side"
+NODE_SIDE = HOUSE / "node_side"
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 SAY = f"""\
 import json, os, sys

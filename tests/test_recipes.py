@@ -13,6 +13,7 @@ from asyncdeploy.fleet_launch import fan_out, follow_launch
 from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.pool import Pool
 from asyncdeploy.ranks import Ranks
+from tests.support.places import EXAMPLES
 from tests.support.sshd_node import SshdNode
 from tests.test_examples import OurPython, example
 
@@ -134,6 +135,6 @@ async def test_ray(sshd_nodes: Sequence[SshdNode], pool: Pool, project: Path) ->
 
 
 def test_recipes_are_short() -> None:
-    for path in (Path(__file__).parent.parent / "examples" / "recipes").glob("*.py"):
+    for path in (EXAMPLES / "recipes").glob("*.py"):
         code = [line for line in path.read_text().partition('"""\n\n')[2].splitlines() if line.strip()]
         assert len(code) <= 20, path.name

@@ -17,6 +17,7 @@ from asyncdeploy.errors import CommandFailed, CommandTimeout, ConnectionLost, No
 from asyncdeploy.events import OutputLine
 from asyncdeploy.output import HeadTail, LineCutter
 from asyncdeploy.run import run_command
+from tests.support.places import ROOT
 from tests.support.shell_remote import ShellRemote, busybox_shell
 from tests.support.tools import need
 
@@ -275,8 +276,7 @@ async def main():
         await run_command(remote, {STUBBORN + "sleep 300"!r})
 asyncio.run(main())
 """
-    root = Path(__file__).parent.parent
-    client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=root)
+    client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT)
     try:
         with anyio.fail_after(30):
             while not (home / "pids").exists() or len(pids_of(home)) < 4:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import tools
 from tests.support.openssh import ssh, ssh_words
+from tests.support.places import ROOT
 from tests.support.sshd import SshdBed
 from tests.support.sshd_node import Account, SshdNode
 from tests.support.waiting import eventually_sync, is_alive
@@ -101,8 +102,7 @@ def test_our_sudden_death_ends_the_bed(tmp_path: Path) -> None:
         "print(sshd.pid, job, bed.folder, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).parent.parent
-    result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr
     server, job, folder = result.stdout.split()
     eventually_sync(lambda: not is_alive(int(server)) and not is_alive(int(job)))

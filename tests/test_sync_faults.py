@@ -18,6 +18,7 @@ from asyncdeploy.hostkeys import HostKeys
 from asyncdeploy.pool import Pool
 from asyncdeploy.sync import sync_results
 from asyncdeploy.sync_listing import CollectLimits
+from tests.support.places import ROOT
 from tests.support.results import parts, tree, write
 from tests.support.shell_remote import ShellChannel, ShellRemote
 from tests.support.sshd_node import SshdNode
@@ -284,9 +285,7 @@ async def _collect_elsewhere(node: Path, home: Path, die_at: int = 0) -> tuple[i
     """Collect in a process of its own, which kills itself as it begins or names its ``die_at``-th file."""
     (node / "warm").mkdir(exist_ok=True)
     words = [sys.executable, "-c", COLLECTS, str(node), str(home), str(die_at)]
-    process = await asyncio.create_subprocess_exec(
-        *words, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parent.parent
-    )
+    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     text, _ = await process.communicate()
     return await process.wait(), text
 
@@ -319,9 +318,7 @@ async def test_d13_killed_within_a_large_file(remote: ShellRemote, out: Path, ho
     os.utime(out / "log")
     (remote.home / "warm").mkdir()
     words = [sys.executable, "-c", COLLECTS, str(remote.home), str(home), "0"]
-    process = await asyncio.create_subprocess_exec(
-        *words, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parent.parent
-    )
+    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     await eventually(lambda: any(part.stat().st_size > here + 10_000_000 for part in parts(home)))
     process.kill()
     await process.communicate()

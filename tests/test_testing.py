@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.places import ROOT
+
 SCOPE = "asyncio_default_fixture_loop_scope=function"
 PROJECT = """
 
@@ -38,7 +40,7 @@ async def test_a_pool_in_a_fixture(pool):
 def test_the_fixture_works_in_somebody_elses_project(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest('pytest_plugins = ["asyncdeploy.testing"]')
     pytester.makepyfile(PROJECT)
     result = pytester.runpytest_subprocess(

@@ -12,9 +12,7 @@ import pytest
 
 import asyncdeploy
 from tests.support import tools
-
-ROOT = Path(__file__).parent.parent
-HOUSE = ROOT / "asyncdeploy"
+from tests.support.places import HOUSE, ROOT
 
 # The plan of the house. A room imports only rooms that stand above it; a new room gets its place here, with a word on
 # what it is for. A package is one room with all of its modules.

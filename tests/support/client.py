@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.places import ROOT
 from tests.support.sshd_node import SshdNode
 
-ROOT = Path(__file__).parent.parent.parent
 _PROGRAM = """\
 import asyncio, json, signal, sys
 from asyncdeploy import *
