@@ -1,14 +1,56 @@
 """asyncdeploy: from N machines you can ssh to, to a running multi-node job and its results, in one await."""
 
-from asyncdeploy.attached import run_launch
-from asyncdeploy.bootstrap import bootstrap_env
-from asyncdeploy.bundle import Bundle, pack_workspace
-from asyncdeploy.cause_text import describe_failure
-from asyncdeploy.command import Command, Completed
+from asyncdeploy.collect.collect import sync_results
+from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.connect.limits import Limits
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
-from asyncdeploy.diagnosis import Diagnosis
 from asyncdeploy.envs import Asset, DockerEnv, Env, NixEnv, Step, SystemEnv, UvEnv, register_env
-from asyncdeploy.errors import (
+from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.fleet.deploy import (
+    collect_all,
+    deploy_all,
+    deploy_and_run,
+    push_all,
+    run_all,
+    start_all,
+    wait_ready,
+)
+from asyncdeploy.fleet.launch import (
+    collect_logs,
+    diagnose_launch,
+    fan_out,
+    find_launch,
+    follow_launch,
+    preflight,
+    stop_launch,
+    wait_launch,
+)
+from asyncdeploy.launch.follow.diagnosis import Diagnosis
+from asyncdeploy.launch.gang.attached import run_launch
+from asyncdeploy.launch.gang.restart import Restart
+from asyncdeploy.launch.gang.start import start_launch
+from asyncdeploy.launch.gang.watch import end_launch, watch_launch
+from asyncdeploy.launch.launch import Launch, LaunchLine
+from asyncdeploy.launch.launchers.ranks import Ranks
+from asyncdeploy.launch.launchers.torchrun import Torchrun
+from asyncdeploy.launch.placement import Launcher, NodePlace, Placement, rank_env
+from asyncdeploy.launch.preflight.verdict import Preflight
+from asyncdeploy.launch.root_cause.describe import describe_failure
+from asyncdeploy.local.cluster import LocalCluster
+from asyncdeploy.nodes.facts import Disk, Gpu, NodeFacts
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parse import Node, NodeNote, fold_names, parse_nodes, read_hostfile
+from asyncdeploy.nodes.report import FleetError, Outcome, Report
+from asyncdeploy.push.bundle.bundle import Bundle, pack_workspace
+from asyncdeploy.push.push import push_code
+from asyncdeploy.remote.probe import probe_node
+from asyncdeploy.run.attached import run_command
+from asyncdeploy.run.job import Job, JobStatus
+from asyncdeploy.run.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
+from asyncdeploy.values.command import Command, Completed
+from asyncdeploy.values.errors import (
     AuthError,
     BootstrapFailed,
     Cancelled,
@@ -34,7 +76,7 @@ from asyncdeploy.errors import (
     WorkspaceBusy,
     WorkspaceConflict,
 )
-from asyncdeploy.events import (
+from asyncdeploy.values.events import (
     BytesMoved,
     Event,
     Noted,
@@ -46,49 +88,7 @@ from asyncdeploy.events import (
     log_events,
     print_events,
 )
-from asyncdeploy.facts import Disk, Gpu, NodeFacts
-from asyncdeploy.fleet import (
-    collect_all,
-    deploy_all,
-    deploy_and_run,
-    push_all,
-    run_all,
-    start_all,
-    wait_ready,
-)
-from asyncdeploy.fleet_launch import (
-    collect_logs,
-    diagnose_launch,
-    fan_out,
-    find_launch,
-    follow_launch,
-    preflight,
-    stop_launch,
-    wait_launch,
-)
-from asyncdeploy.hostkeys import HostKeys
-from asyncdeploy.job import Job, JobStatus
-from asyncdeploy.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
-from asyncdeploy.launch import start_launch
-from asyncdeploy.launch_data import Launch, LaunchLine
-from asyncdeploy.limits import Limits
-from asyncdeploy.local import LocalCluster
-from asyncdeploy.nodes import Node, NodeNote, fold_names, parse_nodes, read_hostfile
-from asyncdeploy.parallel import map_nodes
-from asyncdeploy.placement import Launcher, NodePlace, Placement, rank_env
-from asyncdeploy.pool import Pool
-from asyncdeploy.probe import probe_node
-from asyncdeploy.push import push_code
-from asyncdeploy.ranks import Ranks
-from asyncdeploy.report import FleetError, Outcome, Report
-from asyncdeploy.restart import Restart
-from asyncdeploy.run import run_command
-from asyncdeploy.sync import sync_results
-from asyncdeploy.sync_listing import CollectLimits
-from asyncdeploy.torchrun import Torchrun
-from asyncdeploy.verdict import Preflight
-from asyncdeploy.watch import end_launch, watch_launch
-from asyncdeploy.workspace import Collected, Site, Workspace
+from asyncdeploy.values.workspace import Collected, Site, Workspace
 
 __all__ = [
     "Asset",

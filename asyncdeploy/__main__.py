@@ -7,8 +7,8 @@ import asyncio
 import sys
 
 from asyncdeploy.cli.demo import run_demo
-from asyncdeploy.errors import DeployError
-from asyncdeploy.report import FleetError
+from asyncdeploy.nodes.report import FleetError
+from asyncdeploy.values.errors import DeployError
 
 
 def main(argv: list[str] | None = None) -> int:

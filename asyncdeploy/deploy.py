@@ -8,26 +8,26 @@ from typing import Any, Self
 
 import attrs
 
-from asyncdeploy.bootstrap import bootstrap_env
-from asyncdeploy.bundle import Bundle
-from asyncdeploy.command import Command, Completed, as_command
-from asyncdeploy.drift import Built
+from asyncdeploy.collect.collect import sync_results
+from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.connect.pool import Pool
 from asyncdeploy.envs import Env, env_from_dict
 from asyncdeploy.envs.base import LocalEnv
-from asyncdeploy.facts import NodeFacts
-from asyncdeploy.job import Job
-from asyncdeploy.jobs import start_job
-from asyncdeploy.node import Node
-from asyncdeploy.plain import fields_to_plain, from_plain
-from asyncdeploy.pool import Pool
-from asyncdeploy.probe import probe_node
-from asyncdeploy.push import finish_push, push_code
-from asyncdeploy.relay import Crew
-from asyncdeploy.report import Outcome
-from asyncdeploy.run import run_command
-from asyncdeploy.sync import sync_results
-from asyncdeploy.sync_listing import CollectLimits
-from asyncdeploy.workspace import Collected, Site, Workspace, check_remote_path
+from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.launch.preflight.drift import Built
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.nodes.node import Node
+from asyncdeploy.nodes.report import Outcome
+from asyncdeploy.push.bundle.bundle import Bundle
+from asyncdeploy.push.push import finish_push, push_code
+from asyncdeploy.push.relay.crew import Crew
+from asyncdeploy.remote.probe import probe_node
+from asyncdeploy.run.attached import run_command
+from asyncdeploy.run.job import Job
+from asyncdeploy.run.jobs import start_job
+from asyncdeploy.values.command import Command, Completed, as_command
+from asyncdeploy.values.serialize import fields_to_plain, from_plain
+from asyncdeploy.values.workspace import Collected, Site, Workspace, check_remote_path
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import pytest_asyncio
 
-from asyncdeploy.local import DEFAULT_PATH, LocalCluster
+from asyncdeploy.local.cluster import DEFAULT_PATH, LocalCluster
 
 StartCluster: TypeAlias = Callable[..., Awaitable[LocalCluster]]
 

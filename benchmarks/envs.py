@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import attrs
 
 import asyncdeploy as ad
-from asyncdeploy.command import Command
+from asyncdeploy.values.command import Command
 from benchmarks.bed import bed_of
 from benchmarks.measure import options, save
 from tests.support.docker import IMAGE, docker_daemon

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from asyncdeploy import Asset, Command, NodeFacts, Site, Step, register_env
-from asyncdeploy.errors import ToolMissing
+from asyncdeploy.values.errors import ToolMissing
 
 
 @register_env

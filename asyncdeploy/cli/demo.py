@@ -13,25 +13,25 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from asyncdeploy.cause_text import describe_failure
-from asyncdeploy.causes import failure_of
-from asyncdeploy.command import Command
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import Env, SystemEnv, UvEnv
-from asyncdeploy.errors import DeployError
-from asyncdeploy.events import Event, Observer, OutputLine, print_events
-from asyncdeploy.fleet import collect_all, deploy_all, run_all, start_all
-from asyncdeploy.fleet_launch import fan_out, follow_launch, wait_launch
-from asyncdeploy.hostkeys import HostKeys
-from asyncdeploy.jobs import wait_job
-from asyncdeploy.launch_data import Launch
-from asyncdeploy.local import LocalCluster
-from asyncdeploy.nodes import Node, parse_nodes
-from asyncdeploy.placement import Launcher
-from asyncdeploy.pool import Pool
-from asyncdeploy.ranks import Ranks
-from asyncdeploy.torchrun import Torchrun
-from asyncdeploy.workspace import Workspace
+from asyncdeploy.fleet.deploy import collect_all, deploy_all, run_all, start_all
+from asyncdeploy.fleet.launch import fan_out, follow_launch, wait_launch
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.launchers.ranks import Ranks
+from asyncdeploy.launch.launchers.torchrun import Torchrun
+from asyncdeploy.launch.placement import Launcher
+from asyncdeploy.launch.root_cause.describe import describe_failure
+from asyncdeploy.launch.root_cause.judge import failure_of
+from asyncdeploy.local.cluster import LocalCluster
+from asyncdeploy.nodes.parse import Node, parse_nodes
+from asyncdeploy.run.jobs import wait_job
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import DeployError
+from asyncdeploy.values.events import Event, Observer, OutputLine, print_events
+from asyncdeploy.values.workspace import Workspace
 
 NODES = 4
 FAILING_RANK = 2

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import attrs
 
-from asyncdeploy.command import Command
-from asyncdeploy.facts import NodeFacts
-from asyncdeploy.workspace import Site
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.workspace import Site
 
 
 @attrs.frozen

@@ -12,14 +12,14 @@ from typing import Any, ClassVar, Literal, Self
 
 import attrs
 
-from asyncdeploy.command import Command
 from asyncdeploy.envs.base import Asset, Env, LocalEnv, Step
 from asyncdeploy.envs.registry import env_from_dict
-from asyncdeploy.errors import ToolMissing, TransferFailed
-from asyncdeploy.facts import NodeFacts
-from asyncdeploy.plain import fields_from_plain, fields_to_plain
-from asyncdeploy.texts import sh_line
-from asyncdeploy.workspace import Site
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import ToolMissing, TransferFailed
+from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.texts import sh_line
+from asyncdeploy.values.workspace import Site
 
 PULL_S = 7200.0
 """An image with CUDA and torch is 10 GB."""
@@ -193,7 +193,7 @@ class DockerEnv:
         """
         if self.env is not None:
             command = self.env.enter(command, site, _inside(facts))
-        end = sh_line("shell/docker_end.sh", self.tool(facts))
+        end = sh_line("envs/docker_end.sh", self.tool(facts))
         on_end = f"{end}\n{command.on_end}" if command.on_end else end
         line = "exec " + self._contained(command, site, facts)
         return attrs.evolve(command, line=line, cwd=site.path, on_end=on_end)
@@ -205,7 +205,7 @@ class DockerEnv:
         engine, cwd = self.tool(facts), facts.resolve(command.cwd or site.workdir)
         names = " ".join(name for name, _ in (*command.env, *command.secrets) if name != "HOME")
         words = [engine, self.image_of(site), site.path, cwd, names, command.line, *self._options(engine, facts)]
-        return sh_line("shell/docker_run.sh", *words)
+        return sh_line("envs/docker_run.sh", *words)
 
     def tool(self, facts: NodeFacts) -> str:
         """Return the path of docker or podman on the node.

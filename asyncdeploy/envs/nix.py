@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Self
 
 import attrs
 
-from asyncdeploy.command import Command
 from asyncdeploy.envs.base import Asset, Step
 from asyncdeploy.envs.nix_closure import Closure, closure_assets
-from asyncdeploy.errors import ToolMissing, TransferFailed
-from asyncdeploy.facts import NodeFacts
-from asyncdeploy.plain import fields_from_plain, fields_to_plain
-from asyncdeploy.texts import packaged_text, sh_line
-from asyncdeploy.workspace import Site
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import ToolMissing, TransferFailed
+from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.texts import packaged_text, sh_line
+from asyncdeploy.values.workspace import Site
 
 MAKE_S = 7200.0
 """What no cache has is built, which may be a CUDA."""
@@ -81,7 +81,7 @@ class NixEnv:
             raise TransferFailed("", "NixEnv(copy_closure=True) must know where the project lies on this machine", hint)
         ref, attribute = self._flake()
         mode = "develop" if self.package is None else "build"
-        closure = Closure(self.folder, packaged_text("shell/nix_make.sh"), mode, ref, attribute)
+        closure = Closure(self.folder, packaged_text("envs/nix_make.sh"), mode, ref, attribute)
         return closure_assets(closure, self._state(site), facts)
 
     def with_folder(self, folder: Path) -> Self:
@@ -107,7 +107,7 @@ class NixEnv:
         """Return the command inside the shell, or with the package's programs first on PATH; nix is not asked."""
         cwd = command.cwd or site.workdir
         if self.package is None:
-            line = "exec " + sh_line("shell/nix_enter.sh", self._state(site), command.line)
+            line = "exec " + sh_line("envs/nix_enter.sh", self._state(site), command.line)
             return attrs.evolve(command, line=line, cwd=cwd)
         # In front of the line, not around it: its exit status and its own quoting stay as they are.
         made = shlex.quote(f"{self._state(site)}/result")
@@ -119,7 +119,7 @@ class NixEnv:
         if nix is None:
             raise ToolMissing("", "the node has no nix", _HINT, tool="nix")
         words = [mode, nix, *self._flake(), self._state(site)]
-        return sh_line("shell/nix_make.sh", *words)
+        return sh_line("envs/nix_make.sh", *words)
 
     def _flake(self) -> tuple[str, str]:
         """Return the flake, "" for the one that is pushed, and what of it."""

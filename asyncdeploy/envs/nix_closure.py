@@ -15,11 +15,11 @@ from pathlib import Path
 
 import attrs
 
-from asyncdeploy.command import last_lines
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.uv_wheel import beside_us
-from asyncdeploy.errors import ToolMissing, TransferFailed
-from asyncdeploy.facts import NodeFacts
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.errors import ToolMissing, TransferFailed
 
 MAKE_S = 7200.0
 """What no cache has is built, which may be a CUDA."""

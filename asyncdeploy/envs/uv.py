@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Self
 
 import attrs
 
-from asyncdeploy.command import Command
 from asyncdeploy.envs.base import Asset, Step
 from asyncdeploy.envs.uv_wheel import uv_asset
 from asyncdeploy.envs.wheelhouse import Wanted, node_python, wheel_assets
-from asyncdeploy.errors import TransferFailed
-from asyncdeploy.facts import NodeFacts
-from asyncdeploy.plain import fields_from_plain, fields_to_plain
-from asyncdeploy.texts import packaged_text, sh_line
-from asyncdeploy.workspace import Site, check_remote_path
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import TransferFailed
+from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.texts import packaged_text, sh_line
+from asyncdeploy.values.workspace import Site, check_remote_path
 
 SYNC_S = 3600.0
 """torch and its CUDA wheels are 3 GB: minutes on a good line, most of an hour on a poor one."""
@@ -168,7 +168,7 @@ class UvEnv:
         )
         files = "\n".join(self.requirements)
         words = [uv, self.venv(site), self._kept(site), site.path.rstrip("/"), frozen, python, files, *flags]
-        line = sh_line("shell/uv_sync.sh", *words)
+        line = sh_line("envs/uv_sync.sh", *words)
         if self.cache_dir is not None:
             line = f"UV_CACHE_DIR={shlex.quote(facts.resolve(self.cache_dir))} {line}"
         pre = (Step(_step_name("pre", text), text, timeout_s=PRE_S) for text in self.pre)
@@ -176,10 +176,10 @@ class UvEnv:
         inside = f'{new}; unset PYTHONHOME\nexport VIRTUAL_ENV PATH="$VIRTUAL_ENV/bin${{PATH:+:$PATH}}"\n'
         after = [Step(_step_name("post", text), inside + text, timeout_s=PRE_S) for text in self.post]
         if self.imports:
-            words = ["-c", packaged_text("node_side/check_imports.py"), *self.imports]
+            words = ["-c", packaged_text("node_side/envs/check_imports.py"), *self.imports]
             tried = f'{new}; "$VIRTUAL_ENV/bin/python" {shlex.join(words)}'
             after.append(Step(_step_name("import", ", ".join(self.imports)), tried, timeout_s=IMPORT_S))
-        switch = sh_line("shell/uv_switch.sh", self.venv(site), self._kept(site))
+        switch = sh_line("envs/uv_switch.sh", self.venv(site), self._kept(site))
         return (*pre, Step("uv sync", line, timeout_s=SYNC_S), *after, Step("switch", switch, timeout_s=PRE_S))
 
     def _flags(self) -> list[str]:

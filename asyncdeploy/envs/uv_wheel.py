@@ -19,10 +19,10 @@ from pathlib import Path
 
 import attrs
 
-from asyncdeploy.command import last_lines
 from asyncdeploy.envs.base import Asset
-from asyncdeploy.errors import ToolMissing
-from asyncdeploy.facts import NodeFacts
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.errors import ToolMissing
 
 OLDEST_GLIBC = (2, 17)
 """What the wheel's binary is linked against (manylinux2014)."""

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import attrs
 
-from asyncdeploy.command import last_lines
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.uv_wheel import beside_us
-from asyncdeploy.errors import ToolMissing, TransferFailed
-from asyncdeploy.facts import NodeFacts
-from asyncdeploy.workspace import Site
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.errors import ToolMissing, TransferFailed
+from asyncdeploy.values.workspace import Site
 
 MAKE_S = 7200.0
 """torch and its CUDA wheels are 3 GB."""

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 import attrs
 
-from asyncdeploy.command import Command
 from asyncdeploy.envs import Asset, Step
-from asyncdeploy.facts import NodeFacts
-from asyncdeploy.workspace import Site
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.workspace import Site
 
 
 @attrs.frozen

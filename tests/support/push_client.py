@@ -10,9 +10,9 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from asyncdeploy.bundle import pack_workspace
-from asyncdeploy.push import push_code
-from asyncdeploy.relay import Crew
+from asyncdeploy.push.bundle.bundle import pack_workspace
+from asyncdeploy.push.push import push_code
+from asyncdeploy.push.relay.crew import Crew
 from tests.support.shell_remote import ShellRemote
 
 

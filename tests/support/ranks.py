@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from asyncdeploy.workspace import Workspace
+from asyncdeploy.values.workspace import Workspace
 
 ALL_REDUCE = """\
 import json, os, pathlib, sys, traceback

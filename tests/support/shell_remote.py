@@ -12,10 +12,10 @@ from typing import Self
 
 import anyio
 
-from asyncdeploy.errors import ConnectionLost
-from asyncdeploy.events import Event
-from asyncdeploy.nodes import Node
-from asyncdeploy.transport import Exit
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.remote.transport import Exit
+from asyncdeploy.values.errors import ConnectionLost
+from asyncdeploy.values.events import Event
 
 
 class ShellChannel:

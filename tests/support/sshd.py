@@ -21,7 +21,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from asyncdeploy.nodes import Node
+from asyncdeploy.nodes.parse import Node
 from tests.support import keeper, tools
 from tests.support.sshd_node import Account, SshdNode
 from tests.support.waiting import eventually_sync, is_alive

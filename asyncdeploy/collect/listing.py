@@ -1,0 +1,163 @@
+"""What a node says it has to send: its listing, checked as it comes, and what was left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+import attrs
+from attrs.validators import gt, optional
+
+from asyncdeploy.collect.target import misleads
+from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.errors import ProtocolError
+
+MAX_SKIPPED = 1000
+"""Reasons kept by name; a node with more to hide has made its point."""
+MAX_LISTING_BYTES = 64 << 20
+"""All names together: 200,000 of 300 bytes. It bounds what one node makes us remember."""
+MAX_PATH = 4096
+"""Linux takes no longer path, nor a longer link's target."""
+HEAD = 25
+"""Bytes of an entry before its names: kind 1, mode 4, size 8, mtime 12."""
+
+
+def _from_1(at_most: int) -> Callable[[object, attrs.Attribute[int], object], None]:
+    def check(_owner: object, field: attrs.Attribute[int], value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= at_most:
+            raise ValueError(f"CollectLimits {field.name}: a number from 1 to {at_most} was expected, got {value!r}")
+
+    return check
+
+
+def _to_patterns(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@attrs.frozen
+class CollectLimits:
+    """What of a folder comes home, and bounds on what one node may send.
+
+    What a bound leaves behind is reported; what the patterns do not ask for is not.
+
+    Attributes:
+        max_bytes: of content that travels in one collect.
+        max_files: entries.
+        max_depth: folders in folders.
+        max_file_bytes: of one file, so that checkpoints stay behind, say; None is no bound.
+        timeout_s: seconds in which contents may travel; None is no bound.
+        include: gitignore-style patterns of what comes; none means all.
+        exclude: patterns of what does not come, whatever include says.
+    """
+
+    max_bytes: int = attrs.field(default=1 << 40, validator=_from_1((1 << 63) - 1))
+    max_files: int = attrs.field(default=200_000, validator=_from_1(10_000_000))
+    max_depth: int = attrs.field(default=64, validator=_from_1(255))
+    max_file_bytes: int | None = attrs.field(default=None, validator=optional(_from_1((1 << 63) - 1)), kw_only=True)
+    timeout_s: float | None = attrs.field(default=None, validator=optional(gt(0)), kw_only=True)
+    include: tuple[str, ...] = attrs.field(default=(), converter=_to_patterns, kw_only=True)
+    exclude: tuple[str, ...] = attrs.field(default=(), converter=_to_patterns, kw_only=True)
+
+
+@attrs.frozen
+class Entry:
+    """What the node says stands at a path below the source; kind is "f", "d" or "l"."""
+
+    kind: str
+    mode: int
+    size: int
+    mtime_ns: int
+    path: bytes
+    target: bytes
+
+
+class LeftBehind:
+    """What does not come, and why; the first of it by name."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: list[tuple[str, str]] = []
+
+    def add(self, path: bytes, reason: str) -> None:
+        """Remember one; its name is made safe to show."""
+        self.count += 1
+        if len(self._kept) < MAX_SKIPPED:
+            name = "".join(c if c.isprintable() else "?" for c in path[:300].decode("utf-8", "replace"))
+            self._kept.append((name, reason))
+
+    def all(self) -> tuple[tuple[str, str], ...]:
+        """Return (name, reason) of each, and how many more there were."""
+        more = self.count - len(self._kept)
+        return (*self._kept, *([("...", f"{more} more")] if more else ()))
+
+
+def nonsense(node: str, what: str) -> ProtocolError:
+    """Return the error for what no honest sender does."""
+    return ProtocolError(node, f"while collecting, the node sent {what}", "do not trust what this node sends")
+
+
+class Listing:
+    """The entries of one node in the order of their numbers.
+
+    A name that leads elsewhere, comes twice, or lies in what is no folder cannot come from reading a disk: the node
+    is refused as a whole.
+    """
+
+    def __init__(self, node: str, limits: CollectLimits) -> None:
+        self.entries: list[Entry] = []
+        self.left_behind = LeftBehind()
+        self._node = node
+        self._limits = limits
+        self._kinds: dict[bytes, str] = {b"": "d"}
+        self._bytes = 0
+        self._lines = 0
+
+    def take(self, data: bytes) -> None:
+        """Take one frame of entries."""
+        self._bytes += len(data)
+        if not data or self._bytes > MAX_LISTING_BYTES:
+            raise nonsense(self._node, "a listing without an end")
+        at = 0
+        while at < len(data):
+            entry, at = self._entry(data, at)
+            self._check(entry)
+            self._kinds[entry.path] = entry.kind
+            self.entries.append(entry)
+
+    def take_left_behind(self, payload: bytes) -> None:
+        """Take the name of what the node does not send, and why."""
+        self._count()
+        name, _, why = payload.partition(b"\0")
+        self.left_behind.add(name, last_lines(why, 1) or "the node does not say why")
+
+    def _count(self) -> None:
+        self._lines += 1
+        if self._lines > self._limits.max_files + 1:  # one more, to say that this is not all
+            raise nonsense(self._node, f"more than the {self._limits.max_files} entries that it was allowed")
+
+    def _check(self, entry: Entry) -> None:
+        self._count()
+        path = entry.path
+        what = repr(os.fsdecode(path[:300]))
+        if misleads(path) or len(path) > MAX_PATH:
+            raise nonsense(self._node, f"the name {what}, which no file has")
+        if path in self._kinds:
+            raise nonsense(self._node, f"the name {what} twice")
+        if self._kinds.get(path.rpartition(b"/")[0]) != "d":
+            raise nonsense(self._node, f"the name {what} in what is no folder")
+
+    def _entry(self, data: bytes, at: int) -> tuple[Entry, int]:
+        head = data[at : at + HEAD]
+        path, at = self._text(data, at + HEAD)
+        target, at = self._text(data, at)
+        kind = chr(head[0])
+        if kind not in "fdl":
+            raise nonsense(self._node, "an entry that is none")
+        numbers = int.from_bytes(head[1:5], "big"), int.from_bytes(head[5:13], "big")
+        return Entry(kind, *numbers, int.from_bytes(head[13:], "big", signed=True), path, target), at
+
+    def _text(self, data: bytes, at: int) -> tuple[bytes, int]:
+        size = int.from_bytes(data[at : at + 2], "big")
+        if at + 2 + size > len(data):
+            raise nonsense(self._node, "an entry that ends too early")
+        return data[at + 2 : at + 2 + size], at + 2 + size

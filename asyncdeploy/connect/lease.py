@@ -1,0 +1,98 @@
+"""A connection with its slots, and a channel in somebody's hands that takes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import attrs
+
+from asyncdeploy.remote.transport import Channel, Connection, Exit
+
+
+@attrs.define(eq=False)
+class Line:
+    """A connection, how many of its slots are taken, and how many we believe it to have."""
+
+    connection: Connection
+    limit: int
+    taken: int = 0
+
+
+class Lease:
+    """A Channel that frees its slot when it is closed; the same one each time it is lent.
+
+    Args:
+        channel: the channel itself.
+        line: whose slot it takes.
+        release: is told when the slot is free.
+
+    Attributes:
+        kind: what it was given back as, while it is idle.
+    """
+
+    __slots__ = ("_channel", "_is_held", "_release", "kind", "line", "notes", "reused")
+
+    def __init__(self, channel: Channel, line: Line, release: Callable[[Line], None]) -> None:
+        self.line = line
+        self.kind = ""
+        self.reused = channel.reused
+        self.notes = channel.notes
+        self._channel = channel
+        self._release = release
+        self._is_held = True
+
+    @property
+    def ended(self) -> bool:
+        """True once the line can say nothing new."""
+        return self._channel.ended
+
+    def lend(self) -> None:
+        """It is somebody's again."""
+        self.reused = self._is_held = True
+
+    def lay_down(self, kind: str) -> None:
+        """It is nobody's: whoever still holds it can no longer close it."""
+        assert self._is_held, "a channel is given back once"
+        self._is_held, self.kind = False, kind
+
+    async def close_idle(self) -> None:
+        """Close it while it is nobody's; its slot passes to who asked for that."""
+        await self._channel.close()
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the line's stdin."""
+        self._channel.send(data)
+
+    def drain(self) -> Coroutine[Any, Any, None]:
+        """Wait until the queue towards the node is short."""
+        return self._channel.drain()
+
+    def send_eof(self) -> None:
+        """End the line's stdin."""
+        self._channel.send_eof()
+
+    def line_rate(self) -> float:
+        """Return what the network has been seen to carry."""
+        return self._channel.line_rate()
+
+    def read(self, limit: int = 262144) -> Coroutine[Any, Any, bytes]:
+        """Return up to ``limit`` bytes of stdout."""
+        return self._channel.read(limit)
+
+    def read_stderr(self, limit: int = 262144) -> Coroutine[Any, Any, bytes]:
+        """Return up to ``limit`` bytes of stderr."""
+        return self._channel.read_stderr(limit)
+
+    def wait(self) -> Coroutine[Any, Any, Exit]:
+        """Return how the line ended."""
+        return self._channel.wait()
+
+    async def close(self) -> None:
+        """Close the line, then free its slot; may be called again."""
+        if self._is_held:
+            self._is_held = False
+            try:
+                await self._channel.close()
+            finally:
+                self._release(self.line)

@@ -1,0 +1,208 @@
+"""Who gets which slot of a node's connections: decisions without I/O and without waiting.
+
+The pool does what is decided here. Since nothing is awaited between looking and deciding, there is no race to lose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+
+from asyncdeploy.connect.lease import Lease, Line
+from asyncdeploy.remote.transport import Connection
+
+
+@attrs.frozen(eq=False)
+class Reuse:
+    """Take this idle channel."""
+
+    lease: Lease
+
+
+@attrs.frozen(eq=False)
+class Open:
+    """Open a channel on this line: a slot is kept for it; an idle channel that holds it is closed first."""
+
+    line: Line
+    instead: Lease | None = None
+
+
+@attrs.frozen(eq=False)
+class Use:
+    """Take this connection as it is, without a slot: something is to be reached through it."""
+
+    line: Line
+
+
+@attrs.frozen(eq=False)
+class Connect:
+    """Make a connection: nobody else of this node is doing it."""
+
+
+Grant = Reuse | Open | Use | Connect
+
+
+@attrs.define(eq=False)
+class Waiter:
+    """Somebody in the queue, and the kind of channel that would do."""
+
+    kind: str | None
+    grant: asyncio.Future[Grant]
+
+
+@attrs.define(eq=False)
+class Slots:
+    """One node's connections, channels and queues.
+
+    Attributes:
+        per_line: slots of a new connection.
+        at_most_lines: connections at once.
+        lost: is told when a connection was found dead.
+        queue: who waits for a channel, first come first served.
+        passers: who waits for a connection alone.
+        connecting: somebody was told to connect and has not come back.
+    """
+
+    per_line: int
+    at_most_lines: int
+    lost: Callable[[], None]
+    lines: list[Line] = attrs.field(factory=list)
+    idle: list[Lease] = attrs.field(factory=list)
+    queue: deque[Waiter] = attrs.field(factory=deque)
+    passers: deque[Waiter] = attrs.field(factory=deque)
+    connecting: bool = False
+
+    def join(self, kind: str | None, *, wants_slot: bool = True) -> Waiter:
+        """Stand in a queue; the grant may be there at once."""
+        waiter = Waiter(kind, asyncio.get_running_loop().create_future())
+        (self.queue if wants_slot else self.passers).append(waiter)
+        self.turn()
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Give up waiting; what was granted meanwhile goes to the next one."""
+        for queue in (self.queue, self.passers):
+            if waiter in queue:
+                queue.remove(waiter)
+        if waiter.grant.done() and not waiter.grant.cancelled() and waiter.grant.exception() is None:
+            self._take_back(waiter.grant.result())
+        self.turn()
+
+    def turn(self) -> None:
+        """Serve the queues in their order, as far as what is free goes."""
+        self._drop_dead()
+        while self.passers:
+            grant = Use(self.lines[0]) if self.lines else self._connect()
+            if grant is None:
+                break
+            self._serve(self.passers, grant)
+        while self.queue:  # whoever cannot be served stops all behind: what is free fits any kind
+            choice = self._choose(self.queue[0].kind)
+            if choice is None:
+                break
+            self._serve(self.queue, choice)
+
+    def add(self, connection: Connection) -> None:
+        """A connection was made."""
+        self.lines.append(Line(connection, self.per_line))
+        self.connecting = False
+        self.turn()
+
+    def not_added(self, error: Exception | None) -> bool:
+        """No connection was made: all who wait for the only one learn why; with another alive, that one must do.
+
+        Args:
+            error: why; None lets the next in the queue try.
+
+        Returns:
+            Whether it was to be the only one.
+        """
+        self.connecting = False
+        self._drop_dead()
+        only = not self.lines
+        if error is not None and only:
+            self._fail_all(error)
+        elif error is not None:
+            self.at_most_lines = len(self.lines)  # not tried again at every call
+        self.turn()
+        return only
+
+    def give_back(self, lease: Lease, kind: str) -> None:
+        """A channel is idle; one that has ended keeps its slot until somebody needs it, and closes it."""
+        lease.lay_down(kind)
+        if lease.line in self.lines:
+            self.idle.append(lease)
+            self.turn()
+
+    def release(self, line: Line) -> None:
+        """A slot is free."""
+        line.taken -= 1
+        self.turn()
+
+    def refused(self, line: Line) -> None:
+        """The node granted no session: it has fewer slots than we believed, of which one must be ours."""
+        line.limit = max(1, min(line.limit, line.taken - 1))
+        self.release(line)
+
+    def close(self, error: Exception) -> list[Line]:
+        """End it all: whoever waits gets the error; the lines are the caller's to close."""
+        self._fail_all(error)
+        lines, self.lines, self.idle = self.lines, [], []
+        return lines
+
+    def _choose(self, kind: str | None) -> Grant | None:
+        for lease in self.idle:
+            if lease.kind == kind and not lease.ended:
+                self.idle.remove(lease)
+                return Reuse(lease)
+        free = [line for line in self.lines if line.taken < line.limit]
+        if free:
+            line = min(free, key=lambda line: line.taken)
+            line.taken += 1
+            return Open(line)
+        if self.idle:  # the slot of one that has ended, else of the one that was idle longest
+            lease = next((lease for lease in self.idle if lease.ended), self.idle[0])
+            self.idle.remove(lease)
+            return Open(lease.line, instead=lease)
+        return self._connect()
+
+    def _connect(self) -> Connect | None:
+        if self.connecting or len(self.lines) >= self.at_most_lines:
+            return None
+        self.connecting = True
+        return Connect()
+
+    def _serve(self, queue: deque[Waiter], grant: Grant) -> None:
+        waiter = queue.popleft()
+        if waiter.grant.done():  # cancelled, and not yet awake to leave
+            self._take_back(grant)
+        else:
+            waiter.grant.set_result(grant)
+
+    def _take_back(self, grant: Grant) -> None:
+        match grant:
+            case Reuse(lease=lease) if lease.line in self.lines:
+                self.idle.append(lease)
+            case Open(instead=Lease() as lease) if lease.line in self.lines:
+                self.idle.append(lease)
+            case Open(line=line):
+                line.taken -= 1
+            case Connect():
+                self.connecting = False
+
+    def _drop_dead(self) -> None:
+        dead = [line for line in self.lines if not line.connection.alive]
+        if dead:
+            self.lines = [line for line in self.lines if line not in dead]
+            self.idle = [lease for lease in self.idle if lease.line not in dead]
+            self.lost()
+
+    def _fail_all(self, error: Exception) -> None:
+        for queue in (self.queue, self.passers):
+            for waiter in queue:
+                if not waiter.grant.done():
+                    waiter.grant.set_exception(error)
+            queue.clear()

@@ -1,0 +1,1 @@
+"""The only door to asyncssh: foreign exceptions, keys and configuration are translated here, once."""

@@ -1,0 +1,305 @@
+"""One line running on a node, over asyncssh: bytes kept within bounds, and an end that is told truthfully.
+
+It is a session with callbacks, not asyncssh's process object: no task a channel, no text, memory that does not grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections import deque
+from typing import Any
+
+import anyio
+import asyncssh
+
+from asyncdeploy.remote.transport import ChannelRefused, Exit
+from asyncdeploy.values.errors import ConnectionLost
+
+UNREAD_BYTES = 1 << 20
+"""What waits for our reader, of each stream; above it the node is held back."""
+WINDOW = 2 << 20
+"""What the node may send unasked: a full line of 100 ms at 160 Mbit/s; with UNREAD_BYTES, all a slow reader costs."""
+PACKET = 64 << 10
+"""Two of OpenSSH's reads in one packet."""
+SHOWN_BYTES = 1 << 19
+"""Must have arrived before the line's rate means something: a limited one lets a quarter of that through at once."""
+LARGE_CHUNK = 16 << 10
+"""What came in such pieces is handed on as it is; smaller ones together, as waking the reader costs more."""
+UNSENT_BYTES = 1 << 20
+"""What waits for the node's window before ``drain`` waits; 1 MiB writes are twice as fast as small ones."""
+CLOSE_S = 3.0
+"""How long the node may take to confirm that a channel is closed."""
+OPEN_S = 30.0
+"""How long sshd may take to start a login shell: a session of a loaded machine takes seconds."""
+
+_TCP_INFO = getattr(socket, "TCP_INFO", 0)
+_ACKED_AT, _RATE_AT = 120, 160
+"""Where tcpi_bytes_acked and tcpi_delivery_rate stand in Linux's struct tcp_info (since 4.9)."""
+_STDERR = asyncssh.EXTENDED_DATA_STDERR
+_REFUSALS = frozenset(
+    {asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_CONNECT_FAILED, asyncssh.OPEN_RESOURCE_SHORTAGE}
+)
+
+
+class _Wire(asyncssh.SSHClientChannel[bytes]):
+    """asyncssh's channel, which closes itself if nobody waits any more when the node grants it.
+
+    asyncssh forgets a channel whose opening was cancelled, and the node's session slot would stay taken.
+    """
+
+    abandoned = False
+    line_lost = False
+
+    def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: Any) -> None:
+        super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
+        if self.abandoned:
+            self.abort()
+
+    def _deliver_data(self, data: bytes, datatype: int | None) -> None:
+        # asyncssh opens the node's window anew with the first bytes that it hands on, also for those that wait behind
+        # them: what waits would grow by a window at each pause (169 of 200 MB with a slow reader).
+        if self._recv_buf and self._session is not None:
+            self._session.data_received(data, datatype)
+        else:
+            super()._deliver_data(data, datatype)
+
+    def process_connection_close(self, exc: Exception | None) -> None:
+        # The whole connection ends, which asyncssh may tell a session just as it tells a channel's own end.
+        self.line_lost = True
+        super().process_connection_close(exc)
+
+
+class TcpWire(asyncssh.SSHTCPChannel[bytes]):
+    """As ``_Wire``, for a connection through a jump host."""
+
+    abandoned = False
+
+    def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: Any) -> None:
+        super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
+        if self.abandoned:
+            self.abort()
+
+
+class SshChannel(asyncssh.SSHClientSession[bytes]):
+    """A Channel over one SSH session."""
+
+    def __init__(self, node: str) -> None:
+        self.reused = False
+        self.notes: dict[str, object] = {}
+        self._node = node
+        self._stdout: deque[bytes] = deque()  # as it came: a megabyte a millisecond is not copied more than once
+        self._unread = 0
+        self._stderr = bytearray()
+        self._stderr_dropped = 0
+        self._eof = False
+        self._over = False  # no byte can come any more
+        self._lost = False  # ... because the connection broke
+        self._exit: Exit | None = None
+        self._paused = False
+        self._can_write = True
+        self._woken: list[asyncio.Future[None]] = []
+
+    # -- what asyncssh tells us -----------------------------------------------------------------------------------
+
+    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        """The node granted the session."""
+        assert isinstance(chan, _Wire)
+        self._wire = chan
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Bytes came: keep them, and hold the node back when too many are unread."""
+        if datatype == _STDERR:
+            self._stderr += data
+            # Both streams share one window, so stderr must not stop stdout: unread, it loses its oldest part.
+            if len(self._stderr) > UNREAD_BYTES:
+                surplus = len(self._stderr) - UNREAD_BYTES
+                del self._stderr[:surplus]
+                self._stderr_dropped += surplus
+        else:
+            self._stdout.append(data)
+            self._unread += len(data)
+            if self._unread > UNREAD_BYTES and not self._paused:
+                self._paused = True
+                self._wire.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """The node sends no more; our direction stays open."""
+        self._eof = True
+        self._wake()
+        return True
+
+    def exit_status_received(self, status: int) -> None:
+        """The line ended by itself."""
+        self._exit = Exit(status)
+        self._wake()
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        """A signal ended it."""
+        self._exit = Exit(None, signal)
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """The node's window is full."""
+        self._can_write = False
+
+    def resume_writing(self) -> None:
+        """The node took what waited."""
+        self._can_write = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is gone: closed by the node, by us, or with its connection."""
+        self._over = True
+        self._lost = exc is not None or self._wire.line_lost
+        self._can_write = True
+        self._wake()
+
+    # -- the Channel ------------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """True once the line can say nothing more; such a channel is not handed out again."""
+        return self._over or self._eof or self._exit is not None
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the line's stdin; what a line that ended does not take is dropped, as by a closed pipe."""
+        if data and not self._wire.is_closing():
+            self._wire.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the queue towards the node is short."""
+        while not self._can_write and not self._over:
+            await self._change()
+        if self._lost:
+            raise self._gone()
+
+    def send_eof(self) -> None:
+        """End the line's stdin."""
+        self._wire.write_eof()
+
+    def line_rate(self) -> float:
+        """Return the bytes a second that TCP has seen the network carry; 0 where it does not tell, or not yet."""
+        line = self._wire.get_extra_info("socket")
+        try:
+            info = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RATE_AT + 8)
+        except (AttributeError, OSError):
+            return 0.0
+        if len(info) < _RATE_AT + 8 or int.from_bytes(info[_ACKED_AT : _ACKED_AT + 8], sys.byteorder) < SHOWN_BYTES:
+            return 0.0
+        return float(int.from_bytes(info[_RATE_AT:], sys.byteorder))
+
+    async def read(self, limit: int = 262144) -> bytes:
+        """Return up to ``limit`` bytes of stdout, b"" at its end."""
+        while not self._stdout:
+            if self._eof or self._at_end():
+                return b""
+            await self._change()
+        data = self._next_bytes(limit)
+        self._unread -= len(data)
+        if self._paused and self._unread <= UNREAD_BYTES // 2:
+            self._paused = False
+            self._wire.resume_reading()
+        return data
+
+    async def read_stderr(self, limit: int = 262144) -> bytes:
+        """Return up to ``limit`` bytes of stderr, b"" at its end."""
+        while not self._stderr:
+            if self._eof or self._at_end():
+                return b""
+            await self._change()
+        if self._stderr_dropped:
+            note = b"[%d bytes of stderr came unread and were dropped]\n" % self._stderr_dropped
+            self._stderr_dropped = 0
+            self._stderr[:0] = note
+        return _take(self._stderr, limit)
+
+    async def wait(self) -> Exit:
+        """Return how the line ended; ``Exit()`` if the node closed it without a word."""
+        while self._exit is None:
+            if self._at_end():
+                return Exit()
+            await self._change()
+        return self._exit
+
+    async def close(self) -> None:
+        """Close the line; bounded, shielded, may be called again."""
+        self._wire.abort()
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await self._wire.wait_closed()
+
+    def _next_bytes(self, limit: int) -> bytes:
+        first = self._stdout.popleft()
+        if len(first) > limit:
+            self._stdout.appendleft(first[limit:])
+            return first[:limit]
+        if len(first) >= LARGE_CHUNK or not self._stdout:
+            return first
+        some, size = [first], len(first)
+        while self._stdout and size + len(self._stdout[0]) <= limit:
+            some.append(self._stdout.popleft())
+            size += len(some[-1])
+        return b"".join(some)
+
+    def _at_end(self) -> bool:
+        if self._lost:
+            raise self._gone()
+        return self._over
+
+    def _gone(self) -> ConnectionLost:
+        hint = "what became of it is not known"
+        return ConnectionLost(self._node, "the connection broke while a line ran there", hint)
+
+    def _wake(self) -> None:
+        if self._woken:
+            for waiter in self._woken:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._woken.clear()
+
+    async def _change(self) -> None:
+        """Wait until anything happens to this channel."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._woken.append(waiter)
+        await waiter
+
+
+def _take(buffer: bytearray, limit: int) -> bytes:
+    with memoryview(buffer) as view:
+        data = bytes(view[:limit])
+    del buffer[:limit]
+    return data
+
+
+async def open_channel(connection: asyncssh.SSHClientConnection, node: str, line: str) -> SshChannel:
+    """Run a line over a connection.
+
+    Raises:
+        ChannelRefused: the node has no session free.
+        ConnectionLost: the connection is dead, or sshd does not answer.
+    """
+    loop = asyncio.get_running_loop()
+    session = SshChannel(node)
+    if connection.is_closed():
+        raise ConnectionLost(node, "the connection is dead")
+    try:
+        wire = _Wire(connection, loop, "replace", None, "strict", WINDOW, PACKET)
+        wire.set_write_buffer_limits(UNSENT_BYTES, UNSENT_BYTES // 4)
+        try:
+            with anyio.fail_after(OPEN_S):
+                await wire.create(lambda: session, line, None, {}, False, "", None, {}, False, None, None, False, False)
+        except BaseException:
+            wire.abandoned = True
+            wire.abort()
+            raise
+    except asyncssh.ChannelOpenError as error:
+        if error.code in _REFUSALS and not connection.is_closed():
+            raise ChannelRefused(error.reason) from error
+        raise ConnectionLost(node, f"no line could be opened: {error.reason}") from error
+    except TimeoutError:
+        raise ConnectionLost(node, f"sshd did not open a line within {OPEN_S:.0f} s") from None
+    except (asyncssh.Error, OSError) as error:
+        raise ConnectionLost(node, f"the connection broke while a line was opened: {error}") from error
+    return session

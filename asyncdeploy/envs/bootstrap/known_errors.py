@@ -1,0 +1,101 @@
+"""Known causes of a step that failed: from what it printed to what a person can do. Text in, text out."""
+
+from __future__ import annotations
+
+import re
+
+from asyncdeploy.nodes.facts import NodeFacts
+
+NO_ROOM = ("No space left on device", "Disk quota exceeded", r"os error 28\b")
+
+NO_NETWORK = (
+    *("dns error", "failed to lookup address", "[Cc]ould not resolve", "Name or service not known"),
+    *("Temporary failure in name", "Network is unreachable", "No route to host", "Connection refused"),
+    *("error sending request", "network (was|is|connectivity is) disabled", r"client error \(Connect\)"),
+)
+
+_CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("cannot connect to (daemon|socket)", "daemon-socket.*(No such file|Connection refused)"),
+        "the nix daemon does not answer there: start it (systemctl start nix-daemon), or take a single-user nix",
+    ),
+    (
+        ("lock file changes but", "requires lock file changes", "cannot write modified lock file"),
+        "flake.lock does not fit flake.nix: run `nix flake lock` here and deploy again",
+    ),
+    (
+        ("lacks a (valid )?signature", "is not (allowed|privileged|trusted)", "missing privilege"),
+        "that nix takes unsigned paths from trusted users only: add the login user to trusted-users in its nix.conf",
+    ),
+    (
+        ("is not a recognised command", "unrecognised flag"),
+        "that nix is too old for flakes: 2.4 or later is needed",
+    ),
+    (
+        ("Cannot connect to the Docker daemon", "docker daemon is not running", "Is the docker daemon running"),
+        "start the docker daemon there, or take podman; a node that is a container (RunPod, Vast) has none: use UvEnv",
+    ),
+    (
+        ("permission denied while trying to connect to the Docker", "dial unix .*docker.*permission denied"),
+        "the login user may not talk to the docker daemon: add it to the group docker, or take podman",
+    ),
+    (
+        (
+            "pull access denied",
+            "manifest unknown",
+            "repository .* not found",
+            "requested access to the resource is denied",
+        ),
+        "no such image, or it is private: look at its name, and run `docker login` on the node",
+    ),
+    (
+        (r"\b50[0234]\b.*(Server Error|Bad Gateway|Unavailable|Timeout)",),
+        "the package index is in trouble: try again",
+    ),
+    (
+        NO_NETWORK,
+        "the node cannot reach the package index: look at its network, its proxy (HTTPS_PROXY) and UV_OFFLINE",
+    ),
+    (
+        ("lockfile.*(needs to be updated|outdated|out of date)", r"[Ff]ailed to parse.*uv\.lock"),
+        "run `uv lock` here and deploy again",
+    ),
+    (("Unable to find lockfile",), "run `uv lock` here so that uv.lock is pushed, or leave frozen out"),
+    (
+        ("[Hh]ash(es)? mismatch", "[Hh]ashes do not match"),
+        "the index served another file than the lock names: run `uv lock` here, or look at the mirror",
+    ),
+    (("Extra `[^`]*` is not defined",), "name one of the extras under [project.optional-dependencies]"),
+    (("Group `[^`]*` is not defined",), "name one of the groups under [dependency-groups]"),
+    (
+        ("No interpreter found", "No Python (at|found)", "(in|not )compatible with the project's Python"),
+        "the node has no such Python and uv could not fetch one: install it there, or ask for another (UvEnv(python=))",
+    ),
+    (
+        ("Exec format error", "cannot execute"),
+        "that program is for another kind of machine, or its folder is mounted noexec",
+    ),
+    (
+        ("Permission denied", "Read-only file system"),
+        "the login user may not write there: look at the owner of the folder, and whether it is read-only",
+    ),
+)
+
+
+def find_hint(output: str, facts: NodeFacts | None = None) -> str:
+    """Return what to do about a failed step, "" if its cause is none we know.
+
+    Args:
+        output: its last lines.
+        facts: of its node, for figures.
+    """
+    if _says(output, NO_ROOM):
+        disks = sorted(facts.disks, key=lambda disk: disk.free_bytes) if facts else []
+        figures = ", ".join(f"{disk.path} had {disk.free_bytes / 1e9:.1f} GB free" for disk in disks)
+        what = "make room, or use a larger disk: UvEnv(cache_dir=...), Workspace(..., remote_path=...)"
+        return f"{what} ({figures})" if figures else what
+    return next((hint for patterns, hint in _CAUSES if _says(output, patterns)), "")
+
+
+def _says(output: str, patterns: tuple[str, ...]) -> bool:
+    return any(re.search(pattern, output) for pattern in patterns)

@@ -1,0 +1,251 @@
+"""Launches on many nodes: from bare nodes to ranks that run, what they print, how they end, their logs at home."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+
+from asyncdeploy.collect.collect import sync_results
+from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.deploy import Deployment
+from asyncdeploy.envs import Env
+from asyncdeploy.fleet.deploy import AT_ONCE, DEFAULT_ENV, Code, Nodes, deploy_all, lent_pool
+from asyncdeploy.launch.follow.diagnosis import Diagnosis
+from asyncdeploy.launch.follow.follow import LaunchFollower
+from asyncdeploy.launch.follow.hangs import diagnose, watch_silence
+from asyncdeploy.launch.gang.attempts import watch_attempts
+from asyncdeploy.launch.gang.restart import Recovery, Restart
+from asyncdeploy.launch.gang.start import launch_failed, recall_launch, start_launch
+from asyncdeploy.launch.gang.watch import end_launch
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.launchers.rank_env import log_folder
+from asyncdeploy.launch.placement import Launcher
+from asyncdeploy.launch.preflight.check import Ready, check_nodes
+from asyncdeploy.launch.preflight.verdict import Preflight
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parse import Node, parse_nodes
+from asyncdeploy.nodes.report import Report
+from asyncdeploy.push.relay.crew import Relay
+from asyncdeploy.run.job import JobStatus
+from asyncdeploy.values.errors import DeployError, LaunchFailed
+from asyncdeploy.values.events import Noted
+from asyncdeploy.values.workspace import Collected
+
+
+async def preflight(
+    nodes: Nodes | Iterable[Deployment],
+    *,
+    nproc_per_node: int | None = None,
+    uneven: bool = False,
+    master_port: int | None = None,
+    pool: Pool | None = None,
+) -> Preflight:
+    """Look whether nodes can run one job together, as every launch does before its ranks start; nothing is left there.
+
+    Args:
+        nodes: in node rank order; as Deployments their environments (torch, CUDA) are compared too.
+        nproc_per_node: processes a node, None for its slots, else its GPUs, else 1.
+        uneven: whether nodes may have different numbers of processes.
+        master_port: the port where the ranks would meet, None for a free one.
+        pool: the connections.
+
+    Returns:
+        The verdict: ``ok``, ``problems`` that name both nodes of a pair, and nodes that do not answer or have no
+        python3, ``warnings``; ``describe()`` is for people.
+
+    On cancellation no port stays taken.
+    """
+    given: list[Any] = [nodes] if isinstance(nodes, str | Node | Deployment) else list(nodes)
+    deployed = [each for each in given if isinstance(each, Deployment)]
+    if deployed and len(deployed) != len(given):
+        raise ValueError("preflight: nodes or Deployments were expected, not some of each")
+    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployed]
+    asked: Sequence[Ready | Node] = ready or parse_nodes(given)
+    async with lent_pool(pool) as lent:
+        return await check_nodes(lent, asked, nproc=nproc_per_node, uneven=uneven, port=master_port)
+
+
+async def fan_out(
+    nodes: Nodes,
+    workspace: Code,
+    launcher: Launcher,
+    env: Env = DEFAULT_ENV,
+    *,
+    relay: Relay = "auto",
+    grace_s: float = 5.0,
+    restart: Restart | None = None,
+    spares: Nodes | None = None,
+    pool: Pool | None = None,
+) -> Launch:
+    """Deploy to all nodes, then start one rank a node, detached: all of them or none.
+
+    Args:
+        nodes: in node rank order.
+        workspace: what to push.
+        launcher: what to run: a Torchrun.
+        env: how a node becomes able to run it.
+        relay: as for ``push_all``.
+        grace_s: seconds from TERM to KILL whenever the launch is stopped.
+        restart: start it again when it fails, while somebody waits for it or follows it; None leaves it ended.
+        spares: nodes that are made ready too and wait; one takes the place of a node that cannot be made ready, or,
+            with a ``restart``, of the one that failed. A spare that cannot be made ready itself is only said.
+        pool: the connections.
+
+    Raises:
+        LaunchFailed: a node could not be deployed to or started; nothing of the launch runs anywhere.
+        PreflightFailed: the nodes cannot run it together.
+
+    On cancellation nothing of the launch stays running.
+    """
+    fleet = parse_nodes(nodes)
+    everybody = parse_nodes([*fleet, *(parse_nodes(spares) if spares else ())])  # each of them once
+    async with lent_pool(pool) as lent:
+        deployed = await deploy_all(everybody, workspace, env, relay=relay, pool=lent)
+        ready, left = _filled(deployed, len(fleet), lent)
+        launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
+        if restart is None:
+            return launch
+        recovery = Recovery(restart, ready, left, launcher, grace_s)
+        launch = recovery.current = attrs.evolve(launch, recovery=recovery)
+        return launch
+
+
+def _filled(deployed: Report[Deployment], count: int, pool: Pool) -> tuple[list[Deployment], list[Deployment]]:
+    """Return what stands on the nodes, a spare in the place of each that is not ready, and the spares that are left."""
+    outcomes = list(deployed)
+    left = [outcome.value for outcome in outcomes[count:] if outcome.value is not None]
+    ready: list[Deployment] = []
+    for outcome in outcomes[:count]:
+        if outcome.value is None and not left:
+            raise _not_deployed(Report(tuple(outcomes[:count])))
+        ready.append(outcome.value if outcome.value is not None else left.pop(0))
+    for outcome in outcomes:
+        if outcome.value is None:
+            text = f"is not ready and takes no part: {outcome.error.message if outcome.error else outcome.state}"
+            pool.at(outcome.node).emit(Noted(node=outcome.node.name, text=text))
+    return ready, left
+
+
+async def wait_launch(
+    launch: Launch, *, silent_after_s: float | None = None, pool: Pool | None = None
+) -> Report[JobStatus]:
+    """Wait until all ranks have ended; when one fails the others are stopped, and the report names it as the cause.
+
+    A launch with a Restart is started again; the report is that of its last attempt, which ``launch.current`` names.
+
+    Args:
+        launch: the launch.
+        silent_after_s: when no rank has printed anything for so long, say by an event where all of them stand; None
+            leaves them alone.
+        pool: the connections.
+
+    On cancellation the launch is left as it is.
+    """
+    async with lent_pool(pool) as lent, anyio.create_task_group() as group:
+        if silent_after_s is not None:
+            group.start_soon(watch_silence, lent, launch, silent_after_s)
+        report = await watch_attempts(lent, launch)
+        group.cancel_scope.cancel()
+    return report
+
+
+async def diagnose_launch(launch: Launch, *, pool: Pool | None = None) -> Diagnosis:
+    """Ask all ranks of a launch where they stand: who waits in a collective, and who has not reached it.
+
+    Every Python writes its stacks by itself (faulthandler, on SIGURG), also one that hangs in a library; where one does
+    not, py-spy does if the node has it, and else the kernel says what it waits in. Nothing is stopped.
+
+    Returns:
+        The Diagnosis; ``describe()`` is for people. Nodes that do not answer are named in it.
+    """
+    async with lent_pool(pool) as lent:
+        return await diagnose(lent, launch.current)
+
+
+async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
+    """Stop all ranks; within the grace (None: the launch's own) and 5 s more nothing lives."""
+    if launch.recovery is not None:
+        launch.recovery.stopped = True
+    async with lent_pool(pool) as lent:
+        return await end_launch(lent, launch.current, grace_s)
+
+
+@asynccontextmanager
+async def follow_launch(
+    launch: Launch,
+    *,
+    offsets: Sequence[int] = (),
+    fold_s: float | None = None,
+    silent_after_s: float | None = None,
+    pool: Pool | None = None,
+) -> AsyncIterator[LaunchFollower]:
+    """Give the lines of all ranks as they come and watch over the launch; they end when it has ended.
+
+    Args:
+        launch: the launch.
+        offsets: of an earlier follower, to go on behind the last line that it gave; none is from the beginning.
+        silent_after_s: as for ``wait_launch``.
+        fold_s: lines that several nodes print alike within so many seconds are given as one; None folds nothing.
+        pool: the connections.
+
+    ``report`` and ``failure`` of what is given say how it ended. Leaving the block early leaves the launch as it is.
+    """
+    async with lent_pool(pool) as lent:
+        follower = LaunchFollower(lent, launch, offsets=offsets, fold_s=fold_s, silent_after_s=silent_after_s)
+        async with follower:
+            yield follower
+
+
+async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:
+    """Return a launch by its id and nodes, on any machine; it is enough that one of them answers.
+
+    Of a launch that was started again any attempt's id will do: the last one is returned. Spares that took part are
+    among its nodes.
+
+    Raises:
+        LaunchFailed: no node remembers it, they disagree, or it has a node that is not named here.
+    """
+    fleet = parse_nodes(nodes)
+    async with lent_pool(pool) as lent:
+        return await recall_launch(lent, fleet, launch_id)
+
+
+async def collect_logs(
+    launch: Launch,
+    target: Path | str,
+    *,
+    at_once: int = AT_ONCE,
+    limits: CollectLimits | None = None,
+    pool: Pool | None = None,
+) -> Report[Collected]:
+    """Bring the logs of every rank home, into ``target/<node_rank>-<name>/``; of a launch that runs, what there is.
+
+    A rank's ``stdout.log`` and ``stderr.log`` stand in a folder of its local rank's number (where torchrun runs, below
+    two of its own), those of a command that is run once a node beside it.
+    """
+    launch = launch.current
+    folders = {job.node: (rank, log_folder(launch.id, rank)) for rank, job in enumerate(launch.jobs)}
+
+    async def work(node: Node) -> Collected:
+        rank, folder = folders[node]
+        return await sync_results(lent.at(node), folder, Path(target) / f"{rank}-{node.name}", limits=limits)
+
+    async with lent_pool(pool) as lent:
+        return await map_nodes(launch.nodes, work, at_once=at_once)
+
+
+def _not_deployed(report: Report[Deployment]) -> LaunchFailed:
+    outcome = report.failures[0]
+    cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
+    rank = [seen.node for seen in report].index(outcome.node)
+    error = launch_failed(cause, "is not ready, nothing was started", node_rank=rank)
+    rest = tuple(f"{seen.node.name}: {seen.error.message}" for seen in report.failures[1:] if seen.error is not None)
+    error = attrs.evolve(error, consequences=rest)
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,82 @@
+"""Ask the ranks of a launch where they stand, also by itself when they have fallen silent."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.launch.follow.diagnosis import Diagnosis, RankStand, clean, stands_of
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.remote.worker import call_once
+from asyncdeploy.run.job import Job
+from asyncdeploy.values.errors import DeployError, ProtocolError
+from asyncdeploy.values.events import Noted
+
+AT_ONCE = 128
+"""Nodes asked at the same time; each is one small call."""
+ASK_S = 30.0
+"""Ranks have 2 s to write where they are, py-spy and nvidia-smi 10 s each."""
+LOOKS = 4
+"""In the time after which silence counts; not more often than once a second."""
+
+
+async def diagnose(pool: Pool, launch: Launch) -> Diagnosis:
+    """Return where all ranks of a launch stand; none of them is stopped or disturbed. See ``diagnose_launch``."""
+    order = {job.node: (rank, job) for rank, job in enumerate(launch.jobs)}
+    found: list[RankStand] = []
+    gpus: list[tuple[str, str]] = []
+    recorders: list[tuple[str, str]] = []
+    silent: dict[str, str] = {job.node.name: f"not within {ASK_S:.0f} s" for job in launch.jobs}
+
+    async def ask(rank: int, job: Job) -> None:
+        name, request = job.node.name, json.dumps({"op": "stacks", "job": job.id})
+        with anyio.move_on_after(ASK_S):
+            try:
+                answer = json.loads(await call_once(pool.at(job.node), "stacks", request.encode()))
+                found.extend(stands_of(rank, name, answer))
+                gpus.extend((name, clean(line)) for line in answer["gpus"])
+                recorders.extend((name, json.dumps(each)[:4096]) for each in answer["recorders"])
+                del silent[name]
+            except (ValueError, TypeError, KeyError, RecursionError):
+                silent[name] = ProtocolError(name, "it answered with nonsense").message
+            except DeployError as error:
+                silent[name] = error.message
+
+    await map_nodes(launch.nodes, lambda node: ask(*order[node]), at_once=AT_ONCE)
+    found.sort(key=lambda stand: (stand.node_rank, stand.rank if stand.rank is not None else -1, stand.pid))
+    return Diagnosis(launch.id, tuple(found), tuple(silent.items()), tuple(sorted(gpus)), tuple(recorders))
+
+
+async def watch_silence(pool: Pool, launch: Launch, silent_after_s: float) -> None:
+    """Say where the ranks stand whenever none of them has printed anything for so long; until it is cancelled."""
+    told = False
+    while True:
+        await anyio.sleep(max(1.0, silent_after_s / LOOKS))
+        current = launch.current
+        silence = await _silence(pool, current)
+        if silence is None or silence < silent_after_s:
+            told = False
+        elif not told:
+            told = True
+            found = await diagnose(pool, current)
+            first = current.nodes[0]
+            text = f"no rank of {current.id} has printed anything for {silence:.0f} s\n{found.describe()}"
+            pool.at(first).emit(Noted(node=first.name, text=text))
+
+
+async def _silence(pool: Pool, launch: Launch) -> float | None:
+    """Return for how long no rank has printed anything, None where nobody can say that."""
+    jobs = {job.node: job for job in launch.jobs}
+
+    async def ask(job: Job) -> float:
+        request = json.dumps({"op": "silence", "job": job.id}).encode()
+        try:
+            return float(json.loads(await call_once(pool.at(job.node), "stacks", request))["silent_s"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ProtocolError(job.node.name, "a question about silence was answered by nonsense") from None
+
+    report = await map_nodes(launch.nodes, lambda node: ask(jobs[node]), at_once=AT_ONCE)
+    return min(report.values) if report.ok else None

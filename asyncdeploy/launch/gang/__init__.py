@@ -1,0 +1,1 @@
+"""Ranks set off together, are watched together and end together."""

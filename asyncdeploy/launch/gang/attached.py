@@ -1,0 +1,94 @@
+"""Ranks that die with us: run_launch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import anyio
+import attrs
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.deploy import Deployment, run_in_project
+from asyncdeploy.launch.gang.node_folder import gather_evidence, place_tools
+from asyncdeploy.launch.gang.start import plan_launch
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.placement import Launcher
+from asyncdeploy.launch.root_cause.judge import RankEnd, failure_of, judge_launch
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.nodes.report import Report
+from asyncdeploy.run.job import JobStatus
+from asyncdeploy.values.command import Completed
+from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
+
+EVIDENCE_S = 10.0
+"""For what a node knows of ranks that failed; a report without is better than none."""
+
+
+async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: Launcher) -> Report[Completed]:
+    """Run one command a node, attached, with ranks in the order of the deployments; the first failure ends the others.
+
+    Returns:
+        One outcome a node rank: of the root cause its error is a LaunchFailed, as of a detached launch; of those that
+        were ended because another failed it is "cancelled". What was printed is in the values either way.
+
+    Raises:
+        PreflightFailed: the nodes cannot run it together; nothing was started.
+
+    On cancellation the runs are ended.
+    """
+    launch, commands, _ = await plan_launch(pool, deployments, launcher, 0.0)
+    work = dict(zip(launch.nodes, zip(deployments, commands, strict=True), strict=True))
+    done: dict[Node, Completed] = {}
+    failed: list[Node] = []
+
+    async def run(node: Node) -> Completed:
+        try:
+            await place_tools(pool.at(node), launch.id)
+            done[node] = await run_in_project(pool, *work[node])
+            if error := done[node].failure():
+                raise error
+        except DeployError:
+            failed.append(node)
+            raise
+        return done[node]
+
+    report = await map_nodes(launch.nodes, run, at_once=len(work), stop_on_failure=True)
+    root = await _root_cause(pool, launch, done) if failed else None
+    outcomes = []
+    for rank, outcome in enumerate(report):
+        error = outcome.error
+        if isinstance(error, Cancelled) and failed:
+            error = Cancelled(error.node, f"stopped because of {root.node if root else failed[0].name}")
+        if root is not None and root.node_rank == rank and outcome.state == "failed":
+            root.__cause__, error = error, root
+        outcomes.append(attrs.evolve(outcome, value=done.get(outcome.node), error=error))
+    return Report(tuple(outcomes))
+
+
+async def _root_cause(pool: Pool, launch: Launch, done: Mapping[Node, Completed]) -> LaunchFailed | None:
+    """Return what a failed launch's nodes say of it; of those that were ended for it there is nothing to ask."""
+
+    async def end(rank: int) -> RankEnd:
+        job = launch.jobs[rank]
+        completed = done.get(job.node)
+        if completed is None or (completed.status is None and completed.signal is None):
+            # Ended by us: it counts as one that ended well, because it accuses nobody.
+            return RankEnd(JobStatus(job, "exited", 0), known_at=time.time())
+        state = "signalled" if completed.signal else "exited"
+        status = JobStatus(job, state, completed.status, completed.signal)  # type: ignore[arg-type]
+        log = (completed.stdout + completed.stderr).decode("utf-8", "replace")
+        found = RankEnd(status, log=log[-64 * 1024 :], known_at=time.time())
+        if not status.ok:
+            with anyio.move_on_after(EVIDENCE_S):
+                try:
+                    evidence = await gather_evidence(pool.at(job.node), launch.id, rank, job.id)
+                    found = attrs.evolve(found, evidence=evidence)
+                except DeployError:
+                    return found
+        return found
+
+    ranks = {node: rank for rank, node in enumerate(launch.nodes)}
+    ends = await map_nodes(launch.nodes, lambda node: end(ranks[node]), at_once=len(ranks))
+    return failure_of(judge_launch(launch, ends.unwrap()))

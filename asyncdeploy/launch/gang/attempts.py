@@ -1,0 +1,62 @@
+"""Watch over a launch and start it again where it has a Restart: the mid level of restarts."""
+
+from __future__ import annotations
+
+import attrs
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.launch.gang.restart import Recovery
+from asyncdeploy.launch.gang.start import start_launch
+from asyncdeploy.launch.gang.watch import watch_launch
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.root_cause.judge import failure_of
+from asyncdeploy.nodes.report import Report
+from asyncdeploy.run.job import JobStatus
+from asyncdeploy.values.errors import DeployError
+from asyncdeploy.values.events import Noted
+
+
+async def watch_attempts(pool: Pool, launch: Launch) -> Report[JobStatus]:
+    """Watch over a launch until an attempt of it succeeds or there shall be no other; return what became of the last.
+
+    On cancellation the attempt that runs is left as it is; of one that is being started nothing stays.
+    """
+    while True:
+        report = await watch_launch(pool, launch.current)
+        if report.ok or await next_attempt(pool, launch, report) is None:
+            return report
+
+
+async def next_attempt(pool: Pool, launch: Launch, report: Report[JobStatus]) -> Launch | None:
+    """Start a launch that failed again, on a new port and without the node of the root cause; None if it is not to be.
+
+    Args:
+        pool: the connections.
+        launch: any attempt's handle.
+        report: what became of the last one.
+
+    On cancellation nothing of the new attempt stays running.
+    """
+    recovery = launch.recovery
+    if not isinstance(recovery, Recovery):
+        return None
+    failed, before = failure_of(report), list(recovery.deployments)
+    deployments = recovery.next_nodes(report, failed)
+    if deployments is None or failed is None:
+        return None
+    first = deployments[0].node
+    remote = pool.at(first)
+    changes = [(old, new) for old, new in zip(before, deployments, strict=True) if old is not new]
+    swaps = "".join(f"; {new.node.name} takes the place of {old.node.name}" for old, new in changes)
+    text = f"attempt {recovery.attempt} of {launch.id} begins{swaps}; before: {failed.message}"
+    remote.emit(Noted(node=first.name, text=text))
+    try:
+        earlier = recovery.current or launch
+        started = await start_launch(
+            pool, deployments, recovery.launcher, grace_s=recovery.grace_s, before=(*earlier.before, earlier.id)
+        )
+    except DeployError as error:
+        remote.emit(Noted(node=first.name, text=f"attempt {recovery.attempt} could not be started: {error}"))
+        return None
+    recovery.current = attrs.evolve(started, recovery=recovery)
+    return recovery.current

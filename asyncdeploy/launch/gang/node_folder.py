@@ -1,0 +1,46 @@
+"""What a launch's ranks need beside them on a node, and what they left when they failed."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.remote.worker import call_once, program_source
+from asyncdeploy.values.errors import ProtocolError
+
+_TOOLS = {"rank_runner.py": "rank_runner", "python/sitecustomize.py": "rank_shim"}
+"""Where in the launch's folder "tools" each program of node_side stands."""
+
+
+async def place_tools(remote: Remote, launch_id: str) -> None:
+    """Put what starts ranks, and what notes their exceptions, into the launch's folder on a node.
+
+    Raises:
+        ToolMissing: the node has no python3.
+        ConnectionLost, ConnectError, ...: the node could not be asked.
+    """
+    await call_once(remote, "launch_folder", b"tools\0" + launch_id.encode() + b"\0" + _tools())
+
+
+async def gather_evidence(remote: Remote, launch_id: str, node_rank: int, job_id: str) -> dict[str, Any]:
+    """Return what a node's ranks left behind when they failed, as rank_evidence.py says.
+
+    Raises:
+        ProtocolError: that is no such thing.
+        ConnectionLost, ConnectError, ...: the node could not be asked.
+    """
+    request = json.dumps({"launch": launch_id, "node_rank": node_rank, "job": job_id})
+    try:
+        found = json.loads(await call_once(remote, "rank_evidence", request.encode()))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ProtocolError(remote.node.name, "a question about failed ranks was answered by nonsense")
+    return found
+
+
+@functools.cache
+def _tools() -> bytes:
+    return json.dumps({path: program_source(name).decode() for path, name in _TOOLS.items()}).encode()

@@ -1,0 +1,326 @@
+"""Set the ranks of a job off together: all of them start, or none stays."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import anyio
+import attrs
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.deploy import Deployment
+from asyncdeploy.launch.gang.links import with_links
+from asyncdeploy.launch.gang.node_folder import place_tools
+from asyncdeploy.launch.gang.watch import LOG_BYTES
+from asyncdeploy.launch.launch import Launch, check_launch_id, new_launch_id, rank_job
+from asyncdeploy.launch.placement import Launcher, NodePlace, Placement
+from asyncdeploy.launch.preflight.check import Ready, check_together
+from asyncdeploy.launch.preflight.rendezvous import port_opened
+from asyncdeploy.launch.preflight.verdict import NodeLook
+from asyncdeploy.launch.root_cause.judge import worker_failed
+from asyncdeploy.launch.root_cause.known_errors import port_was_taken
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parse import Node, fold_names
+from asyncdeploy.nodes.report import Report
+from asyncdeploy.push.push import finish_push
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.remote.worker import call_once
+from asyncdeploy.run.job import Job
+from asyncdeploy.run.jobs import job_status, read_log, start_job, stop_job
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import DeployError, LaunchFailed, PreflightFailed
+from asyncdeploy.values.events import Noted
+
+AT_ONCE = 128
+"""Nodes that are started at the same time: a start is one call, and ranks wait for each other for 120 s."""
+PORT_TRIES = 3
+"""A port that was free a moment ago is taken once in thousands of starts; three times in a row it is something else."""
+OPENING_S = 60.0
+"""How long rank 0 may take to listen: importing torch from a cold network disk. Later is no failure, only not seen."""
+OPENING_LOOK_S = 0.25
+UNDO_S = 4.5
+"""A start that is cancelled is back within 5 s."""
+FORGET_S = 0.4
+"""The same, behind a start_job that was cancelled and took up to 4.5 s of them to end what it had begun."""
+UNDO_GRACE_S = 1.0
+"""Ranks that have only just started have nothing to save."""
+SILENCE_S = 60.0
+"""A node that is away for less comes back in time: a switch that restarts, a nap of a virtual machine."""
+GPUS_VARIABLE = "ASYNCDEPLOY_GPUS"
+"""The supervisor takes it; what it starts does not see it."""
+MAX_KEPT = 64 << 20
+"""Bytes of a launch's description, unpacked: a node is not trusted with our memory."""
+
+
+async def start_launch(
+    pool: Pool,
+    deployments: Sequence[Deployment],
+    launcher: Launcher,
+    *,
+    grace_s: float = 5.0,
+    silence_s: float = SILENCE_S,
+    before: Sequence[str] = (),
+) -> Launch:
+    """Start one job a node, detached, with ranks in the order of the deployments.
+
+    Args:
+        pool: the connections.
+        deployments: nodes that are ready, in node rank order.
+        launcher: what each node runs: a Torchrun.
+        grace_s: seconds from TERM to KILL whenever the launch is stopped.
+        silence_s: after so many seconds without a sign of a node the others end, also when nobody watches them. A rank
+            that fails ends them at once.
+        before: ids of its earlier attempts, the first one first; ranks find their number in ASYNCDEPLOY_ATTEMPT.
+
+    Returns:
+        The launch, once all ranks were started and rank 0 listens (or has ended, which is the watcher's to judge).
+
+    Raises:
+        PreflightFailed: the nodes cannot run it together; nothing was started.
+        LaunchFailed: a rank could not be started; the others were stopped.
+
+    On cancellation nothing of it stays running.
+    """
+    for attempt in range(PORT_TRIES):
+        try:
+            launch, commands, link_port = await plan_launch(pool, deployments, launcher, grace_s, before)
+        except PreflightFailed:
+            raise
+        except DeployError as cause:
+            raise launch_failed(cause, "could not be asked for a port; nothing was started") from cause
+        jobs = await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s))
+        launch = attrs.evolve(launch, jobs=jobs)
+        if not launcher.opens_port or await _opened(pool, launch):
+            return launch
+        await _undo(pool, launch)
+        first = launch.jobs[0].node
+        pool.at(first).emit(
+            Noted(node=first.name, text=f"port {launch.placement.master_port} was taken meanwhile (try {attempt + 1})")
+        )
+    raise LaunchFailed(
+        deployments[0].node.name,
+        f"its port was taken by something else {PORT_TRIES} times between the proof and the start",
+        "look at what listens there: ss -ltnp",
+        launch_id=launch.id,
+        node_rank=0,
+    )
+
+
+async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> Launch:
+    """Return a launch that the nodes remember, the last of its attempts.
+
+    Args:
+        pool: the connections.
+        nodes: all nodes of the launch, by the names that they had in it; their ways in may be others.
+        launch_id: the launch, or an earlier attempt of it.
+
+    Raises:
+        LaunchFailed: no node remembers it, they disagree, or it has a node that is not among these. A node is not
+            trusted to say where we connect to.
+    """
+    request = b"find\0" + check_launch_id(launch_id).encode() + b"\0"
+    report = await map_nodes(nodes, lambda node: call_once(pool.at(node), "launch_folder", request), at_once=AT_ONCE)
+    errors = [outcome.error for outcome in report.failures if outcome.error is not None]
+    evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])
+    known_launches = [launch for text in set(report.values) if text and (launch := _unpacked(text))]
+    # A node that a spare has replaced knows the earlier attempts only.
+    found = {launch for launch in known_launches if launch_id in (launch.id, *launch.before)}
+    found = {launch for launch in found if len(launch.before) == max(len(each.before) for each in found)}
+    if len(found) != 1:
+        what = "disagree about" if found else "do not know"
+        silent = f"; {len(errors)} did not answer" if errors else ""
+        hint = "list_jobs shows what a node knows"
+        raise LaunchFailed(
+            "", f"{len(report)} nodes {what} a run {launch_id}{silent}", hint, evidence, launch_id=launch_id
+        )
+    launch, known = found.pop(), {node.name: node for node in nodes}
+    if strange := [node.name for node in launch.nodes if node.name not in known]:
+        raise LaunchFailed(
+            "",
+            f"run {launch.id} has nodes that were not named: {fold_names(strange)}",
+            "name all of its nodes, as they were called when it was launched",
+            launch_id=launch_id,
+        )
+    return _with_nodes(launch, known)
+
+
+async def plan_launch(
+    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float, before: Sequence[str] = ()
+) -> tuple[Launch, tuple[Command, ...], int]:
+    """Return the launch as it will be, the command of each node, and a port for their link; nothing is started."""
+    if not deployments:
+        raise ValueError("a launch of no node: at least one deployment was expected")
+    first = deployments[0].node
+    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployments]
+    nproc, uneven = launcher.nproc_per_node, launcher.uneven
+    found = await check_together(pool, ready, nproc=nproc, uneven=uneven, port=launcher.master_port)
+    for warning in found.warnings:
+        pool.at(first).emit(Noted(node=first.name, text=warning))
+    found.check()
+    launch_id, now = new_launch_id(launcher.name), time.time()
+    placement = Placement(
+        launch_id,
+        found.master_addr,
+        found.master_port,
+        tuple(
+            NodePlace(each.node, rank, look.nproc, look.address, look.interface)
+            for rank, (each, look) in enumerate(zip(deployments, found.nodes, strict=True))
+        ),
+        len(before),
+    )
+    commands = launcher.commands(placement)
+    jobs = [
+        rank_job(launch_id, each.node, rank, each.site.path, commands[rank].line, now)
+        for rank, each in enumerate(deployments)
+    ]
+    launch = Launch(
+        launch_id,
+        tuple(jobs),
+        placement,
+        grace_s,
+        tuple(each.site.workdir for each in deployments),
+        tuple(each.facts.clock_offset_s for each in deployments),
+        now,
+        tuple(before),
+    )
+    entered = tuple(
+        _with_gpus(each.enter(command), each.facts, look)
+        for each, command, look in zip(deployments, commands, found.nodes, strict=True)
+    )
+    return launch, entered, found.link_port
+
+
+def _with_gpus(command: Command, facts: NodeFacts, look: NodeLook) -> Command:
+    """Return the command with what its supervisor needs to tell at its end whether it has left memory in use."""
+    if not facts.gpus:
+        return command
+    used = [[gpu.uuid, in_use] for gpu, in_use in zip(facts.gpus, look.gpu_used, strict=True)]
+    before = json.dumps({"nvidia_smi": facts.tool("nvidia-smi"), "used": used})
+    return attrs.evolve(command, env=(*command.env, (GPUS_VARIABLE, before)))
+
+
+async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> tuple[Job, ...]:
+    """Start every rank and return their jobs; whatever happens instead, none stays."""
+    ranks = {job.node: rank for rank, job in enumerate(launch.jobs)}
+    limit, waiting, all_started = anyio.CapacityLimiter(AT_ONCE), set(ranks), anyio.Event()
+
+    async def start(node: Node) -> Job:
+        job, remote, late_s = launch.jobs[ranks[node]], pool.at(node), FORGET_S
+        try:
+            async with limit:
+                await finish_push(remote, job.site)
+                await call_once(remote, "launch_folder", b"keep\0" + launch.id.encode() + b"\0" + _packed(launch))
+                if launch.before:  # whoever asks for an earlier attempt finds this one
+                    await call_once(remote, "launch_folder", "\0".join(("next", launch.before[-1], launch.id)).encode())
+                await place_tools(remote, launch.id)
+                started = await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
+            late_s = UNDO_S
+            waiting.discard(node)
+            if not waiting:
+                all_started.set()
+            await all_started.wait()
+            return attrs.evolve(job, survives_logout=started.survives_logout)
+        except anyio.get_cancelled_exc_class():
+            # All nodes undo at the same time, or many would not be back in time; a start on its way has undone itself.
+            if waiting:
+                with anyio.move_on_after(late_s, shield=True):
+                    await _undo_rank(remote, launch, job)
+            raise
+
+    try:
+        report = await map_nodes(launch.nodes, start, at_once=len(ranks), stop_on_failure=True)
+    except anyio.get_cancelled_exc_class():
+        if not waiting:  # all had started: some of their tasks have ended well, and undo nothing
+            await _undo(pool, launch)
+        raise
+    if not report.ok:
+        raise _not_started(launch, report, await _undo(pool, launch))
+    return tuple(report.values)
+
+
+async def _undo(pool: Pool, launch: Launch) -> tuple[Node, ...]:
+    """Stop and forget all ranks, started or not, in bounded time; return the nodes that did not confirm it."""
+    jobs = {job.node: job for job in launch.jobs}
+    gone: set[Node] = set()
+
+    async def undo(node: Node) -> None:
+        if await _undo_rank(pool.at(node), launch, jobs[node]):
+            gone.add(node)
+
+    with anyio.move_on_after(UNDO_S, shield=True):
+        await map_nodes(launch.nodes, undo, at_once=len(jobs))
+    return tuple(node for node in launch.nodes if node not in gone)
+
+
+async def _undo_rank(remote: Remote, launch: Launch, job: Job) -> bool:
+    """Stop and forget one rank; True if the node says that nothing of it lives."""
+    try:
+        status = await stop_job(remote, job, grace_s=UNDO_GRACE_S)
+        await call_once(remote, "launch_folder", b"forget\0" + launch.id.encode() + b"\0")
+    except DeployError:
+        return False
+    return status.ended and not status.survivors
+
+
+def launch_failed(cause: DeployError, what: str, launch_id: str = "", node_rank: int | None = None) -> LaunchFailed:
+    """Return the error of a launch that did not come to be because of what happened on one node."""
+    which = f"node rank {node_rank} " if node_rank is not None else ""
+    run = f"run {launch_id} failed: " if launch_id else ""
+    message = f"{run}{which}{what}: {cause.message}"
+    return LaunchFailed(cause.node, message, cause.hint, cause.evidence, launch_id=launch_id, node_rank=node_rank)
+
+
+def _not_started(launch: Launch, report: Report[Job], left: Iterable[Node]) -> LaunchFailed:
+    outcome = next(outcome for outcome in report if outcome.state in ("failed", "unknown"))
+    cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
+    unsure = fold_names([node.name for node in left])
+    fate = f"it is not confirmed that nothing runs on {unsure}" if unsure else "nothing stays running on any node"
+    error = launch_failed(cause, f"could not be started ({fate})", launch.id, launch.nodes.index(outcome.node))
+    error.__cause__ = cause
+    return error
+
+
+async def _opened(pool: Pool, launch: Launch) -> bool:
+    """Wait until rank 0 listens; False if it ended because its port was taken before any worker began."""
+    job = launch.jobs[0]
+    remote = pool.at(job.node)
+    try:
+        with anyio.move_on_after(OPENING_S):
+            while True:
+                status = await job_status(remote, job)
+                if status.ended:
+                    log = "" if status.ok else await read_log(remote, job, LOG_BYTES)
+                    return not port_was_taken(log) or worker_failed(log)
+                if await port_opened(remote, launch.id, launch.placement.master_port) is not False:
+                    return True
+                await anyio.sleep(OPENING_LOOK_S)
+    except DeployError:
+        pass  # the ranks were started; what becomes of them is the watcher's to say
+    except BaseException:
+        await _undo(pool, launch)
+        raise
+    return True
+
+
+def _packed(launch: Launch) -> bytes:
+    return zlib.compress(json.dumps(launch.to_dict()).encode())
+
+
+def _unpacked(data: bytes) -> Launch | None:
+    """Return what a node remembers, None if that is no launch."""
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(data, MAX_KEPT)
+        return Launch.from_dict(json.loads(text))
+    except (zlib.error, ValueError, RecursionError):
+        return None
+
+
+def _with_nodes(launch: Launch, known: Mapping[str, Node]) -> Launch:
+    jobs = [attrs.evolve(job, node=known[job.node.name]) for job in launch.jobs]
+    places = [attrs.evolve(place, node=job.node) for place, job in zip(launch.placement.places, jobs, strict=True)]
+    return attrs.evolve(launch, jobs=tuple(jobs), placement=attrs.evolve(launch.placement, places=tuple(places)))

@@ -1,0 +1,142 @@
+"""Watch over a launch that runs: wait for all ranks, stop the gang when one fails, say why. Nothing is started here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Sequence
+
+import anyio
+import attrs
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.launch.gang.node_folder import gather_evidence
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.root_cause.judge import RankEnd, judge_launch
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.report import Report
+from asyncdeploy.run.job import Job, JobStatus
+from asyncdeploy.run.jobs import read_log, stop_job, wait_job
+from asyncdeploy.values.errors import ConnectionLost, DeployError
+from asyncdeploy.values.events import Noted
+
+KILL_S = 5.0
+"""After TERM and its grace: KILL, the sweep and the way back. A node that has not confirmed by then is unknown."""
+AT_ONCE = 128
+"""Nodes asked for their last words at the same time; each is two small calls."""
+LOG_S = 10.0
+"""For the last words of a rank that has ended, and what its node knows of it; a report without is better than none."""
+LOG_BYTES = 64 * 1024
+"""A traceback, torchrun's own one and its summary are far below it."""
+
+
+async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
+    """Wait until all ranks have ended; at the first one that fails or is lost, stop the others.
+
+    Returns:
+        One outcome a node rank. Success is status 0 of all. Of a failure the root cause is a LaunchFailed, what was
+        stopped because of it is "cancelled", and what nobody could see end is "unknown".
+
+    On cancellation the launch is left as it is; a stop that had begun is finished by the nodes.
+    """
+    ends: dict[int, RankEnd] = {}
+    first: list[int] = []
+
+    async with anyio.create_task_group() as group:
+
+        async def wait(rank: int, job: Job) -> None:
+            ends[rank] = await _end(wait_job(pool.at(job.node), job, orphans=False))
+            if not ends[rank].ok and not first:
+                first.append(rank)
+                group.cancel_scope.cancel()
+
+        for rank, job in enumerate(launch.jobs):
+            group.start_soon(wait, rank, job)
+    if not first:
+        _name_what_is_left(pool, list(ends.values()))
+        return judge_launch(launch, [ends[rank] for rank in range(len(launch.jobs))])
+    cause = launch.jobs[first[0]].node
+    end = ends[first[0]].status
+    why = end.because if end is not None and end.because else f"node rank {first[0]} failed"
+    pool.at(cause).emit(Noted(node=cause.name, text=f"{why}: the other nodes are stopped"))
+    stopped_at = time.time()
+    after = await _stop_all(pool, launch, launch.grace_s)
+    # What was known before we stopped anything is the better witness; the stop only made sure that nothing lives.
+    # Of an orphan nothing was known yet: its supervisor was gone, and it lived.
+    known = {rank: seen for rank, seen in ends.items() if seen.status is None or seen.status.state != "orphaned"}
+    final = await _with_logs(pool, launch, [known.get(rank, after[rank]) for rank in range(len(launch.jobs))])
+    _name_what_is_left(pool, final)
+    return judge_launch(launch, final, stopped_at=stopped_at, first=first[0])
+
+
+async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -> Report[JobStatus]:
+    """Stop all ranks: TERM at once to all, after the grace KILL; within 5 s more nothing lives.
+
+    Args:
+        pool: the connections.
+        launch: the launch.
+        grace_s: seconds from TERM to KILL, None for the launch's own.
+
+    Returns:
+        One outcome a node rank: "cancelled" where it was running, else what it had become before.
+
+    On cancellation the nodes finish what they were told.
+    """
+    stopped_at = time.time()
+    ends = await _stop_all(pool, launch, launch.grace_s if grace_s is None else grace_s)
+    _name_what_is_left(pool, ends)
+    return judge_launch(launch, await _with_logs(pool, launch, ends), stopped_at=stopped_at)
+
+
+async def _stop_all(pool: Pool, launch: Launch, grace_s: float) -> list[RankEnd]:
+    """Stop every job, also those that have ended: their workers may have left something."""
+    jobs = {job.node: job for job in launch.jobs}
+
+    async def stop(job: Job) -> JobStatus:
+        with anyio.move_on_after(grace_s + KILL_S):
+            return await stop_job(pool.at(job.node), job, grace_s=grace_s)
+        raise ConnectionLost(
+            job.node.name, f"the node did not confirm within {grace_s + KILL_S:.0f} s that its rank ended"
+        )
+
+    # All at once: ranks that lose their peers while others still run would only write misleading last words.
+    report = await map_nodes(launch.nodes, lambda node: _end(stop(jobs[node])), at_once=len(jobs))
+    return list(report.unwrap())
+
+
+def _name_what_is_left(pool: Pool, ends: Sequence[RankEnd]) -> None:
+    """Say by events which processes could not be ended, and which GPUs' memory is still held."""
+    for status in [end.status for end in ends if end.status is not None]:
+        node = status.job.node
+        if status.survivors:
+            pool.at(node).emit(Noted(node=node.name, text=f"could not be ended: {', '.join(status.survivors)}"))
+        if status.gpu_left:
+            text = f"memory stays in use though nothing of the run is seen: {', '.join(status.gpu_left)}"
+            pool.at(node).emit(Noted(node=node.name, text=text))
+
+
+async def _end(work: Awaitable[JobStatus]) -> RankEnd:
+    try:
+        return RankEnd(await work, known_at=time.time())
+    except DeployError as error:
+        return RankEnd(error=error, known_at=time.time())
+
+
+async def _with_logs(pool: Pool, launch: Launch, ends: Sequence[RankEnd]) -> list[RankEnd]:
+    """Return the ends of those that are not ok with their last words, and what their nodes know of their ranks."""
+
+    async def with_log(rank: int) -> RankEnd:
+        end, job = ends[rank], launch.jobs[rank]
+        if end.ok or end.status is None:
+            return end
+        remote = pool.at(job.node)
+        with anyio.move_on_after(LOG_S):
+            try:
+                end = attrs.evolve(end, log=await read_log(remote, job, LOG_BYTES))
+                end = attrs.evolve(end, evidence=await gather_evidence(remote, launch.id, rank, job.id))
+            except DeployError:
+                return end
+        return end
+
+    ranks = {job.node: rank for rank, job in enumerate(launch.jobs)}
+    report = await map_nodes(launch.nodes, lambda node: with_log(ranks[node]), at_once=AT_ONCE)
+    return list(report.unwrap())

@@ -1,0 +1,149 @@
+"""A launch as data: Launch, LaunchLine. Good on any machine that can reach the nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import attrs
+
+from asyncdeploy.launch.placement import Placement
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.run.job import Job, check_job_id, new_job_id
+from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+
+MAX_FILE_BYTES = 16 << 20
+"""A launch of 10,000 nodes stays below it."""
+
+_LAUNCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}-[a-z2-7]{8}\Z")
+
+
+def new_launch_id(name: str) -> str:
+    """Return a new id, "<name>-<8 base32>"; ValueError unless the name leaves room for a rank."""
+    return check_launch_id(new_job_id(name))
+
+
+def check_launch_id(launch_id: str) -> str:
+    """Return ``launch_id``; ValueError unless it is "<name>-<8 base32>"."""
+    if not _LAUNCH_ID.match(launch_id):
+        raise ValueError(f"launch id {launch_id!r}: '<name>-<8 characters of a-z2-7>' was expected")
+    return launch_id
+
+
+def rank_job(launch_id: str, node: Node, node_rank: int, site: str, command: str, created_at: float) -> Job:
+    """Return the job of one node rank; its id follows from the launch's, so it is known before anything starts."""
+    name, _, suffix = launch_id.rpartition("-")
+    job_name = f"{name}.{node_rank}"
+    return Job(node, check_job_id(f"{job_name}-{suffix}"), job_name, site, command, created_at)
+
+
+@attrs.frozen
+class Launch:
+    """Ranks that were set off together, detached: a handle.
+
+    Attributes:
+        id: "<name>-<8 base32>".
+        jobs: one a node, in node rank order.
+        placement: who runs what where.
+        grace_s: seconds from TERM to KILL when it is stopped.
+        workdirs: absolute folder on each node where its rank started; results are collected relative to it.
+        clock_offsets_s: each node's clock minus that of the machine that launched, in seconds.
+        created_at: seconds since 1970, the clock of the machine that launched.
+        before: ids of its earlier attempts, the first one first.
+        recovery: what a launch with a Restart remembers in the process that made it; no part of its JSON.
+    """
+
+    id: str = attrs.field(validator=lambda _self, _field, value: check_launch_id(value))
+    jobs: tuple[Job, ...]
+    placement: Placement
+    grace_s: float = 5.0
+    workdirs: tuple[str, ...] = ()
+    clock_offsets_s: tuple[float, ...] = ()
+    created_at: float = 0.0
+    before: tuple[str, ...] = ()
+    recovery: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        count = len(self.placement.places)
+        if len(self.jobs) != count or len(self.workdirs) != count or len(self.clock_offsets_s) != count:
+            raise ValueError(f"Launch: one job, workdir and clock offset for each of {count} nodes were expected")
+        if not self.grace_s >= 0:
+            raise ValueError(f"Launch grace_s: 0 or more seconds were expected, got {self.grace_s!r}")
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes, in node rank order."""
+        return tuple(job.node for job in self.jobs)
+
+    @property
+    def current(self) -> Launch:
+        """The attempt that runs, or ran last: itself, unless it was restarted in this process."""
+        attempt = self.recovery.current if self.recovery is not None else None
+        return attempt if isinstance(attempt, Launch) else self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the launch, its last attempt, to a file (0600), whole or not at all."""
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        try:
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump(self.current.to_dict(), file)
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds no launch.
+        """
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError(f"{path}: a launch of at most {MAX_FILE_BYTES} bytes was expected")
+        try:
+            return cls.from_dict(json.loads(data))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} holds no launch: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(attrs.evolve(self, recovery=None))
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Launch from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)
+
+
+@attrs.frozen
+class LaunchLine:
+    """One line that a node of a launch printed.
+
+    Attributes:
+        node_rank / node: whose.
+        text: without its line end; bytes that are no UTF-8 are replaced.
+        stream: "log" where stdout and stderr stand together, in the order in which they came.
+        at: when it was printed, by the clock of the machine that launched, to a quarter of a second; of a line that
+            has only just been printed, when it arrived here. Seconds since 1970.
+        node_ranks: all that printed it alike, where lines are folded; else none.
+    """
+
+    node_rank: int
+    node: str
+    text: str
+    stream: Literal["stdout", "stderr", "log"] = "log"
+    at: float = 0.0
+    node_ranks: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)

@@ -1,0 +1,1 @@
+"""Values that write the one command a node that starts its ranks."""

@@ -1,0 +1,64 @@
+"""What every launcher's ranks start with: clean variables, their launch's files on the node. Text only, no I/O.
+
+A launch has a folder on each node, ``~/.asyncdeploy/launches/<id>``: its tools, and ``rank-<node rank>`` with the logs,
+exits and errors of that node's ranks (nodes may share a home).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+
+from asyncdeploy.launch.placement import NodePlace, Placement, rank_env
+from asyncdeploy.values.command import Secrets, check_env
+from asyncdeploy.values.serialize import Pairs
+from asyncdeploy.values.texts import packaged_text
+
+LOG_FOLDER = '"$ASYNCDEPLOY_LOG_FOLDER"'
+"""As a word of a shell line behind ``rank_start``."""
+RUNNER = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/rank_runner.py"'
+
+SHUTDOWN_S = 3
+"""Seconds that an agent gives its workers after TERM: before they are over the other nodes are not stopped. Torch's own
+30 would hide for so long that one of them failed."""
+
+PLANNED_ENV = re.compile(
+    r"(?:(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)|ROLE_NAME|NODE_RANK|MASTER_ADDR|MASTER_PORT|PYTHON_EXEC|PET_.*"
+    r"|ASYNCDEPLOY_.*|TORCHELASTIC_(?:RESTART_COUNT|MAX_RESTARTS|RUN_ID|ERROR_FILE|USE_AGENT_STORE))\Z"
+)
+"""What the launch or torchrun sets for every rank, torchrun's options by another name: rank_start.sh drops it."""
+
+
+def log_folder(launch_id: str, node_rank: int) -> str:
+    """Return the folder on a node that holds the logs of its ranks, below the login's home."""
+    return f"~/.asyncdeploy/launches/{launch_id}/rank-{node_rank}"
+
+
+def start_env(placement: Placement, place: NodePlace) -> dict[str, str]:
+    """Return the variables with which a node's ranks start; a user's own value for one of them wins."""
+    env = rank_env(placement, place) | {
+        "PYTHONUNBUFFERED": "1",  # else lines come when a buffer is full, and the last ones of a killed rank never
+        "PYTHONFAULTHANDLER": "1",  # where Python was when a library of the rank crashed
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_S),
+    }
+    if place.interface:
+        # gloo takes exact names; NCCL takes prefixes unless "=" says that the name is whole.
+        env |= {"GLOO_SOCKET_IFNAME": place.interface, "NCCL_SOCKET_IFNAME": f"={place.interface}"}
+    return env
+
+
+@functools.cache
+def rank_start() -> str:
+    """Return the lines of rank_start.sh as one, for ``f"{rank_start()}; exec ..."``."""
+    text = packaged_text("node_side/launch/rank_start.sh")
+    return "; ".join(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def check_rank_env(what: str, env: Pairs, secrets: Secrets) -> None:
+    """Refuse variables that no shell takes, and those that follow from the plan of a launch; ValueError."""
+    values: Iterable[tuple[str, str]] = (*env, *((name, secret.value or "") for name, secret in secrets))
+    for name, value in values:
+        check_env(name, value)
+        if PLANNED_ENV.match(name):
+            raise ValueError(f"{what} env: {name} is set by the launch or by torchrun itself")

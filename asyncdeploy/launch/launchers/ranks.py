@@ -1,0 +1,119 @@
+"""Ranks: any program that takes its rank from the environment, from the plan of a launch. No I/O."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any, Literal, Self, get_args
+
+import attrs
+
+from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, RUNNER, check_rank_env, rank_start, start_env
+from asyncdeploy.launch.placement import NodePlace, Placement
+from asyncdeploy.values.command import Command, as_command
+from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+
+Each = Literal["rank", "node"]
+
+NodeCommand = Callable[[Placement, int], Command | str]
+"""Returns the command of a node from the plan of the launch and the node's rank."""
+
+
+def _to_command(value: Command | str | NodeCommand) -> Command | NodeCommand:
+    return as_command(value) if isinstance(value, Command | str) else value
+
+
+@attrs.frozen
+class Ranks:
+    """A multi-node job of any program that takes its rank from the environment.
+
+    With ``each="rank"`` a node runs the command ``nproc_per_node`` times, each with RANK, LOCAL_RANK, WORLD_SIZE and
+    LOCAL_WORLD_SIZE. With ``each="node"`` it runs it once, and these are not set: the command starts its ranks itself
+    (accelerate, DeepSpeed, ray), ``nproc_per_node`` of them if it asks ASYNCDEPLOY_GPUS_PER_NODE. NODE_RANK,
+    MASTER_ADDR, MASTER_PORT and ASYNCDEPLOY_* are there either way. When one process of a node fails the others are
+    stopped, as the other nodes are. Each has a log of its own on the node.
+
+    Args:
+        command: a Command, a shell line, or a callable that gives one for each node, of the plan and the node's rank.
+            Its input stays empty.
+        nproc_per_node: ranks a node; None is the node's slots, else the GPUs seen, else 1.
+        each: what the command is run once for.
+        name: what the launch is called.
+        master_port: TCP port on node rank 0; None is a free one, found and proven.
+        uneven: whether nodes may have different numbers of ranks.
+        opens_port: whether node rank 0 listens on the port before any work begins: then its start is awaited, and the
+            launch tries another port if a stranger took this one meanwhile.
+
+    Raises:
+        ValueError: a variable that follows from the plan, a number out of range, a command with input.
+
+    A launcher with a callable pickles if the callable does, and has no JSON form.
+    """
+
+    command: Command | NodeCommand = attrs.field(converter=_to_command)
+    nproc_per_node: int | None = attrs.field(default=1, kw_only=True)
+    each: Each = attrs.field(default="rank", kw_only=True)
+    name: str = attrs.field(default="ranks", kw_only=True)
+    master_port: int | None = attrs.field(default=None, kw_only=True)
+    uneven: bool = attrs.field(default=False, kw_only=True)
+    opens_port: bool = attrs.field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.each not in get_args(Each):
+            raise ValueError(f"Ranks each: 'rank' or 'node' was expected, got {self.each!r}")
+        if self.nproc_per_node is not None and self.nproc_per_node < 1:
+            raise ValueError(f"Ranks nproc_per_node: at least 1 was expected, got {self.nproc_per_node!r}")
+        if self.master_port is not None and not 1 <= self.master_port <= 65535:
+            raise ValueError(f"Ranks master_port: 1 to 65535 was expected, got {self.master_port!r}")
+        if isinstance(self.command, Command):
+            _check(self.command)
+
+    def commands(self, placement: Placement) -> tuple[Command, ...]:
+        """Return one command a node, in node rank order; the same plan gives the same commands."""
+        return tuple(self._command(placement, place) for place in placement.places)
+
+    def _command(self, placement: Placement, place: NodePlace) -> Command:
+        command = self.command
+        if not isinstance(command, Command):
+            command = _check(as_command(command(placement, place.node_rank)))
+        first, count = ("-", 1) if self.each == "node" else (placement.first_rank(place.node_rank), place.nproc)
+        words = shlex.join([str(count), str(first), str(placement.world_size), command.line])
+        line = f"{rank_start()}; exec python3 -I {RUNNER} {LOG_FOLDER} {words}"
+        return attrs.evolve(command, line=line).with_env(start_env(placement, place))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; of secrets only the names.
+
+        Raises:
+            ValueError: the command is a callable.
+        """
+        if not isinstance(self.command, Command):
+            raise ValueError("Ranks with a callable has no plain form: give it a Command")
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Ranks from ``to_dict``'s data."""
+        built = fields_from_plain(_Fields, data)
+        values = {field.name: getattr(built, field.name) for field in attrs.fields(_Fields)}
+        return cls(values.pop("command"), **values)
+
+
+@attrs.frozen
+class _Fields:
+    """Ranks' fields as plain data holds them."""
+
+    command: Command
+    nproc_per_node: int | None = 1
+    each: Each = "rank"
+    name: str = "ranks"
+    master_port: int | None = None
+    uneven: bool = False
+    opens_port: bool = False
+
+
+def _check(command: Command) -> Command:
+    check_rank_env("Ranks", command.env, command.secrets)
+    if command.stdin is not None:
+        raise ValueError("Ranks command: the input of several processes is nobody's; let them read a file")
+    return command

@@ -1,0 +1,150 @@
+"""Torchrun: one command a node, with explicit ranks, from the plan of a launch. No I/O."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import PurePosixPath
+from typing import Any, Self
+
+import attrs
+
+from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, check_rank_env, rank_start, start_env
+from asyncdeploy.launch.placement import NodePlace, Placement
+from asyncdeploy.values.command import Command, Secrets, to_secrets
+from asyncdeploy.values.serialize import Pairs, fields_from_plain, fields_to_plain, to_pairs
+
+RENDEZVOUS_S = 120
+"""Seconds that nodes wait for each other; all start within a few, and torch's own 900 would hide a dead one."""
+
+_PLANNED = (
+    *("--nnodes", "--node-rank", "--nproc-per-node", "--master-addr", "--master-port", "--max-restarts", "--module"),
+    *("--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--rdzv-conf", "--standalone"),
+    *("--log-dir", "--tee", "--redirects"),
+)
+_PLANNED_SHORT = ("-m", "-t", "-r", "-h")
+
+
+@attrs.frozen(init=False)
+class Torchrun:
+    """A multi-node torchrun job with static rendezvous: every rank is known before anything starts.
+
+    Args:
+        script: the program, relative to the project's folder or absolute; with ``module`` a module's name.
+        args: its arguments, passed exactly.
+        nproc_per_node: processes a node; None is the node's slots, else the GPUs seen, else 1.
+        master_port: TCP port on node rank 0; None is a free one, found and proven.
+        module: whether ``script`` is a module, as in ``python -m``.
+        env / secrets: variables of every rank; the values of secrets never show.
+        options: further options of torchrun ("--monitor-interval=1").
+        uneven: whether nodes may have different numbers of processes.
+        python: the interpreter inside the environment, a name or an absolute path.
+
+    Raises:
+        ValueError: an option or variable that follows from the plan, a number out of range, a NUL byte.
+    """
+
+    script: str
+    args: tuple[str, ...] = ()
+    nproc_per_node: int | None = None
+    master_port: int | None = None
+    module: bool = False
+    env: Pairs = attrs.field(default=(), converter=to_pairs)
+    secrets: Secrets = attrs.field(default=(), converter=to_secrets)
+    options: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    uneven: bool = False
+    python: str = "python"
+
+    def __init__(self, script: str, *args: object, **fields: Any) -> None:
+        self.__attrs_init__(str(script), tuple(str(arg) for arg in args), **fields)
+
+    def __attrs_post_init__(self) -> None:
+        for text in (self.script, self.python, *self.args, *self.options):
+            if "\0" in text:
+                raise ValueError(f"Torchrun: a NUL byte cannot be sent to a shell: {text!r}")
+        if not self.script or self.script.startswith("-"):
+            raise ValueError(f"Torchrun script: a program's path was expected, got {self.script!r}")
+        if self.nproc_per_node is not None and self.nproc_per_node < 1:
+            raise ValueError(f"Torchrun nproc_per_node: at least 1 was expected, got {self.nproc_per_node!r}")
+        if self.master_port is not None and not 1 <= self.master_port <= 65535:
+            raise ValueError(f"Torchrun master_port: 1 to 65535 was expected, got {self.master_port!r}")
+        for option in self.options:
+            _check_option(option)
+        check_rank_env("Torchrun", self.env, self.secrets)
+
+    @property
+    def name(self) -> str:
+        """What the launch is called: the script's name without its folder and suffix."""
+        stem = self.script.rpartition(".")[2] if self.module else PurePosixPath(self.script).stem
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:32] or "torchrun"
+
+    @property
+    def opens_port(self) -> bool:
+        """True: node rank 0's agent keeps the store that all others join."""
+        return True
+
+    def commands(self, placement: Placement) -> tuple[Command, ...]:
+        """Return one command a node, in node rank order; the same plan gives the same commands."""
+        return tuple(self._command(placement, place) for place in placement.places)
+
+    def _command(self, placement: Placement, place: NodePlace) -> Command:
+        words = [
+            *("exec", self.python, "-m", "torch.distributed.run"),
+            *(f"--nnodes={len(placement.places)}", f"--node-rank={place.node_rank}", f"--nproc-per-node={place.nproc}"),
+            *("--rdzv-backend=static", f"--master-addr={_bracketed(placement.master_addr)}"),
+            *(f"--master-port={placement.master_port}", f"--rdzv-id={placement.launch_id}"),
+            *(f"--rdzv-conf=timeout={RENDEZVOUS_S}", "--max-restarts=0", "--tee=3"),
+            *self.options,
+        ]
+        script = ["--module", self.script] if self.module else [self.script]
+        line = f"{rank_start()}; {shlex.join(words)} --log-dir={LOG_FOLDER} {shlex.join([*script, *self.args])}"
+        # torchrun's own choice for more than one process, without its banner; a value that is there already stays.
+        threads = 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"; ' if place.nproc > 1 else ""
+        return Command(
+            threads + line,
+            env={**start_env(placement, place), **dict(self.env)},
+            secrets=self.secrets,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; of secrets only the names."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Torchrun from ``to_dict``'s data."""
+        built = fields_from_plain(_Fields, data)
+        values = {field.name: getattr(built, field.name) for field in attrs.fields(_Fields)}
+        return cls(values.pop("script"), *values.pop("args"), **values)
+
+
+@attrs.frozen
+class _Fields:
+    """Torchrun's fields with the constructor that plain data wants."""
+
+    script: str
+    args: tuple[str, ...] = ()
+    nproc_per_node: int | None = None
+    master_port: int | None = None
+    module: bool = False
+    env: Pairs = ()
+    secrets: Secrets = ()
+    options: tuple[str, ...] = ()
+    uneven: bool = False
+    python: str = "python"
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _check_option(option: str) -> None:
+    if option == "--":
+        raise ValueError("Torchrun options: '--' would end them; arguments of the script are given after it")
+    name = option.partition("=")[0].replace("_", "-")
+    if name.startswith("--") and any(
+        planned.startswith(name) for planned in _PLANNED
+    ):  # argparse takes the beginning of a name
+        raise ValueError(f"Torchrun options: {option} follows from the plan of the launch")
+    if not name.startswith("--") and name.startswith(_PLANNED_SHORT):
+        raise ValueError(f"Torchrun options: {option} follows from the plan of the launch")

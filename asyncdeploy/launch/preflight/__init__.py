@@ -1,0 +1,1 @@
+"""Whether nodes can run one job together is asked of them before any rank starts."""

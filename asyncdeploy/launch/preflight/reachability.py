@@ -1,0 +1,146 @@
+"""Let every node connect to every other one, at ports of its own: what a launch's ranks will do, tried beforehand."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+
+import anyio
+import attrs
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.launch.preflight.verdict import Unreached
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.remote.worker import Call, call_program
+from asyncdeploy.values.errors import PreflightFailed, ProtocolError
+
+PAIRS_S = 20.0
+"""For all pairs: two round trips and a connect; the nodes' ports close by themselves after 60 s."""
+CONNECT_S = 4.0
+"""The third SYN goes out after 3 s; where a firewall swallows packets no answer comes at all."""
+ALL_PAIRS = 128
+"""Up to so many nodes each connects to every other; of more, to the next 127 in rank order, or the tries would be
+thousands a node."""
+MAX_WORD = 200
+
+
+@attrs.frozen
+class Tried:
+    """What became of it: the pairs that failed, and of each node a port that was free and that the others tried."""
+
+    unreached: tuple[Unreached, ...] = ()
+    ports: tuple[int, ...] = ()
+
+
+async def try_pairs(pool: Pool, nodes: Sequence[Node], places: Sequence[tuple[str, str]]) -> Tried:
+    """Return which nodes cannot connect to which.
+
+    Args:
+        pool: the connections.
+        nodes: in node rank order.
+        places: the address that the ranks of each will use, and the name of its interface.
+
+    Raises:
+        PreflightFailed: a node has no free port, or they were not done in time.
+        DeployError: a node does not answer.
+
+    On cancellation no port stays taken.
+    """
+    if len(nodes) < 2:
+        return Tried()
+    gathering, order = _Gathering(len(nodes)), {node: rank for rank, node in enumerate(nodes)}
+    # A nonce of its own each: who reaches itself instead, at an address that two nodes have, must not take it for the
+    # other one.
+    nonces = [secrets.token_hex(16) for _ in nodes]
+
+    async def work(node: Node) -> list[Unreached]:
+        rank = order[node]
+        others = [(rank + step) % len(nodes) for step in range(1, min(len(nodes), ALL_PAIRS))]
+        request = {"do": "pairs", "nonce": nonces[rank], "timeout_s": CONNECT_S}
+        async with call_program(pool.at(node), "ports", json.dumps(request).encode()) as call:
+            gathering.ports[rank] = await _taken_ports(call)
+            await gathering.until("all listen")
+            tries = [(other, port) for other in others for port in gathering.ports[other]]
+            targets = [[places[other][0], port, nonces[other]] for other, port in tries]
+            call.send(b"T", json.dumps(targets).encode())
+            problems = dict(zip(tries, await _problems(call, len(tries)), strict=True))
+            await gathering.until("all have tried")
+            call.send(b"D")
+            await call.receive()
+        return [
+            Unreached(node.name, nodes[other].name, *places[other], problem)
+            for other in others
+            if (problem := _in_words([(port, problems[other, port]) for port in gathering.ports[other]]))
+        ]
+
+    with anyio.move_on_after(PAIRS_S):
+        report = await map_nodes(nodes, work, at_once=len(nodes), stop_on_failure=True)
+        for outcome in report.failures:
+            if outcome.error is not None and outcome.state != "cancelled":
+                raise outcome.error
+        ports = tuple(gathering.ports[rank][0] for rank in range(len(nodes)))
+        return Tried(tuple(each for outcome in report for each in outcome.value or ()), ports)
+    raise PreflightFailed(
+        nodes[0].name, f"the nodes did not try each other within {PAIRS_S:.0f} s", "look at their load"
+    )
+
+
+class _Gathering:
+    """Where all nodes wait for each other; one that fails cancels the others, so that none waits for it."""
+
+    def __init__(self, count: int) -> None:
+        self.ports: dict[int, tuple[int, ...]] = {}
+        self._count = count
+        self._there: dict[str, int] = {}
+        self._events: dict[str, anyio.Event] = {}
+
+    async def until(self, what: str) -> None:
+        event = self._events.setdefault(what, anyio.Event())
+        self._there[what] = self._there.get(what, 0) + 1
+        if self._there[what] == self._count:
+            event.set()
+        await event.wait()
+
+
+async def _taken_ports(call: Call) -> tuple[int, ...]:
+    """Return where a node listens: below the ephemeral range, as a launch's meeting port, and in it, as its ranks."""
+    kind, payload = await call.receive()
+    if kind == b"Z":
+        raise PreflightFailed(call.remote.node.name, f"no free port was found: {printable(payload)}")
+    try:
+        low, high = (int(port) for port in json.loads(payload))
+    except (ValueError, TypeError, RecursionError):
+        low = high = 0
+    if kind != b"P" or not (1 <= low <= 65535 and 1 <= high <= 65535):
+        raise ProtocolError(call.remote.node.name, f"two ports were expected, got {payload[:40]!r}")
+    return low, high
+
+
+def _in_words(seen: Sequence[tuple[int, str]]) -> str:
+    """Return what became of one node's tries to reach another, "" if all worked."""
+    bad = [(port, problem) for port, problem in seen if problem]
+    good = [str(port) for port, problem in seen if not problem]
+    if not bad or not good:
+        return bad[0][1] if bad else ""
+    return f"{bad[0][1]} at port {bad[0][0]}, though port {good[0]} answers"
+
+
+async def _problems(call: Call, count: int) -> list[str]:
+    """Return what became of each try, "" where it worked."""
+    kind, payload = await call.receive()
+    try:
+        found = json.loads(payload) if kind == b"R" else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or len(found) != count:
+        raise ProtocolError(call.remote.node.name, "a try to reach the other nodes was answered by nonsense")
+    said = [each if isinstance(each, dict) else {} for each in found]
+    return ["" if "peer" in each else printable(each.get("error", "it gave no answer")) for each in said]
+
+
+def printable(said: object) -> str:
+    """Return a node's own words so that they can be shown."""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return "".join(letter for letter in text[:MAX_WORD] if letter.isprintable())

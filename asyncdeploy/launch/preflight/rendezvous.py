@@ -1,0 +1,183 @@
+"""Where the ranks of a launch meet: an address of node rank 0 and a port there, proven from every node beforehand."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import attrs
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.launch.preflight.verdict import OPEN_HINT
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.remote.worker import Call, call_once, call_program
+from asyncdeploy.values.errors import PreflightFailed, ProtocolError
+
+PROOF_S = 45.0
+"""For the whole proof: a slow name server, a connect on a bad line and a few round trips; the node listens for 60 s."""
+CONNECT_S = 4.0
+"""How long a node waits for an answer; where a firewall swallows packets none comes. A third SYN goes out after 3 s."""
+MORE_S = 0.5
+"""How long the other addresses get once one has answered: which swallow packets are then not waited for."""
+AT_ONCE = 128
+"""Nodes that try at the same time; each is one small call."""
+
+
+@attrs.frozen
+class Meeting:
+    """What was proven.
+
+    Attributes:
+        address: numeric address of node rank 0 that every node reaches.
+        port: TCP port there, free a moment ago.
+        locals: the address that each node itself uses towards it, in node rank order.
+    """
+
+    address: str
+    port: int
+    locals: tuple[str, ...]
+
+
+async def prove_meeting(
+    pool: Pool, nodes: Sequence[Node], addresses: Sequence[str], port: int | None = None
+) -> Meeting:
+    """Take a port on the first node for a moment, let all nodes connect to it, and return what worked.
+
+    Args:
+        pool: the connections.
+        nodes: in node rank order; the first one listens, all of them connect (it is its own guest too).
+        addresses: where the first node may be met, best first.
+        port: the port to prove, None for a free one below the ephemeral range.
+
+    Raises:
+        PreflightFailed: the port is taken, or a node cannot reach the first one; names both.
+        ToolMissing: a node has no python3.
+        DeployError: a node does not answer.
+
+    On cancellation the port is free again as soon as the line is closed.
+    """
+    first, nonce = nodes[0], secrets.token_hex(16)
+    with anyio.move_on_after(PROOF_S):
+        wanted = {"do": "listen", "nonce": nonce, "port": port or 0}
+        async with call_program(pool.at(first), "ports", json.dumps(wanted).encode()) as call:
+            taken = await _taken_port(call, first, port)
+            request = {"do": "connect", "nonce": nonce, "port": taken, "targets": list(addresses)}
+            answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": MORE_S})
+            if _shared(addresses, answers) is None and any(_left_out(answer) for answer in answers):
+                answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": CONNECT_S})
+            call.send(b"D")
+            await call.receive()
+        return _chosen(nodes, addresses, taken, answers)
+    raise PreflightFailed(
+        first.name,
+        f"the nodes did not prove within {PROOF_S:.0f} s that they reach it",
+        "look at their load and name servers",
+    )
+
+
+async def port_opened(remote: Remote, launch_id: str, port: int) -> bool | None:
+    """Return whether a process of the launch listens on the port; None where the node cannot tell.
+
+    Raises:
+        DeployError: the node does not answer.
+    """
+    answer = await _ask(remote, {"do": "opened", "nonce": launch_id, "port": port})
+    found = answer.get("opened")
+    return found if isinstance(found, bool) else None
+
+
+async def _taken_port(call: Call, first: Node, port: int | None) -> int:
+    kind, payload = await call.receive()
+    if kind == b"Z":
+        problem = str(_object(call.remote, payload).get("error", ""))[:200]
+        what = f"port {port} cannot be taken" if port else "no free port was found"
+        raise PreflightFailed(
+            first.name, f"{what}: {problem}", "leave master_port out to get a free one" if port else ""
+        )
+    if kind != b"P" or not payload.isdigit() or not 1 <= int(payload) <= 65535:
+        raise ProtocolError(first.name, f"a port was expected, got {payload[:40]!r}")
+    return int(payload)
+
+
+async def _all_answers(pool: Pool, nodes: Sequence[Node], request: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    report = await map_nodes(nodes, lambda node: _ask(pool.at(node), request), at_once=AT_ONCE)
+    for outcome in report.failures:
+        if outcome.error is not None:
+            raise outcome.error
+    return tuple(report.values)
+
+
+async def _ask(remote: Remote, request: Mapping[str, Any]) -> dict[str, Any]:
+    return _object(remote, await call_once(remote, "ports", json.dumps(request).encode()))
+
+
+def _object(remote: Remote, payload: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(payload)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise ProtocolError(remote.node.name, "the proof of a port was answered with something that is no object")
+    return answer
+
+
+def _chosen(
+    nodes: Sequence[Node], addresses: Sequence[str], port: int, answers: Sequence[Mapping[str, Any]]
+) -> Meeting:
+    """Return the first address that every node reached."""
+    shared = _shared(addresses, answers)
+    if shared is not None:
+        results = [_result(answer.get(shared)) for answer in answers]
+        # The first node may know its own name as a loopback address, so the last one is asked.
+        return Meeting(results[-1][0], port, tuple(local for _, local, _ in results))
+    misses = [_misses(address, answers) for address in addresses]
+    tried = "\n".join(
+        f"{address}: {len(lost)} of {len(nodes)} nodes cannot reach it"
+        for address, lost in zip(addresses, misses, strict=True)
+    )
+    if len(nodes) > 2 and all(len(lost) >= len(nodes) - 1 for lost in misses):
+        raise PreflightFailed("", f"no other node reaches {nodes[0].name} at {', '.join(addresses)}", OPEN_HINT, tried)
+    best = min(range(len(addresses)), key=lambda index: len(misses[index]))
+    rank = misses[best][-1]
+    problem = _result(answers[rank].get(addresses[best]))[2]
+    raise PreflightFailed(
+        nodes[rank].name,
+        f"cannot reach {nodes[0].name} at {addresses[best]} port {port}: {problem}",
+        OPEN_HINT,
+        tried,
+    )
+
+
+def _misses(address: str, answers: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [rank for rank, answer in enumerate(answers) if not _result(answer.get(address))[0]]
+
+
+def _shared(addresses: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> str | None:
+    return next((address for address in addresses if not _misses(address, answers)), None)
+
+
+def _left_out(answer: Mapping[str, Any]) -> bool:
+    """Whether a node did not wait for every address, because one had answered."""
+    return any(isinstance(each, Mapping) and bool(each.get("left")) for each in answer.values())
+
+
+def _result(answer: object) -> tuple[str, str, str]:
+    """Return (peer, local, error) of one node's try, checked: what a node says is used in commands for all others."""
+    if isinstance(answer, Mapping):
+        try:
+            return _numeric(answer["peer"]), _numeric(answer["local"]), ""
+        except (KeyError, ValueError):
+            return "", "", str(answer.get("error", "it gave no answer"))[:200]
+    return "", "", "it gave no answer"
+
+
+def _numeric(text: object) -> str:
+    address = ipaddress.ip_address(str(text))
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)

@@ -1,0 +1,1 @@
+"""SSH nodes inside this process, hostile where a test wants them to be."""

@@ -1,0 +1,1 @@
+"""What an environment needs to be asked or placed on the node."""

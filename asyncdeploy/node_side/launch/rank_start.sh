@@ -1,0 +1,12 @@
+# Before a rank starts: forget what a provider's image or another torchrun left. Every option of torchrun is read from
+# PET_<NAME> too, and its workers believe the rest. rank_start.py joins these lines with "; " and puts its own behind.
+# shellcheck shell=sh disable=SC2046
+unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_WORLD_SIZE ROLE_NAME
+unset PYTHON_EXEC TORCHELASTIC_RESTART_COUNT TORCHELASTIC_MAX_RESTARTS TORCHELASTIC_RUN_ID TORCHELASTIC_ERROR_FILE
+unset TORCHELASTIC_USE_AGENT_STORE $(env | sed -n 's/^\(PET_[A-Za-z0-9_]*\)=.*/\1/p')
+# Every Python below writes down the exception that ends it (node_side/launch/rank_shim.py), beside the rank's logs.
+ASYNCDEPLOY_LAUNCH_FOLDER="$HOME/.asyncdeploy/launches/$ASYNCDEPLOY_RUN_ID"
+ASYNCDEPLOY_LOG_FOLDER="$ASYNCDEPLOY_LAUNCH_FOLDER/rank-$NODE_RANK"
+ASYNCDEPLOY_ERRORS="$ASYNCDEPLOY_LOG_FOLDER/errors"
+PYTHONPATH="$ASYNCDEPLOY_LAUNCH_FOLDER/tools/python${PYTHONPATH:+:$PYTHONPATH}"
+export ASYNCDEPLOY_LAUNCH_FOLDER ASYNCDEPLOY_LOG_FOLDER ASYNCDEPLOY_ERRORS PYTHONPATH

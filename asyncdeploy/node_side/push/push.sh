@@ -1,0 +1,199 @@
+# Take a push: for nodes without python3. The client decides, this does; steps.sh stands above.
+# What lies in .asyncdeploy/ is what node_side/push/receiver.py puts there, so that either finishes what the other began.
+# shellcheck shell=sh disable=SC2015,SC2088,SC2154
+own=.asyncdeploy
+
+begun() { # PATH: says its absolute path; whether a swap was begun there
+    case $1 in
+    '~/'*) site=${HOME:?}${1#?} ;;
+    *) site=$1 ;;
+    esac
+    printf %s "$site"
+    [ -f "$site/$own/journal" ]
+}
+
+open_site() { # PATH ON_CONFLICT: says the user's number and the absolute path, with NULs behind; then foreign or owner, with status 2
+    case $1 in
+    '~/'*) site=${HOME:?}${1#?} ;;
+    *) site=$1 ;;
+    esac
+    printf '%s\0' "$(id -u)" "$site"
+    why=$(mkdir -p "$site" 2>&1 && cd "$site" 2>&1) || { trouble "$why" || return; }
+    cd "$site" || return
+    if [ ! -e "$own" ] && [ ! -L "$own" ]; then
+        if [ "$2" = refuse ] && [ -n "$(find . -mindepth 1 -print -quit)" ]; then
+            echo foreign
+            return 2
+        fi
+        why=$(mkdir -m 700 "$own" 2>&1) || [ -d "$own" ] || { trouble "$why" || return; }
+    fi
+    ours "$own" || return
+    [ -e "$own/staging" ] || why=$(mkdir -m 700 "$own/staging" 2>&1) || { trouble "$why" || return; }
+    ours "$own/staging"
+}
+
+ours() { # FOLDER: a folder of this user, for nobody else
+    if [ -L "$1" ] || [ ! -d "$1" ] || [ -z "$(find "$1" -prune -user "$(id -u)")" ]; then
+        echo owner
+        return 2
+    fi
+    why=$(chmod 700 "$1" 2>&1) || trouble "$why"
+}
+
+acquire() { # SECONDS HOLDER: the site's lock, which frees itself when we die; else says who holds it, with status 2
+    end=$(($(date +%s) + $1)) holder=$2
+    try=try_folder
+    if command -v flock >/dev/null 2>&1; then
+        why=$(umask 077 && : 2>&1 >>"$own/lock") || { trouble "$why" || return; }
+        exec 9<>"$own/lock"
+        try=try_flock
+    fi
+    until $try; do
+        if [ "$(date +%s)" -ge "$end" ]; then
+            cat "$own/lock.d/holder" "$own/lock" 2>/dev/null | head -c 400
+            return 2
+        fi
+        sleep 0.2 2>/dev/null || sleep 1
+    done
+    why=$(umask 077 && printf %s "$holder" 2>&1 >"$own/lock") || trouble "$why"
+}
+
+try_flock() { # where it does not work (no such applet, no locks on that file system) a folder serves
+    flock -n 9 2>/dev/null
+    case $? in
+    0) return 0 ;;
+    1) return 1 ;;
+    esac
+    try=try_folder
+    try_folder
+}
+
+try_folder() { # with its owner inside, taken over when that is gone, or never said who it is
+    if mkdir -m 700 "$own/lock.d" 2>/dev/null; then
+        trap 'rm -rf "$site/$own/lock.d"' EXIT
+        trap 'exit 143' HUP INT PIPE TERM
+        printf %s "$holder" >"$own/lock.d/holder"
+        printf '%s %s\n' "$(uname -n)" "$$ $(started_at "$$")" >"$own/lock.d/owner"
+        return
+    fi
+    read -r host pid start 2>/dev/null <"$own/lock.d/owner" || host=
+    if [ -z "$host" ]; then
+        [ -n "$(find "$own/lock.d" -prune -mmin +1 2>/dev/null)" ] || return 1
+    else
+        [ "$host" = "$(uname -n)" ] && [ "$(started_at "$pid")" != "$start" ] || return 1
+    fi
+    mv "$own/lock.d" "$own/lock.d.$$" 2>/dev/null && rm -rf "$own/lock.d.$$" && try_folder
+}
+
+started_at() { # PID: in clock ticks since boot, which tells it from a later process of the same number
+    sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
+}
+
+record() { # NAME
+    [ ! -f "$own/$1" ] || cat "$own/$1"
+}
+
+forget() { # NAME...
+    for name; do rm -f "$own/$name"; done
+}
+
+is_fresh() { # whether nothing but our folder is there
+    [ -z "$(find . -mindepth 1 -maxdepth 1 ! -name "$own" -print -quit)" ]
+}
+
+running() { # of each job that runs: its id, the physical path of its site if this is it, its record, with NULs behind
+    here=$(pwd -P)
+    printf '%s\0' "$here"
+    for folder in "$HOME/$own/jobs"/*/; do
+        [ -f "${folder}pid" ] && [ ! -e "${folder}exit" ] || continue
+        read -r pid start _ <"${folder}pid" || continue
+        [ "$(started_at "$pid")" = "$start" ] || continue
+        grep -q '^[0-9]* (.*) Z' "/proc/$pid/stat" 2>/dev/null && continue
+        folder=${folder%/}
+        printf '%s\0' "${folder##*/}"
+        head -c 1048576 "$folder/spec.json" 2>/dev/null
+        printf '\0'
+    done
+}
+
+physical() { # PATH...: where each leads, with a NUL behind it
+    for path; do
+        (cd "$path" 2>/dev/null && pwd -P | tr -d '\n')
+        printf '\0'
+    done
+}
+
+clear_staging() { rm -rf "$own/staging" && mkdir -m 700 "$own/staging"; }
+
+take_tree() { # a body: tar
+    if why=$(umask 0 && { frames | tar -xof - -C "$own/staging"; } 2>&1); then return; fi
+    clear_staging
+    trouble "$why"
+}
+
+stage_links() { # NUMBER TARGET...: links under the names link.<number> and on
+    number=$1
+    shift
+    for target; do
+        why=$(ln -s "$target" "$own/staging/link.$number" 2>&1) || { trouble "$why" || return; }
+        number=$((number + 1))
+    done
+}
+
+verify() { # a body: lines for sha256sum -c; says how many hold
+    frames | (cd "$own/staging" && sha256sum -c 2>/dev/null) | grep -c ': OK$'
+}
+
+keep() { # NAME BYTES, a body: a file in our folder, whole or not at all
+    why=$(umask 077 && { frames >"$own/$1.part"; } 2>&1)
+    if [ "$(wc -c <"$own/$1.part")" -eq "$2" ] && mv -f "$own/$1.part" "$own/$1"; then return; fi
+    rm -f "$own/$1.part"
+    trouble "${why:-$1 was cut}"
+}
+
+swap() { # does what the client wrote to "swap"; once it began, nobody's death but our own stops it
+    trap '' HUP INT PIPE TERM
+    why=
+    if [ -f "$own/journal.new" ]; then
+        redo=false
+        sync "$own/journal.new" 2>/dev/null || sync
+        try mv -f "$own/journal.new" "$own/journal"
+    else
+        redo=true
+    fi
+    # shellcheck source=/dev/null
+    . "./$own/swap"
+    rm -f "$own/swap"
+    [ -z "$why" ] || trouble "$why"
+}
+
+try() { # COMMAND...; the first failure ends it all
+    [ -z "$why" ] || return
+    if why=$("$@" 2>&1); then why=''; else why=${why:-$1 failed}; fi
+}
+
+remove() { # PATH...: but no folder
+    for path; do
+        shift
+        if [ -L "$path" ] || [ ! -d "$path" ]; then set -- "$@" "$path"; fi
+    done
+    [ "$#" = 0 ] || try rm -f "$@"
+}
+
+remove_folders() { # PATH...: those that are empty now
+    [ -n "$why" ] || rmdir "$@" 2>/dev/null
+}
+
+put() { # NAME PATH
+    from=$own/staging/$1
+    if "$redo" && [ ! -e "$from" ] && [ ! -L "$from" ]; then return; fi
+    if [ -L "$2" ]; then # mv would follow it
+        try rm -f "$2"
+    elif [ -d "$2" ]; then # at most empty folders are in it; mv would move into it
+        try find "$2" -depth -type d -exec rmdir {} \;
+        [ ! -d "$2" ] || why=${why:-$2 is a folder and holds something}
+    fi
+    try mv -f "$from" "$2"
+}
+
+serve

@@ -1,0 +1,237 @@
+"""The receiver: takes a workspace, puts it in place whole, and remembers what it put there.
+
+Runs on a node: Python >= 3.8, standard library only. All words are fields joined by NUL, which no path holds: exact
+for every name and cheaper to read than JSON. What the client must classify is returned as such a record; its first
+field says what it is.
+
+Below ``<site>/.asyncdeploy/`` (0700) lie: ``lock`` (flock, its text names the holder), ``state`` (the tree as it was
+put there), ``staging/`` (contents under their sha256, and what is ready to be renamed into place) and ``journal`` (a
+swap that has begun). A swap is decided by the journal's rename: before it the old tree stands, after it the new one
+will, whoever dies meanwhile. Every path is walked from the site's own descriptor without following a link.
+"""
+
+import errno
+import os
+import zlib
+
+from asyncdeploy.node_side.push.pieces import LARGE
+from asyncdeploy.node_side.push.plan import Plan
+from asyncdeploy.node_side.push.site_folder import CHUNK, Site, exists
+from asyncdeploy.node_side.push.site_record import (
+    DIR,
+    FILE,
+    IN_PLACE,
+    MANIFEST_FIELDS,
+    MANIFEST_HEAD,
+    MAX_RECORD,
+    META,
+    Record,
+    Refused,
+    check_paths,
+    read_entries,
+)
+from asyncdeploy.node_side.push.staging import Intake
+from asyncdeploy.node_side.push.swap import Deaf, Swap, finish_journal
+
+NAMES = 10  # names in one answer: enough to see what is meant
+
+
+class Push:
+    """One push, from the first look to the swap."""
+
+    def __init__(self, worker, site, args):
+        self.worker, self.site = worker, site
+        _, _, self.digest, self.project, self.label, self.holder, self.conflict, self.jobs = args[:8]
+        self.needed = 0
+
+    def run(self):
+        finish_journal(self.site)
+        state = self.site.read_record(b"state")
+        overwrite = self.conflict == b"overwrite"
+        if state is not None and state.project != self.project and not overwrite:
+            raise Refused(b"conflict", self.site.path, b"project", state.label or state.project)
+        stands = state is not None and self.stands(state.entries)
+        if stands and state.digest == self.digest:
+            return b"same", self.site.path
+        self.site.name_holder(self.holder)
+        new = self.receive_manifest()
+        fresh = state is None and os.listdir(self.site.fd) == [META.decode()]
+        plan = Plan(self.worker, self.site, state.entries if state else (), new, fresh, stands)
+        if plan.edited and not overwrite:
+            names = sorted(plan.edited)
+            raise Refused(b"conflict", self.site.path, b"edited", b"%d" % len(names), *names[:NAMES])
+        if plan.changes() and self.jobs != b"overwrite":
+            running = running_jobs(self.site.path)
+            if running:
+                raise Refused(b"jobs", self.site.path, *running[:NAMES])
+        return self.fill(plan, new)
+
+    def stands(self, entries):
+        fd = self.site.fd
+        lstat = os.lstat
+        try:
+            return all(entry.holds(lstat(entry.path, dir_fd=fd)) for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def receive_manifest(self):
+        import hashlib
+
+        self.worker.send(b"M")
+        inflate, parts, size = zlib.decompressobj(), [], 0
+        while True:
+            kind, payload = self.worker.receive()
+            if kind == b"E":
+                break
+            parts.append(inflate.decompress(payload, MAX_RECORD))
+            size += len(parts[-1])
+            if kind != b"M" or size > MAX_RECORD:
+                raise ValueError("a manifest was expected")
+        fields = b"".join(parts).split(b"\0")
+        if fields[0] != MANIFEST_HEAD or not inflate.eof:
+            raise ValueError("a manifest of another version")
+        named = hashlib.sha256(b"\0".join(f for i in (5, 0, 1, 4, 6) for f in fields[1 + i :: MANIFEST_FIELDS]))
+        if named.hexdigest().encode() != self.digest:
+            raise ValueError("the manifest is not the one that was named")
+        entries = read_entries(fields[1:], MANIFEST_FIELDS)
+        check_paths(entries)
+        return entries
+
+    def fill(self, plan, new):
+        """Stage what is missing, then swap; the client may go once all is verified."""
+        intake = Intake(self.worker, self.site, plan)
+        order = {}
+        for entry in new:
+            if entry.kind == FILE:
+                order.setdefault(entry.sha, len(order))
+        self.check_room(plan)
+        missing = intake.stage_here(plan.have)
+        wanted = sorted(missing, key=order.__getitem__)
+        if wanted:
+            numbers = [order[sha].to_bytes(4, "big") for sha in wanted]
+            for start in range(0, len(numbers), 200000):
+                self.worker.send(b"N", b"".join(numbers[start : start + 200000]))
+            mends = intake.mends(wanted, order, plan.old)
+            self.worker.send(b"G")
+            for sha in wanted:
+                if sha in mends:
+                    mends[sha].receive_runs()
+            self.needed += sum(mend.needed_bytes() for mend in mends.values())
+            if self.needed > self.site.room()[0]:
+                raise OSError(errno.ENOSPC, "no space")
+            try:
+                intake.stage_sent(wanted, mends)
+            finally:
+                intake.feed.close()
+        for entry in plan.modes:
+            entry.staged = IN_PLACE
+        for entry in plan.moves:
+            if entry.kind == DIR:
+                entry.staged = b"folder"
+        record = Record(self.project, self.digest, new, plan.removals + plan.blockers, self.label)
+        self.swap(record, plan.changes())
+        moved = b"%d" % (len(plan.moves) + len(plan.modes))
+        names = [b"restored " + path for path in plan.restored[:NAMES]]
+        names += [b"overwritten " + path for path in sorted(plan.edited)[:NAMES]]
+        counts = (moved, b"%d" % len(plan.removals), b"%d" % len(plan.restored), b"%d" % len(plan.edited))
+        return (b"done", self.site.path, *counts, *names)
+
+    def check_room(self, plan):
+        """Refused before anything travels if it cannot fit; what is kept in staging is counted as if it were not."""
+        # Large contents are counted when their pieces are known: they may be holes, or here already.
+        self.needed = sum(entry.size for entry in plan.moves if entry.kind == FILE and entry.size < LARGE)
+        free, inodes = self.site.room()
+        for name in os.listdir(self.site.staging):
+            free += 512 * os.lstat(name, dir_fd=self.site.staging).st_blocks
+        self.needed += 400 * (len(plan.new) + len(plan.removals))  # journal and state, at about 200 bytes an entry
+        if self.needed + 4096 * plan.folders > free:
+            raise OSError(errno.ENOSPC, "no space")
+        if inodes is not None and len(plan.moves) + plan.folders + 4 > inodes:
+            raise OSError(errno.ENOSPC, "no inodes")
+
+    def swap(self, record, changes):
+        if not changes:
+            self.site.write_record(b"state", record, False)
+            self.site.clear(record)
+            return
+        import signal
+
+        kept = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGHUP, signal.SIGTERM)]
+        try:
+            self.site.write_record(b"journal", record, True)
+            Swap(Deaf(), self.site, record, False).run()
+        finally:
+            for number, handler in kept:
+                signal.signal(number, handler)
+
+
+def running_jobs(site):
+    """Return names of the jobs that run in the site."""
+    base = os.path.join(os.path.expanduser(b"~"), META, b"jobs")
+    try:
+        ids = os.listdir(base)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    return [name for name in ids if not os.path.exists(os.path.join(base, name, b"exit")) and runs(base, name, site)]
+
+
+def runs(base, name, site):
+    import json
+
+    try:
+        with open(os.path.join(base, name, b"spec.json"), "rb") as file:
+            spec = json.loads(file.read(CHUNK))
+        with open(os.path.join(base, name, b"pid"), "rb") as file:
+            pid, start = file.read(100).split()[:2]
+        if os.path.realpath(os.fsencode(str(spec["site"]))) != os.path.realpath(site):
+            return False
+        with open(b"/proc/%d/stat" % int(pid), "rb") as file:
+            after_name = file.read().rpartition(b")")[2].split()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return after_name[19] == start and after_name[0] != b"Z"
+
+
+def failed(error, site, push):
+    """Return the answer for a call of the node's system that went wrong."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free, inodes = site.room() if site.fd >= 0 else (0, None)
+        begun = site.meta >= 0 and exists(b"journal", site.meta)
+        if site.staging >= 0 and not begun:
+            site.clear_staging()
+        needed = push.needed if push else 0
+        return b"full", site.path, b"%d" % free, b"%d" % needed, b"%d" % (-1 if inodes is None else inodes)
+    name = errno.errorcode.get(error.errno, "")
+    path = error.filename if isinstance(error.filename, bytes) else site.path
+    text = (error.strerror or str(error)).encode("utf-8", "replace")
+    return b"error", site.path, name.encode(), text, path
+
+
+def main(worker, args):
+    """Serve one push. Args: what, site path, digest, project id and label, holder, on_conflict, under_jobs, wait_s."""
+    fields = args.split(b"\0")
+    path = fields[1]
+    if path == b"~" or path.startswith(b"~/"):
+        path = os.path.expanduser(b"~") + path[1:]
+    site, push = Site(os.path.normpath(path)), None
+    umask = os.umask(0o022)
+    try:
+        if fields[0] == b"finish":
+            if not exists(os.path.join(site.path, META, b"journal"), None):
+                return b"same\0" + site.path
+            site.open(False)
+            site.take_lock(worker, float(fields[8]))
+            finish_journal(site)
+            return b"same\0" + site.path
+        site.open(fields[6] == b"overwrite")
+        site.take_lock(worker, float(fields[8]), fields[5])
+        os.umask(0)  # modes are given with each file
+        push = Push(worker, site, fields)
+        return b"\0".join(push.run())
+    except Refused as refused:
+        return b"\0".join(refused.fields)
+    except OSError as error:
+        return b"\0".join(failed(error, site, push))
+    finally:
+        os.umask(umask)
+        site.close()

@@ -1,0 +1,1 @@
+"""Commands and jobs on the node: who starts, watches, ends and records them."""

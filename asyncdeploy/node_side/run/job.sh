@@ -1,0 +1,31 @@
+# What is told of a job's folder, and by what its processes are known: for nodes without python3. Others follow this one.
+# The folder is that of node_side/run/job_folder.py, so that either side understands the other's jobs.
+# shellcheck shell=sh disable=SC2034,SC2154
+umask 077
+base=$HOME/.asyncdeploy/jobs
+
+started_at() { # PID: its start in clock ticks since boot; nothing if it has ended
+    row=$(cat "/proc/$1/stat" 2>/dev/null) || return
+    row=${row##*) }
+    case $row in [ZX]*) return 1 ;; esac
+    # shellcheck disable=SC2086 # words
+    set -- $row
+    shift 19
+    echo "$1"
+}
+
+identity() { # of this boot of this machine or container
+    boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+    echo "$boot:$(started_at 1):$(stat -Lc %i /proc/self/ns/pid 2>/dev/null):$(uname -n)"
+}
+
+read_pids() { # FOLDER
+    leader=0 leader_start=0 keeper=0 keeper_start=0 place=
+    { read -r leader leader_start keeper keeper_start && read -r place; } 2>/dev/null <"$1/pid"
+}
+
+is_same() { [ "$1" != 0 ] && [ "$(started_at "$1")" = "$2" ]; } # PID START
+
+put() { # FILE: stdin, whole or not at all
+    cat >"$1.$$.part" && mv -f "$1.$$.part" "$1"
+}

@@ -1,0 +1,215 @@
+"""Detached jobs: a folder a job is the truth, a supervisor a job keeps it.
+
+Runs on a node inside the worker: Python >= 3.8, standard library only. The call's argument is JSON with an "op": start,
+status, wait, stop, list or read. The answer is JSON too; what a client must tell apart stands in "error".
+
+~/.asyncdeploy/jobs/<id>/ holds: spec.json (what it is; of secrets only the names), pid (leader, its start time,
+supervisor, its start time; the node's identity below), sessions (those that were seen), log, times (when a launch's log
+grew), stop (a request), exit (how it ended). Each is written under another name and renamed; whoever makes the folder
+starts the job.
+"""
+
+import _signal as signal
+import json
+import os
+import time
+
+TERM = signal.SIGTERM
+KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
+ON_END_S = 12.0  # what the line that runs at a stopped job's end may take, and a little
+TICK_S = 0.05
+WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
+READ_LIMIT = 512 * 1024
+
+processes = folders = supervisor = times = guard = None  # set at each call
+
+
+def main(worker, args):
+    global processes, folders, supervisor, times, guard
+    processes, folders, supervisor = (worker.load(name) for name in ("processes", "job_folder", "supervisor"))
+    times, guard = worker.load("log_times"), worker.load("guard")
+    folders.processes = supervisor.processes = guard.processes = processes
+    supervisor.folders = guard.folders = folders
+    supervisor.oom, supervisor.times, supervisor.guard = worker.load("oom"), times, guard
+    request = json.loads(args)
+    answer = OPERATIONS[request["op"]](worker, request)
+    return json.dumps(answer).encode()
+
+
+def start(worker, request):
+    """Start a job once, however often it is asked for; return its status."""
+    import fcntl
+
+    spec, job_id = request["spec"], request["spec"]["id"]
+    env = receive_env(worker)
+    if any(item.startswith(b"ASYNCDEPLOY_GANG=") for item in env):
+        supervisor.gang = worker.load("gang")  # imports more than other jobs need
+    if any(item.startswith(b"ASYNCDEPLOY_GPUS=") for item in env):
+        supervisor.look = worker.load("disturbances")
+    stdin = processes.take_input(worker)
+    lock = None
+    try:
+        folder = folders.folder_of(job_id)
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            pass  # another try of this start: whoever has the lock first starts the job, not who made the folder
+        lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folders.Pids(folder).known or folders.read_json(folder, "exit") is not None:
+            return folders.status_of(job_id)
+        names = os.open(os.path.join(folders.base_folder(), ".names"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(names, fcntl.LOCK_EX)  # two starters of one name must see each other
+            twin = running_twin(spec)
+            if twin:
+                remove_folder(folder)
+                return {"error": "exists", "id": twin}
+            reason = supervisor.launch_supervisor(folder, spec, env, stdin)
+        finally:
+            os.close(names)
+        if reason:
+            remove_folder(folder)
+            return {"error": "failed", "reason": reason}
+        return dict(folders.status_of(job_id), survives_logout=worker.load("logout").survives())
+    finally:
+        os.close(stdin)
+        if lock is not None:
+            os.close(lock)
+
+
+def receive_env(worker):
+    """Return the variables, which come in a frame of their own and never touch a file."""
+    kind, payload = worker.receive()
+    if kind != b"V":
+        raise ValueError("the variables were expected")
+    return [item for item in payload.split(b"\0") if item]
+
+
+def running_twin(spec):
+    """Return the id of a running job of the same name on the same site, or None."""
+    for other in os.listdir(folders.base_folder()):
+        if other == spec["id"] or other.startswith("."):
+            continue
+        theirs = folders.read_json(folders.folder_of(other), "spec.json") or {}
+        same = theirs.get("name") == spec["name"] and theirs.get("site") == spec["site"]
+        if same and folders.status_of(other).get("state") in ("starting", "running", "orphaned"):
+            return other
+    return None
+
+
+def remove_folder(folder):
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def status(_worker, request):
+    return folders.status_of(request["id"])
+
+
+def wait(worker, request):
+    """Wait until the job ended, for a while; return its status."""
+    deadline = time.monotonic() + min(float(request["timeout_s"]), WAIT_SLICE_S)
+    step = 0.02
+    while True:
+        now = folders.status_of(request["id"])
+        alone = now.get("state") == "orphaned" and not request.get("orphans", True)
+        if alone or now.get("state") not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
+            return now
+        worker.poll()
+        time.sleep(step)
+        step = min(step * 1.5, 0.25)
+
+
+def stop(worker, request):
+    """End a job and everything of it; return its status, with what survived."""
+    job_id, grace = request["id"], float(request["grace_s"])
+    folder = folders.folder_of(job_id)
+    before = folders.status_of(job_id)
+    if before.get("error") == "unknown" and request.get("forbid"):
+        return forbid(folder, job_id)
+    if before.get("state") == "orphaned":
+        return end_orphans(worker, folder, job_id, grace)
+    if before.get("state") not in ("starting", "running"):
+        return before
+    folders.write_file(folder, "stop", json.dumps({"grace_s": grace}).encode())
+    deadline = time.monotonic() + grace + KILL_WAIT_S + ON_END_S
+    asked = False
+    while time.monotonic() < deadline:
+        pids = folders.Pids(folder)
+        if not asked and folders.is_same(pids.supervisor, pids.supervisor_start):
+            os.kill(pids.supervisor, TERM)
+            asked = True
+        now = folders.status_of(job_id)
+        if now.get("state") == "orphaned":
+            return end_orphans(worker, folder, job_id, grace)
+        if now.get("state") not in ("starting", "running"):
+            return now
+        worker.poll()
+        time.sleep(TICK_S)
+    return folders.status_of(job_id)
+
+
+def forbid(folder, job_id):
+    """Take the folder of a job that is about to be started by a call we have given up: it then finds its end there."""
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        return folders.status_of(job_id)
+    end = {"status": None, "signal": TERM, "ended_at": time.time(), "survivors": [], "stopped": True}
+    folders.write_file(folder, "exit", json.dumps(end).encode())
+    return folders.status_of(job_id)
+
+
+def end_orphans(worker, folder, job_id, grace):
+    """End a job whose supervisor is gone; nobody knows its exit status any more."""
+    left = guard.end_orphans(folder, job_id, grace, worker.poll)
+    now = folders.status_of(job_id)
+    now["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left]
+    return now
+
+
+def list_all(_worker, _request):
+    found = []
+    for job_id in sorted(os.listdir(folders.base_folder())):
+        if not job_id.startswith("."):
+            now = folders.status_of(job_id)
+            if now.get("spec"):
+                found.append(now)
+    return {"jobs": found[-1000:]}
+
+
+def read(worker, request):
+    """Return a piece of the log from a byte offset, waiting up to wait_s for one; and whether the job ended."""
+    folder, offset = folders.folder_of(request["id"]), int(request["offset"])
+    limit = min(int(request.get("limit", READ_LIMIT)), READ_LIMIT)
+    deadline = time.monotonic() + min(float(request.get("wait_s", 0)), WAIT_SLICE_S)
+    step = 0.02
+    while True:
+        state = folders.status_of(request["id"]).get("state", "lost")  # before the log, so that its end is the end
+        try:
+            with open(os.path.join(folder, "log"), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if offset > size:
+                    offset = 0  # somebody emptied it; what is written now stands at its beginning
+                file.seek(offset if offset >= 0 else max(0, size + offset))
+                place = file.tell()
+                data = file.read(limit)
+        except OSError:
+            size = place = 0
+            data = b""
+        if data or state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
+            break
+        worker.poll()
+        time.sleep(step)
+        step = min(step * 1.5, 0.25)
+    marks = times.marks_between(folder, place, place + len(data)) if request.get("times") else []
+    if len(marks) == times.AT_ONCE:  # what follows is for the next call
+        data = data[: max(marks[-1][0] - place, 0)]
+    for start_at in range(0, len(data), 1 << 18):
+        worker.send(b"D", data[start_at : start_at + (1 << 18)])
+    return {"offset": place, "size": size, "state": state, "times": marks}
+
+
+OPERATIONS = {"start": start, "status": status, "wait": wait, "stop": stop, "list": list_all, "read": read}

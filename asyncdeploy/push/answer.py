@@ -1,0 +1,155 @@
+"""What a receiver answers, as a value or an error: the node's words are checked, bounded and turned into ours."""
+
+from __future__ import annotations
+
+import attrs
+
+from asyncdeploy.values.errors import (
+    DeployError,
+    NodeFull,
+    ProtocolError,
+    TransferFailed,
+    WorkspaceBusy,
+    WorkspaceConflict,
+)
+from asyncdeploy.values.events import visible
+
+MAX_SHOWN = 400
+"""Characters of one word of a node's: a path to look at, not a flood."""
+MAX_NAMES = 10
+MAX_FIELDS = 32
+
+_OVERWRITE = "look at them on the node; Workspace(on_conflict='overwrite') takes yours instead"
+_HINTS = {
+    "EROFS": "its file system is mounted read-only; give a remote_path on another one",
+    "EACCES": "that user may not write there; give another remote_path or user",
+    "EPERM": "that user may not write there; give another remote_path or user",
+    "ENOTDIR": "a part of the path is a file; give another remote_path",
+    "EEXIST": "a part of the path is a file; give another remote_path",
+    "ENOTEMPTY": "move away what was put in that folder, then push again: the swap that was begun is finished then",
+    "ENAMETOOLONG": "the node's file system takes shorter names only; rename or exclude it",
+    "EILSEQ": "the node's file system does not take that name; rename or exclude it",
+}
+
+
+@attrs.frozen
+class Answer:
+    """What a push did.
+
+    Attributes:
+        path: the site, absolute on the node.
+        placed / removed: names put in place and taken away.
+        restored / overwritten: names that had been removed or edited on the node.
+        names: up to ten of each, as "restored PATH" and "overwritten PATH".
+    """
+
+    path: str
+    placed: int = 0
+    removed: int = 0
+    restored: int = 0
+    overwritten: int = 0
+    names: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """True if anything on the node was changed."""
+        return bool(self.placed or self.removed)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know: what was lost or brought back on the node."""
+        texts = []
+        for word, count, what in (
+            ("overwritten", self.overwritten, "edited on the node and overwritten"),
+            ("restored", self.restored, "removed on the node and brought back"),
+        ):
+            names = [name.removeprefix(f"{word} ") for name in self.names if name.startswith(f"{word} ")]
+            if count:
+                texts.append(f"{what}: {_listed(names, count)}")
+        return tuple(texts)
+
+
+def read_answer(node: str, payload: bytes) -> Answer:
+    """Return a receiver's answer.
+
+    Raises:
+        WorkspaceConflict, WorkspaceBusy, NodeFull, TransferFailed: what it refused or failed at.
+        ProtocolError: it is none.
+    """
+    fields = [visible(field[:MAX_SHOWN].decode("utf-8", "replace")) for field in payload.split(b"\0")]
+    try:
+        # The path is used as it is: a site whose name is not printable is still that site.
+        path = payload.split(b"\0")[1].decode("utf-8", "surrogateescape")
+        return _read(node, path, fields)
+    except (ValueError, IndexError) as error:
+        text = f"a push was answered with what is no answer: {visible(str(payload[:80]))} ({visible(str(error))})"
+        raise ProtocolError(node, text) from None
+
+
+def _read(node: str, path: str, fields: list[str]) -> Answer:
+    word, rest = fields[0], fields[2:]
+    if len(fields) > MAX_FIELDS or not path.startswith("/"):
+        raise ValueError("too long, or no absolute path")
+    if word == "same":
+        return Answer(path)
+    if word == "done":
+        placed, removed, restored, overwritten = map(_count, rest[:4])
+        return Answer(path, placed, removed, restored, overwritten, tuple(rest[4:]))
+    raise _error(node, word, path, rest)
+
+
+def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
+    if word == "conflict":
+        return _conflict(node, path, rest)
+    if word == "busy":
+        who = rest[0] or "another deployer"
+        return WorkspaceBusy(node, f"{path} is held by {who}", "try again when that push is done", path=path)
+    if word == "jobs":
+        hint = "wait for it or stop it; Workspace(under_jobs='overwrite') pushes under it"
+        return WorkspaceBusy(node, f"a job runs in {path}: {_listed(rest, len(rest))}", hint, path=path)
+    if word == "full":
+        free, needed, inodes = _count(rest[0]), _count(rest[1]), int(rest[2])
+        what = f"{free / 1e6:.1f} MB free" + (f", {inodes} inodes free" if inodes >= 0 else "")
+        message = f"no room at {path}: {needed / 1e6:.1f} MB needed, {what}"
+        hint = "free space there, or give a remote_path on another disk"
+        return NodeFull(node, message, hint, "", path, free, needed)
+    if word == "changed":
+        what = f"{rest[0]} changed while it was sent; nothing was changed on the node"
+        return TransferFailed(node, what, "stop what writes to it, or exclude it", path=rest[0])
+    if word == "error":
+        name, text, where = rest[:3]
+        hint = _HINTS.get(name, "push again: a swap that was begun is finished then")
+        return TransferFailed(node, f"cannot write {where} in {path}: {text}", hint, path=where)
+    raise ValueError(f"unknown word {word!r}")
+
+
+def _conflict(node: str, path: str, rest: list[str]) -> WorkspaceConflict:
+    reason, words = rest[0], rest[1:]
+    if reason == "edited":
+        what, hint = f"edited on the node since our last push: {_listed(words[1:], _count(words[0]))}", _OVERWRITE
+    elif reason == "foreign":
+        what = f"{path} stands there already, is not empty and was not made by us"
+        hint = "give another remote_path; Workspace(on_conflict='overwrite') moves in beside what is there"
+    elif reason == "project":
+        what = f"{path} belongs to another project: {words[0]}"
+        hint = "give another remote_path; Workspace(on_conflict='overwrite') takes it over"
+    elif reason == "owner":
+        what = f"{path}/.asyncdeploy is not a folder of ours; somebody else made it"
+        hint = "give another remote_path, or remove it if you know who made it"
+    elif reason == "blocked":
+        what = f"{path}/{words[0]} is a folder on the node and holds files that we did not bring"
+        hint = "move them away: where that folder stands, a file is to be put"
+    else:
+        raise ValueError(f"unknown reason {reason!r}")
+    return WorkspaceConflict(node, what, hint, path=path)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"a count was expected, got {number}")
+    return number
+
+
+def _listed(names: list[str], count: int) -> str:
+    shown = ", ".join(names[:MAX_NAMES])
+    return f"{shown} and {count - MAX_NAMES} more" if count > MAX_NAMES else shown

@@ -1,0 +1,298 @@
+"""A workspace made ready for many nodes: scanned and hashed once, each piece compressed at most once."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import hashlib
+import os
+import platform
+import secrets
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from asyncdeploy.push.bundle.hash_cache import Stamp
+from asyncdeploy.push.bundle.manifest import Manifest
+from asyncdeploy.push.bundle.pieces import is_large
+from asyncdeploy.push.bundle.scan import Listing, changed, list_workspace, project_id
+from asyncdeploy.push.bundle.travel import Run, sent_ranges
+from asyncdeploy.values.workspace import Workspace, as_workspace
+
+BLOCK = 512 * 1024
+"""Contents in one frame: half of what a frame may hold, so that one that does not compress fits as well."""
+MAX_KEPT_BYTES = 4 << 30
+"""Packed blocks kept on our disk for the next node; beyond it each node's are packed again."""
+LEVEL = 1
+"""zlib: a third of a repository's bytes at 90 MB/s; higher levels cost more time than the line."""
+WORTH = 0.9
+"""A block that shrinks to this is sent compressed."""
+FAST_RATE = 1.5e9
+"""Bytes a second from which on a line carries a block sooner than a node inflates it: beyond 10 Gbit/s."""
+SAMPLE = 16 * 1024
+"""A block whose first bytes do not shrink is not tried as a whole: trying costs ten times what hashing does."""
+FEW = 4
+"""A block of so few parts that stays as it is is read again from its file, not kept a second time."""
+RAW = (-1, -1)
+
+
+@attrs.frozen
+class Piece:
+    """A part of a content: its number in ``Manifest.contents``, where it begins, how long it is."""
+
+    content: int
+    start: int
+    length: int
+
+
+Block = tuple[Piece, ...]
+
+
+def cut_blocks(ranges: Iterable[Piece], limit: int = BLOCK) -> list[Block]:
+    """Return parts of contents cut into blocks of at most ``limit`` bytes, in order; small ones share a block."""
+    blocks: list[Block] = []
+    open_block: list[Piece] = []
+    room = limit
+    for whole in ranges:
+        done = 0
+        while done < whole.length:
+            length = min(whole.length - done, room)
+            if length < whole.length - done and length < limit and whole.length <= limit:
+                length = 0  # what fits into a block is not torn: it begins the next one
+            else:
+                open_block.append(Piece(whole.content, whole.start + done, length))
+            done += length
+            room -= length
+            if room == 0 or length == 0:
+                blocks.append(tuple(open_block))
+                open_block, room = [], limit
+    if open_block:
+        blocks.append(tuple(open_block))
+    return blocks
+
+
+class Bundle:
+    """A scanned workspace; ``pack_workspace`` makes one. It serves many nodes at once while its context lasts.
+
+    Attributes:
+        workspace: what was scanned.
+        manifest: its tree.
+        project: what tells this project from another (see ``listing.project_id``).
+        label: the same for people: "folder on machine".
+        holder: which push this is, for those who wait: "user@machine pid 7 (push 1f0c3e5a)".
+        seconds: how long the scan took.
+    """
+
+    def __init__(self, workspace: Workspace, listing: Listing, project: str, store: BinaryIO, seconds: float) -> None:
+        self.workspace = workspace
+        self.manifest: Manifest = listing.manifest
+        self.project = project
+        self.label = f"{workspace.path} on {platform.node()}"
+        self.holder = f"{_user()}@{platform.node()} pid {os.getpid()} (push {secrets.token_hex(4)})"
+        self.seconds = seconds
+        self._stamps = listing.stamps
+        self._pieces = listing.pieces
+        self._notes = listing.notes
+        self._store = store
+        self._stored = 0
+        self._kept: dict[Block, tuple[int, int]] = {}
+        self._plain: dict[int, str] = {}
+        self._proofs: dict[Block, bytes] = {}
+        self._locks: dict[Block, asyncio.Lock] = {}
+        self._packing = asyncio.Lock()
+        self._packed = b""
+
+    @property
+    def digest(self) -> str:
+        """Names the tree."""
+        return self.manifest.digest
+
+    async def packed_manifest(self) -> bytes:
+        """Return the manifest as it travels: compressed, once for all nodes and off the loop."""
+        async with self._packing:
+            if not self._packed:
+                self._packed = await anyio.to_thread.run_sync(lambda: zlib.compress(self.manifest.to_bytes(), LEVEL))
+        return self._packed
+
+    def take_notes(self) -> tuple[str, ...]:
+        """Return what a person should know of the scan, the first time only: it is the same for every node."""
+        notes, self._notes = self._notes, ()
+        return notes
+
+    def pieces(self, number: int) -> bytes:
+        """Return the sha256 of the pieces of a large content; none for a small one."""
+        return self._pieces.get(self.manifest.contents[number].path, b"")
+
+    def plain_sha256(self, number: int) -> str:
+        """Return the sha256 of a content as ``sha256sum`` prints it; it reads a large one, so call it in a thread.
+
+        Raises:
+            TransferFailed: the file is no longer what was scanned.
+        """
+        content = self.manifest.contents[number]
+        if not is_large(content.size):
+            return content.sha256
+        if number not in self._plain:
+            hashed = hashlib.sha256()
+            for start in range(0, content.size, BLOCK):
+                hashed.update(self.read(Piece(number, start, min(BLOCK, content.size - start))))
+            self._plain[number] = hashed.hexdigest()
+        return self._plain[number]
+
+    def blocks(self, numbers: Sequence[int], runs: Mapping[int, tuple[Run, ...]]) -> list[Block]:
+        """Return what travels of contents as blocks; equal arguments give equal blocks.
+
+        Args:
+            numbers: which contents.
+            runs: of the large ones.
+        """
+        return cut_blocks(self._ranges(numbers, runs))
+
+    def _ranges(self, numbers: Sequence[int], runs: Mapping[int, tuple[Run, ...]]) -> Iterator[Piece]:
+        for number in numbers:
+            size = self.manifest.contents[number].size
+            for start, length in sent_ranges(runs[number], size) if number in runs else ((0, size),):
+                yield Piece(number, start, length)
+
+    async def packed(self, block: Block, line_rate: float = 0.0) -> bytes:
+        """Return a block as it travels: one letter ("z" compressed, "r" raw), then the bytes.
+
+        Args:
+            block: which; it is packed once, for the first node that needs it.
+            line_rate: bytes a second that this node's line is known to carry, 0 if unknown.
+
+        Raises:
+            TransferFailed: a file is no longer what was scanned.
+        """
+        lock = self._locks.setdefault(block, asyncio.Lock())
+        try:
+            async with lock:
+                place = self._kept.get(block)
+                if place is None:
+                    data = await anyio.to_thread.run_sync(self._pack, block, line_rate > FAST_RATE)
+                    self._keep(block, data)
+                    return data
+        finally:
+            if not lock.locked():
+                self._locks.pop(block, None)
+        if place == RAW:
+            return await anyio.to_thread.run_sync(self._pack_raw, block)
+        # From the page cache as a rule: cheaper than a hop to a thread.
+        return os.pread(self._store.fileno(), place[1], place[0])
+
+    async def proof(self, block: Block) -> bytes:
+        """Return the sha256 of a block as it travels."""
+        known = self._proofs.get(block)
+        if known is None:
+            data = await self.packed(block)
+            known = self._proofs[block] = hashlib.sha256(data).digest()
+        return known
+
+    def _keep(self, block: Block, data: bytes) -> None:
+        if data[:1] == b"r" and len(block) <= FEW:
+            self._kept[block] = RAW
+            return
+        if self._stored + len(data) > MAX_KEPT_BYTES:
+            return
+        try:
+            if os.pwrite(self._store.fileno(), data, self._stored) != len(data):
+                return
+        except OSError:
+            return  # our disk is full: the next node's block is packed again
+        self._kept[block] = (self._stored, len(data))
+        self._stored += len(data)
+
+    def _pack(self, block: Block, fast: bool) -> bytes:
+        raw = b"".join([self.read(piece) for piece in block])
+        if not fast and (len(raw) < 4 * SAMPLE or len(zlib.compress(raw[:SAMPLE], LEVEL)) < SAMPLE * WORTH):
+            small = zlib.compress(raw, LEVEL)
+            if len(small) < len(raw) * WORTH:
+                return b"z" + small
+        return b"r" + raw
+
+    def _pack_raw(self, block: Block) -> bytes:
+        return b"".join([b"r", *map(self.read, block)])
+
+    def read(self, piece: Piece) -> bytes:
+        """Return a part of a content from the disk, so call it in a thread.
+
+        Raises:
+            TransferFailed: the file is no longer what was scanned.
+        """
+        path = self.manifest.contents[piece.content].path
+        try:
+            # Not blocking: a pipe may stand there by now, and its open waits for a writer.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(f"{os.fspath(self.workspace.path)}/{path}", flags)
+        except OSError:
+            raise changed(path) from None
+        try:
+            same = Stamp.of(os.fstat(fd)) == self._stamps[path]  # before it too: a folder cannot be read
+            data = os.pread(fd, piece.length, piece.start) if same else b""
+            if not same or Stamp.of(os.fstat(fd)) != self._stamps[path] or len(data) != piece.length:
+                raise changed(path)
+            return data
+        finally:
+            os.close(fd)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's uid without a name
+        return str(os.getuid())
+
+
+@asynccontextmanager
+async def begin_packing(workspace: Workspace) -> AsyncIterator[asyncio.Future[Bundle]]:
+    """Scan and hash a workspace in a thread, so that nodes can be connected to meanwhile.
+
+    Args:
+        workspace: what to push.
+
+    Returns:
+        The bundle, once it is there; it is good until the context ends. Shield it: others may be waiting for it too.
+    """
+    stop, loop = threading.Event(), asyncio.get_running_loop()
+    with tempfile.TemporaryFile(prefix="asyncdeploy-", buffering=0) as store:
+        scan = loop.run_in_executor(None, _scan, workspace, stop, store)
+        scan.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need be waiting for it
+        try:
+            yield scan
+        finally:
+            stop.set()
+
+
+@asynccontextmanager
+async def pack_workspace(workspace: Workspace | Path | str) -> AsyncIterator[Bundle]:
+    """Scan and hash a workspace, and hold it ready for pushes until the context ends.
+
+    Contents are read when a node needs them and compressed at most once, into an unlinked temporary file.
+
+    Args:
+        workspace: a Workspace, or a folder with the defaults.
+
+    Raises:
+        TransferFailed: a file cannot be read, keeps changing or has a name that no node can hold; or git failed.
+        ToolMissing: the folder is in git, and git is not installed.
+
+    On cancellation the scan ends within a block of a file.
+    """
+    async with begin_packing(as_workspace(workspace)) as scan:
+        yield await asyncio.shield(scan)
+
+
+def _scan(workspace: Workspace, stop: threading.Event, store: BinaryIO) -> Bundle:
+    start = time.monotonic()
+    listing = list_workspace(workspace, stop)
+    _ = listing.manifest.digest, listing.manifest.contents  # worked out here, off the loop
+    return Bundle(workspace, listing, project_id(workspace.path), store, time.monotonic() - start)

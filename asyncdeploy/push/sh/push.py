@@ -1,0 +1,208 @@
+"""Push to a node without python3: the receiver's own plan is made here, and plain sh does it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import anyio
+import anyio.to_thread
+
+from asyncdeploy.node_side.push.plan import Plan
+from asyncdeploy.node_side.push.site_record import FILE, META, Entry, Record, Refused
+from asyncdeploy.push.bundle.bundle import Bundle
+from asyncdeploy.push.sh.script import TarOf, stage, tree_of
+from asyncdeploy.push.sh.site import PlainSite
+from asyncdeploy.push.sh.tar import END
+from asyncdeploy.remote.sh_session import batches, open_steps
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.values.errors import DeployError
+from asyncdeploy.values.events import BytesMoved
+
+NAMES = 10
+"""Names in one answer: enough to see what is meant."""
+TOOLS = ("tar", "grep", "sed", "wc", "ln", "date", "id")
+
+
+async def push_plain(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[bytes, int]:
+    """Put a workspace on a node by plain sh; only files that are not there yet travel, whole.
+
+    Args:
+        remote: a node without python3.
+        bundle: what is pushed.
+        wait_s: seconds to wait while another deployer holds the site.
+
+    Returns:
+        The receiver's answer (see ``push_answer``), and how many bytes of contents travelled.
+
+    Raises:
+        ToolMissing: the node has not even tar, stat or sha256sum.
+        TransferFailed: a file cannot be read here.
+        ConnectionLost and others: as ``open_steps``.
+
+    On cancellation the old tree stands, or the new one if the swap had begun: it is finished by the next push.
+    """
+    async with open_steps(remote, "push/push", *TOOLS) as steps:
+        push = _Push(remote, bundle, PlainSite(steps))
+        try:
+            return b"\0".join(await push.run(wait_s)), push.sent
+        except Refused as refused:
+            return b"\0".join(refused.fields), push.sent
+
+
+async def finish_plain(remote: Remote, path: str, wait_s: float) -> bytes:
+    """Finish a swap that a dead push left begun in a site, by plain sh.
+
+    Args:
+        remote: a node without python3.
+        path: the site: absolute, or "~/...".
+        wait_s: seconds to wait while a deployer holds the site.
+
+    Returns:
+        The receiver's answer.
+
+    Raises:
+        ConnectionLost and others: as ``open_steps``.
+    """
+    async with open_steps(remote, "push/push", *TOOLS) as steps:
+        site = PlainSite(steps)
+        status, at = await steps.ask("begun", path)
+        if status:
+            return b"same\0" + at
+        try:
+            await site.open(path, "", wait_s)
+            await site.finish_journal()
+        except Refused as refused:
+            return b"\0".join(refused.fields)
+        return b"same\0" + site.seen.path
+
+
+class _Push:
+    """One push, from the first look to the swap."""
+
+    def __init__(self, remote: Remote, bundle: Bundle, site: PlainSite) -> None:
+        self.remote = remote
+        self.bundle = bundle
+        self.site = site
+        self.steps = site.steps
+        self.workspace = bundle.workspace
+        self.project, self.digest = os.fsencode(bundle.project), bundle.digest.encode()
+        self.sent = 0
+
+    async def run(self, wait_s: float) -> tuple[bytes, ...]:
+        site, seen = self.site, self.site.seen
+        overwrite = self.workspace.on_conflict == "overwrite"
+        await site.open(self.workspace.site_path, self.bundle.holder, wait_s, overwrite=overwrite)
+        await site.finish_journal()
+        state = await site.read_record("state")
+        if state is not None:
+            if state.project != self.project and not overwrite:
+                raise site.refused(b"conflict", b"project", state.label or state.project)
+            if state.digest == self.digest and await seen.stands(state.entries):
+                return b"same", seen.path
+        new = await anyio.to_thread.run_sync(tree_of, self.bundle)
+        old = state.entries if state else []
+        await seen.see(old, new)
+        fresh = state is None and (await self.steps.ask("is_fresh"))[0] == 0
+        plan = await anyio.to_thread.run_sync(Plan, None, seen, old, new, fresh)
+        if plan.edited and not overwrite:
+            names = sorted(plan.edited)
+            raise self.site.refused(b"conflict", b"edited", b"%d" % len(names), *names[:NAMES])
+        if plan.changes() and self.workspace.under_jobs != "overwrite" and (running := await self.running_jobs()):
+            raise self.site.refused(b"jobs", *running[:NAMES])
+        return await self.fill(plan, new)
+
+    async def running_jobs(self) -> list[bytes]:
+        _, answer = await self.steps.ask("running")
+        here, *fields = answer.split(b"\0")[:-1]
+        sites: dict[bytes, str] = {}
+        for name, spec in zip(fields[::2], fields[1::2], strict=False):
+            try:
+                sites[name] = str(json.loads(spec)["site"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        if not sites:
+            return []
+        _, answer = await self.steps.ask("physical", *sites.values())
+        return [name for name, path in zip(sites, answer.split(b"\0"), strict=False) if path == here]
+
+    # --- contents -------------------------------------------------------------------------
+
+    async def fill(self, plan: Plan, new: list[Entry]) -> tuple[bytes, ...]:
+        """Stage what is missing, then swap; we may go once all is verified."""
+        await self.check_room(plan)
+        files, links = stage(plan)
+        self.site.check(*await self.steps.ask("clear_staging"), META)
+        await self.send_files(files)
+        at = 0
+        for batch in batches(entry.target for entry in links):
+            self.site.check(*await self.steps.ask("stage_links", str(at), *batch), META + b"/staging")
+            at += len(batch)
+        await self.verify(files)
+        record = Record(self.project, self.digest, new, plan.removals + plan.blockers, os.fsencode(self.bundle.label))
+        await self.site.swap(record, changes=plan.changes())
+        moved = b"%d" % (len(plan.moves) + len(plan.modes))
+        names = [b"restored " + path for path in plan.restored[:NAMES]]
+        names += [b"overwritten " + path for path in sorted(plan.edited)[:NAMES]]
+        counts = (moved, b"%d" % len(plan.removals), b"%d" % len(plan.restored), b"%d" % len(plan.edited))
+        return (b"done", self.site.seen.path, *counts, *names)
+
+    async def check_room(self, plan: Plan) -> None:
+        """Refused before anything travels if it cannot fit."""
+        _, answer = await self.steps.ask("room")
+        room = self.site.room(answer)
+        needed = sum(entry.size for entry in plan.moves if entry.kind == FILE)
+        needed += 800 * (len(plan.new) + len(plan.removals))  # journal, state and the swap's steps
+        self.site.needed = needed
+        short = room.inodes is not None and len(plan.moves) + plan.folders + 4 > room.inodes
+        if short or (room.free is not None and needed + 4096 * plan.folders > room.free):
+            raise self.site.full(room)
+
+    async def send_files(self, files: list[Entry]) -> None:
+        """Send files as tar, under the names they are staged by; an answer before the end ends it."""
+        if not files:
+            return
+        failure: DeployError | None = None
+        self.steps.begin("take_tree")
+        async with anyio.create_task_group() as group:
+
+            async def send() -> None:
+                nonlocal failure
+                try:
+                    await self.send_tar(files)
+                except DeployError as error:
+                    failure = error
+                    group.cancel_scope.cancel()
+
+            group.start_soon(send)
+            try:
+                status, why = await self.steps.answer()
+            except DeployError as error:
+                failure, status, why = failure or error, 1, b""
+            group.cancel_scope.cancel()
+        if failure is not None:
+            failure.node = failure.node or self.remote.node.name
+            raise failure
+        self.site.check(status, why, META + b"/staging")
+
+    async def send_tar(self, files: list[Entry]) -> None:
+        tar = TarOf(self.bundle, files)
+        self.steps.body(tar.head())
+        for block in tar.blocks():
+            self.steps.body(await anyio.to_thread.run_sync(tar.pack, block))
+            await self.steps.drain()
+            self.sent += sum(piece.length for piece in block)
+            self.remote.emit(BytesMoved(node=self.remote.node.name, stage="push", done=self.sent, total=tar.total))
+        self.steps.body(END)
+        self.steps.end_body()
+
+    async def verify(self, files: Sequence[Entry]) -> None:
+        if not files:
+            return
+        self.steps.begin("verify")
+        await self.site.send_body(b"".join(b"%s  %s\n" % (entry.sha, entry.staged) for entry in files))
+        _, answer = await self.steps.answer()
+        if answer.strip() != b"%d" % len(files):
+            await self.steps.ask("clear_staging")
+            raise self.site.refused(b"changed", files[0].path if len(files) == 1 else b"a file")

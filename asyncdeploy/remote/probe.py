@@ -1,0 +1,164 @@
+"""Ask a node what it is. A node's word is checked before it becomes NodeFacts: it is not trusted with anything."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import time
+from typing import Any
+
+import anyio
+
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.remote.sh import script
+from asyncdeploy.remote.stage import stage
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.remote.worker import call_once, has_python, open_script
+from asyncdeploy.values.errors import ConnectionLost, ProtocolError
+from asyncdeploy.values.workspace import check_remote_path
+
+MAX_ANSWER = 256 * 1024
+"""A node with 256 GPUs and as many addresses stays below it."""
+MAX_ROWS = 512
+MAX_TEXT = 4096
+PLAIN_S = 30.0
+"""How long the sh probe may take: it runs two dozen small programs, and nvidia-smi at most 5 s."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+async def probe_node(remote: Remote, *, fresh: bool = False) -> NodeFacts:
+    """Return what a node is; asked once a connection.
+
+    Args:
+        remote: the node.
+        fresh: ask again although it was asked before: free disk space and GPU memory change.
+
+    Raises:
+        ProtocolError: its answer is no facts.
+        NoShell, ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
+    """
+    known = remote.memory.get("facts")
+    if isinstance(known, NodeFacts) and not fresh:
+        return known
+    with stage(remote, "probe") as ours:
+        facts = await _ask(remote)
+        ours.detail = describe_facts(facts)
+    remote.memory["facts"] = facts
+    return facts
+
+
+def describe_facts(facts: NodeFacts) -> str:
+    """Return the facts in a few words, as "8x NVIDIA H100, 208 CPUs, uv" for people."""
+    words = [f"{len(facts.gpus)}x {facts.gpus[0].name}"] if facts.gpus else []
+    words.append(f"{facts.cpus} CPU" + ("s" if facts.cpus != 1 else ""))
+    words += [tool if facts.tool(tool) else f"no {tool}" for tool in ("uv",)]
+    return ", ".join(words if facts.python else [*words, "no python3"])
+
+
+async def _ask(remote: Remote) -> NodeFacts:
+    python = await has_python(remote)  # connects and greets, so that only the call itself is timed
+    sent_at = time.time()
+    answer = await (call_once(remote, "probe", b"") if python else _run_script(remote))
+    received_at = time.time()
+    try:
+        facts, (start, end) = _read_json(answer) if python else _read_lines(answer)
+        # The mean of both ways' differences, as NTP does it: the time that the node worked in between does not count.
+        facts["clock_offset_s"] = ((start - sent_at) + (end - received_at)) / 2
+        return _checked(facts)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ProtocolError(remote.node.name, f"the node's answer to our probe is no facts: {error}") from None
+
+
+async def _run_script(remote: Remote) -> bytes:
+    channel = await open_script(remote, script(("probe",)))
+    answer = b""
+    try:
+        channel.send_eof()
+        with anyio.move_on_after(PLAIN_S) as limit:
+            while len(answer) <= MAX_ANSWER and (data := await channel.read()):
+                answer += data
+    finally:
+        await channel.close()
+    if limit.cancelled_caught:
+        raise ConnectionLost(remote.node.name, f"the node did not say what it is within {PLAIN_S:.0f} s")
+    return answer
+
+
+def _read_json(answer: bytes) -> tuple[dict[str, Any], tuple[float, float]]:
+    if len(answer) > MAX_ANSWER:
+        raise ValueError(f"it has over {MAX_ANSWER} bytes")
+    data = json.loads(answer)
+    start, end = data["clock"]
+    return dict(data["facts"]), (float(start), float(end))
+
+
+def _read_lines(answer: bytes) -> tuple[dict[str, Any], tuple[float, float]]:
+    """Return the sh probe's lines as the data that the Python probe gives."""
+    if len(answer) > MAX_ANSWER:
+        raise ValueError(f"it has over {MAX_ANSWER} bytes")
+    rows: dict[str, list[str]] = {}
+    for line in answer.decode("utf-8", "replace").splitlines():
+        key, mark, value = line.partition("=")
+        if mark:
+            rows.setdefault(key, []).append(value)
+    one = {key: values[0] for key, values in rows.items()}
+    facts: dict[str, Any] = {key: one[key] for key in _TEXTS if key in one}
+    facts["uid"] = int(one["uid"])
+    facts["cpus"] = int(one.get("cpus", "1"))
+    facts["memory_bytes"] = int(one.get("memory_kib", "0")) * 1024
+    facts["tools"] = [[key.removeprefix("tool."), value] for key, value in one.items() if key.startswith("tool.")]
+    facts["addresses"] = [value.split(" ", 1) for value in rows.get("address", [])]
+    facts["disks"] = _disks(one)
+    facts["gpus"] = sorted((_gpu(value) for value in rows.get("gpu", [])), key=lambda row: int(row["index"]))
+    # `date` cuts the second off: its middle is nearest.
+    return facts, (float(one["start"]) + 0.5, float(one["end"]) + 0.5)
+
+
+_TEXTS = ("home", "user", "hostname", "system", "arch", "libc", "ssh_address", "identity")
+
+
+def _disks(one: dict[str, str]) -> list[dict[str, Any]]:
+    disks: dict[str, dict[str, Any]] = {}  # by device: one entry a file system
+    for key, value in one.items():
+        if key.startswith("disk."):
+            free, total, device = value.split(" ", 2)
+            row = {"path": key.removeprefix("disk."), "free_bytes": int(free) * 1024, "total_bytes": int(total) * 1024}
+            disks.setdefault(device, row)
+    return list(disks.values())
+
+
+def _gpu(text: str) -> dict[str, Any]:
+    index, name, total, used, driver, uuid = (cell.strip() for cell in text.split(","))
+    memory, in_use = (int(cell) << 20 if cell.isdigit() else 0 for cell in (total, used))
+    row = {"index": int(index), "name": name, "memory_bytes": memory, "used_bytes": in_use}
+    return {**row, "driver": driver, "uuid": uuid}
+
+
+def _checked(data: dict[str, Any]) -> NodeFacts:
+    """Return facts built from a node's data.
+
+    Raises:
+        ValueError: a field is missing, of a wrong type, too large, or would be dangerous in a path or on a terminal.
+    """
+    facts = NodeFacts.from_dict(data)
+    check_remote_path(facts.home, "home")
+    for row in (facts.tools, facts.gpus, facts.disks, facts.addresses):
+        if len(row) > MAX_ROWS:
+            raise ValueError(f"it has over {MAX_ROWS} rows of a kind")
+    for path in (*(path for _, path in facts.tools), *(disk.path for disk in facts.disks), facts.python or "/"):
+        check_remote_path(path, "a path")
+        if not path.startswith("/"):
+            raise ValueError(f"an absolute path was expected, got {path!r}")
+    texts = [facts.user, facts.hostname, facts.system, facts.arch, facts.libc, facts.python_version, facts.identity]
+    texts += [facts.home_identity, *(name for name, _ in facts.addresses), *(name for name, _ in facts.tools)]
+    texts += [text for gpu in facts.gpus for text in (gpu.name, gpu.driver, gpu.uuid)]
+    for text in texts:
+        if len(text) > MAX_TEXT or _CONTROL.search(text):
+            raise ValueError(f"a text is too long or holds control characters: {text[:80]!r}")
+    for address in (*(address for _, address in facts.addresses), *filter(None, [facts.ssh_address])):
+        ipaddress.ip_address(address)
+    if facts.cpus < 1 or facts.memory_bytes < 0 or facts.uid < 0:
+        raise ValueError("a count is negative")
+    return facts

@@ -1,0 +1,258 @@
+"""A conversation with plain sh on a node: we decide, it does step after step (node_side/steps.sh)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shlex
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+
+import anyio
+import attrs
+
+from asyncdeploy.remote.sh import script
+from asyncdeploy.remote.transport import Channel, Remote
+from asyncdeploy.remote.worker import HEARTBEAT_S, open_script
+from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.errors import ConnectionLost, ProtocolError, ToolMissing
+
+MAX_ANSWER = 64 << 20
+"""Bytes of one answer: the record of a tree of 300,000 names, or as many names."""
+MAX_WORDS = 32 * 1024
+"""Bytes of names in one step; a shell hands them to a program, whose arguments are bounded."""
+MAX_NAMES = 400
+"""Names in one step: a shell copies its arguments for each of them."""
+TOOLS = ("dd", "stat", "sha256sum", "cut", "find", "head", "cat", "mv", "rm", "mkdir", "chmod")
+INSTALL = "install coreutils there, or python3"
+
+
+@attrs.frozen
+class Found:
+    """What stat says of a name, under the names of os.stat_result; where it has no nanoseconds st_ino is -1."""
+
+    st_mode: int
+    st_size: int
+    st_ino: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether the node's stat tells two changes within a second apart."""
+        return self.st_ino >= 0
+
+    @classmethod
+    def parse(cls, line: bytes) -> Found:
+        """Build it from a line of ``look``; ValueError if it is none."""
+        mode, size, ino, mtime, _, mtime_text, _, ctime, _, ctime_text, _ = line.split(b" ")
+        fraction = _fraction(ctime_text)
+        ino = ino if fraction else b"-1"
+        times = int(mtime) * 10**9 + _fraction(mtime_text), int(ctime) * 10**9 + fraction
+        return cls(int(mode, 16), int(size), int(ino), *times)
+
+
+def _fraction(text: bytes) -> int:
+    return int(text.partition(b".")[2].ljust(9, b"0")[:9])
+
+
+def batches(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield paths in groups that fit one step."""
+    batch: list[bytes] = []
+    size = 0
+    for path in paths:
+        if batch and (size + len(path) > MAX_WORDS or len(batch) >= MAX_NAMES):
+            yield batch
+            batch, size = [], 0
+        batch.append(path)
+        size += len(path) + 8
+    if batch:
+        yield batch
+
+
+def words(*values: str | bytes) -> bytes:
+    """Return a command of one of our functions in sh, every word quoted."""
+    return os.fsencode(shlex.join(os.fsdecode(value) for value in values))
+
+
+@asynccontextmanager
+async def open_steps(remote: Remote, program: str, *tools: str) -> AsyncIterator[Steps]:
+    """Run steps.sh and another program of node_side on a node; the context's end closes the line, which ends them.
+
+    Args:
+        remote: a node without python3.
+        program: the file below node_side, without ".sh".
+        tools: what it needs besides TOOLS.
+
+    Raises:
+        ToolMissing: one of them is not there.
+        NoShell, ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
+    """
+    mark = f"asyncdeploy-{secrets.token_hex(16)}"
+    channel = await open_script(remote, script(("steps", program), mark))
+    steps = Steps(remote, channel, mark.encode())
+    try:
+        steps.beat()
+        status, answer = await steps.ask("tools", *TOOLS, *tools)
+        if status:
+            tool = last_lines(answer, 1)
+            raise ToolMissing(remote.node.name, f"{tool} is needed on a node without python3", INSTALL, tool=tool)
+        yield steps
+    finally:
+        steps.stop()
+        await channel.close()
+
+
+class Steps:
+    """The conversation. Signs of life go out by themselves while it lasts."""
+
+    def __init__(self, remote: Remote, channel: Channel, mark: bytes) -> None:
+        self.remote = remote
+        self._channel = channel
+        self._mark = mark
+        self._end = b"\n" + mark + b" "
+        self._inbox = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def ask(self, *command: str | bytes) -> tuple[int, bytes]:
+        """Do one step and return its status and what it printed."""
+        self.begin(*command)
+        return await self.answer()
+
+    def begin(self, *command: str | bytes) -> None:
+        """Send one step; its body, if it takes one, follows."""
+        self._send(words(*command) + b"\n# " + self._mark)
+
+    def body(self, data: bytes) -> None:
+        """Queue a part of a body, at most some MiB; call ``drain`` after each."""
+        if data:
+            self._send(data)
+
+    def end_body(self) -> None:
+        """End a body."""
+        self._channel.send(b"%-11s\n" % b"end")
+
+    async def drain(self) -> None:
+        """Wait until the queue towards the node is short; ConnectionLost if the line broke."""
+        await self._channel.drain()
+
+    async def answer(self, limit: int = MAX_ANSWER) -> tuple[int, bytes]:
+        """Return the status of the step that was sent and what it printed, at most ``limit`` bytes.
+
+        Raises:
+            ConnectionLost: the line broke: what it did is unknown.
+            ProtocolError: it printed more.
+        """
+        start = 0
+        while True:
+            at = self._inbox.find(self._end, start)
+            stop = self._inbox.find(b"\n", at + len(self._end)) if at >= 0 else -1
+            if stop >= 0:
+                text, status = bytes(self._inbox[:at]), bytes(self._inbox[at + len(self._end) : stop])
+                del self._inbox[: stop + 1]
+                if not status.isdigit():
+                    break
+                return int(status), text
+            if len(self._inbox) > limit + len(self._end) + 4:
+                break
+            start = max(0, len(self._inbox) - len(self._end) - 4)
+            await self._fill()
+        raise ProtocolError(self.remote.node.name, f"a step of ours was answered with nonsense, or over {limit} bytes")
+
+    async def read(self, limit: int) -> bytes:
+        """Return the next bytes that a step prints, at least one and at most ``limit``."""
+        if not self._inbox:
+            await self._fill()
+        data = bytes(self._inbox[:limit])
+        del self._inbox[: len(data)]
+        return data
+
+    async def read_line(self) -> bytes:
+        """Return the next line that a step prints, a short one."""
+        while (at := self._inbox.find(b"\n")) < 0:
+            if len(self._inbox) > MAX_WORDS:
+                raise ProtocolError(self.remote.node.name, "a step of ours printed no line where one was expected")
+            await self._fill()
+        line = bytes(self._inbox[:at])
+        del self._inbox[: at + 1]
+        return line
+
+    async def look(self, paths: Iterable[bytes]) -> dict[bytes, Found]:
+        """Return what stands at each path; links are not followed, absent ones are left out."""
+        found: dict[bytes, Found] = {}
+        for batch in batches(paths):
+            _, text = await self.ask("look", *_dotted(batch))
+            marks, _, rest = text.partition(b"\n")
+            there = [path for path, mark in zip(batch, marks, strict=False) if mark == ord("+")]
+            lines = rest.splitlines()
+            if len(marks) != len(batch) or len(lines) != len(there):
+                raise self._nonsense("look")
+            for path, line in zip(there, lines, strict=True):
+                if line != b"-":
+                    found[path] = self._parse(line)
+        return found
+
+    async def sums(self, paths: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the sha256, as hex, of each regular file that can be read."""
+        found: dict[bytes, bytes] = {}
+        plain: list[bytes] = []
+        odd: list[bytes] = []
+        for path in paths:
+            (odd if b"\n" in path or b"\\" in path else plain).append(path)
+        for command, group in (("sums", plain), ("each_sum", odd)):
+            for batch in batches(group):
+                _, text = await self.ask(command, *_dotted(batch))
+                lines = text.splitlines()
+                if len(lines) != len(batch):
+                    raise self._nonsense(command)
+                found.update((path, line[:64]) for path, line in zip(batch, lines, strict=True) if len(line) >= 64)
+        return found
+
+    async def links(self, paths: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return where each link leads; what is none is left out."""
+        found: dict[bytes, bytes] = {}
+        for batch in batches(paths):
+            _, text = await self.ask("links", *_dotted(batch))
+            targets = text.split(b"\0")[:-1]
+            if len(targets) != len(batch):
+                raise self._nonsense("links")
+            found.update((path, line[:-1]) for path, line in zip(batch, targets, strict=True) if line)
+        return found
+
+    def beat(self) -> None:
+        """Begin, or go on, to give signs of life."""
+        self._channel.send(b"%-11d\n" % 0)
+        self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_S, self.beat)
+
+    def stop(self) -> None:
+        """Stop the signs of life."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _send(self, data: bytes) -> None:
+        self._channel.send(b"%-11d\n%s" % (len(data), data))
+
+    async def _fill(self) -> None:
+        data = await self._channel.read()
+        if data:
+            self._inbox += data
+            return
+        errors = b""
+        with anyio.move_on_after(1):
+            errors = await self._channel.read_stderr()
+        evidence = last_lines(bytes(self._inbox[-4096:]) + errors)
+        raise ConnectionLost(self.remote.node.name, "our script on the node ended without an answer", "", evidence)
+
+    def _parse(self, line: bytes) -> Found:
+        try:
+            return Found.parse(line)
+        except ValueError:
+            raise self._nonsense("look") from None
+
+    def _nonsense(self, what: str) -> ProtocolError:
+        return ProtocolError(self.remote.node.name, f"our step {what!r} was answered with nonsense")
+
+
+def _dotted(paths: list[bytes]) -> list[bytes]:
+    return [b"./" + path for path in paths]

@@ -1,0 +1,397 @@
+"""Our programs on a node: greet its login shell, start a worker there, call programs on it.
+
+A worker is a small Python process behind one channel. It serves one call after the other and is given back to the
+pool in between, so a warm call costs one request and one answer: no new channel, no login shell, no interpreter
+start.
+
+On the wire stands one fixed line. Nothing is sent before the node has printed this channel's nonce: a login shell
+that execs another one, or a .bashrc that reads, would take our bytes for its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import marshal
+import re
+import secrets
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from asyncdeploy.remote.transport import Channel, Remote
+from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.errors import ConnectionLost, NoShell, ProgramFailed, ProtocolError, ToolMissing
+
+KIND = "worker"
+GREETING_S = 30.0
+"""How long a login shell may take to come up: .bashrc files on network homes take seconds."""
+MAX_NOISE = 64 * 1024
+"""What a .bashrc may print before our line answers."""
+MAX_FRAME = 1 << 20
+HEAD = 5
+"""A frame's kind and length."""
+HEARTBEAT_S = 15.0
+"""The node waits for 90 s of silence, so five may be lost."""
+OLDEST_PYTHON = 0x03080000
+OUR_VERSION = sys.hexversion >> 16 if sys.version_info.releaselevel == "final" else 0
+"""Compiled code is the same for all releases of one minor version."""
+NEEDS = {
+    "run": ("processes",),
+    "jobs": ("processes", "job_folder", "log_times", "guard", "logout", "disturbances", "oom", "gang", "supervisor"),
+    "stacks": ("processes", "flight_recorder"),
+}
+"""Programs that load others on the node (``worker.load``); those are sent with them."""
+
+# The system's own interpreter comes first: the first python3 of PATH may be a shim that only prints an error.
+_PYTHONS = "/usr/bin/python3 /usr/local/bin/python3 python3 /opt/conda/bin/python3"
+_LOADER = (
+    "import os,sys;a=sys.argv;os.write(1,(a[1]+str(sys.hexversion)+chr(10)).encode());"
+    "f=os.fdopen(0,a[2]);exec(f.read(int(f.readline())))"
+)
+# What a login environment exports under these names would take the script, secrets included, to all its children.
+_SCRIPT = 'unset n s;echo {nonce}.sh;IFS= read -r n;s=$(dd bs="$n" count=1 iflag=fullblock 2>/dev/null);eval "$s"'
+# Single quotes only, no backslash, no "!": sh, bash, zsh, fish and csh all pass this on unchanged.
+_WORKER_LINE = (
+    "exec /bin/sh -c 'for p in "
+    + _PYTHONS
+    + '; do q=$(command -v "$p" 2>/dev/null) && [ -x "$q" ] && exec "$q" -I -S -c "'
+    + _LOADER
+    + '" {nonce}. rb; done;'
+    + _SCRIPT
+    + "'"
+)
+_SCRIPT_LINE = "exec /bin/sh -c '" + _SCRIPT + "'"
+
+
+_PART = re.compile(rb"^from asyncdeploy\.node_side\.(?:\w+\.)?(\w+) import (?:\([^)]*\)|[^(\n]*)$", re.MULTILINE)
+
+
+@functools.cache
+def _files() -> dict[str, Path]:
+    return {path.stem: path for path in (Path(__file__).parent.parent / "node_side").rglob("*.py")}
+
+
+@functools.cache
+def program_source(name: str) -> bytes:
+    """Return the source of a node_side program; what it imports of node_side is put in once, at the import's place."""
+    placed: set[str] = set()
+
+    def read(part: str) -> bytes:
+        if part in placed:
+            return b""
+        placed.add(part)
+        source = _files()[part].read_bytes()
+        return _PART.sub(lambda found: read(found[1].decode()), source)
+
+    return read(name)
+
+
+@functools.cache
+def program_code(name: str) -> bytes:
+    """Return a node_side program compiled, for a node whose Python is of our version: compiling costs it 1 to 7 ms."""
+    return b"\0" + marshal.dumps(compile(program_source(name), f"<asyncdeploy {name}>", "exec", optimize=2))
+
+
+async def has_python(remote: Remote) -> bool:
+    """Return whether the node has a python3 >= 3.8; asked once a connection.
+
+    Raises:
+        NoShell: the login shell does not run our line.
+        ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
+    """
+    known = remote.memory.get("python")
+    if known is None:
+        line = await _open_worker(remote)
+        if line is not None:
+            remote.give_back(line.channel, KIND)
+        known = line is not None
+    return bool(known)
+
+
+@asynccontextmanager
+async def call_program(remote: Remote, program: str, args: bytes) -> AsyncIterator[Call]:
+    """Call a node_side program; the context's end without its answer closes the channel, which ends the program.
+
+    Args:
+        remote: the node.
+        program: the file's name in node_side, without ".py"; its ``main(worker, args)`` runs.
+        args: at most 1 MiB less the name.
+
+    Raises:
+        ToolMissing: the node has no python3.
+        NoShell, ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
+    """
+    line = await _open_worker(remote) if remote.memory.get("python") is not False else None
+    if line is None:
+        name = remote.node.name
+        raise ToolMissing(
+            name, "python3 >= 3.8 is needed on the node for this", "install python3 there", tool="python3"
+        )
+    call = Call(remote, line)
+    try:
+        call.begin(program, args)
+        yield call
+    finally:
+        call.end()
+        if call.returned:
+            remote.give_back(line.channel, KIND)
+        else:
+            await line.channel.close()
+
+
+async def call_once(remote: Remote, program: str, args: bytes) -> bytes:
+    """Call a program that only answers, and return its answer.
+
+    Raises:
+        ProtocolError: it sent something else first.
+        ProgramFailed and others: as ``Call.receive`` and ``call_program``.
+    """
+    async with call_program(remote, program, args) as call:
+        kind, payload = await call.receive()
+        if kind != b"Z":
+            raise ProtocolError(
+                remote.node.name, f"program {program} sent a frame {kind!r} where its answer was expected"
+            )
+        return payload
+
+
+async def open_script(remote: Remote, script: bytes) -> Channel:
+    """Run a script by plain sh and return its channel: for nodes without python3.
+
+    Args:
+        script: POSIX shell without a NUL; stdin, stdout, stderr and the exit status are its own once it runs.
+
+    Raises:
+        NoShell, ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
+    """
+    nonce = _nonce()
+    channel = await remote.open(_SCRIPT_LINE.format(nonce=nonce))
+    try:
+        line = Line(remote, channel)
+        await line.greet(nonce)
+        channel.send(b"%d\n%s" % (len(script), script))
+        await channel.drain()
+    except BaseException:
+        await channel.close()
+        raise
+    return channel
+
+
+def _nonce() -> str:
+    return "asyncdeploy-" + secrets.token_hex(8)
+
+
+async def _open_worker(remote: Remote) -> Line | None:
+    """Return a worker at rest, warm or new; None on a node without a usable python3."""
+    nonce = _nonce()
+    channel = await remote.open(_WORKER_LINE.format(nonce=nonce), kind=KIND)
+    warm = channel.notes.get(KIND)
+    if isinstance(warm, Line):
+        warm.remote, warm.channel = remote, channel  # a pool may lend the same line under another handle
+        return warm
+    line = Line(remote, channel)
+    try:
+        answer = await line.greet(nonce)
+        found = answer != "sh" and int(answer) >= OLDEST_PYTHON
+        remote.memory["python"] = found
+        if found:
+            line.is_our_version = int(answer) >> 16 == OUR_VERSION
+            source = program_source("worker")
+            channel.send(b"%d\n%s" % (len(source), source))
+            channel.notes[KIND] = line
+            return line
+    except BaseException:
+        await channel.close()
+        raise
+    await channel.close()
+    return None
+
+
+class Inbox:
+    """Bytes that came and were not taken yet, in the pieces in which they came: a large frame is copied once."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._parts: deque[bytes] = deque()
+        self._at = 0  # where the first one goes on
+
+    def put(self, data: bytes) -> None:
+        """Add what came."""
+        if data:
+            self._parts.append(data)
+            self.size += len(data)
+
+    def take(self, size: int) -> bytes:
+        """Return the next bytes; there must be so many."""
+        self.size -= size
+        parts = []
+        while size:
+            part, start = self._parts[0], self._at
+            found = part if start == 0 and len(part) <= size else part[start : start + size]
+            size -= len(found)
+            self._at += len(found)
+            if self._at == len(part):
+                self._parts.popleft()
+                self._at = 0
+            parts.append(found)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Line:
+    """A channel with our side of the conversation on it: what came but was not taken, which programs it knows."""
+
+    def __init__(self, remote: Remote, channel: Channel) -> None:
+        self.remote = remote
+        self.channel = channel
+        self._inbox = Inbox()
+        self._head = b""  # of the frame that is coming
+        self.programs: set[str] = set()
+        self.is_our_version = False
+
+    async def greet(self, nonce: str) -> str:
+        """Wait for the nonce and return what stands behind it: "sh" or python's hexversion."""
+        pattern = re.compile(re.escape(nonce).encode() + rb"\.(sh|[0-9]{1,12})\n")
+        heard = bytearray()
+        with anyio.move_on_after(GREETING_S) as scope:
+            while True:
+                data = await self.channel.read()
+                heard += data
+                if found := pattern.search(heard):
+                    self._inbox.put(bytes(heard[found.end() :]))
+                    return found[1].decode()
+                if not data or len(heard) > MAX_NOISE:
+                    break
+        raise await self._no_shell(bytes(heard), late=scope.cancelled_caught)
+
+    async def _no_shell(self, heard: bytes, *, late: bool) -> NoShell:
+        errors = b""
+        if not late and len(heard) <= MAX_NOISE:
+            with anyio.move_on_after(1):
+                errors = await self.channel.read_stderr()
+        if late:
+            what = f"its login shell did not answer within {GREETING_S:.0f} s"
+        elif len(heard) > MAX_NOISE:
+            what = f"its login shell printed over {MAX_NOISE} bytes instead of running our line"
+        else:
+            what = "its login shell ended without running our line"
+        hint = (
+            "try `ssh HOST true`: a .bashrc that exits or execs, a forced command, nologin, a restricted shell do this"
+        )
+        return NoShell(self.remote.node.name, what, hint, last_lines(heard + errors))
+
+    async def receive(self) -> tuple[bytes, bytes]:
+        """Return the next frame."""
+        while True:
+            if not self._head and self._inbox.size >= HEAD:
+                self._head = self._inbox.take(HEAD)
+            size = int.from_bytes(self._head[1:], "big")
+            if size > MAX_FRAME:
+                what = f"a frame of {size} bytes was announced, at most {MAX_FRAME} are allowed"
+                raise ProtocolError(self.remote.node.name, what)
+            if self._head and self._inbox.size >= size:
+                kind, self._head = self._head[:1], b""
+                return kind, self._inbox.take(size)
+            data = await self.channel.read()
+            if not data:
+                raise await self._lost()
+            self._inbox.put(data)
+
+    async def _lost(self) -> ConnectionLost:
+        errors = b""
+        with anyio.move_on_after(1):
+            errors = await self.channel.read_stderr()
+        hint = "it may have been killed for memory" if not errors else ""
+        return ConnectionLost(
+            self.remote.node.name, "our worker on the node ended without an answer", hint, last_lines(errors)
+        )
+
+
+class Call:
+    """One program running on a worker. Signs of life go out by themselves while it lasts.
+
+    Attributes:
+        remote: the node.
+        returned: True once the program's answer was received.
+    """
+
+    def __init__(self, remote: Remote, line: Line) -> None:
+        self.remote = remote
+        self.returned = False
+        self._line = line
+        self._program = ""
+        self._beat: asyncio.TimerHandle | None = None
+
+    def begin(self, program: str, args: bytes) -> None:
+        """Send the program, if this worker does not know it yet, and the call."""
+        self._program = program
+        for part in (*NEEDS.get(program, ()), program):
+            self.provide(part)
+        self.send(b"C", program.encode() + b"\0" + args)
+        self._schedule()
+
+    def provide(self, part: str) -> None:
+        """Send the source of a program for ``worker.load``, if this worker does not know it yet."""
+        if part not in self._line.programs:
+            program = program_code(part) if self._line.is_our_version else program_source(part)
+            self.send(b"P", part.encode() + b"\0" + program)
+            self._line.programs.add(part)
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Queue one frame; never waits, so call ``drain`` after more than a few.
+
+        Args:
+            kind: one byte.
+            payload: at most 1 MiB.
+        """
+        assert len(kind) == 1, kind
+        if len(payload) > MAX_FRAME:
+            raise ValueError(f"a frame holds at most {MAX_FRAME} bytes, got {len(payload)}")
+        self._line.channel.send(kind + len(payload).to_bytes(4, "big") + payload)
+
+    async def drain(self) -> None:
+        """Wait until the queue towards the node is short.
+
+        Raises:
+            ConnectionLost: the line broke.
+        """
+        await self._line.channel.drain()
+
+    def line_rate(self) -> float:
+        """Return the bytes a second that the network has been seen to carry for this connection, 0 if unknown."""
+        return self._line.channel.line_rate()
+
+    async def receive(self) -> tuple[bytes, bytes]:
+        """Return the program's next frame; (b"Z", answer) is its end.
+
+        Raises:
+            ProgramFailed: it raised.
+            ConnectionLost: the line broke or the worker died: what it did is unknown.
+            ProtocolError: the node speaks nonsense.
+        """
+        kind, payload = await self._line.receive()
+        if kind == b"Z":
+            self.returned = True
+        elif kind == b"F":
+            self.returned = True  # the worker itself lives on
+            text, _, trace = payload.partition(b"\0")
+            what = f"our program {self._program!r} failed on the node: {last_lines(text, 1)}"
+            raise ProgramFailed(self.remote.node.name, what, "", last_lines(trace, 8), self._program)
+        return kind, payload
+
+    def end(self) -> None:
+        """Stop the signs of life."""
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+
+    def _schedule(self) -> None:
+        self._beat = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._send_beat)
+
+    def _send_beat(self) -> None:
+        self.send(b"H")
+        self._schedule()

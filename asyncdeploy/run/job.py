@@ -1,0 +1,150 @@
+"""A detached job and its state: Job, JobStatus."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any, Literal, Self
+
+import attrs
+
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.values.errors import DeployError, JobFailed, JobLost
+from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+
+JobState = Literal["starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}-[a-z2-7]{8}\Z")
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def check_job_name(name: str) -> str:
+    """Return ``name``; ValueError unless it can be a folder's and a tmux session's name."""
+    if not _NAME.match(name):
+        raise ValueError(
+            f"job name {name!r}: at most 64 letters, digits and '_.-' were expected, the first a letter or digit"
+        )
+    return name
+
+
+def check_job_id(job_id: str) -> str:
+    """Return ``job_id``; ValueError unless it is "<name>-<8 base32>"."""
+    if not _ID.match(job_id):
+        raise ValueError(f"job id {job_id!r}: '<name>-<8 characters of a-z2-7>' was expected")
+    return job_id
+
+
+def new_job_id(name: str) -> str:
+    """Return a new id for a job: made once, before the first attempt, and repeated by its retries."""
+    return f"{check_job_name(name)}-{''.join(secrets.choice(_BASE32) for _ in range(8))}"
+
+
+@attrs.frozen
+class Job:
+    """A detached job on a node: a handle, good on any machine that can reach the node.
+
+    Attributes:
+        node: where it runs.
+        id: "<name>-<8 base32>".
+        name: the name it was started under.
+        site: absolute path of the site it runs in, or "".
+        command: its shell line, for people.
+        created_at: seconds since 1970, our clock.
+        survives_logout: False where the node's logind kills all that a user runs once the last session is over
+            (KillUserProcesses in logind.conf): then it lives only as long as our connection.
+        window: a tmux session on the node that shows its log: ``ssh -t HOST tmux attach -t =WINDOW``; "" without one.
+    """
+
+    node: Node
+    id: str = attrs.field(validator=lambda _self, _field, value: check_job_id(value))
+    name: str = ""
+    site: str = ""
+    command: str = ""
+    created_at: float = 0.0
+    window: str = ""
+    survives_logout: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Job from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)
+
+
+@attrs.frozen
+class JobStatus:
+    """What the job's folder on the node says.
+
+    Attributes:
+        job: the job.
+        state: starting | running | exited | signalled | orphaned (its supervisor is gone, it lives) | lost (nobody
+            recorded its end)
+            | elsewhere (it belongs to another machine that shares the home folder).
+        exit_status / signal: as recorded; None where they do not apply.
+        started_at / ended_at: seconds since 1970, the node's clock; None if unknown.
+        timed_out: it ran longer than its command's timeout_s and was ended for that: no success, whatever its status.
+        stopped: it was asked to end, by whomever.
+        told_at / because: when the other supervisors of its launch told it to end (the node's clock) and why; None and
+            "" if they did not.
+        signal_possible: the exit status, above 128, may stand for a signal: a node without python3 cannot tell.
+        survivors: processes that could not be ended, "pid name".
+        gpu_left: of a launch's rank, GPUs on which memory stayed in use that was free before, though nobody is seen
+            there: "GPU 3: 61.0 GiB".
+        last_lines: the log's end, where it was asked for.
+    """
+
+    job: Job
+    state: JobState
+    exit_status: int | None = None
+    signal: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    survivors: tuple[str, ...] = ()
+    last_lines: str = ""
+    timed_out: bool = False
+    signal_possible: bool = False
+    told_at: float | None = None
+    because: str = ""
+    stopped: bool = False
+    gpu_left: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True only if exit status 0 was recorded, and not because its time was over."""
+        return self.state == "exited" and self.exit_status == 0 and not self.timed_out
+
+    @property
+    def ended(self) -> bool:
+        """True if it will not change any more as far as this node can tell."""
+        return self.state in ("exited", "signalled", "lost")
+
+    @property
+    def how(self) -> str:
+        """How it ended, in words: "exited 3"; what it is where nobody recorded that."""
+        if self.state not in ("exited", "signalled"):
+            return f"is {self.state}"
+        how = f"died of SIG{self.signal}" if self.signal else f"exited {self.exit_status}"
+        return f"ran longer than its timeout_s and was ended: it {how}" if self.timed_out else how
+
+    def failure(self) -> DeployError | None:
+        """Return None if it ended with status 0, else the error that says what it is."""
+        if self.ok:
+            return None
+        node, job_id = self.job.node.name or self.job.node.host, self.job.id
+        if self.state in ("exited", "signalled"):
+            what = f"job {job_id} {self.how}"
+            return JobFailed(node, what, "", self.last_lines, job_id, self.exit_status, self.signal)
+        return JobLost(node, f"job {job_id} {self.how}: no exit status was recorded", "", self.last_lines, job_id)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a JobStatus from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)

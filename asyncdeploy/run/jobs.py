@@ -1,0 +1,356 @@
+"""Detached: jobs that outlive us. The folder on the node is the truth; whoever can reach the node can ask it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import attrs
+
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.remote.worker import call_program, has_python
+from asyncdeploy.run import jobs_sh
+from asyncdeploy.run.input import input_blocks
+from asyncdeploy.run.job import Job, JobStatus, check_job_id, check_job_name, new_job_id
+from asyncdeploy.run.job_answers import job_of, marks_of, number_of, parse_answer, status_of
+from asyncdeploy.run.streams import LineCutter
+from asyncdeploy.run.tmux import find_tmux, with_window
+from asyncdeploy.values.command import Command, as_command, last_lines
+from asyncdeploy.values.errors import (
+    ConnectError,
+    ConnectionLost,
+    DeployError,
+    JobExists,
+    JobFailed,
+    JobLost,
+    ProtocolError,
+)
+from asyncdeploy.values.events import Noted, StageFailed, StageFinished, StageStarted
+from asyncdeploy.values.workspace import Site
+
+UNDO_S = 4.5
+"""How long a cancelled start may take to end what it may have started: a cancelled call is back within 5 s."""
+ASK_S = 50.0
+"""How long the node holds a question open until it answers "still running"."""
+TRIES = 6
+"""How often a question that changes nothing is asked after the line broke: about half a minute of a node away."""
+LOG_TAIL = 16 * 1024
+LOGOUT = "ends with our connection: this node's logind kills what a user runs at logout (KillUserProcesses=yes)"
+
+
+async def start_job(
+    remote: Remote,
+    command: Command | str,
+    *,
+    name: str,
+    site: Site | str | None = None,
+    job_id: str | None = None,
+    tmux: bool = False,
+) -> Job:
+    """Start a detached job; it is running, or has run, when this returns.
+
+    Args:
+        remote: the node.
+        command: a Command, or a shell line; stdout and stderr go into the job's log on the node. The node itself ends
+            a job that runs longer than the command's timeout_s (TERM, after 5 s KILL), also when we are away.
+        name: what people call it.
+        site: the site it works in; a push there is refused while it runs.
+        job_id: made before, to make a repeated start harmless; None makes one.
+        tmux: open a tmux session on the node that shows the log, for people to attach to; ``Job.window`` is its name.
+            It is a window and no more: it ends after the job, and the job does not end with it.
+
+    Raises:
+        ToolMissing: a window was asked for, and the node has no tmux or no python3; nothing was started.
+        JobExists: a job of that name runs on that site.
+        JobFailed: it could not be started; nothing of it stays.
+        ConnectionLost: the line broke; the folder's name is the key, so the same job_id may be started again.
+        ConnectError, AuthError, HostKeyError, NoShell: it was never started.
+        ValueError: the command has stdout_to or stderr_to, which only a run that we attend to can fill.
+
+    On cancellation nothing of it stays running.
+    """
+    command, check_name = as_command(command), check_job_name(name)
+    if command.stdout_to or command.stderr_to:
+        raise ValueError(f"job {name}: stdout_to and stderr_to are for attached runs; a job's output is in its log")
+    job_id = check_job_id(job_id) if job_id else new_job_id(check_name)
+    program = await find_tmux(remote) if tmux else ""
+    folder = site.path if isinstance(site, Site) else site or ""
+    job = Job(remote.node, job_id, name, folder, command.line, time.time())
+    start = time.monotonic()
+    remote.emit(StageStarted(node=remote.node.name, stage="start", detail=job_id))
+    try:
+        answer = await _start(remote, job, command)
+        _check_started(remote, job, answer)
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(UNDO_S, shield=True):
+            await _undo(remote, job)
+        raise
+    except DeployError as error:
+        seconds = time.monotonic() - start
+        remote.emit(StageFailed(node=remote.node.name, stage="start", seconds=seconds, error=error.message))
+        raise
+    remote.emit(StageFinished(node=remote.node.name, stage="start", seconds=time.monotonic() - start, detail=job_id))
+    if answer.get("survives_logout") is False:
+        remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {LOGOUT}"))
+        job = attrs.evolve(job, survives_logout=False)
+    return await with_window(remote, job, program) if program else job
+
+
+async def _start(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
+    if not await has_python(remote):
+        return await jobs_sh.start_plain(remote, job, command)
+    env = {**dict(command.env), **command.secret_values()}
+    spec = {
+        "id": job.id,
+        "name": job.name,
+        "site": job.site,
+        "line": command.line,
+        "cwd": command.cwd,
+        "env": sorted(env),
+        "on_end": command.on_end,
+        "timeout_s": command.timeout_s,
+        "created_at": job.created_at,
+    }
+    request = json.dumps({"op": "start", "spec": spec}).encode()
+    async with call_program(remote, "jobs", request) as call:
+        call.send(b"V", "\0".join(f"{key}={value}" for key, value in env.items()).encode("utf-8", "surrogateescape"))
+        async with contextlib.aclosing(input_blocks(command.stdin)) as blocks:
+            async for block in blocks:
+                call.send(b"I", block)
+                await call.drain()
+        call.send(b"E")
+        kind, payload = await call.receive()
+        if kind != b"Z":
+            raise ProtocolError(remote.node.name, f"the start of a job was answered by a frame {kind!r}")
+        return parse_answer(remote, payload)
+
+
+def _check_started(remote: Remote, job: Job, answer: Mapping[str, Any]) -> None:
+    node = remote.node.name
+    match answer.get("error"):
+        case None:
+            return
+        case "exists":
+            other = str(answer.get("id", ""))[:100]
+            hint = "stop_job ends it; another name starts a second one"
+            raise JobExists(
+                node, f"a job named {job.name!r} runs on {job.site or 'this node'}: {other}", hint, "", other
+            )
+        case "failed":
+            reason = last_lines(str(answer.get("reason", "")).encode(), 1)
+            raise JobFailed(node, f"job {job.id} could not be started: {reason}", job_id=job.id)
+    raise ProtocolError(node, f"the start of job {job.id} was answered by nonsense")
+
+
+async def _undo(remote: Remote, job: Job) -> None:
+    try:
+        await _ask(remote, {"op": "stop", "id": job.id, "grace_s": 1, "forbid": True})
+    except DeployError:
+        return  # the node is away: what could be done was done; the caller's cancellation goes on
+
+
+async def job_status(remote: Remote, job: Job) -> JobStatus:
+    """Return what the node says of a job, with the last lines of its log if it failed.
+
+    Raises:
+        ConnectionLost, ConnectError, ...: the node could not be asked, also after some tries.
+    """
+    return await _with_log(remote, status_of(remote, job, await _ask(remote, {"op": "status", "id": job.id})))
+
+
+async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, orphans: bool = True) -> JobStatus:
+    """Wait until a job ended and return its state; lines that break in between are mended.
+
+    Args:
+        remote: the node.
+        job: the job.
+        timeout_s: after so many seconds the state as it is then is returned.
+        orphans: wait also for a job whose supervisor is gone; nobody will know how it ended.
+
+    Raises:
+        ConnectionLost, ConnectError: the node stayed away for longer than the tries last; the job is untouched.
+
+    On cancellation the job is untouched.
+    """
+    deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
+    while True:
+        left = max(0.0, min(ASK_S, deadline - time.monotonic()))
+        request = {"op": "wait", "id": job.id, "timeout_s": left, "orphans": orphans}
+        status = status_of(remote, job, await _ask(remote, request))
+        alone = status.state == "orphaned" and not orphans
+        if alone or status.state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
+            return await _with_log(remote, status)
+
+
+async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus:
+    """End a job and everything that it started: TERM, after the grace KILL; return how it ended.
+
+    Args:
+        remote: the node.
+        job: the job; one that ended already keeps its recorded end.
+        grace_s: seconds between TERM and KILL.
+
+    Raises:
+        ConnectionLost, ConnectError: the node could not be asked.
+    """
+    if not grace_s >= 0:
+        raise ValueError(f"grace_s: 0 or more seconds were expected, got {grace_s!r}")
+    return status_of(remote, job, await _ask(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
+
+
+async def list_jobs(remote: Remote) -> tuple[Job, ...]:
+    """Return the jobs that a node knows, ended ones included, the oldest first."""
+    answer = await _ask(remote, {"op": "list"})
+    found = answer.get("jobs")
+    if not isinstance(found, list):
+        raise ProtocolError(remote.node.name, "a list of jobs was expected")
+    jobs = [job_of(remote, item) for item in found]
+    return tuple(sorted(jobs, key=lambda job: job.created_at))
+
+
+async def find_job(remote: Remote, job_id: str) -> Job:
+    """Return the handle of a job by its id, from any machine.
+
+    Raises:
+        JobLost: the node knows no such job.
+    """
+    return job_of(remote, await _known(remote, check_job_id(job_id)))
+
+
+async def read_log(remote: Remote, job: Job, last_bytes: int = LOG_TAIL) -> str:
+    """Return the end of a job's log as text, at most ``last_bytes`` of it; bytes that are no UTF-8 are replaced."""
+    data, _ = await _read(remote, job, -last_bytes, 0)
+    return data.decode("utf-8", "replace")
+
+
+class JobLog:
+    """The lines of a job's log, as they come.
+
+    Attributes:
+        offset: bytes of the log up to the end of the last line that was given; ``follow_job`` can go on from there.
+        printed_at: when that line was printed at the latest, seconds since 1970 by the node's clock, to a quarter of a
+            second; None where nobody wrote that down (only launches do), or has not yet.
+        state: what the job was when its log ended, None before.
+    """
+
+    def __init__(self, remote: Remote, job: Job, offset: int) -> None:
+        self.offset = offset
+        self.printed_at: float | None = None
+        self.state: str | None = None
+        self._remote = remote
+        self._job = job
+        self._cutter = LineCutter()
+        self._lines: list[tuple[str, int]] = []
+        self._marks: deque[tuple[int, float]] = deque()
+        self._read_to = offset
+        self._size = offset
+
+    def __aiter__(self) -> JobLog:
+        return self
+
+    @property
+    def behind(self) -> bool:
+        """Whether lines of it are known to be there that were not given yet."""
+        return bool(self._lines) or self._read_to < self._size
+
+    async def __anext__(self) -> str:
+        while not self._lines:
+            if self.state is not None:
+                raise StopAsyncIteration
+            await self.look(ASK_S)
+        line, size = self._lines.pop()
+        self.offset += size
+        while self._marks and self._marks[0][0] < self.offset:
+            self._marks.popleft()
+        self.printed_at = self._marks[0][1] if self._marks else None
+        return line
+
+    async def look(self, wait_s: float = 0.0) -> None:
+        """Read on, waiting up to so many seconds for something to read."""
+        request = {"op": "read", "id": self._job.id, "offset": self._read_to, "wait_s": wait_s, "times": True}
+        data, answer = await _ask_bytes(self._remote, request)
+        if number_of(answer.get("offset")) < self._read_to:  # the log was emptied, and has a new beginning
+            self._cutter, self.offset, self._read_to = LineCutter(), 0, 0
+            self._marks.clear()
+        self._read_to += len(data)
+        self._size = number_of(answer.get("size"))
+        self._marks += marks_of(answer.get("times"))
+        ended = not data and answer.get("state") not in ("starting", "running", "orphaned")
+        self._lines = self._cutter.cut(data, final=ended)[::-1] + self._lines
+        if ended:
+            self.state = str(answer.get("state"))
+
+
+@asynccontextmanager
+async def follow_job(remote: Remote, job: Job, *, offset: int = 0) -> AsyncIterator[JobLog]:
+    """Follow a job's log: an iterator of whole lines that ends when the job ended and all was read.
+
+    Args:
+        remote: the node.
+        job: the job.
+        offset: byte of the log to begin at; negative counts from its end.
+
+    Lines that break are mended without loss or repetition. On cancellation the job is untouched.
+    """
+    if offset < 0:
+        _, answer = await _read(remote, job, offset, 0)
+        offset = int(answer.get("offset", 0))
+    yield JobLog(remote, job, offset)
+
+
+# --- asking ---------------------------------------------------------------------
+
+
+async def _ask(remote: Remote, request: dict[str, Any]) -> dict[str, Any]:
+    """Ask the node something that may be asked twice, again after the line broke."""
+    _, answer = await _ask_bytes(remote, request)
+    return answer
+
+
+async def _ask_bytes(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    for attempt in range(1, TRIES + 1):
+        try:
+            return await _ask_once(remote, request)
+        except (ConnectionLost, ConnectError):
+            if attempt == TRIES:
+                raise
+            await anyio.sleep(random.uniform(0, min(10, 0.5 * 2**attempt)))
+    raise AssertionError("unreachable")
+
+
+async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    if not await has_python(remote):
+        return await jobs_sh.ask_plain(remote, request)
+    data = bytearray()
+    async with call_program(remote, "jobs", json.dumps(request).encode()) as call:
+        while True:
+            kind, payload = await call.receive()
+            if kind == b"Z":
+                return bytes(data), parse_answer(remote, payload)
+            if kind != b"D" or len(data) > 1 << 20:
+                raise ProtocolError(remote.node.name, "a question about a job was answered by nonsense")
+            data += payload
+
+
+async def _read(remote: Remote, job: Job, offset: int, wait_s: float) -> tuple[bytes, dict[str, Any]]:
+    return await _ask_bytes(remote, {"op": "read", "id": job.id, "offset": offset, "wait_s": wait_s})
+
+
+async def _known(remote: Remote, job_id: str) -> dict[str, Any]:
+    answer = await _ask(remote, {"op": "status", "id": job_id})
+    if answer.get("error") == "unknown":
+        raise JobLost(remote.node.name, f"no job {job_id} is known here", "list_jobs shows what is", job_id=job_id)
+    return answer
+
+
+async def _with_log(remote: Remote, status: JobStatus) -> JobStatus:
+    if status.ok or status.state in ("starting", "running", "elsewhere"):
+        return status
+    return attrs.evolve(status, last_lines=last_lines((await read_log(remote, status.job)).encode()))

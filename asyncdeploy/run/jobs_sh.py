@@ -1,0 +1,188 @@
+"""Detached jobs on a node without python3: the folder, states and answers of node_side/run/jobs.py, by plain sh.
+
+Who keeps a job is a shell (node_side/run/job_keep.sh). It cannot tell a status above 128 from a signal, so it says
+which it was given (``signal_possible``), and its times are whole seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+
+from asyncdeploy.remote.sh import exports, script
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.remote.worker import open_script
+from asyncdeploy.run.input import input_blocks
+from asyncdeploy.run.job import Job
+from asyncdeploy.values.command import Command, last_lines
+from asyncdeploy.values.errors import ConnectionLost, ProtocolError
+
+MAX_ANSWER = 16 << 20
+"""A list of some ten thousand jobs."""
+READ_LIMIT = 512 * 1024
+WAIT_SLICE_S = 45
+"""A wait answers at least so often; the client asks again."""
+TERM = 15
+
+
+async def start_plain(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
+    """Start a job once, however often it is asked for.
+
+    Args:
+        remote: a node without python3.
+        job: its id is the key.
+        command: what it runs.
+
+    Returns:
+        What node_side/run/jobs.py answers: {} or "error" with what it is.
+
+    Raises:
+        ConnectionLost: the line broke; it may have been started.
+    """
+    env = {**dict(command.env), **command.secret_values()}
+    spec: dict[str, Any] = {"id": job.id, "name": job.name, "site": job.site}
+    spec |= {"line": command.line, "cwd": command.cwd, "env": sorted(env), "on_end": command.on_end}
+    spec |= {"timeout_s": command.timeout_s, "created_at": job.created_at}
+    text = json.dumps(spec)[:-1]
+    same = json.dumps({"name": job.name, "site": job.site})[1:-1] + ","
+    timeout = "" if command.timeout_s is None else str(math.ceil(command.timeout_s))
+    words = (job.id, text, timeout, command.cwd or "", command.on_end or "", exports(env) + command.line)
+    keeper = script(("processes", "run/job", "run/job_keep"), *words).decode("utf-8", "surrogateescape")
+    channel = await open_script(remote, script(("processes", "run/job", "run/job_start"), job.id, text, same, keeper))
+    try:
+        async for block in input_blocks(command.stdin):
+            channel.send(b"%-11d\n" % len(block) + block)
+            await channel.drain()
+        channel.send(b"%-11d\n" % 0)
+        said = b""
+        while data := await channel.read():
+            said = (said + data)[-MAX_ANSWER:]
+        word, _, rest = said.decode("utf-8", "replace").strip().partition(" ")
+        if word in ("ok", "again"):
+            return {}
+        if word in ("exists", "failed"):
+            return {"error": word, "id": rest, "reason": rest}
+        errors = b""
+        with anyio.move_on_after(1):
+            errors = await channel.read_stderr()
+        what = "the shell on the node ended without a word about the job"
+        raise ConnectionLost(remote.node.name, what, evidence=last_lines(said + errors))
+    finally:
+        await channel.close()
+
+
+async def ask_plain(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Answer a question about jobs, as node_side/run/jobs.py does.
+
+    Args:
+        remote: a node without python3.
+        request: "op" and what it needs.
+
+    Returns:
+        Bytes of a log, and the answer.
+
+    Raises:
+        ConnectionLost: the line broke.
+        ProtocolError: the node's words make no sense.
+    """
+    match request["op"]:
+        case "list":
+            known, _ = await _ask(remote, "list")
+            return b"", {"jobs": [state for state in known if state["spec"]]}
+        case "read":
+            return await _read(remote, request)
+        case "wait":
+            words = ["await", request["id"], str(math.ceil(min(float(request["timeout_s"]), WAIT_SLICE_S)))]
+        case "stop":
+            words = ["stop", request["id"], str(math.ceil(float(request["grace_s"])))]
+        case _:
+            words = ["show", request["id"]]
+    found, _ = await _ask(remote, *words)
+    if not found and request.get("forbid"):
+        end: dict[str, Any] = {"status": None, "signal": TERM, "survivors": [], "stopped": True}
+        found, _ = await _ask(remote, "forbid", request["id"], json.dumps(end))
+    return b"", found[0] if found else {"error": "unknown"}
+
+
+async def _read(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    wait_s = math.ceil(min(float(request["wait_s"]), WAIT_SLICE_S))
+    found, rest = await _ask(remote, "log", request["id"], str(request["offset"]), str(READ_LIMIT), str(wait_s))
+    head, _, data = rest.partition(b"\n")
+    try:
+        size, place = map(int, head.split())
+    except ValueError:
+        raise ProtocolError(remote.node.name, "a log was announced by nonsense") from None
+    return data, {"offset": place, "size": size, "state": found[0]["state"] if found else "lost"}
+
+
+async def _ask(remote: Remote, *words: str) -> tuple[list[dict[str, Any]], bytes]:
+    """Return what the node says of jobs, and what follows that."""
+    channel = await open_script(remote, script(("processes", "run/job", "run/job_ask"), *words))
+    try:
+        said = bytearray()
+        while data := await channel.read():
+            said += data
+            if len(said) > MAX_ANSWER:
+                raise ProtocolError(remote.node.name, "a question about jobs was answered without an end")
+        if (await channel.wait()).status is None:
+            raise ConnectionLost(remote.node.name, "the line broke while a job was asked about")
+    finally:
+        await channel.close()
+    try:
+        return _parse(bytes(said), is_log=words[0] == "log")
+    except (ValueError, TypeError, IndexError):
+        evidence = last_lines(bytes(said))
+        raise ProtocolError(remote.node.name, "a question about jobs was answered by nonsense", "", evidence) from None
+
+
+def _parse(said: bytes, *, is_log: bool) -> tuple[list[dict[str, Any]], bytes]:
+    found, rest = [], said
+    while rest.startswith(b"N"):
+        facts, rest = _facts(rest)
+        found.append(_state(facts))
+        if is_log:
+            break
+    if rest and not is_log:
+        raise ValueError("the node says more than it was asked")
+    return found, rest
+
+
+def _facts(said: bytes) -> tuple[dict[str, str], bytes]:
+    facts: dict[str, str] = {}
+    for line, rest in _lines(said):
+        if line == b".":
+            return facts, rest
+        facts[chr(line[0])] = line[1:].decode("utf-8", "surrogateescape")
+    raise ValueError("what is said of a job has no end")
+
+
+def _lines(said: bytes) -> Iterator[tuple[bytes, bytes]]:
+    while said:
+        line, _, said = said.partition(b"\n")
+        yield line, said
+
+
+def _state(facts: dict[str, str]) -> dict[str, Any]:
+    """Return a job's state as node_side/run/job_folder.py would."""
+    spec = json.loads(facts.get("S") or "null") or {}
+    state: dict[str, Any] = {"id": facts["N"], "spec": spec, "state": "starting"}
+    if isinstance(spec.get("started_at"), int | float):
+        state["started_at"] = spec["started_at"]
+    place, here = facts.get("I", ""), facts.get("H", "")
+    if "X" in facts:
+        end: dict[str, Any] = json.loads(facts["X"])
+        return state | end | {"state": "signalled" if end.get("signal") else "exited"}
+    if place and place != here:
+        same_machine = place.rpartition(":")[2] == here.rpartition(":")[2]
+        state["state"] = "lost" if same_machine else "elsewhere"
+    elif place and facts.get("A") == "1":
+        state["state"] = "running"
+    elif place:
+        state["state"] = "orphaned" if facts.get("L", "").strip() else "lost"
+    elif "Y" not in facts:
+        state["state"] = "lost"
+    return state

@@ -1,0 +1,168 @@
+"""What a command prints: bounded capture, files, live lines."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self
+
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import TransferFailed
+from asyncdeploy.values.events import OutputLine
+
+KEEP = 1 << 20
+"""Bytes kept of a stream's head and of its tail: enough for any traceback, nothing for a flood."""
+MAX_LINE = 64 * 1024
+"""A longer line is shown in pieces: one without an end must not fill the memory."""
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+Stream = Literal["stdout", "stderr"]
+
+
+class HeadTail:
+    """The first and the last MiB of a stream.
+
+    Attributes:
+        dropped: how many bytes in the middle are gone.
+    """
+
+    def __init__(self, keep: int = KEEP) -> None:
+        self._keep = keep
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self.dropped = 0
+
+    def add(self, data: bytes) -> None:
+        """Take the stream's next bytes."""
+        if room := self._keep - len(self._head):
+            self._head += data[:room]
+            data = data[room:]
+        if not data:
+            return
+        self._tail.append(data)
+        self._tail_size += len(data)
+        while self._tail_size > self._keep:
+            first = self._tail.popleft()
+            excess = min(len(first), self._tail_size - self._keep)
+            self.dropped += excess
+            self._tail_size -= excess
+            if excess < len(first):
+                self._tail.appendleft(first[excess:])
+
+    def value(self) -> bytes:
+        """Return what is kept, the gap marked."""
+        gap = b"\n... [%d bytes dropped] ...\n" % self.dropped if self.dropped else b""
+        return bytes(self._head) + gap + b"".join(self._tail)
+
+
+class LineCutter:
+    """Bytes in, whole lines of text out; a carriage return alone ends a line too, as progress bars use it."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def add(self, data: bytes, *, final: bool = False) -> list[str]:
+        """Return the lines that these bytes completed; with ``final`` the unfinished one as well."""
+        return [line for line, _ in self.cut(data, final=final)]
+
+    def cut(self, data: bytes, *, final: bool = False) -> list[tuple[str, int]]:
+        """Return the same lines, each with the number of bytes that it was, its end among them."""
+        data = self._rest + data
+        cut = [(line, len(line) + 1) for line in data.split(b"\n")] if b"\r" not in data else _cut(data, final=final)
+        self._rest = cut.pop()[0]
+        while len(self._rest) > MAX_LINE:
+            size = MAX_LINE
+            while size > MAX_LINE - 4 and self._rest[size] & 0xC0 == 0x80:  # not inside a character
+                size -= 1
+            cut.append((self._rest[:size], size))
+            self._rest = self._rest[size:]
+        if final and self._rest:
+            cut.append((self._rest, len(self._rest)))
+            self._rest = b""
+        return [(line.decode("utf-8", "replace"), size) for line, size in cut]
+
+
+def _cut(data: bytes, *, final: bool) -> list[tuple[bytes, int]]:
+    """Cut at CR LF, CR and LF; what stands behind the last of them comes last."""
+    start, cut = 0, []
+    for found in _LINE_END.finditer(data):
+        if found[0] == b"\r" and found.end() == len(data) and not final:
+            break  # half of a CR LF, perhaps
+        cut.append((data[start : found.start()], found.end() - start))
+        start = found.end()
+    return [*cut, (data[start:], 0)]
+
+
+class Output:
+    """Where the output of one command goes: captured, into files, as events. A context: the files are closed at its
+    end.
+    """
+
+    def __init__(self, remote: Remote, command: Command, source: str = "") -> None:
+        self._remote = remote
+        self._source = source
+        self._kept: dict[Stream, HeadTail] = {"stdout": HeadTail(), "stderr": HeadTail()}
+        self._cutters: dict[Stream, LineCutter] = {"stdout": LineCutter(), "stderr": LineCutter()}
+        self._paths: dict[Stream, Path | None] = {"stdout": command.stdout_to, "stderr": command.stderr_to}
+        self._files: dict[Stream, BinaryIO] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            for stream, path in self._paths.items():
+                if path is not None:
+                    self._files[stream] = path.open("wb", buffering=0)
+        except OSError as error:
+            self._close()
+            raise ValueError(f"stdout_to/stderr_to: {path} cannot be written: {error.strerror}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._remote.observed:
+            for stream in self._cutters:
+                self._show(stream, b"", final=True)
+        self._close()
+
+    def add(self, stream: Stream, data: bytes) -> None:
+        """Take a stream's next bytes.
+
+        Raises:
+            TransferFailed: the local file does not take them.
+        """
+        self._kept[stream].add(data)
+        if file := self._files.get(stream):
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[file.write(view) :]
+            except OSError as error:
+                path = str(self._paths[stream])
+                raise TransferFailed(
+                    self._remote.node.name, f"{path} on this machine: {error.strerror}", path=path
+                ) from error
+        if self._remote.observed:
+            self._show(stream, data)
+
+    def value(self, stream: Stream) -> bytes:
+        """Return what is kept of a stream."""
+        return self._kept[stream].value()
+
+    @property
+    def dropped(self) -> int:
+        """Bytes left out of both streams."""
+        return sum(kept.dropped for kept in self._kept.values())
+
+    def _show(self, stream: Stream, data: bytes, *, final: bool = False) -> None:
+        for text in self._cutters[stream].add(data, final=final):
+            self._remote.emit(OutputLine(node=self._remote.node.name, stream=stream, text=text, source=self._source))
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()

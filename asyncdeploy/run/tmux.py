@@ -1,0 +1,45 @@
+"""A tmux session on a node that shows a job's log, for people who log in; the job knows nothing of it."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+
+from asyncdeploy.remote.probe import probe_node
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.remote.worker import call_once
+from asyncdeploy.run.job import Job
+from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.errors import ToolMissing
+from asyncdeploy.values.events import Noted
+
+
+async def find_tmux(remote: Remote) -> str:
+    """Return where the node's tmux is.
+
+    Raises:
+        ToolMissing: it has none, or no python3.
+    """
+    facts = await probe_node(remote)
+    tool = "tmux" if facts.python else "python3"
+    path = facts.tool("tmux")
+    if path is None or not facts.python:
+        what = f"the node has no {tool}, so there is no window onto the job"
+        raise ToolMissing(remote.node.name, what, "follow_job shows the log without one", tool=tool)
+    return path
+
+
+async def with_window(remote: Remote, job: Job, program: str) -> Job:
+    """Return the job with its window; where none can be opened that is said, and the job goes on."""
+    request = {"tmux": program, "name": job.name, "id": job.id}
+    try:
+        answer = json.loads(await call_once(remote, "tmux", json.dumps(request).encode()))
+        session, problem = str(answer.get("session") or "")[:100], str(answer.get("error", ""))
+    except (ValueError, AttributeError, RecursionError):
+        session, problem = "", "the node answered with nonsense"
+    if session:
+        return attrs.evolve(job, window=session)
+    text = f"no window onto job {job.id}: {last_lines(problem.encode(), 1)}"
+    remote.emit(Noted(node=remote.node.name, text=text))
+    return job

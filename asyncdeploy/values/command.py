@@ -1,0 +1,263 @@
+"""What is asked of a node and what came back: Command, Completed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeployError
+from asyncdeploy.values.serialize import Pairs, fields_from_plain, fields_to_plain, to_pairs
+
+MAX_ENV_BYTES = 128 * 1024 - 1
+"""Linux refuses one longer string in an exec (MAX_ARG_STRLEN), so it is refused here, by name."""
+
+EVIDENCE_LINES = 5
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+class Secret:
+    """A text that never shows: not in a repr, a log, an event, an error or JSON. Its owner's name for it does.
+
+    No attrs class: ``attrs.asdict`` of whoever holds one would show it.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> str | None:
+        """The text; None if it has to be given again, because it came from JSON."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == other._value if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def to_dict(self) -> None:
+        """Return None: a secret has no plain form."""
+        return
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Return a secret whose value must be given again before it can be used."""
+        if data is not None:
+            raise ValueError("a secret's value does not travel in JSON")
+        return cls(None)
+
+
+Secrets = tuple[tuple[str, Secret], ...]
+
+
+def to_secrets(value: Mapping[str, str | Secret] | Secrets) -> Secrets:
+    """Return a mapping of names to secret text as sorted pairs of names and Secrets."""
+    items = value.items() if isinstance(value, Mapping) else value
+    pairs = ((str(name), item if isinstance(item, Secret) else Secret(str(item))) for name, item in items)
+    return tuple(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def check_env(name: str, value: str) -> None:
+    """Raise ValueError unless a shell and the kernel can take this environment variable."""
+    if not _ENV_NAME.match(name):
+        raise ValueError(
+            f"environment variable {name!r}: letters, digits and _ were expected, not starting with a digit"
+        )
+    if "\0" in value:
+        raise ValueError(f"environment variable {name}: its value holds a NUL byte, which no process can take")
+    if len(name) + 1 + len(value.encode("utf-8", "surrogateescape")) > MAX_ENV_BYTES:
+        raise ValueError(f"environment variable {name}: over 128 KiB, which Linux refuses; send it as stdin or a file")
+
+
+def _to_stdin(value: bytes | str | Path | None) -> bytes | Path | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _to_path(value: str | Path | None) -> Path | None:
+    return Path(value) if isinstance(value, str) else value
+
+
+@attrs.frozen
+class Command:
+    """One command for a node.
+
+    Args:
+        line: a POSIX shell line; ``Command.of`` quotes an argv.
+        cwd: absolute folder on the node ("~/..." is the login home's); None is the login home, or the project's folder
+            where one is meant.
+        env: variables added to the login environment.
+        secrets: the same, but their values never show anywhere.
+        stdin: bytes or text fed to it, or a local file; None is an empty input.
+        stdout_to / stderr_to: a local file that takes all of the stream (the capture stays bounded).
+        timeout_s: seconds until it is ended, None for no limit.
+        on_end: a shell line that runs on the node whenever the run was stopped from outside (ends a container by its
+            name).
+
+    Raises:
+        ValueError: a NUL byte, a variable no process can take, a timeout that is not positive.
+    """
+
+    line: str
+    cwd: str | None = attrs.field(default=None, kw_only=True)
+    env: Pairs = attrs.field(default=(), kw_only=True, converter=to_pairs)
+    secrets: Secrets = attrs.field(default=(), kw_only=True, converter=to_secrets)
+    stdin: bytes | Path | None = attrs.field(default=None, kw_only=True, converter=_to_stdin, repr=False)
+    stdout_to: Path | None = attrs.field(default=None, kw_only=True, converter=_to_path)
+    stderr_to: Path | None = attrs.field(default=None, kw_only=True, converter=_to_path)
+    timeout_s: float | None = attrs.field(default=None, kw_only=True)
+    on_end: str | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        for what, text in (("line", self.line), ("cwd", self.cwd), ("on_end", self.on_end)):
+            if text is not None and "\0" in text:
+                raise ValueError(f"Command {what}: a NUL byte cannot be sent to a shell: {text!r}")
+        if not self.line.strip():
+            raise ValueError("Command line: a shell line was expected, got an empty one")
+        if self.cwd is not None and not self.cwd.startswith(("/", "~/")) and self.cwd != "~":
+            raise ValueError(f"Command cwd: an absolute path or ~/... was expected, got {self.cwd!r}")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise ValueError(f"Command timeout_s: a positive number of seconds was expected, got {self.timeout_s!r}")
+        for name, value in self.env:
+            check_env(name, value)
+        for name, secret in self.secrets:
+            check_env(name, secret.value or "")
+
+    @classmethod
+    def of(cls, *argv: str | Path) -> Command:
+        """Return the command that runs exactly this argv, every word quoted.
+
+        Raises:
+            ValueError: no word was given, or one holds a NUL byte.
+        """
+        if not argv:
+            raise ValueError("Command.of: at least the program's name was expected")
+        return cls(shlex.join(str(word) for word in argv))
+
+    def with_env(self, env: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> Command:
+        """Return the command with variables added; what it already has wins."""
+        return attrs.evolve(
+            self,
+            env={**env, **dict(self.env)},
+            secrets={**dict(to_secrets(secrets or {})), **dict(self.secrets)},
+        )
+
+    def secret_values(self) -> dict[str, str]:
+        """Return the secrets' names and values, for the one place that sends them.
+
+        Raises:
+            ValueError: the command came from JSON, where secrets do not travel.
+        """
+        values = {}
+        for name, secret in self.secrets:
+            if secret.value is None:
+                raise ValueError(f"secret {name}: its value did not travel with the JSON; give it again")
+            values[name] = secret.value
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; of secrets only the names."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Command from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)
+
+
+def as_command(value: Command | str) -> Command:
+    """Return a Command; a str is a shell line."""
+    return value if isinstance(value, Command) else Command(value)
+
+
+@attrs.frozen
+class Completed:
+    """What an attached command left behind.
+
+    Attributes:
+        node: the node's name.
+        command: the shell line.
+        status: its exit status, None if it died of a signal (or nobody knows).
+        signal: the signal's name without SIG ("KILL"), or None.
+        stdout / stderr: bytes: the first and the last MiB of each, the gap marked where something was dropped.
+        dropped: bytes left out of stdout and stderr together.
+        duration_s: seconds on our clock.
+        signal_possible: the node has no python3, and a shell cannot tell status 128+n from signal n.
+        survivors: processes of the run that could not be ended, as "pid name".
+    """
+
+    node: str
+    command: str
+    status: int | None
+    signal: str | None = None
+    stdout: bytes = attrs.field(default=b"", repr=False)
+    stderr: bytes = attrs.field(default=b"", repr=False)
+    dropped: int = 0
+    duration_s: float = 0.0
+    signal_possible: bool = False
+    survivors: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True only if exit status 0 was recorded."""
+        return self.status == 0 and self.signal is None
+
+    @property
+    def text(self) -> str:
+        """stdout as text, bytes that are no UTF-8 replaced, without the final line ends."""
+        return self.stdout.decode("utf-8", "replace").rstrip("\r\n")
+
+    def failure(self) -> DeployError | None:
+        """Return None if it is ok, else the error that says how it ended."""
+        if self.ok:
+            return None
+        evidence = last_lines(self.stderr or self.stdout)
+        if self.status is None and self.signal is None:
+            return ConnectionLost(self.node, f"no exit status came back from: {self.command}", evidence=evidence)
+        how = f"died of SIG{self.signal}" if self.signal else f"exited {self.status}"
+        if self.signal_possible:
+            how += " (or died of a signal: without python3 the node cannot tell)"
+        return CommandFailed(
+            self.node, f"command {how}: {self.command}", "", evidence, self.command, self.status, self.signal
+        )
+
+    def check(self) -> Completed:
+        """Return self if it is ok.
+
+        Raises:
+            CommandFailed: it ended otherwise.
+            ConnectionLost: nobody knows how it ended.
+        """
+        if error := self.failure():
+            raise error
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Completed from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)
+
+
+def last_lines(data: bytes, count: int = EVIDENCE_LINES) -> str:
+    """Return the last lines of output as text that is safe to show, at most 400 characters each."""
+    text = data[-16384:].decode("utf-8", "replace").rstrip()
+    lines = [line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip()]
+    return "\n".join(
+        "".join(c if c.isprintable() else "?" for c in line.replace("\t", " "))[-400:] for line in lines[-count:]
+    )

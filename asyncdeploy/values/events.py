@@ -1,0 +1,133 @@
+"""What happened, as frozen events, and the plainest readers of them. Work never prints: it emits, observers show."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Literal, TextIO
+
+import attrs
+
+from asyncdeploy.values.serialize import fields_to_plain
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Something that happened on a node at a time (seconds since 1970, our clock)."""
+
+    node: str
+    at: float = attrs.field(factory=time.time)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as plain data, its type's name first: one line of NDJSON."""
+        return {"event": type(self).__name__, **fields_to_plain(self), "at": self.at}
+
+
+@attrs.frozen(kw_only=True)
+class StageStarted(Event):
+    """A stage began: "connect", "probe", "push", "env: <step>", "run", "start", "collect", ..."""
+
+    stage: str
+    detail: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class StageFinished(Event):
+    """A stage ended well, after ``seconds``; detail says what it did ("= unchanged", "312 files, 3.1 MB")."""
+
+    stage: str
+    seconds: float
+    detail: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class StageFailed(Event):
+    """A stage ended badly; ``error`` is the error's first line."""
+
+    stage: str
+    seconds: float
+    error: str
+
+
+@attrs.frozen(kw_only=True)
+class OutputLine(Event):
+    """One line that a command printed, without its line end; bytes that are no UTF-8 are replaced."""
+
+    stream: Literal["stdout", "stderr"]
+    text: str
+    source: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class BytesMoved(Event):
+    """So much of a transfer is done; total is 0 while it is unknown."""
+
+    stage: str
+    done: int
+    total: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Noted(Event):
+    """Something a person should know that is no failure: what was overwritten, ignored, retried."""
+
+    text: str
+
+
+Observer = Callable[[Event], None]
+"""Takes each event as it happens, on the event loop: it must be quick and must not raise."""
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with control characters made harmless, so that a node cannot drive our terminal."""
+    return "".join(
+        c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" if ord(c) < 256 else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+
+
+def describe(event: Event) -> str | None:
+    """Return the event as one line for people, without node and time; None for those that only a bar can show."""
+    match event:
+        case StageStarted(stage=stage, detail=detail):
+            return f"{stage} ..." + (f" {detail}" if detail else "")
+        case StageFinished(stage=stage, seconds=seconds, detail=detail):
+            return f"{stage} ok" + (f" {detail}" if detail else "") + f" {seconds:.1f}s"
+        case StageFailed(stage=stage, seconds=seconds, error=error):
+            return f"{stage} failed after {seconds:.1f}s: {error}"
+        case OutputLine(stream=stream, text=text):
+            return f"| {text}" if stream == "stdout" else f"! {text}"
+        case Noted(text=text):
+            return f"note: {text}"
+    return None
+
+
+def print_events(file: TextIO | None = None) -> Observer:
+    """Return an observer that prints one line an event: time, node, what happened.
+
+    Args:
+        file: where to; None is stderr, looked up at each line.
+    """
+
+    def show(event: Event) -> None:
+        if (text := describe(event)) is not None:
+            clock = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 10) % 10}"
+            print(f"{clock} {visible(event.node)} {visible(text)}", file=file or sys.stderr, flush=True)
+
+    return show
+
+
+def log_events(logger: logging.Logger | None = None) -> Observer:
+    """Return an observer that logs each event: failures as warnings, output at DEBUG, the rest at INFO."""
+    log = logger or logging.getLogger("asyncdeploy")
+
+    def show(event: Event) -> None:
+        if (text := describe(event)) is not None:
+            level = logging.WARNING if isinstance(event, StageFailed) else logging.INFO
+            log.log(
+                logging.DEBUG if isinstance(event, OutputLine) else level, "%s %s", visible(event.node), visible(text)
+            )
+
+    return show

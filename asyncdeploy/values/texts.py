@@ -1,0 +1,28 @@
+"""Texts that are shipped with the package: shell programs, and Python programs that run on a node."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import shlex
+from pathlib import PurePosixPath
+
+
+@functools.cache
+def packaged_text(path: str) -> str:
+    """Return a shipped text.
+
+    Args:
+        path: where it lies below the package, "node_side/run/run.sh".
+    """
+    return importlib.resources.files("asyncdeploy").joinpath(path).read_text("ascii")
+
+
+def sh_line(path: str, *words: str) -> str:
+    """Return a line that runs a shipped shell program, for the end of any other line.
+
+    Args:
+        path: where it lies below the package, "node_side/envs/env.sh".
+        words: its positional parameters.
+    """
+    return shlex.join(["sh", "-c", packaged_text(path), f"asyncdeploy-{PurePosixPath(path).stem}", *words])

@@ -1,0 +1,167 @@
+"""What is shipped and where it stands: Workspace, Site, Collected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
+
+import attrs
+
+from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+
+Conflict = Literal["refuse", "overwrite"]
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _to_local(value: str | Path) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+def _to_names(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@attrs.frozen
+class Workspace:
+    """A local folder to be pushed.
+
+    Args:
+        path: the folder.
+        remote_path: where it goes: absolute or "~/..."; None is "~/<folder name>".
+        project: sub-folder to work in (a monorepo's package), None for the top.
+        include: gitignore-style patterns sent although git ignores them.
+        exclude: patterns never sent (they win over include).
+        on_conflict: "refuse" to overwrite files that were edited on the node since our last push and folders that are
+            not ours, or "overwrite" (an event names what was lost).
+        under_jobs: "refuse" to push while a detached job runs in the site, or "overwrite".
+
+    Raises:
+        ValueError: a bad path or word.
+    """
+
+    path: Path = attrs.field(converter=_to_local)
+    remote_path: str | None = attrs.field(default=None, kw_only=True)
+    project: str | None = attrs.field(default=None, kw_only=True)
+    include: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_names)
+    exclude: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_names)
+    on_conflict: Conflict = attrs.field(default="refuse", kw_only=True)
+    under_jobs: Conflict = attrs.field(default="refuse", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.remote_path is not None:
+            check_remote_path(self.remote_path, "Workspace remote_path")
+            if PurePosixPath(self.remote_path) in (PurePosixPath("~"), PurePosixPath("/")):
+                raise ValueError(f"Workspace remote_path: a folder of its own was expected, got {self.remote_path!r}")
+        elif not self.path.name:
+            raise ValueError(f"Workspace path: {str(self.path)!r} has no name; give remote_path")
+        if self.project is not None:
+            check_inside(self.project, "Workspace project")
+        for what, value in (("on_conflict", self.on_conflict), ("under_jobs", self.under_jobs)):
+            if value not in ("refuse", "overwrite"):
+                raise ValueError(f"Workspace {what}: 'refuse' or 'overwrite' was expected, got {value!r}")
+
+    @property
+    def site_path(self) -> str:
+        """Where the workspace goes on a node, still with "~/" where the home is meant."""
+        return self.remote_path if self.remote_path is not None else f"~/{self.path.name}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Workspace from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)
+
+
+def as_workspace(value: Workspace | Path | str) -> Workspace:
+    """Return a Workspace; a path is a folder with the defaults."""
+    return value if isinstance(value, Workspace) else Workspace(value)
+
+
+def check_remote_path(text: str, what: str) -> None:
+    """Raise ValueError unless ``text`` is an absolute path on a node, or one below "~"."""
+    if _UNSAFE.search(text) or not (text.startswith(("/", "~/")) or text == "~"):
+        raise ValueError(f"{what}: an absolute path or ~/... was expected, got {text!r}")
+    if ".." in PurePosixPath(text).parts:
+        raise ValueError(f"{what}: '..' is not allowed, got {text!r}")
+
+
+def check_inside(text: str, what: str) -> None:
+    """Raise ValueError unless ``text`` is a relative path that stays inside its folder."""
+    parts = PurePosixPath(text).parts
+    if not parts or text.startswith("/") or ".." in parts or _UNSAFE.search(text):
+        raise ValueError(f"{what}: a path inside the folder was expected, got {text!r}")
+
+
+@attrs.frozen
+class Site:
+    """A workspace as it stands on a node.
+
+    Attributes:
+        path: absolute folder on the node.
+        digest: names the pushed tree ("" where nothing was pushed).
+        project: sub-folder to work in, or None.
+    """
+
+    path: str
+    digest: str = ""
+    project: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not self.path.startswith("/"):
+            raise ValueError(f"Site path: an absolute path was expected, got {self.path!r}")
+
+    @property
+    def workdir(self) -> str:
+        """Absolute folder where commands start."""
+        return f"{self.path.rstrip('/')}/{self.project}" if self.project else self.path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Site from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)
+
+
+@attrs.frozen
+class Collected:
+    """What came home from a node.
+
+    Attributes:
+        node: the node's name.
+        source: absolute path on the node.
+        target: local folder.
+        files: regular files and links that stand in target now.
+        received: how many of them came over the line this time (the rest was here already).
+        bytes_received: bytes of content that came over the line.
+        skipped: (path, reason) of what was left behind: odd entries, refused names, budgets.
+    """
+
+    node: str
+    source: str
+    target: Path
+    files: int = 0
+    received: int = 0
+    bytes_received: int = 0
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing was left behind."""
+        return not self.skipped
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return fields_to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a Collected from ``to_dict``'s data."""
+        return fields_from_plain(cls, data)

@@ -1,0 +1,99 @@
+"""Every example, run as its first lines say, over real sshd nodes."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import attrs
+import pytest
+
+from asyncdeploy.envs import SystemEnv
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.workspace import Site
+from tests.support.places import EXAMPLES
+from tests.support.ranks import rank_workspace
+from tests.support.sshd_node import SshdNode
+from tests.support.tools import missing
+
+SWEEP = """\
+import sys
+rate = float(sys.argv[2])
+print("learning", flush=True)
+sys.exit(3) if rate == 0.001 else print(f"loss {rate * 2:g}")
+"""
+
+
+@attrs.frozen
+class OurPython(SystemEnv):
+    """The python that runs the tests, which has torch; the nodes are on this machine."""
+
+    def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
+        """Put its folder first, and the command into the project's."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return super().enter(command.with_env({"PATH": path}), site, facts)
+
+
+@pytest.fixture
+def hosts(sshd_nodes: Sequence[SshdNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The nodes as words of a command line, for a user whose key and known_hosts are where OpenSSH looks for them."""
+    folder = tmp_path / "home" / ".ssh"
+    folder.mkdir(mode=0o700, parents=True)
+    shutil.copy(str(sshd_nodes[0].node.key_path), folder / "id_ed25519")
+    shutil.copy(sshd_nodes[0].known_hosts, folder / "known_hosts")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return [f"root@{sshd.node.host}:{sshd.node.port}" for sshd in sshd_nodes]
+
+
+def example(name: str) -> ModuleType:
+    """Import an example."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_example(name: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run an example as a script."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+async def test_train_then_attach(hosts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if importlib.util.find_spec("torch") is None:
+        missing("needs torch")
+    rank_workspace(tmp_path / "project")
+    await example("train").main("project", "all_reduce.py", *hosts, env=OurPython())
+    said = capsys.readouterr().out
+    for rank in range(4):
+        assert re.search(rf"^{rank} 127\.0\.0\.1-\d+: .*rank {rank} of 4: sum 10$", said, flags=re.MULTILINE)
+        (folder,) = (tmp_path / "results").glob(f"{rank}-*")
+        assert (folder / f"rank-{rank}.json").is_file()
+    (saved,) = tmp_path.glob("*.json")
+    for verb in ("wait", "follow", "stop"):
+        result = run_example("attach", saved.stem, verb, *hosts)
+        assert result.returncode == 0, result.stderr
+        assert [line.split()[1] for line in result.stdout.splitlines()[-4:]] == ["done"] * 4
+        assert ("sum 10" in result.stdout) == (verb == "follow")
+
+
+def test_sweep(hosts: list[str], tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "train.py").write_text(SWEEP)
+    (project / "pyproject.toml").write_text('[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.9"\n')
+    result = run_example("sweep", "project", *hosts)
+    assert result.returncode == 1, result.stderr
+    assert result.stdout, result.stderr
+    ends = [line.split(": ", 1)[1] for line in result.stdout.splitlines()]
+    assert ends == ["ok loss 0.02", "failed learning", "ok loss 0.0002", "ok loss 2e-05"]

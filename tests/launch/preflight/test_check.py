@@ -1,0 +1,305 @@
+"""Whether nodes can run one job together: the verdict as arithmetic, and asked of nodes with addresses of their own."""
+
+import json
+import pickle
+import re
+import socket
+
+import anyio
+import anyio.to_thread
+import attrs
+import pytest
+
+import asyncdeploy as ad
+from asyncdeploy.launch.preflight.drift import Built
+from asyncdeploy.launch.preflight.verdict import (
+    NOTHING_SHARED,
+    GpuUser,
+    NodeLook,
+    Preflight,
+    Problem,
+    Unreached,
+    network_problems,
+    pair_problems,
+    warnings_of,
+)
+from asyncdeploy.node_side.launch.disturbances import parse
+from asyncdeploy.nodes.facts import Gpu, NodeFacts
+from asyncdeploy.remote.worker import call_once
+from asyncdeploy.values.errors import PreflightFailed
+from asyncdeploy.values.events import Event, Noted
+from tests.support.network import Network
+from tests.support.sshd_node import SshdNode
+
+NAMES = ("gpu-a", "gpu-b", "gpu-c")
+SMI = """#!/bin/sh
+case $1 in
+--query-gpu=uuid,memory.used) echo 'GPU-0, 0'; echo 'GPU-1, 61000' ;;
+--query-gpu*) echo '0, H100, 81559, 0, 550.54, GPU-0'; echo '1, H100, 81559, 61000, 550.54, GPU-1' ;;
+--query-compute-apps*) echo 'GPU-1, 9912, 61000, python' ;;
+esac
+"""
+
+
+def miss(source: str, target: str) -> Unreached:
+    return Unreached(source, target, "10.0.0.3", "eth1", "no answer within 4 s")
+
+
+# --- words
+
+
+def test_f11_a_bad_pair_is_named_with_both_nodes() -> None:
+    (problem,) = pair_problems(NAMES, [miss("gpu-b", "gpu-c")])
+    assert str(problem) == "gpu-b cannot reach gpu-c at 10.0.0.3 (eth1): no answer within 4 s"
+    assert "both ways" in problem.hint
+
+
+def test_a_node_that_nobody_reaches_is_said_once() -> None:
+    (problem,) = pair_problems(NAMES, [miss("gpu-a", "gpu-c"), miss("gpu-b", "gpu-c")])
+    assert str(problem) == "no node reaches gpu-c at 10.0.0.3 (eth1): no answer within 4 s"
+
+
+def test_no_pair_at_all_is_no_network() -> None:
+    bad = [miss(source, target) for source in NAMES for target in NAMES if source != target]
+    (problem,) = pair_problems(NAMES, bad)
+    assert str(problem) == NOTHING_SHARED == "these nodes share no private network; a multi-node job cannot work"
+    assert "gpu-a cannot reach gpu-b" in problem.evidence
+    assert pair_problems(NAMES, []) == ()
+
+
+def test_what_the_meeting_has_said_is_not_said_again() -> None:
+    meeting = [Problem("gpu-b", "cannot reach gpu-a at 10.0.0.1 port 29500: no answer within 4 s")]
+    to_first, other = miss("gpu-b", "gpu-a"), miss("gpu-b", "gpu-c")
+    assert network_problems(NAMES, [to_first], meeting) == tuple(meeting)
+    assert network_problems(NAMES, [to_first, other], meeting) == (*meeting, *pair_problems(NAMES, [other]))
+    taken = [Problem("gpu-a", "port 29500 cannot be taken: Address already in use")]
+    assert network_problems(NAMES, [to_first], taken) == (*taken, *pair_problems(NAMES, [to_first]))
+    assert network_problems(NAMES, [other], []) == pair_problems(NAMES, [other])
+
+
+def test_what_might_disturb_is_said() -> None:
+    look = NodeLook("gpu-a", gpus=("H100", "H100"), nproc=2, free_bytes=10**12)
+    assert warnings_of([look, attrs.evolve(look, node="gpu-b", clock_offset_s=1.0)]) == ()
+    held = attrs.evolve(look, gpu_users=(GpuUser(1, 9912, 61 << 30, "python"),))
+    assert warnings_of([held]) == ("gpu-a: pid 9912 (python) holds 61.0 GiB of GPU 1",)
+    hidden = attrs.evolve(look, gpu_used=(600 << 20, 61 << 30))
+    assert warnings_of([hidden]) == ("gpu-a: 61.0 GiB of GPU 1 are held by somebody who cannot be seen from here",)
+    assert warnings_of([attrs.evolve(held, gpu_used=(0, 61 << 30))]) == warnings_of([held])
+    assert warnings_of([attrs.evolve(look, nproc=8)]) == ("gpu-a: 8 processes for 2 GPUs",)
+    bare = attrs.evolve(look, node="gpu-b", gpus=())
+    assert warnings_of([look, bare]) == ("gpu-b: 2 processes for no GPUs",)
+    assert warnings_of([bare]) == ()
+    full = attrs.evolve(look, free_bytes=10**9, folder="/data/p")
+    assert warnings_of([full]) == ("gpu-a: 1.0 GB free on the disk of /data/p",)
+    small = attrs.evolve(look, shared_memory_bytes=64 << 20)
+    assert warnings_of([small]) == ("gpu-a: 64 MiB of shared memory; NCCL and DataLoader workers need more",)
+    late = attrs.evolve(look, node="gpu-b", clock_offset_s=-7.5)
+    assert warnings_of([look, late]) == ("the clock of gpu-a is 7.5 s ahead of that of gpu-b",)
+    stray = [attrs.evolve(look, node=f"gpu{number}", stray=("RANK", "WORLD_SIZE")) for number in (1, 2)]
+    text = "gpu[1-2]: RANK, WORLD_SIZE in the login environment; ranks start without them"
+    assert warnings_of(stray) == (text,)
+
+
+def test_it_is_data_and_words_for_people() -> None:
+    facts = NodeFacts("/root", "root", 0, gpus=(Gpu(0, "H100", driver="550.54"),) * 8)
+    look = attrs.evolve(NodeLook.of("gpu-a", facts), address="10.0.0.2", interface="eth1", free_bytes=912 * 10**9)
+    good = Preflight((look, attrs.evolve(look, node="gpu-bb")), "10.0.0.2", 23456)
+    assert good.ok
+    assert good.check() is good
+    assert good.describe().splitlines() == [
+        "0  gpu-a   10.0.0.2 eth1  8xH100  550.54  +0.0s  912 GB free",
+        "1  gpu-bb  10.0.0.2 eth1  8xH100  550.54  +0.0s  912 GB free",
+        "ok: they meet at 10.0.0.2 port 23456",
+    ]
+    bad = attrs.evolve(
+        good, problems=(Problem("gpu-a", "is odd", "do this"), Problem("", "all is odd")), warnings=("w",)
+    )
+    assert bad.describe().splitlines()[2:] == [
+        "problem: gpu-a is odd",
+        "problem: all is odd",
+        "hint: do this",
+        "warning: w",
+        "they cannot run one job",
+    ]
+    with pytest.raises(PreflightFailed) as caught:
+        bad.check()
+    assert (caught.value.node, caught.value.message, caught.value.hint) == ("gpu-a", "is odd", "do this")
+    assert caught.value.evidence == "all is odd"
+    for each in (good, bad):
+        assert Preflight.from_dict(json.loads(json.dumps(each.to_dict()))) == each
+        assert pickle.loads(pickle.dumps(each)) == each
+
+
+def test_what_nvidia_smi_prints() -> None:
+    text = "GPU-1, 9912, 61000, python train.py, with a comma\nGPU-0, 17, [N/A], [Not Found]\nNo running processes\n"
+    assert parse(text) == [
+        ["GPU-1", 9912, 61000 << 20, "python train.py, with a comma"],
+        ["GPU-0", 17, 0, "[Not Found]"],
+    ]
+
+
+# --- asked of nodes
+
+
+def pool_of(machines: list[SshdNode], seen: list[Event] | None = None) -> ad.Pool:
+    observer = seen.append if seen is not None else None
+    return ad.Pool(host_keys=ad.HostKeys.strict(machines[0].known_hosts), observer=observer)
+
+
+async def test_f11_all_is_well_with_a_trap_in_front(network: Network) -> None:
+    machines = [network.start(f"m{number}", trap=True) for number in range(4)]
+    nodes = [machine.node for machine in machines]
+    async with pool_of(machines) as pool:
+        found = await ad.preflight(nodes, pool=pool)
+        assert found.ok, found.describe()
+    assert [look.address for look in found.nodes] == [network.address(machine) for machine in machines]
+    assert {look.interface for look in found.nodes} == {"eth0"}
+    assert found.master_addr == network.address(machines[0])
+    assert found.warnings == ()
+
+
+async def test_f11_a_firewall_between_two_that_both_reach_the_first(network: Network) -> None:
+    machines = [network.start(f"m{number}") for number in range(3)]
+    network.block(machines[1], machines[2])
+    nodes = [machine.node for machine in machines]
+    async with pool_of(machines) as pool:
+        found = await ad.preflight(nodes, pool=pool)
+        with pytest.raises(PreflightFailed, match="cannot reach m1 at") as caught:
+            await ad.start_launch(pool, await deployed(pool, nodes), ad.Ranks("true"))
+    assert not found.ok
+    assert [str(problem).partition(" at ")[0] for problem in found.problems] == [
+        "m2 cannot reach m1",
+        "m1 cannot reach m2",
+    ]
+    assert caught.value.node == "m2"
+    assert caught.value.evidence.startswith("m1 cannot reach m2 at")
+
+
+async def deployed(pool: ad.Pool, nodes: list[ad.Node]) -> list[ad.Deployment]:
+    return [
+        ad.Deployment(node, ad.Site("/tmp"), ad.SystemEnv(), await ad.probe_node(pool.at(node)), None) for node in nodes
+    ]
+
+
+async def test_f11_a_firewall_that_knows_ranges_of_ports(network: Network) -> None:
+    """NCCL's and gloo's connections go to ephemeral ports, the launch's own to one below them."""
+    machines = [network.start(f"m{number}") for number in range(3)]
+    network.filter(machines[2], "tcp dport >= 32768 ct state new drop", "tcp dport 1-2 drop")
+    async with pool_of(machines) as pool:
+        found = await ad.preflight([machine.node for machine in machines], pool=pool)
+    (problem,) = found.problems
+    assert problem.text.startswith(f"no node reaches m2 at {network.address(machines[2])} (eth0): no answer within")
+    assert re.search(r"at port [0-9]+, though port [0-9]+ answers", problem.text)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_f11_nodes_without_a_common_network(network: Network, count: int) -> None:
+    machines = [network.start(f"m{number}") for number in range(count)]
+    for machine in machines:
+        others = ", ".join(network.address(other) for other in machines if other is not machine)
+        network.filter(machine, f"ip saddr {{ {others} }} drop", f"ip daddr {{ {others} }} drop")
+    async with pool_of(machines) as pool:
+        found = await ad.preflight([machine.node for machine in machines], pool=pool)
+    (problem,) = found.problems
+    assert str(problem) == NOTHING_SHARED
+    assert "nodes cannot reach it" in problem.evidence
+    assert "m0 cannot reach m1 at" in problem.evidence
+
+
+async def test_f11_an_address_that_swallows_packets_is_not_waited_for_once_another_answered() -> None:
+    """Without it, an IPv6 address behind a firewall would cost every launch its whole patience."""
+    async with ad.LocalCluster(1) as cluster, cluster.pool() as pool:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            remote = pool.at(cluster.nodes[0])
+            port = server.getsockname()[1]
+            request = {"do": "connect", "nonce": "n" * 32, "port": port, "targets": ["127.0.0.1", "192.0.2.1"]}
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.to_thread.run_sync, welcome, server, b"n" * 32)
+                answer = json.loads(
+                    await call_once(remote, "ports", json.dumps({**request, "timeout_s": 3600, "more_s": 0.1}).encode())
+                )
+    assert answer["127.0.0.1"]["peer"] == "127.0.0.1"
+    assert "peer" not in answer["192.0.2.1"]
+
+
+def welcome(server: socket.socket, nonce: bytes) -> None:
+    guest = server.accept()[0]
+    guest.sendall(nonce)
+    guest.recv(1)
+    guest.close()
+
+
+async def test_f11_a_port_that_a_stranger_holds_hides_nothing_else(network: Network) -> None:
+    machines = [network.start(f"m{number}") for number in range(3)]
+    network.block(machines[1], machines[2])
+    async with pool_of(machines) as pool:
+        holder = "python3 -c \"import socket; s = socket.create_server(('', 29511)); print(flush=True); s.accept()\""
+        job = await ad.start_job(pool.at(machines[0].node), holder, name="stranger")
+        async with ad.follow_job(pool.at(machines[0].node), job) as log:
+            await anext(log)
+        found = await ad.preflight([machine.node for machine in machines], master_port=29511, pool=pool)
+        await ad.stop_job(pool.at(machines[0].node), job)
+    assert [str(problem).partition(" at ")[0] for problem in found.problems[1:]] == [
+        "m2 cannot reach m1",
+        "m1 cannot reach m2",
+    ]
+    assert found.problems[0].node == "m0"
+    assert re.fullmatch(
+        r"port 29511 cannot be taken: Address already in use by pid [0-9]+ \(python3?\)", found.problems[0].text
+    )
+    assert [look.interface for look in found.nodes] == ["eth0"] * 3
+    assert all(look.free_bytes > 0 and look.folder for look in found.nodes)
+
+
+async def test_f11_a_node_that_does_not_answer_is_a_problem_among_others(network: Network) -> None:
+    machines = [network.start(f"m{number}") for number in range(3)]
+    nodes = [machine.node for machine in machines]
+    machines[1].stop()
+    async with pool_of(machines) as pool:
+        found = await ad.preflight(nodes, pool=pool)
+    (problem,) = found.problems
+    assert str(problem).startswith("m1 does not take part: ")
+    assert [look.node for look in found.nodes] == ["m0", "m1", "m2"]
+    assert [look.interface for look in found.nodes] == ["eth0", "", "eth0"]
+    assert (found.master_addr, found.master_port) == ("", 0)
+
+
+async def test_f14_deployments_with_another_torch() -> None:
+    async with ad.LocalCluster(2) as cluster, cluster.pool() as pool:
+        versions = [Built("3.11.2", torch) for torch in ("2.13.0", "2.12.1")]
+        standing = [
+            attrs.evolve(each, built=built)
+            for each, built in zip(await deployed(pool, list(cluster.nodes)), versions, strict=True)
+        ]
+        found = await ad.preflight(standing, pool=pool)
+        with pytest.raises(ValueError, match="not some of each"):
+            await ad.preflight([*standing, cluster.nodes[0]], pool=pool)  # type: ignore[arg-type]  # what is tested
+    assert found.ok
+    assert (
+        "the nodes of this launch are not alike: torch differs: 2.13.0 on local-0; 2.12.1 on local-1" in found.warnings
+    )
+    assert {look.folder for look in found.nodes} == {"/tmp"}
+
+
+async def test_f14_and_f15_a_stranger_on_a_gpu_and_variables_of_another_launch(network: Network) -> None:
+    stray = "RANK=3 WORLD_SIZE=8 PET_NNODES=2"
+    machines = [network.start("plain"), network.start("odd", config={"SetEnv": stray})]
+    tool = machines[1].home / ".local/bin/nvidia-smi"
+    tool.parent.mkdir(parents=True)
+    tool.write_text(SMI)
+    tool.chmod(0o755)
+    nodes, seen = [machine.node for machine in machines], list[Event]()
+    async with pool_of(machines, seen) as pool:
+        uneven = await ad.preflight(nodes, pool=pool)
+        found = await ad.preflight(nodes, nproc_per_node=1, pool=pool)
+        launch = await ad.start_launch(
+            pool, await deployed(pool, nodes), ad.Ranks('test -z "$PET_NNODES"', nproc_per_node=1)
+        )
+        (await ad.watch_launch(pool, launch)).unwrap()
+    assert [str(problem) for problem in uneven.problems] == ["odd 2 processes would run here, but 1 on plain"]
+    assert found.ok
+    assert [look.gpu_used for look in found.nodes] == [(), (0, 61000 << 20)]
+    assert "odd: pid 9912 (python) holds 59.6 GiB of GPU 1" in found.warnings
+    assert "odd: PET_NNODES, RANK, WORLD_SIZE in the login environment; ranks start without them" in found.warnings
+    assert any(line.startswith("the nodes of this launch are not alike: GPUs differs") for line in found.warnings)
+    assert {event.text for event in seen if isinstance(event, Noted)} >= set(found.warnings)

@@ -1,0 +1,161 @@
+"""Launches that are started again: as a whole, on a new port, a spare in the place of the node that failed."""
+
+import pickle
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import asyncdeploy as ad
+from asyncdeploy.launch.gang.restart import Recovery, signature
+from asyncdeploy.launch.root_cause.judge import failure_of
+from asyncdeploy.nodes.report import Outcome, Report
+from asyncdeploy.values.errors import Cancelled, LaunchFailed
+from asyncdeploy.values.events import Event, Noted
+
+FAILS_ONCE = 'echo attempt $ASYNCDEPLOY_ATTEMPT; test "$ASYNCDEPLOY_ATTEMPT" != 0 || test $NODE_RANK != 1 || exit 9'
+WAITS = "until [ -e go ]; do sleep 0.05; done"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> ad.Workspace:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "a").write_text("a")
+    return ad.Workspace(tmp_path / "project")
+
+
+@asynccontextmanager
+async def cluster_of(count: int) -> AsyncIterator[tuple[ad.LocalCluster, ad.Pool, list[Event]]]:
+    async with ad.LocalCluster(count) as cluster:
+        seen: list[Event] = []
+        async with cluster.pool(observer=seen.append) as pool:
+            yield cluster, pool, seen
+
+
+def notes(seen: list[Event], word: str) -> list[str]:
+    return [event.text for event in seen if isinstance(event, Noted) and word in event.text]
+
+
+def ranks(line: str) -> ad.Ranks:
+    return ad.Ranks(line, nproc_per_node=1)
+
+
+def test_a_number_of_times_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="1 or more"):
+        ad.Restart(times=0)
+
+
+def test_what_makes_two_causes_the_same() -> None:
+    first = LaunchFailed("gpu-a", "m", cause="RuntimeError: step 17 at 0x7f3a\nmore", status=1)
+    again = LaunchFailed("gpu-b", "n", cause="RuntimeError: step 912 at 0x99\nother", status=1)
+    assert signature(first) == signature(again)
+    assert signature(first) != signature(LaunchFailed("gpu-a", "m", cause="ValueError: step 17", status=1))
+    assert signature(LaunchFailed("gpu-a", "m", status=1)) != signature(LaunchFailed("gpu-b", "m", status=1))
+
+
+def test_a_node_that_fell_silent_needs_a_spare() -> None:
+    nodes = [ad.Node("a"), ad.Node("b")]
+    silent = LaunchFailed("b", "does not answer", node_rank=1)
+    gone = Cancelled("a", "stopped because of b")
+    report = Report((Outcome(nodes[0], "cancelled", None, gone), Outcome(nodes[1], "unknown", None, silent)))
+    with_spare = Recovery(ad.Restart(), ["on a", "on b"], ["on c"], None, 5.0)
+    assert with_spare.next_nodes(report, silent) == ["on a", "on c"]
+    assert (with_spare.attempt, with_spare.spares) == (1, [])
+    assert with_spare.next_nodes(report, silent) is None, "the same cause again"
+    without = Recovery(ad.Restart(), ["on a", "on b"], [], None, 5.0)
+    assert without.next_nodes(report, silent) is None, "nobody knows what still runs there"
+
+
+async def test_a_spare_takes_the_place_of_the_node_that_failed(workspace: ad.Workspace, tmp_path: Path) -> None:
+    async with cluster_of(4) as (cluster, pool, seen):
+        launch = await ad.fan_out(
+            cluster.nodes[:3],
+            workspace,
+            ranks(f"{FAILS_ONCE}; mkdir -p results; echo $NODE_RANK >results/rank"),
+            ad.SystemEnv(),
+            restart=ad.Restart(),
+            spares=cluster.nodes[3:],
+            pool=pool,
+        )
+        report = await ad.wait_launch(launch, pool=pool)
+        assert report.ok, report
+        assert [outcome.node.name for outcome in report] == ["local-0", "local-3", "local-2"]
+        current = launch.current
+        assert current.id != launch.id
+        assert (launch.placement.attempt, current.placement.attempt) == (0, 1)
+        (await ad.collect_all(launch, "results", tmp_path / "home", pool=pool)).unwrap()
+        (note,) = notes(seen, "begins")
+        assert "local-3 takes the place of local-1" in note
+        assert f"attempt 1 of {launch.id}" in note
+        assert "exited 9" in note
+        current.save(tmp_path / "saved.json")
+        assert ad.Launch.load(tmp_path / "saved.json") == current
+        assert pickle.loads(pickle.dumps(launch)) == launch
+        assert current.before == (launch.id,)
+        assert await ad.find_launch(cluster.nodes, launch.id, pool=pool) == current
+        assert await ad.find_launch(cluster.nodes, current.id, pool=pool) == current
+        with pytest.raises(LaunchFailed, match=rf"run {current.id} has nodes that were not named: local-3"):
+            await ad.find_launch(cluster.nodes[:3], launch.id, pool=pool)
+    assert (tmp_path / "home" / "1-local-3" / "rank").read_text() == "1\n"
+
+
+async def test_without_a_spare_it_runs_where_it_did_and_lines_of_all_attempts_are_given(
+    workspace: ad.Workspace,
+) -> None:
+    async with cluster_of(2) as (cluster, pool, _):
+        launch = await ad.fan_out(
+            cluster.nodes, workspace, ranks(FAILS_ONCE), ad.SystemEnv(), restart=ad.Restart(), pool=pool
+        )
+        async with ad.follow_launch(launch, pool=pool) as lines:
+            texts = [(line.node_rank, line.text) async for line in lines]
+        assert lines.report is not None
+        assert lines.report.ok
+        assert lines.launch == launch.current
+        assert (0, "attempt 1") in texts
+        assert (1, "attempt 1") in texts
+        assert texts.index((1, "attempt 0")) < texts.index((1, "attempt 1"))
+        assert lines.offsets == (len("attempt 1\n"),) * 2
+
+
+async def test_the_same_cause_twice_and_too_many_end_it(workspace: ad.Workspace) -> None:
+    async with cluster_of(2) as (cluster, pool, seen):
+        for line, attempts in (("exit 4", 1), ("exit $((ASYNCDEPLOY_ATTEMPT + 4))", 2)):
+            seen.clear()
+            launch = await ad.fan_out(
+                cluster.nodes[:1], workspace, ranks(line), ad.SystemEnv(), restart=ad.Restart(times=2), pool=pool
+            )
+            report = await ad.wait_launch(launch, pool=pool)
+            failed = failure_of(report)
+            assert failed is not None
+            assert len(notes(seen, "begins")) == attempts
+            assert launch.current.placement.attempt == attempts
+            assert failed.launch_id == launch.current.id
+
+
+async def test_what_a_person_stops_stays_stopped(workspace: ad.Workspace) -> None:
+    async with cluster_of(2) as (cluster, pool, seen):
+        launch = await ad.fan_out(
+            cluster.nodes, workspace, ranks(WAITS), ad.SystemEnv(), restart=ad.Restart(), grace_s=0.5, pool=pool
+        )
+        elsewhere = ad.Launch.from_dict(launch.to_dict())
+        await ad.stop_launch(elsewhere, pool=pool)  # as from another machine, which knows of no restart
+        assert not (await ad.wait_launch(launch, pool=pool)).ok
+        assert notes(seen, "begins") == []
+
+
+async def test_a_node_that_cannot_be_made_ready_is_replaced_at_once(workspace: ad.Workspace) -> None:
+    async with cluster_of(3) as (cluster, pool, seen):
+        broken = cluster.nodes[0]
+        (cluster.home(broken) / "project").mkdir()
+        (cluster.home(broken) / "project" / "theirs").write_text("not ours")
+        launch = await ad.fan_out(
+            cluster.nodes[:2], workspace, ranks("true"), ad.SystemEnv(), spares=cluster.nodes[2:], pool=pool
+        )
+        assert [node.name for node in launch.nodes] == ["local-2", "local-1"]
+        assert (await ad.wait_launch(launch, pool=pool)).ok
+        assert notes(seen, "takes no part")
+        with pytest.raises(LaunchFailed, match="not ready"):
+            await ad.fan_out(cluster.nodes[:2], workspace, ranks("true"), ad.SystemEnv(), pool=pool)
+        with pytest.raises(ValueError, match="local-1"):
+            await ad.fan_out(cluster.nodes[1:2], workspace, ranks("true"), spares=cluster.nodes[1:2], pool=pool)

@@ -1,0 +1,138 @@
+"""Ring 1: one torchrun command a node; what a shell and torch's own parser make of it."""
+
+import importlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from asyncdeploy.launch.launchers.torchrun import Torchrun
+from tests.launch.test_placement import plan
+from tests.support.tools import missing
+
+SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "ash"]]
+
+
+def environ_after(line: str, shell: list[str], env: dict[str, str]) -> dict[str, str]:
+    """What a program started by the line finds in its environment."""
+    done = subprocess.run([*shell, "-c", line], env=env, capture_output=True, check=True)
+    assert done.stderr == b""
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+def test_what_an_image_left_is_forgotten(shell: list[str]) -> None:
+    """F15."""
+    if shutil.which(shell[0]) is None:
+        missing(f"needs {shell[0]}")
+    (command,) = Torchrun("train.py", nproc_per_node=2).commands(plan(2))
+    script = "import os, json; print(json.dumps(dict(os.environ)))"
+    line = command.line.partition("exec ")[0] + f"exec {sys.executable} -c '{script}'"
+    left = {
+        "RANK": "3",
+        "WORLD_SIZE": "9",
+        "LOCAL_RANK": "1",
+        "PET_NNODES": "7",
+        "PET_X": "a\nPET_Y=b",
+        "MASTER_ADDR": "x",
+    }
+    left |= {"TORCHELASTIC_RUN_ID": "old", "PYTHON_EXEC": "/bin/false", "KEEP": "PET_ME", "PATH": os.environ["PATH"]}
+    found = environ_after(line, shell, left | dict(command.env))
+    assert not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "PET_NNODES", "PET_X", "TORCHELASTIC_RUN_ID", "PYTHON_EXEC"} & set(
+        found
+    )
+    assert (found["KEEP"], found["MASTER_ADDR"], found["NODE_RANK"], found["OMP_NUM_THREADS"]) == (
+        "PET_ME",
+        "10.0.0.1",
+        "0",
+        "1",
+    )
+
+
+def test_threads_that_somebody_chose_stay() -> None:
+    (command,) = Torchrun("train.py").commands(plan(2))
+    line = command.line.partition("exec ")[0] + 'printf \'"%s"\' "$OMP_NUM_THREADS"'
+    done = subprocess.run(
+        ["sh", "-c", line], env={"OMP_NUM_THREADS": "8", "PATH": os.environ["PATH"]}, capture_output=True
+    )
+    assert done.stdout == b'"8"'
+
+
+def test_torch_reads_the_line_as_it_is_meant() -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch complains of a missing numpy
+            run = importlib.import_module("torch.distributed.run")
+    except ImportError:
+        missing("needs torch")
+    launcher = Torchrun("tr ain.py", "--lr", "3e-4", "a'b", options=("--monitor-interval=1",))
+    for rank, command in enumerate(launcher.commands(plan(2, 2))):
+        words = subprocess.run(
+            ["sh", "-c", command.line.replace("exec python -m torch.distributed.run", "printf '%s\\0'")],
+            env={**dict(command.env), "HOME": "/home/u", "PATH": os.environ["PATH"]},
+            capture_output=True,
+            check=True,
+        )
+        args = run.parse_args(words.stdout.decode().split("\0")[:-1])
+        assert (args.nnodes, args.node_rank, args.nproc_per_node, args.max_restarts) == ("2", rank, "2", 0)
+        assert (args.master_addr, args.master_port, args.rdzv_backend) == ("10.0.0.1", 23456, "static")
+        assert args.log_dir == f"/home/u/.asyncdeploy/launches/train-abcdefgh/rank-{rank}"
+        assert (args.training_script, args.training_script_args) == ("tr ain.py", ["--lr", "3e-4", "a'b"])
+        assert args.monitor_interval == 1
+
+
+def test_a_module_and_an_interpreter_by_path() -> None:
+    launcher = Torchrun("pkg.train", module=True, python="/opt/my env/bin/python")
+    (command,) = launcher.commands(plan(1))
+    assert "exec '/opt/my env/bin/python' -m torch.distributed.run" in command.line
+    assert command.line.endswith("--module pkg.train")
+    assert launcher.name == "train"
+
+
+def test_interfaces_and_the_users_variables() -> None:
+    launcher = Torchrun("train.py", env={"NCCL_SOCKET_IFNAME": "bond0"}, secrets={"WANDB_API_KEY": "hush"})
+    (command,) = launcher.commands(plan(1))
+    env = dict(command.env)
+    assert (env["GLOO_SOCKET_IFNAME"], env["NCCL_SOCKET_IFNAME"], env["PYTHONUNBUFFERED"]) == ("eth0", "bond0", "1")
+    assert command.secret_values() == {"WANDB_API_KEY": "hush"}
+    assert "hush" not in repr(launcher) + json.dumps(launcher.to_dict()) + command.line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--max-restarts", "3"), ("--max_restarts=3",), ("--nno=2",), ("-m",), ("-t3",), ("--rdzv-conf=a=1",), ("--",)],
+    ids=str,
+)
+def test_options_that_follow_from_the_plan_are_refused(options: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="Torchrun options"):
+        Torchrun("train.py", options=options)
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "PET_NNODES", "MASTER_PORT", "ASYNCDEPLOY_RUN_ID", "NODE_RANK"])
+def test_variables_that_follow_from_the_plan_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Torchrun("train.py", env={name: "1"})
+    with pytest.raises(ValueError, match=name):
+        Torchrun("train.py", secrets={name: "1"})
+
+
+def test_bad_values_are_refused() -> None:
+    for bad in ({"nproc_per_node": 0}, {"master_port": 70000}, {"env": {"A B": "1"}}):
+        with pytest.raises(ValueError, match="expected"):
+            Torchrun("train.py", **bad)
+    for script in ("", "-m", "a\0b"):
+        with pytest.raises(ValueError, match="Torchrun"):
+            Torchrun(script)
+
+
+def test_it_travels() -> None:
+    launcher = Torchrun("train.py", "--lr", 3e-4, nproc_per_node=8, env={"B": "2", "A": "1"}, options=("--role=x",))
+    assert pickle.loads(pickle.dumps(launcher)) == launcher
+    assert Torchrun.from_dict(json.loads(json.dumps(launcher.to_dict()))) == launcher
+    assert hash(launcher) == hash(Torchrun.from_dict(launcher.to_dict()))
+    assert launcher.args == ("--lr", "0.0003")

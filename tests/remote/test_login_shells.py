@@ -1,0 +1,92 @@
+"""Ring 4: commands through the login shells that people have, real users with real start files."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.run.attached import run_command
+from asyncdeploy.run.jobs import read_log, start_job, wait_job
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import NoShell
+from tests.support.sshd_node import SshdNode
+from tests.support.users import EXECS_ZSH, EXITS, NOISY, SHELLS, write_owned
+
+UserNode = Callable[..., SshdNode]
+# C10, C12: what quoting gets wrong.
+WORDS = (
+    *("", " ", "a b", "it's", 'say "x"', "$HOME", "${HOME}", "$(id)", "`id`", "\\", "\\n", "new\nline", "\n", "tab\t"),
+    *("-n", "--", "-", "*", "?", "[a]", "{a,b}", "ü€😀", "!x", "!!", "a=b", "~", "#", ";", "&", "|", ">x", "(", "%s"),
+    *("\x01\x1b[31m", "'", "''", "end'", "\r", "^", "\udcff"),
+)
+ECHO = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
+
+
+@asynccontextmanager
+async def at(sshd: SshdNode) -> AsyncIterator[Remote]:
+    """A remote of a pool of its own."""
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        yield pool.at(sshd.node)
+
+
+@pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_words_variables_and_input_are_exact(user_node: UserNode, shell: str, root: bool) -> None:
+    """C10, C12, C13."""
+    sshd = user_node(shell, root=root)
+    env = {f"WORD_{number}": word for number, word in enumerate(WORDS)} | {"BIG": "x" * 100_000}
+    async with at(sshd) as remote:
+        done = await run_command(remote, Command.of("python3", "-c", ECHO, *WORDS), check=True)
+        assert done.stdout == b"\0".join(map(encoded, WORDS))
+        told = await run_command(remote, Command("env -0", env=env), check=True)
+        for name, value in env.items():
+            assert f"{name}=".encode() + encoded(value) in told.stdout.split(b"\0")
+        assert (await run_command(remote, "cat; id -un", check=True)).text == sshd.account.name
+        assert (await run_command(remote, Command("cat", stdin=b"a\0b\xff\n"))).stdout == b"a\0b\xff\n"
+        job = await start_job(remote, Command('printf %s "$WORD_3"; pwd', env=env), name="words")
+        assert (await wait_job(remote, job)).ok
+        assert await read_log(remote, job) == f"{env['WORD_3']}{sshd.home}\n"
+
+
+@pytest.mark.parametrize("shell,file", [("bash", ".bashrc"), ("zsh", ".zshenv")])
+async def test_c15_a_start_file_that_prints_and_moves_changes_nothing(
+    user_node: UserNode, shell: str, file: str
+) -> None:
+    sshd = user_node(shell)
+    write_owned(sshd, file, NOISY)
+    async with at(sshd) as remote:
+        done = await run_command(remote, "pwd")
+        assert (done.text, done.stderr) == (str(sshd.home), b"")
+        job = await start_job(remote, "pwd", name="quiet")
+        assert (await wait_job(remote, job)).ok
+        assert await read_log(remote, job) == f"{sshd.home}\n"
+
+
+@pytest.mark.parametrize(
+    "shell,bashrc",
+    [("bash", EXITS), ("bash", EXECS_ZSH), ("bash", "exec cat\n"), ("nologin", None), ("false", None)],
+    ids=["exits", "execs zsh", "execs cat", "nologin", "false"],
+)
+async def test_c15_c16_a_login_that_runs_nothing_of_ours_is_named(
+    user_node: UserNode, monkeypatch: pytest.MonkeyPatch, shell: str, bashrc: str | None
+) -> None:
+    """No byte of ours is run, as zsh would run it, or shown, as cat would show it."""
+    monkeypatch.setattr("asyncdeploy.remote.worker.GREETING_S", 1.0)
+    sshd = user_node(shell, bashrc)
+    async with at(sshd) as remote:
+        with pytest.raises(NoShell) as caught:
+            await run_command(remote, Command("touch ~/ran", stdin="touch ~/ran\n"))
+        assert caught.value.node == sshd.node.name
+        assert "touch" not in str(caught.value) + caught.value.evidence
+        with pytest.raises(NoShell):
+            await start_job(remote, "touch ~/ran", name="never")
+    assert not (sshd.home / "ran").exists()
+    assert not (sshd.home / ".asyncdeploy").exists()
+
+
+def encoded(word: str) -> bytes:
+    """A word as the node's kernel has it."""
+    return word.encode("utf-8", "surrogateescape")

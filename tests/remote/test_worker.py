@@ -1,0 +1,52 @@
+"""Frames from a node: the same whatever pieces the network makes of them."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncdeploy.remote.worker import Inbox, Line
+from tests.support.shell_remote import ShellRemote
+
+
+class Pieces:
+    """A channel that has these pieces to say, and no more."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+
+    async def read(self, limit: int = 262144) -> bytes:
+        return self.pieces.pop(0)
+
+
+frames = st.lists(st.tuples(st.sampled_from([b"D", b"Z", b"Q"]), st.binary(max_size=200)), min_size=1, max_size=8)
+
+
+@given(frames, st.lists(st.integers(min_value=1, max_value=60), min_size=1, max_size=10))
+def test_frames_do_not_depend_on_the_pieces_in_which_they_come(
+    sent: list[tuple[bytes, bytes]], sizes: list[int]
+) -> None:
+    wire = b"".join(kind + len(payload).to_bytes(4, "big") + payload for kind, payload in sent)
+    pieces = []
+    while wire:
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(wire[:size])
+        wire = wire[size:]
+
+    async def receive() -> list[tuple[bytes, bytes]]:
+        line = Line(ShellRemote("/nowhere"), Pieces(pieces))
+        return [await line.receive() for _ in sent]
+
+    assert asyncio.run(receive()) == sent
+
+
+@given(st.lists(st.binary(min_size=1, max_size=30), max_size=10), st.lists(st.integers(min_value=0, max_value=40)))
+def test_an_inbox_gives_what_was_put_in(pieces: list[bytes], takes: list[int]) -> None:
+    inbox, taken = Inbox(), b""
+    for piece in pieces:
+        inbox.put(piece)
+    for size in takes:
+        if size <= inbox.size:
+            taken += inbox.take(size)
+    assert taken + inbox.take(inbox.size) == b"".join(pieces)
+    assert inbox.size == 0
