@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asyncdeploy.collect.target import PART, Target, link_escapes, misleads, why_not
-from asyncdeploy.node_side import sender
+from asyncdeploy.node_side.collect import sender
 from tests.support.leaks import open_descriptors
 
 paths = st.lists(st.sampled_from([b"a", b"b", b"c"]), min_size=1, max_size=4).map(b"/".join)

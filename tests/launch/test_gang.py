@@ -22,7 +22,7 @@ from asyncdeploy.launch.gang.watch import end_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.root_cause.judge import failure_of
-from asyncdeploy.node_side import gang
+from asyncdeploy.node_side.launch import gang
 from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.network import Network

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncdeploy.node_side import pieces as on_node
+from asyncdeploy.node_side.push import pieces as on_node
 from asyncdeploy.push.bundle.hash_cache import RACY_NS, Stamp, load_hashes, save_hashes
 from asyncdeploy.push.bundle.pieces import LARGE, PIECE, ZERO, hash_pieces, large_id, piece_count
 from asyncdeploy.push.bundle.scan import list_workspace

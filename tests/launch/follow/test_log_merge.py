@@ -9,7 +9,7 @@ import asyncdeploy as ad
 from asyncdeploy.envs import SystemEnv
 from asyncdeploy.launch.follow.log_merge import HOLD_S, ROOM, Merger
 from asyncdeploy.launch.launch import LaunchLine
-from asyncdeploy.node_side import log_times
+from asyncdeploy.node_side.run import log_times
 from tests.support.sshd_node import SshdNode
 
 # One after the other, each waiting for its turn: what was printed when is known, whoever is heard first.
