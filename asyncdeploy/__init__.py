@@ -1,24 +1,16 @@
 """asyncdeploy: from N machines you can ssh to, to a running multi-node job and its results, in one await."""
 
 from asyncdeploy.collect.collect import sync_results
-from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.connect.limits import Limits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import Asset, DockerEnv, Env, NixEnv, Step, SystemEnv, UvEnv, register_env
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
-from asyncdeploy.fleet.deploy import (
-    collect_all,
-    deploy_all,
-    deploy_and_run,
-    push_all,
-    run_all,
-    start_all,
-    wait_ready,
-)
+from asyncdeploy.fleet.collect import collect_all, collect_logs
+from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run, push_all
 from asyncdeploy.fleet.launch import (
-    collect_logs,
     diagnose_launch,
     fan_out,
     find_launch,
@@ -27,6 +19,7 @@ from asyncdeploy.fleet.launch import (
     stop_launch,
     wait_launch,
 )
+from asyncdeploy.fleet.run import run_all, start_all, wait_ready
 from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.gang.attached import run_launch
 from asyncdeploy.launch.gang.restart import Restart
@@ -48,7 +41,8 @@ from asyncdeploy.push.push import push_code
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.job import Job, JobStatus
-from asyncdeploy.run.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
+from asyncdeploy.run.job_log import follow_job
+from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import (
     AuthError,

@@ -9,12 +9,12 @@ from typing import Any, Self
 import attrs
 
 from asyncdeploy.collect.collect import sync_results
-from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.envs import Env, env_from_dict
 from asyncdeploy.envs.base import LocalEnv
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
-from asyncdeploy.launch.preflight.drift import Built
+from asyncdeploy.envs.built import Built
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.node import Node
 from asyncdeploy.nodes.report import Outcome

@@ -17,8 +17,10 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import Env, SystemEnv, UvEnv
-from asyncdeploy.fleet.deploy import collect_all, deploy_all, run_all, start_all
+from asyncdeploy.fleet.collect import collect_all
+from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out, follow_launch, wait_launch
+from asyncdeploy.fleet.run import run_all, start_all
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.launchers.torchrun import Torchrun

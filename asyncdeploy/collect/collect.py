@@ -17,7 +17,8 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from asyncdeploy.collect.listing import MAX_LISTING_BYTES, CollectLimits, Entry, Listing, nonsense
+from asyncdeploy.collect.limits import CollectLimits
+from asyncdeploy.collect.listing import MAX_LISTING_BYTES, Entry, Listing, nonsense
 from asyncdeploy.collect.sender_sh import PlainSender, open_sender
 from asyncdeploy.collect.target import Partial, Target, is_file, link_escapes, why_not
 from asyncdeploy.remote.stage import stage

@@ -13,7 +13,8 @@ from contextlib import aclosing, asynccontextmanager
 
 import attrs
 
-from asyncdeploy.collect.listing import MAX_LISTING_BYTES, MAX_PATH, CollectLimits, nonsense
+from asyncdeploy.collect.limits import CollectLimits
+from asyncdeploy.collect.listing import MAX_LISTING_BYTES, MAX_PATH, nonsense
 from asyncdeploy.remote.sh_session import MAX_NAMES, MAX_WORDS, Found, Steps, batches, open_steps
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.values.command import last_lines

@@ -4,38 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
 import attrs
 
-from asyncdeploy.collect.collect import sync_results
-from asyncdeploy.collect.listing import CollectLimits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import Env
-from asyncdeploy.fleet.deploy import AT_ONCE, DEFAULT_ENV, Code, Nodes, deploy_all, lent_pool
+from asyncdeploy.fleet.arguments import DEFAULT_ENV, Code, Nodes, lent_pool
+from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.follow.follow import LaunchFollower
 from asyncdeploy.launch.follow.hangs import diagnose, watch_silence
 from asyncdeploy.launch.gang.attempts import watch_attempts
+from asyncdeploy.launch.gang.node_folder import recall_launch
 from asyncdeploy.launch.gang.restart import Recovery, Restart
-from asyncdeploy.launch.gang.start import launch_failed, recall_launch, start_launch
+from asyncdeploy.launch.gang.start import launch_failed, start_launch
 from asyncdeploy.launch.gang.watch import end_launch
 from asyncdeploy.launch.launch import Launch
-from asyncdeploy.launch.launchers.rank_env import log_folder
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.preflight.check import Ready, check_nodes
 from asyncdeploy.launch.preflight.verdict import Preflight
-from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Relay
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.errors import DeployError, LaunchFailed
 from asyncdeploy.values.events import Noted
-from asyncdeploy.values.workspace import Collected
 
 
 async def preflight(
@@ -214,30 +210,6 @@ async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None)
     fleet = parse_nodes(nodes)
     async with lent_pool(pool) as lent:
         return await recall_launch(lent, fleet, launch_id)
-
-
-async def collect_logs(
-    launch: Launch,
-    target: Path | str,
-    *,
-    at_once: int = AT_ONCE,
-    limits: CollectLimits | None = None,
-    pool: Pool | None = None,
-) -> Report[Collected]:
-    """Bring the logs of every rank home, into ``target/<node_rank>-<name>/``; of a launch that runs, what there is.
-
-    A rank's ``stdout.log`` and ``stderr.log`` stand in a folder of its local rank's number (where torchrun runs, below
-    two of its own), those of a command that is run once a node beside it.
-    """
-    launch = launch.current
-    folders = {job.node: (rank, log_folder(launch.id, rank)) for rank, job in enumerate(launch.jobs)}
-
-    async def work(node: Node) -> Collected:
-        rank, folder = folders[node]
-        return await sync_results(lent.at(node), folder, Path(target) / f"{rank}-{node.name}", limits=limits)
-
-    async with lent_pool(pool) as lent:
-        return await map_nodes(launch.nodes, work, at_once=at_once)
 
 
 def _not_deployed(report: Report[Deployment]) -> LaunchFailed:

@@ -11,14 +11,14 @@ import anyio
 
 from asyncdeploy.push.answer import Answer, read_answer
 from asyncdeploy.push.bundle.bundle import Bundle, pack_workspace
-from asyncdeploy.push.bundle.pieces import DIGEST, SHORT
-from asyncdeploy.push.bundle.travel import Run, pack_runs, runs_of
+from asyncdeploy.push.bundle.pieces import DIGEST, SHORT, Run, pack_runs, runs_of
 from asyncdeploy.push.relay.crew import Crew
 from asyncdeploy.push.relay.feed import Feed
 from asyncdeploy.push.sh.push import finish_plain, push_plain
+from asyncdeploy.remote.frames import MAX_FRAME
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import MAX_FRAME, Call, call_once, call_program, has_python
+from asyncdeploy.remote.worker import Call, call_once, call_program, has_python
 from asyncdeploy.values.errors import DeployError, ProtocolError
 from asyncdeploy.values.events import Noted, visible
 from asyncdeploy.values.workspace import Site, Workspace, check_remote_path

@@ -13,8 +13,7 @@ import attrs
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_program, has_python
 from asyncdeploy.run.attached_sh import run_plain
-from asyncdeploy.run.input import input_blocks
-from asyncdeploy.run.streams import Output
+from asyncdeploy.run.streams import Output, input_blocks
 from asyncdeploy.values.command import Command, Completed, as_command, last_lines
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, DeployError, ProtocolError
 

@@ -12,8 +12,7 @@ import anyio
 from asyncdeploy.remote.sh import exports, script
 from asyncdeploy.remote.transport import Channel, Exit, Remote
 from asyncdeploy.remote.worker import HEARTBEAT_S, open_script
-from asyncdeploy.run.input import input_blocks
-from asyncdeploy.run.streams import Output, Stream
+from asyncdeploy.run.streams import Output, Stream, input_blocks
 from asyncdeploy.values.command import Command, Completed, last_lines
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, DeployError, ToolMissing
 

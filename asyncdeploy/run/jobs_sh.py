@@ -16,8 +16,8 @@ import anyio
 from asyncdeploy.remote.sh import exports, script
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import open_script
-from asyncdeploy.run.input import input_blocks
 from asyncdeploy.run.job import Job
+from asyncdeploy.run.streams import input_blocks
 from asyncdeploy.values.command import Command, last_lines
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError
 

@@ -1,12 +1,15 @@
-"""What a command prints: bounded capture, files, live lines."""
+"""A command's streams: what it reads, in blocks; what it prints, captured within bounds, into files, as lines."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
+
+import anyio
 
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.values.command import Command
@@ -166,3 +169,17 @@ class Output:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+INPUT_BLOCK = 256 * 1024
+
+
+async def input_blocks(stdin: bytes | Path | None) -> AsyncGenerator[bytes, None]:
+    """Yield a command's input in blocks that fit into a frame."""
+    if isinstance(stdin, bytes):
+        for start in range(0, len(stdin), INPUT_BLOCK):
+            yield stdin[start : start + INPUT_BLOCK]
+    elif stdin is not None:
+        async with await anyio.open_file(stdin, "rb") as file:
+            while block := await file.read(INPUT_BLOCK):
+                yield block

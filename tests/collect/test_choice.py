@@ -8,11 +8,11 @@ import anyio
 import pytest
 
 from asyncdeploy.collect.collect import sync_results
-from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.envs import SystemEnv
-from asyncdeploy.fleet.deploy import collect_all, deploy_all
+from asyncdeploy.fleet.collect import collect_all, sync_while_running
+from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out
-from asyncdeploy.fleet.sync_job import sync_while_running
 from asyncdeploy.launch.placement import Placement, rank_env
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.run.job import Job

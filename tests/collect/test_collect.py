@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.collect.collect import sync_results
-from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.envs import SystemEnv
-from asyncdeploy.fleet.deploy import collect_all, deploy_all
+from asyncdeploy.fleet.collect import collect_all
+from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import BytesMoved, StageFailed, StageFinished

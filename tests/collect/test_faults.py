@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.collect.collect import sync_results
-from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.values.errors import ProtocolError, TransferFailed

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from asyncdeploy.collect.collect import _Collect, sync_results
-from asyncdeploy.collect.listing import MAX_LISTING_BYTES, CollectLimits, Listing
+from asyncdeploy.collect.limits import CollectLimits
+from asyncdeploy.collect.listing import MAX_LISTING_BYTES, Listing
 from asyncdeploy.collect.target import Target
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.collect.collect import sync_results
-from asyncdeploy.collect.listing import CollectLimits
+from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.values.errors import TransferFailed
 from tests.support.plain_remote import SHELLS, PlainRemote
 from tests.support.trees import tree, write

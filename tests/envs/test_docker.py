@@ -18,7 +18,7 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs import DockerEnv, UvEnv
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
-from asyncdeploy.fleet.deploy import collect_all
+from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.launch import fan_out, wait_launch
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.run.jobs import job_status, stop_job, wait_job

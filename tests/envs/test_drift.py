@@ -10,13 +10,14 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import UvEnv
+from asyncdeploy.envs.built import Built
 from asyncdeploy.envs.uv_wheel import find_uv_binary
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out, wait_launch
 from asyncdeploy.launch.gang.start import start_launch
 from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
-from asyncdeploy.launch.preflight.drift import Built, drift_of
+from asyncdeploy.launch.preflight.drift import drift_of
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.workspace import Workspace

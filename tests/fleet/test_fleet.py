@@ -9,15 +9,9 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.envs import SystemEnv
-from asyncdeploy.fleet.deploy import (
-    collect_all,
-    deploy_all,
-    deploy_and_run,
-    push_all,
-    run_all,
-    start_all,
-    wait_ready,
-)
+from asyncdeploy.fleet.collect import collect_all
+from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run, push_all
+from asyncdeploy.fleet.run import run_all, start_all, wait_ready
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import FleetError

@@ -4,15 +4,8 @@ import json
 
 import pytest
 
-from asyncdeploy.launch.placement import (
-    MAX_CANDIDATES,
-    NodePlace,
-    Placement,
-    count_processes,
-    interface_of,
-    meeting_addresses,
-    rank_env,
-)
+from asyncdeploy.launch.placement import NodePlace, Placement, rank_env
+from asyncdeploy.launch.preflight.addresses import MAX_CANDIDATES, count_processes, interface_of, meeting_addresses
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.values.errors import PreflightFailed

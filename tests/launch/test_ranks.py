@@ -16,8 +16,9 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import SystemEnv
+from asyncdeploy.fleet.collect import collect_logs
 from asyncdeploy.fleet.deploy import deploy_all
-from asyncdeploy.fleet.launch import collect_logs, fan_out, stop_launch, wait_launch
+from asyncdeploy.fleet.launch import fan_out, stop_launch, wait_launch
 from asyncdeploy.launch.gang.attached import run_launch
 from asyncdeploy.launch.gang.start import start_launch
 from asyncdeploy.launch.launchers.ranks import Ranks

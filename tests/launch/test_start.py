@@ -16,7 +16,8 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs import SystemEnv
-from asyncdeploy.fleet.deploy import collect_all, deploy_all
+from asyncdeploy.fleet.collect import collect_all
+from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out, find_launch, follow_launch, stop_launch, wait_launch
 from asyncdeploy.launch.gang.attached import run_launch
 from asyncdeploy.launch.gang.start import SILENCE_S, start_launch

@@ -16,9 +16,18 @@ from hypothesis import strategies as st
 
 from asyncdeploy.node_side.push import pieces as on_node
 from asyncdeploy.push.bundle.hash_cache import RACY_NS, Stamp, load_hashes, save_hashes
-from asyncdeploy.push.bundle.pieces import LARGE, PIECE, ZERO, hash_pieces, large_id, piece_count
+from asyncdeploy.push.bundle.pieces import (
+    LARGE,
+    PIECE,
+    ZERO,
+    hash_pieces,
+    large_id,
+    pack_runs,
+    piece_count,
+    runs_of,
+    sent_ranges,
+)
 from asyncdeploy.push.bundle.scan import list_workspace
-from asyncdeploy.push.bundle.travel import pack_runs, runs_of, sent_ranges
 from asyncdeploy.push.push import push_code
 from asyncdeploy.values.errors import NodeFull, TransferFailed
 from asyncdeploy.values.events import BytesMoved, Event, StageFinished

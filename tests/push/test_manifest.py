@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncdeploy.push.bundle.bundle import Piece, cut_blocks
+from asyncdeploy.push.bundle.file_list import project_id
 from asyncdeploy.push.bundle.manifest import Difference, Entry, Manifest, difference
-from asyncdeploy.push.bundle.scan import Listing, list_workspace, project_id
+from asyncdeploy.push.bundle.scan import Listing, list_workspace
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.patterns import Patterns
 from asyncdeploy.values.workspace import Workspace

@@ -21,7 +21,7 @@ from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew
 from asyncdeploy.push.relay.tls import make_identity
-from asyncdeploy.remote.worker import program_source
+from asyncdeploy.remote.programs import program_source
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import BytesMoved, Event, StageFinished
 from asyncdeploy.values.workspace import Workspace
@@ -164,8 +164,8 @@ async def test_auto_relays_what_our_line_would_take_long_for(
     for number in range(4):
         (source / f"new-{number}").write_bytes(os.urandom(8 * MIB))
     monkeypatch.setattr("asyncdeploy.push.relay.crew.WORTH_S", 0.0)
-    monkeypatch.setattr("asyncdeploy.push.relay.crew.TRIAL_S", 0.01)
-    monkeypatch.setattr("asyncdeploy.push.relay.crew.TRIAL_NODES", 2)
+    monkeypatch.setattr("asyncdeploy.push.relay.chain.TRIAL_S", 0.01)
+    monkeypatch.setattr("asyncdeploy.push.relay.chain.TRIAL_NODES", 2)
     assert await push(remotes, source, "auto") == {}
     check(remotes, source)
     # Those who had tried our line have more of it, and come last in the chain; node-3 lacks what the others had.
@@ -227,7 +227,7 @@ async def test_g9_a_relay_that_lies_is_found_by_the_next(make: Make, source: Pat
 
 async def test_g9_a_relay_that_stalls_is_passed_over(make: Make, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frozen midway, and thawed only when the one behind it is done."""
-    monkeypatch.setattr("asyncdeploy.push.relay.crew.STALL_S", 0.3)
+    monkeypatch.setattr("asyncdeploy.push.relay.chain.STALL_S", 0.3)
     monkeypatch.setattr("asyncdeploy.push.relay.crew.LOOK_S", 0.05)
     remotes = [await make(f"node-{number}") for number in range(3)]
 

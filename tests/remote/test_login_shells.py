@@ -74,7 +74,7 @@ async def test_c15_c16_a_login_that_runs_nothing_of_ours_is_named(
     user_node: UserNode, monkeypatch: pytest.MonkeyPatch, shell: str, bashrc: str | None
 ) -> None:
     """No byte of ours is run, as zsh would run it, or shown, as cat would show it."""
-    monkeypatch.setattr("asyncdeploy.remote.worker.GREETING_S", 1.0)
+    monkeypatch.setattr("asyncdeploy.remote.frames.GREETING_S", 1.0)
     sshd = user_node(shell, bashrc)
     async with at(sshd) as remote:
         with pytest.raises(NoShell) as caught:

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncdeploy.remote.worker import Inbox, Line
+from asyncdeploy.remote.frames import Inbox, Line
 from tests.support.shell_remote import ShellRemote
 
 

@@ -249,7 +249,7 @@ async def test_a_login_shell_with_a_will_of_its_own(tmp_path: Path, rc: str) -> 
             assert (await run_command(remote, "echo fine")).stdout == b"fine\n"
             return
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("asyncdeploy.remote.worker.GREETING_S", 1.0)
+            patch.setattr("asyncdeploy.remote.frames.GREETING_S", 1.0)
             with pytest.raises(NoShell):
                 await run_command(remote, "touch ran")
     assert not (remote.home / "ran").exists()

@@ -14,7 +14,8 @@ import anyio
 import pytest
 
 from asyncdeploy.run.job import Job, new_job_id
-from asyncdeploy.run.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
+from asyncdeploy.run.job_log import follow_job
+from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed, JobLost
 from tests.run.test_attached import STUBBORN, alive, gone, pids_of

@@ -12,7 +12,8 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.remote.worker import has_python
 from asyncdeploy.run.job import Job, new_job_id
-from asyncdeploy.run.jobs import find_job, follow_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
+from asyncdeploy.run.job_log import follow_job
+from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed
 from tests.support.plain_remote import PlainRemote

@@ -14,7 +14,8 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
-from asyncdeploy.run.jobs import follow_job, job_status, list_jobs, start_job, stop_job, wait_job
+from asyncdeploy.run.job_log import follow_job
+from asyncdeploy.run.jobs import job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobLost
 from tests.support.client import answer_of, client

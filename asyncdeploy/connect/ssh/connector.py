@@ -13,88 +13,25 @@ import anyio
 import anyio.to_thread
 import asyncssh
 import attrs
-from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
-from asyncdeploy.connect.ssh.channel import SshChannel, TcpWire, open_channel
+from asyncdeploy.connect.ssh.channel import TcpWire
 from asyncdeploy.connect.ssh.config import SshConfig, ask_ssh
 from asyncdeploy.connect.ssh.config_hosts import UNNAMED, NamedHosts
+from asyncdeploy.connect.ssh.connection import HandshakeClient, SshConnection, SshLine, cut
 from asyncdeploy.connect.ssh.dial import dial
 from asyncdeploy.connect.ssh.endpoint import Place, complete_node, is_numeric, says_all
 from asyncdeploy.connect.ssh.errors import Seen, connect_error, dial_error, explain_handshake
-from asyncdeploy.connect.ssh.host_keys import HostKeyChecker, HostKeys, Identity, Known, unknown_error
+from asyncdeploy.connect.ssh.host_keys import HostKeyChecker, HostKeys, Identity
 from asyncdeploy.connect.ssh.keys import KeyRing, Login
+from asyncdeploy.connect.ssh.options import host_key_algorithms, make_options
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connection, Route
 from asyncdeploy.values.errors import ConnectionLost, HostKeyError
 
-CLOSE_S = 3.0
-"""How long a goodbye may take before the connection is cut."""
 CONFIGS_AT_ONCE = 4
 """`ssh -G` takes 5 ms of a core each."""
 NAMES_AT_ONCE = 32
 """Look-ups waiting for a slow name server; a limit of our own, for the loop's few threads serve others too."""
-KEEPALIVES = 3
-"""Unanswered ones after which a line is dead; at 1 s intervals a 256 kbit line gave false alarms, at 5 s none."""
-
-
-class SshConnection:
-    """A Connection over asyncssh."""
-
-    def __init__(self, node: str, line: asyncssh.SSHClientConnection) -> None:
-        self.node = node
-        self.line = line
-
-    async def open(self, line: str) -> SshChannel:
-        """Run ``line`` by the login shell and return its channel."""
-        return await open_channel(self.line, self.node, line)
-
-    @property
-    def alive(self) -> bool:
-        """False once the connection is known to be dead."""
-        return not self.line.is_closed()
-
-    async def close(self) -> None:
-        """Close it; bounded, shielded, never raises."""
-        self.line.close()
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            await self.line.wait_closed()
-            return
-        self.line.abort()
-
-
-class _Client(asyncssh.SSHClient):
-    """Answers asyncssh's questions during one connect and keeps what it saw."""
-
-    def __init__(self, checker: HostKeyChecker, who: Identity) -> None:
-        self._checker = checker
-        self._who = who
-        self.seen = Seen()
-
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Judge the node's key; asyncssh was given no trusted key, so every one comes here."""
-        self.seen.verdict = self._checker.judge(self._who, key)
-        if self.seen.verdict is None:
-            self.seen.key = key
-        return self.seen.verdict is None
-
-    def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """A certificate authority that we do not know signed the node's certificate."""
-        self.seen.verdict = unknown_error(self._who, key.public_data)
-        return False
-
-    def begin_auth(self, username: str) -> None:
-        """The node's key was accepted."""
-        self.seen.login_began = True
-
-
-class _Line(asyncssh.SSHClientConnection):
-    """asyncssh's connection, which shows the client also a host key that asyncssh itself refuses."""
-
-    def validate_server_host_key(self, key_data: bytes) -> asyncssh.SSHKey:
-        client = self.get_owner()
-        if isinstance(client, _Client):
-            client.seen.shown_key = key_data
-        return super().validate_server_host_key(key_data)
 
 
 class AsyncsshConnector:
@@ -149,7 +86,7 @@ class AsyncsshConnector:
         login = await self._ring.login(node.name, place.key_paths, agent=place.agent, only=place.keys_only)
         for text in (*await self._checker.load(), *_emptied(self._ring.notes)):
             self._note(node.name, text)
-        client = _Client(self._checker, place.identity)
+        client = HandshakeClient(self._checker, place.identity)
         options = self._options_for(place, login, client)
         greeted = options.waiter = asyncio.get_running_loop().create_future()
         if through is None:
@@ -161,7 +98,7 @@ class AsyncsshConnector:
             with anyio.fail_after(self._timeout_s):
                 await greeted
         except BaseException as error:
-            await _cut(line)
+            await cut(line)
             await self._record(place.identity, client.seen)
             if isinstance(error, asyncssh.Error | OSError):
                 raise explain_handshake(node, place, login, client.seen, error) from error
@@ -209,7 +146,7 @@ class AsyncsshConnector:
     async def _ask_ssh(self, node: Node, host: str) -> SshConfig:
         return await ask_ssh(host, node=node.name, user=node.user, port=node.port, file=self._config_path)
 
-    async def _reach(self, node: Node, place: Place, options: asyncssh.SSHClientConnectionOptions) -> _Line:
+    async def _reach(self, node: Node, place: Place, options: asyncssh.SSHClientConnectionOptions) -> SshLine:
         """Make the TCP connection and set the SSH line upon it."""
         route, loop = place.route, asyncio.get_running_loop()
         where = f"{route.host} port {route.port}"
@@ -224,7 +161,7 @@ class AsyncsshConnector:
         except OSError as error:
             raise dial_error(node, where, error) from error
         try:
-            _, line = await loop.create_connection(lambda: _Line(loop, options, wait="auth"), sock=sock)
+            _, line = await loop.create_connection(lambda: SshLine(loop, options, wait="auth"), sock=sock)
         except BaseException:
             sock.close()
             raise
@@ -244,12 +181,12 @@ class AsyncsshConnector:
 
     async def _tunnel(
         self, node: Node, place: Place, options: asyncssh.SSHClientConnectionOptions, jump: SshConnection
-    ) -> _Line:
+    ) -> SshLine:
         """Set the SSH line upon a TCP connection that the jump host makes."""
         route, loop = place.route, asyncio.get_running_loop()
         where = f"jump host {jump.node} could not reach {route.host} port {route.port}"
         # asyncssh itself uses a connection as the session of a channel here; its types do not say so.
-        made = cast("Callable[[], asyncssh.SSHTCPSession[bytes]]", lambda: _Line(loop, options, wait="auth"))
+        made = cast("Callable[[], asyncssh.SSHTCPSession[bytes]]", lambda: SshLine(loop, options, wait="auth"))
         wire = TcpWire(jump.line, loop, None, "strict", 2 << 20, 64 << 10)
         try:
             with anyio.fail_after(self._timeout_s):
@@ -264,23 +201,23 @@ class AsyncsshConnector:
             if isinstance(error, asyncssh.Error | OSError):
                 raise ConnectionLost(node.name, f"the connection to jump host {jump.node} broke: {error}") from error
             raise
-        return cast(_Line, line)
+        return cast(SshLine, line)
 
-    def _options_for(self, place: Place, login: Login, client: _Client) -> asyncssh.SSHClientConnectionOptions:
+    def _options_for(self, place: Place, login: Login, client: HandshakeClient) -> asyncssh.SSHClientConnectionOptions:
         """Return options of this connection: a copy of those that all with the same user and keys share.
 
         Making them anew costs 2 ms and reads files; asyncssh.connect would do both, on a thread, for every connection.
         """
         shared = place.user, login
         if shared not in self._options:
-            self._options[shared] = _make_options(place.user, login, self._keepalive_s)
+            self._options[shared] = make_options(place.user, login, self._keepalive_s)
         options = copy.copy(self._options[shared])
         known = self._checker.known(place.identity)
         authorities = self._checker.keys(known.authorities)
         # No trusted keys: asyncssh then asks our client about every one. Certificates it checks itself.
         revoked = self._checker.keys(known.revoked) if authorities else []
         options.known_hosts = ([], authorities, revoked, [], [], [], [])
-        options.server_host_key_algs = _algorithms(self._checker, known)
+        options.server_host_key_algs = host_key_algorithms(self._checker, known)
         options.host, options.port = place.route.host, place.route.port
         options.host_key_alias = place.identity.alias
         options.protocol_factory = lambda: client
@@ -296,46 +233,6 @@ class AsyncsshConnector:
             return None
 
 
-def _make_options(user: str, login: Login, keepalive_s: float) -> asyncssh.SSHClientConnectionOptions:
-    """Return options that inherit nothing from files or the environment: no forwarding, no env, no terminal."""
-    return asyncssh.SSHClientConnectionOptions(
-        config=None,
-        username=user,
-        client_keys=list(login.pairs),
-        agent_path=None,
-        agent_identities=None,
-        agent_forwarding=False,
-        x509_trusted_certs=None,
-        x509_trusted_cert_paths=[],
-        host_based_auth=False,
-        kbdint_auth=False,
-        password_auth=False,
-        gss_host=None,
-        gss_kex=False,
-        gss_auth=False,
-        preferred_auth="publickey",
-        env=None,
-        send_env=None,
-        command=None,
-        request_pty=False,
-        known_hosts=([], [], []),
-        compression_algs=["none"],  # asyncssh would compress on the loop; what is large is compressed before
-        encryption_algs="^aes128-gcm@openssh.com,aes256-gcm@openssh.com",  # 1.5 times chacha20's speed
-        login_timeout=0,  # ours covers the banner too
-        keepalive_interval=keepalive_s,
-        keepalive_count_max=KEEPALIVES,
-        encoding=None,
-    )
-
-
-def _algorithms(checker: HostKeyChecker, known: Known) -> list[str]:
-    """Return host key algorithms, those of known keys first, so that the node shows the key that we know."""
-    preferred = [name for key in checker.keys((*known.hard, *known.soft)) for name in key.sig_algorithms]
-    certificates = get_default_certificate_algs() if known.authorities else []
-    every = dict.fromkeys([*certificates, *preferred, *get_default_public_key_algs()])
-    return [name.decode() for name in every]
-
-
 def _ignore(_node: str, _text: str) -> None:
     pass
 
@@ -343,9 +240,3 @@ def _ignore(_node: str, _text: str) -> None:
 def _emptied(notes: list[str]) -> list[str]:
     taken, notes[:] = list(notes), []
     return taken
-
-
-async def _cut(line: asyncssh.SSHClientConnection) -> None:
-    line.abort()
-    with anyio.move_on_after(CLOSE_S, shield=True):
-        await line.wait_closed()

@@ -17,7 +17,7 @@ import attrs
 from asyncdeploy.envs.base import Asset, Env, Step
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.envs.bootstrap.listener import StepListener
-from asyncdeploy.launch.preflight.drift import Built
+from asyncdeploy.envs.built import Built
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.remote.stage import stage

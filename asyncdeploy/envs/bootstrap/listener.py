@@ -10,7 +10,7 @@ import anyio
 
 from asyncdeploy.envs.base import Step
 from asyncdeploy.envs.bootstrap.known_errors import find_hint
-from asyncdeploy.launch.preflight.drift import Built
+from asyncdeploy.envs.built import Built
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Channel, Remote

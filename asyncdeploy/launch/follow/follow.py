@@ -21,7 +21,7 @@ from asyncdeploy.launch.launch import Launch, LaunchLine
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
-from asyncdeploy.run.jobs import follow_job
+from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.values.errors import DeployError, LaunchFailed
 from asyncdeploy.values.events import Noted
 

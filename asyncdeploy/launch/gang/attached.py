@@ -11,7 +11,7 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, run_in_project
 from asyncdeploy.launch.gang.node_folder import gather_evidence, place_tools
-from asyncdeploy.launch.gang.start import plan_launch
+from asyncdeploy.launch.gang.plan import plan_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.root_cause.judge import RankEnd, failure_of, judge_launch

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import time
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import anyio
 import attrs
@@ -13,16 +10,14 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.gang.links import with_links
-from asyncdeploy.launch.gang.node_folder import place_tools
+from asyncdeploy.launch.gang.node_folder import AT_ONCE, packed_launch, place_tools
+from asyncdeploy.launch.gang.plan import plan_launch
 from asyncdeploy.launch.gang.watch import LOG_BYTES
-from asyncdeploy.launch.launch import Launch, check_launch_id, new_launch_id, rank_job
-from asyncdeploy.launch.placement import Launcher, NodePlace, Placement
-from asyncdeploy.launch.preflight.check import Ready, check_together
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.preflight.rendezvous import port_opened
-from asyncdeploy.launch.preflight.verdict import NodeLook
 from asyncdeploy.launch.root_cause.judge import worker_failed
 from asyncdeploy.launch.root_cause.known_errors import port_was_taken
-from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node, fold_names
 from asyncdeploy.nodes.report import Report
@@ -35,8 +30,6 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.values.events import Noted
 
-AT_ONCE = 128
-"""Nodes that are started at the same time: a start is one call, and ranks wait for each other for 120 s."""
 PORT_TRIES = 3
 """A port that was free a moment ago is taken once in thousands of starts; three times in a row it is something else."""
 OPENING_S = 60.0
@@ -50,10 +43,6 @@ UNDO_GRACE_S = 1.0
 """Ranks that have only just started have nothing to save."""
 SILENCE_S = 60.0
 """A node that is away for less comes back in time: a switch that restarts, a nap of a virtual machine."""
-GPUS_VARIABLE = "ASYNCDEPLOY_GPUS"
-"""The supervisor takes it; what it starts does not see it."""
-MAX_KEPT = 64 << 20
-"""Bytes of a launch's description, unpacked: a node is not trusted with our memory."""
 
 
 async def start_launch(
@@ -110,99 +99,6 @@ async def start_launch(
     )
 
 
-async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> Launch:
-    """Return a launch that the nodes remember, the last of its attempts.
-
-    Args:
-        pool: the connections.
-        nodes: all nodes of the launch, by the names that they had in it; their ways in may be others.
-        launch_id: the launch, or an earlier attempt of it.
-
-    Raises:
-        LaunchFailed: no node remembers it, they disagree, or it has a node that is not among these. A node is not
-            trusted to say where we connect to.
-    """
-    request = b"find\0" + check_launch_id(launch_id).encode() + b"\0"
-    report = await map_nodes(nodes, lambda node: call_once(pool.at(node), "launch_folder", request), at_once=AT_ONCE)
-    errors = [outcome.error for outcome in report.failures if outcome.error is not None]
-    evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])
-    known_launches = [launch for text in set(report.values) if text and (launch := _unpacked(text))]
-    # A node that a spare has replaced knows the earlier attempts only.
-    found = {launch for launch in known_launches if launch_id in (launch.id, *launch.before)}
-    found = {launch for launch in found if len(launch.before) == max(len(each.before) for each in found)}
-    if len(found) != 1:
-        what = "disagree about" if found else "do not know"
-        silent = f"; {len(errors)} did not answer" if errors else ""
-        hint = "list_jobs shows what a node knows"
-        raise LaunchFailed(
-            "", f"{len(report)} nodes {what} a run {launch_id}{silent}", hint, evidence, launch_id=launch_id
-        )
-    launch, known = found.pop(), {node.name: node for node in nodes}
-    if strange := [node.name for node in launch.nodes if node.name not in known]:
-        raise LaunchFailed(
-            "",
-            f"run {launch.id} has nodes that were not named: {fold_names(strange)}",
-            "name all of its nodes, as they were called when it was launched",
-            launch_id=launch_id,
-        )
-    return _with_nodes(launch, known)
-
-
-async def plan_launch(
-    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float, before: Sequence[str] = ()
-) -> tuple[Launch, tuple[Command, ...], int]:
-    """Return the launch as it will be, the command of each node, and a port for their link; nothing is started."""
-    if not deployments:
-        raise ValueError("a launch of no node: at least one deployment was expected")
-    first = deployments[0].node
-    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployments]
-    nproc, uneven = launcher.nproc_per_node, launcher.uneven
-    found = await check_together(pool, ready, nproc=nproc, uneven=uneven, port=launcher.master_port)
-    for warning in found.warnings:
-        pool.at(first).emit(Noted(node=first.name, text=warning))
-    found.check()
-    launch_id, now = new_launch_id(launcher.name), time.time()
-    placement = Placement(
-        launch_id,
-        found.master_addr,
-        found.master_port,
-        tuple(
-            NodePlace(each.node, rank, look.nproc, look.address, look.interface)
-            for rank, (each, look) in enumerate(zip(deployments, found.nodes, strict=True))
-        ),
-        len(before),
-    )
-    commands = launcher.commands(placement)
-    jobs = [
-        rank_job(launch_id, each.node, rank, each.site.path, commands[rank].line, now)
-        for rank, each in enumerate(deployments)
-    ]
-    launch = Launch(
-        launch_id,
-        tuple(jobs),
-        placement,
-        grace_s,
-        tuple(each.site.workdir for each in deployments),
-        tuple(each.facts.clock_offset_s for each in deployments),
-        now,
-        tuple(before),
-    )
-    entered = tuple(
-        _with_gpus(each.enter(command), each.facts, look)
-        for each, command, look in zip(deployments, commands, found.nodes, strict=True)
-    )
-    return launch, entered, found.link_port
-
-
-def _with_gpus(command: Command, facts: NodeFacts, look: NodeLook) -> Command:
-    """Return the command with what its supervisor needs to tell at its end whether it has left memory in use."""
-    if not facts.gpus:
-        return command
-    used = [[gpu.uuid, in_use] for gpu, in_use in zip(facts.gpus, look.gpu_used, strict=True)]
-    before = json.dumps({"nvidia_smi": facts.tool("nvidia-smi"), "used": used})
-    return attrs.evolve(command, env=(*command.env, (GPUS_VARIABLE, before)))
-
-
 async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> tuple[Job, ...]:
     """Start every rank and return their jobs; whatever happens instead, none stays."""
     ranks = {job.node: rank for rank, job in enumerate(launch.jobs)}
@@ -213,7 +109,7 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
         try:
             async with limit:
                 await finish_push(remote, job.site)
-                await call_once(remote, "launch_folder", b"keep\0" + launch.id.encode() + b"\0" + _packed(launch))
+                await call_once(remote, "launch_folder", b"keep\0" + launch.id.encode() + b"\0" + packed_launch(launch))
                 if launch.before:  # whoever asks for an earlier attempt finds this one
                     await call_once(remote, "launch_folder", "\0".join(("next", launch.before[-1], launch.id)).encode())
                 await place_tools(remote, launch.id)
@@ -304,23 +200,3 @@ async def _opened(pool: Pool, launch: Launch) -> bool:
         await _undo(pool, launch)
         raise
     return True
-
-
-def _packed(launch: Launch) -> bytes:
-    return zlib.compress(json.dumps(launch.to_dict()).encode())
-
-
-def _unpacked(data: bytes) -> Launch | None:
-    """Return what a node remembers, None if that is no launch."""
-    unpacker = zlib.decompressobj()
-    try:
-        text = unpacker.decompress(data, MAX_KEPT)
-        return Launch.from_dict(json.loads(text))
-    except (zlib.error, ValueError, RecursionError):
-        return None
-
-
-def _with_nodes(launch: Launch, known: Mapping[str, Node]) -> Launch:
-    jobs = [attrs.evolve(job, node=known[job.node.name]) for job in launch.jobs]
-    places = [attrs.evolve(place, node=job.node) for place, job in zip(launch.placement.places, jobs, strict=True)]
-    return attrs.evolve(launch, jobs=tuple(jobs), placement=attrs.evolve(launch.placement, places=tuple(places)))

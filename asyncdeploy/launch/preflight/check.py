@@ -9,9 +9,10 @@ import anyio
 import attrs
 
 from asyncdeploy.connect.pool import Pool
+from asyncdeploy.envs.built import Built
 from asyncdeploy.launch.launchers.rank_env import PLANNED_ENV
-from asyncdeploy.launch.placement import count_processes, interface_of, likely_addresses, meeting_addresses
-from asyncdeploy.launch.preflight.drift import Built, drift_of
+from asyncdeploy.launch.preflight.addresses import count_processes, interface_of, likely_addresses, meeting_addresses
+from asyncdeploy.launch.preflight.drift import drift_of
 from asyncdeploy.launch.preflight.reachability import Tried, printable, try_pairs
 from asyncdeploy.launch.preflight.rendezvous import Meeting, prove_meeting
 from asyncdeploy.launch.preflight.verdict import GpuUser, NodeLook, Preflight, Problem, network_problems, warnings_of

@@ -21,11 +21,11 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from asyncdeploy.push.bundle.file_list import project_id
 from asyncdeploy.push.bundle.hash_cache import Stamp
 from asyncdeploy.push.bundle.manifest import Manifest
-from asyncdeploy.push.bundle.pieces import is_large
-from asyncdeploy.push.bundle.scan import Listing, changed, list_workspace, project_id
-from asyncdeploy.push.bundle.travel import Run, sent_ranges
+from asyncdeploy.push.bundle.pieces import Run, is_large, sent_ranges
+from asyncdeploy.push.bundle.scan import Listing, changed, list_workspace
 from asyncdeploy.values.workspace import Workspace, as_workspace
 
 BLOCK = 512 * 1024

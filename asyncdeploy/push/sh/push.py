@@ -12,9 +12,8 @@ import anyio.to_thread
 from asyncdeploy.node_side.push.plan import Plan
 from asyncdeploy.node_side.push.site_record import FILE, META, Entry, Record, Refused
 from asyncdeploy.push.bundle.bundle import Bundle
-from asyncdeploy.push.sh.script import TarOf, stage, tree_of
+from asyncdeploy.push.sh.script import END, TarOf, stage, tree_of
 from asyncdeploy.push.sh.site import PlainSite
-from asyncdeploy.push.sh.tar import END
 from asyncdeploy.remote.sh_session import batches, open_steps
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.values.errors import DeployError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tarfile
+
 import attrs
 
 from asyncdeploy.node_side.push.plan import Plan
@@ -18,7 +20,6 @@ from asyncdeploy.node_side.push.site_record import (
 )
 from asyncdeploy.push.bundle.bundle import Block, Bundle, Piece, cut_blocks
 from asyncdeploy.push.sh.site_view import SeenSite
-from asyncdeploy.push.sh.tar import header, padding
 from asyncdeploy.remote.sh_session import batches, words
 
 
@@ -145,3 +146,23 @@ class Room:
         except ValueError:
             return cls(None, None)
         return cls((free if root else available) * size if size else None, inodes if all_inodes else None)
+
+
+RECORD = 512
+LAST_S = 0o77777777777
+"""The largest time that fits a header's digits: the year 2242."""
+END = bytes(20 * RECORD)
+"""Two empty records end an archive; a whole block of them pleases every tar."""
+
+
+def header(name: bytes, size: int, mode: int, mtime_ns: int) -> bytes:
+    """Return what stands before a file's content; a size over 8 GiB in GNU's form, which busybox knows too."""
+    info = tarfile.TarInfo(name.decode("ascii"))
+    info.size, info.mode = size, mode
+    info.mtime = min(max(mtime_ns // 10**9, 0), LAST_S)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def padding(size: int) -> bytes:
+    """Return what fills a content up to a whole record."""
+    return bytes(-size % RECORD)

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import asyncdeploy as ad
-from asyncdeploy.launch.preflight.drift import Built
+from asyncdeploy.envs.built import Built
 from asyncdeploy.launch.preflight.verdict import (
     NOTHING_SHARED,
     GpuUser,

@@ -7,7 +7,7 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.launch.placement import interface_of, meeting_addresses
+from asyncdeploy.launch.preflight.addresses import interface_of, meeting_addresses
 from asyncdeploy.launch.preflight.rendezvous import port_opened, prove_meeting
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.node_side.launch.ports import ephemeral_from

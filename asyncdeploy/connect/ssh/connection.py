@@ -1,0 +1,80 @@
+"""One SSH connection over asyncssh, and what is learned while it is made."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.to_thread
+import asyncssh
+
+from asyncdeploy.connect.ssh.channel import SshChannel, open_channel
+from asyncdeploy.connect.ssh.errors import Seen
+from asyncdeploy.connect.ssh.host_keys import HostKeyChecker, Identity, unknown_error
+
+CLOSE_S = 3.0
+"""How long a goodbye may take before the connection is cut."""
+
+
+class SshConnection:
+    """A Connection over asyncssh."""
+
+    def __init__(self, node: str, line: asyncssh.SSHClientConnection) -> None:
+        self.node = node
+        self.line = line
+
+    async def open(self, line: str) -> SshChannel:
+        """Run ``line`` by the login shell and return its channel."""
+        return await open_channel(self.line, self.node, line)
+
+    @property
+    def alive(self) -> bool:
+        """False once the connection is known to be dead."""
+        return not self.line.is_closed()
+
+    async def close(self) -> None:
+        """Close it; bounded, shielded, never raises."""
+        self.line.close()
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await self.line.wait_closed()
+            return
+        self.line.abort()
+
+
+class HandshakeClient(asyncssh.SSHClient):
+    """Answers asyncssh's questions during one connect and keeps what it saw."""
+
+    def __init__(self, checker: HostKeyChecker, who: Identity) -> None:
+        self._checker = checker
+        self._who = who
+        self.seen = Seen()
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Judge the node's key; asyncssh was given no trusted key, so every one comes here."""
+        self.seen.verdict = self._checker.judge(self._who, key)
+        if self.seen.verdict is None:
+            self.seen.key = key
+        return self.seen.verdict is None
+
+    def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """A certificate authority that we do not know signed the node's certificate."""
+        self.seen.verdict = unknown_error(self._who, key.public_data)
+        return False
+
+    def begin_auth(self, username: str) -> None:
+        """The node's key was accepted."""
+        self.seen.login_began = True
+
+
+class SshLine(asyncssh.SSHClientConnection):
+    """asyncssh's connection, which shows the client also a host key that asyncssh itself refuses."""
+
+    def validate_server_host_key(self, key_data: bytes) -> asyncssh.SSHKey:
+        client = self.get_owner()
+        if isinstance(client, HandshakeClient):
+            client.seen.shown_key = key_data
+        return super().validate_server_host_key(key_data)
+
+
+async def cut(line: asyncssh.SSHClientConnection) -> None:
+    line.abort()
+    with anyio.move_on_after(CLOSE_S, shield=True):
+        await line.wait_closed()

@@ -1,0 +1,40 @@
+"""What the functions of the fleet take: nodes, code and commands as people write them, a pool lent or opened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.envs import Env, UvEnv
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.values.command import Command, as_command
+from asyncdeploy.values.workspace import Workspace
+
+AT_ONCE = 32
+"""Nodes worked on at a time: enough to fill a client's line, few enough to be kind to a login node."""
+DEFAULT_ENV: Env = UvEnv()
+
+
+Nodes = str | Node | Iterable[str | Node]
+
+
+Code = Workspace | Path | str
+
+
+Asked = Command | str | Callable[[Node], Command | str]
+
+
+@asynccontextmanager
+async def lent_pool(pool: Pool | None) -> AsyncIterator[Pool]:
+    """Give the pool that was lent, or one for this call."""
+    if pool is not None:
+        yield pool
+    else:
+        async with Pool() as own:
+            yield own
+
+
+def as_asked(command: Asked, node: Node) -> Command:
+    return as_command(command if isinstance(command, Command | str) else command(node))

@@ -1,0 +1,151 @@
+"""Results of many nodes, each in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import anyio
+import attrs
+
+from asyncdeploy.collect.collect import sync_results
+from asyncdeploy.collect.limits import CollectLimits
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.deploy import Deployment, by_node
+from asyncdeploy.fleet.arguments import AT_ONCE, lent_pool
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.launchers.rank_env import log_folder
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.nodes.report import Report
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.run.job import Job
+from asyncdeploy.run.jobs import wait_job
+from asyncdeploy.values.errors import ConnectError, ConnectionLost, TransferFailed
+from asyncdeploy.values.events import Noted
+from asyncdeploy.values.workspace import Collected, check_remote_path
+
+
+async def collect_all(
+    deployments: Iterable[Deployment] | Launch,
+    source: str,
+    target: Path | str,
+    *,
+    at_once: int = AT_ONCE,
+    limits: CollectLimits | None = None,
+    every_s: float | None = None,
+    pool: Pool | None = None,
+) -> Report[Collected]:
+    """Bring a folder or file home from every node, into ``target/<node_rank>-<name>/``.
+
+    Args:
+        deployments: deployments, or a launch.
+        source: relative to the project's folder on the node, absolute, or "~/...".
+        target: a local folder.
+        at_once: how many nodes send at a time.
+        limits: what of it comes, and bounds on what each node may send.
+        every_s: of a launch, seconds between two collects while it runs; the last one begins when it has ended.
+        pool: the connections.
+
+    Returns:
+        What came from each node. A node whose results came in part is ok; ``Collected.complete`` tells.
+
+    Raises:
+        ValueError: the source leads out of the project's folder, two deployments are of one node, or there is no launch
+            to collect from while it runs.
+
+    On cancellation what is complete stays; nothing partial has a final name.
+    """
+    jobs: dict[Node, Job] = {}
+    if isinstance(deployments, Launch):
+        deployments = deployments.current
+        jobs = {job.node: job for job in deployments.jobs}
+        folders = dict(zip(jobs, deployments.workdirs, strict=True))
+    else:
+        folders = {node: deployment.site.workdir for node, deployment in by_node(deployments).items()}
+    if every_s is not None and (not jobs or every_s <= 0):
+        raise ValueError(f"collect_all every_s: a launch and a number of seconds were expected, got {every_s!r}")
+    sources = {node: _below(folder, source) for node, folder in folders.items()}
+    for path in sources.values():
+        check_remote_path(path, "collect_all source")
+    targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
+    limiter = anyio.CapacityLimiter(at_once)
+
+    async def work(node: Node) -> Collected:
+        async def collect() -> Collected:
+            async with limiter:
+                return await sync_results(lent.at(node), sources[node], targets[node], limits=limits)
+
+        if every_s is None:
+            return await collect()
+        return await sync_while_running(lent.at(node), jobs[node], collect, every_s=every_s)
+
+    async with lent_pool(pool) as lent:
+        # Whoever waits for a job to end takes nothing from the others.
+        return await map_nodes(tuple(sources), work, at_once=at_once if every_s is None else max(1, len(sources)))
+
+
+def _below(folder: str, source: str) -> str:
+    return source if source.startswith(("/", "~")) else f"{folder.rstrip('/')}/{source}"
+
+
+async def collect_logs(
+    launch: Launch,
+    target: Path | str,
+    *,
+    at_once: int = AT_ONCE,
+    limits: CollectLimits | None = None,
+    pool: Pool | None = None,
+) -> Report[Collected]:
+    """Bring the logs of every rank home, into ``target/<node_rank>-<name>/``; of a launch that runs, what there is.
+
+    A rank's ``stdout.log`` and ``stderr.log`` stand in a folder of its local rank's number (where torchrun runs, below
+    two of its own), those of a command that is run once a node beside it.
+    """
+    launch = launch.current
+    folders = {job.node: (rank, log_folder(launch.id, rank)) for rank, job in enumerate(launch.jobs)}
+
+    async def work(node: Node) -> Collected:
+        rank, folder = folders[node]
+        return await sync_results(lent.at(node), folder, Path(target) / f"{rank}-{node.name}", limits=limits)
+
+    async with lent_pool(pool) as lent:
+        return await map_nodes(launch.nodes, work, at_once=at_once)
+
+
+async def sync_while_running(
+    remote: Remote, job: Job, collect: Callable[[], Awaitable[Collected]], *, every_s: float
+) -> Collected:
+    """Collect every so often while a job runs, and a last time when it has ended, however it did.
+
+    Args:
+        remote: the job's node.
+        job: the job; it is only looked at.
+        collect: brings the results home once; incremental, as ``sync_results`` is.
+        every_s: seconds between two collects.
+
+    Returns:
+        The last collect, with all that came in the earlier ones counted too.
+
+    Raises:
+        ConnectionLost, ConnectError: the node stayed away for longer than ``wait_job`` tries.
+        DeployError: the last collect failed. One before it that fails because the results are not there yet, or the
+            line broke, is tried again at the next turn.
+
+    On cancellation the job is untouched, and what came whole stays.
+    """
+    received = bytes_received = 0
+    while True:
+        status = await wait_job(remote, job, timeout_s=every_s)
+        over = status.state not in ("starting", "running")
+        try:
+            done = await collect()
+        except (TransferFailed, ConnectionLost, ConnectError) as error:
+            if over:
+                raise
+            remote.emit(Noted(node=remote.node.name, text=f"{error.message}; the next try is in {every_s:g} s"))
+            continue
+        received += done.received
+        bytes_received += done.bytes_received
+        if over:
+            return attrs.evolve(done, received=received, bytes_received=bytes_received)

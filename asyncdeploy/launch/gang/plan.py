@@ -1,0 +1,77 @@
+"""The plan of a launch: who runs what, where they meet, before anything starts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+import attrs
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.deploy import Deployment
+from asyncdeploy.launch.launch import Launch, new_launch_id, rank_job
+from asyncdeploy.launch.placement import Launcher, NodePlace, Placement
+from asyncdeploy.launch.preflight.check import Ready, check_together
+from asyncdeploy.launch.preflight.verdict import NodeLook
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.events import Noted
+
+GPUS_VARIABLE = "ASYNCDEPLOY_GPUS"
+"""The supervisor takes it; what it starts does not see it."""
+
+
+async def plan_launch(
+    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float, before: Sequence[str] = ()
+) -> tuple[Launch, tuple[Command, ...], int]:
+    """Return the launch as it will be, the command of each node, and a port for their link; nothing is started."""
+    if not deployments:
+        raise ValueError("a launch of no node: at least one deployment was expected")
+    first = deployments[0].node
+    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployments]
+    nproc, uneven = launcher.nproc_per_node, launcher.uneven
+    found = await check_together(pool, ready, nproc=nproc, uneven=uneven, port=launcher.master_port)
+    for warning in found.warnings:
+        pool.at(first).emit(Noted(node=first.name, text=warning))
+    found.check()
+    launch_id, now = new_launch_id(launcher.name), time.time()
+    placement = Placement(
+        launch_id,
+        found.master_addr,
+        found.master_port,
+        tuple(
+            NodePlace(each.node, rank, look.nproc, look.address, look.interface)
+            for rank, (each, look) in enumerate(zip(deployments, found.nodes, strict=True))
+        ),
+        len(before),
+    )
+    commands = launcher.commands(placement)
+    jobs = [
+        rank_job(launch_id, each.node, rank, each.site.path, commands[rank].line, now)
+        for rank, each in enumerate(deployments)
+    ]
+    launch = Launch(
+        launch_id,
+        tuple(jobs),
+        placement,
+        grace_s,
+        tuple(each.site.workdir for each in deployments),
+        tuple(each.facts.clock_offset_s for each in deployments),
+        now,
+        tuple(before),
+    )
+    entered = tuple(
+        _with_gpus(each.enter(command), each.facts, look)
+        for each, command, look in zip(deployments, commands, found.nodes, strict=True)
+    )
+    return launch, entered, found.link_port
+
+
+def _with_gpus(command: Command, facts: NodeFacts, look: NodeLook) -> Command:
+    """Return the command with what its supervisor needs to tell at its end whether it has left memory in use."""
+    if not facts.gpus:
+        return command
+    used = [[gpu.uuid, in_use] for gpu, in_use in zip(facts.gpus, look.gpu_used, strict=True)]
+    before = json.dumps({"nvidia_smi": facts.tool("nvidia-smi"), "used": used})
+    return attrs.evolve(command, env=(*command.env, (GPUS_VARIABLE, before)))

@@ -1,0 +1,119 @@
+"""A worker's line: what is on its wire, frame by frame, and the greeting before the first."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+import anyio
+
+from asyncdeploy.remote.transport import Channel, Remote
+from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.errors import ConnectionLost, NoShell, ProtocolError
+
+GREETING_S = 30.0
+"""How long a login shell may take to come up: .bashrc files on network homes take seconds."""
+MAX_NOISE = 64 * 1024
+"""What a .bashrc may print before our line answers."""
+MAX_FRAME = 1 << 20
+HEAD = 5
+"""A frame's kind and length."""
+
+
+class Inbox:
+    """Bytes that came and were not taken yet, in the pieces in which they came: a large frame is copied once."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._parts: deque[bytes] = deque()
+        self._at = 0  # where the first one goes on
+
+    def put(self, data: bytes) -> None:
+        """Add what came."""
+        if data:
+            self._parts.append(data)
+            self.size += len(data)
+
+    def take(self, size: int) -> bytes:
+        """Return the next bytes; there must be so many."""
+        self.size -= size
+        parts = []
+        while size:
+            part, start = self._parts[0], self._at
+            found = part if start == 0 and len(part) <= size else part[start : start + size]
+            size -= len(found)
+            self._at += len(found)
+            if self._at == len(part):
+                self._parts.popleft()
+                self._at = 0
+            parts.append(found)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Line:
+    """A channel with our side of the conversation on it: what came but was not taken, which programs it knows."""
+
+    def __init__(self, remote: Remote, channel: Channel) -> None:
+        self.remote = remote
+        self.channel = channel
+        self._inbox = Inbox()
+        self._head = b""  # of the frame that is coming
+        self.programs: set[str] = set()
+        self.is_our_version = False
+
+    async def greet(self, nonce: str) -> str:
+        """Wait for the nonce and return what stands behind it: "sh" or python's hexversion."""
+        pattern = re.compile(re.escape(nonce).encode() + rb"\.(sh|[0-9]{1,12})\n")
+        heard = bytearray()
+        with anyio.move_on_after(GREETING_S) as scope:
+            while True:
+                data = await self.channel.read()
+                heard += data
+                if found := pattern.search(heard):
+                    self._inbox.put(bytes(heard[found.end() :]))
+                    return found[1].decode()
+                if not data or len(heard) > MAX_NOISE:
+                    break
+        raise await self._no_shell(bytes(heard), late=scope.cancelled_caught)
+
+    async def _no_shell(self, heard: bytes, *, late: bool) -> NoShell:
+        errors = b""
+        if not late and len(heard) <= MAX_NOISE:
+            with anyio.move_on_after(1):
+                errors = await self.channel.read_stderr()
+        if late:
+            what = f"its login shell did not answer within {GREETING_S:.0f} s"
+        elif len(heard) > MAX_NOISE:
+            what = f"its login shell printed over {MAX_NOISE} bytes instead of running our line"
+        else:
+            what = "its login shell ended without running our line"
+        hint = (
+            "try `ssh HOST true`: a .bashrc that exits or execs, a forced command, nologin, a restricted shell do this"
+        )
+        return NoShell(self.remote.node.name, what, hint, last_lines(heard + errors))
+
+    async def receive(self) -> tuple[bytes, bytes]:
+        """Return the next frame."""
+        while True:
+            if not self._head and self._inbox.size >= HEAD:
+                self._head = self._inbox.take(HEAD)
+            size = int.from_bytes(self._head[1:], "big")
+            if size > MAX_FRAME:
+                what = f"a frame of {size} bytes was announced, at most {MAX_FRAME} are allowed"
+                raise ProtocolError(self.remote.node.name, what)
+            if self._head and self._inbox.size >= size:
+                kind, self._head = self._head[:1], b""
+                return kind, self._inbox.take(size)
+            data = await self.channel.read()
+            if not data:
+                raise await self._lost()
+            self._inbox.put(data)
+
+    async def _lost(self) -> ConnectionLost:
+        errors = b""
+        with anyio.move_on_after(1):
+            errors = await self.channel.read_stderr()
+        hint = "it may have been killed for memory" if not errors else ""
+        return ConnectionLost(
+            self.remote.node.name, "our worker on the node ended without an answer", hint, last_lines(errors)
+        )
