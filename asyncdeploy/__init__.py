@@ -82,6 +82,7 @@ from asyncdeploy.values.events import (
     log_events,
     print_events,
 )
+from asyncdeploy.values.face import claim_names
 from asyncdeploy.values.workspace import Collected, Site, Workspace
 
 __all__ = [
@@ -203,3 +204,5 @@ __all__ = [
     "wait_ready",
     "watch_launch",
 ]
+
+claim_names(__name__, __all__)

@@ -162,7 +162,7 @@ class _Collect:
         if not await has_python(self.remote):
             return open_sender(self.remote, self.source, self.limits)
         request = {**attrs.asdict(self.limits), "source": self.source, "max_listing": MAX_LISTING_BYTES}
-        return call_program(self.remote, "sender", json.dumps(request).encode())
+        return call_program(self.remote, "collect.sender", json.dumps(request).encode())
 
     async def _read_listing(self, call: Call | PlainSender) -> str | None:
         """Take the node's listing; return why there is none, or None."""

@@ -4,14 +4,17 @@ Runs on a node: Python >= 3.8, standard library only. It is sent over the channe
 a line that leaves ``f``, the buffered stdin, in our globals. Modules are imported with care: each millisecond here is
 paid once a node.
 
-A frame is one byte of kind, four bytes of length (big endian), the payload. Kinds from the client: P a program's
-source, C a call, H a sign of life, others belong to the program. Kinds to the client: Z the program returned, F it
-raised, others belong to the program.
+A frame is one byte of kind, four bytes of length (big endian), the payload. Kinds from the client: P a module's name
+below node_side and its source, C a call of one, H a sign of life, others belong to the program. Kinds to the client:
+Z the program returned, F it raised, others belong to the program.
 """
 
 import os
 import select
+import sys
 import time
+
+PACKAGE = "asyncdeploy.node_side."
 
 MAX_FRAME = 1 << 20  # keeps both sides' memory bounded
 MAX_INBOX = 8 << 20  # what may lie unread while a program sends
@@ -30,8 +33,7 @@ class Worker:
         self.incoming = select.poll()
         self.incoming.register(0, select.POLLIN)
         self.seen_at = time.monotonic()
-        self.sources = {}
-        self.programs = {}
+        self.sent = Sent()
         os.set_blocking(0, False)
         os.set_blocking(1, False)
 
@@ -118,7 +120,7 @@ class Worker:
             kind, payload = self.receive(idle=True)
             name, _, rest = payload.partition(b"\0")
             if kind == b"P":
-                self.sources[name.decode()] = rest
+                self.sent.add(PACKAGE + name.decode(), rest)
             elif kind == b"C":
                 self.seen_at = time.monotonic()
                 self.call(name.decode(), rest)
@@ -126,7 +128,8 @@ class Worker:
 
     def call(self, name, args):
         try:
-            result = self.load(name).main(self, args) or b""
+            __import__(PACKAGE + name)
+            result = sys.modules[PACKAGE + name].main(self, args) or b""
         except Exception as error:
             import traceback
 
@@ -135,19 +138,38 @@ class Worker:
         else:
             self.send(b"Z", result)
 
-    def load(self, name):
-        """Return a program as a module; the client sent its source, or, behind a NUL, what it compiles to here."""
-        if name not in self.programs:
-            module = type(os)("asyncdeploy_" + name)
-            source = self.sources[name]
-            if source[:1] == b"\0":
-                import marshal
 
-                exec(marshal.loads(memoryview(source)[1:]), module.__dict__)
-            else:
-                exec(compile(source, "<asyncdeploy " + name + ">", "exec"), module.__dict__)
-            self.programs[name] = module
-        return self.programs[name]
+class Sent:
+    """The modules that the client sent, found and loaded as any others: programs import each other as they stand."""
+
+    def __init__(self):
+        self.sources = {}
+        sys.meta_path.insert(0, self)
+
+    def add(self, name, source):
+        """Take a module: its source, or, behind a NUL, what it compiles to here."""
+        self.sources[name] = source
+        while "." in name:
+            name = name.rpartition(".")[0]
+            if name not in sys.modules:
+                package = sys.modules[name] = type(sys)(name)
+                package.__path__ = []
+
+    def find_spec(self, name, _path=None, _target=None):
+        return type(sys.__spec__)(name, self) if name in self.sources else None
+
+    def create_module(self, _spec):
+        return None  # as any other
+
+    def exec_module(self, module):
+        source = self.sources.pop(module.__name__)
+        if source[:1] == b"\0":
+            import marshal
+
+            code = marshal.loads(memoryview(source)[1:])
+        else:
+            code = compile(source, "<asyncdeploy " + module.__name__[len(PACKAGE) :] + ">", "exec")
+        exec(code, module.__dict__)
 
 
 if __name__ == "__main__":

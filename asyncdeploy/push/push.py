@@ -87,7 +87,7 @@ async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S)
         whole.update((path, answer.path))
         return
     args = b"\0".join([b"finish", path.encode("utf-8", "surrogateescape"), *[b""] * 6, b"%g" % wait_s])
-    answer = read_answer(remote.node.name, await call_once(remote, "receiver", args))
+    answer = read_answer(remote.node.name, await call_once(remote, "push.receiver", args))
     whole.update((path, answer.path))
 
 
@@ -117,7 +117,7 @@ async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
 
 async def _push_to_receiver(remote: Remote, crew: Crew, wait_s: float) -> tuple[Answer, str]:
     transfer = _Transfer(remote, crew)
-    async with call_program(remote, "receiver", _arguments(crew.bundle, wait_s)) as call:
+    async with call_program(remote, "push.receiver", _arguments(crew.bundle, wait_s)) as call:
         answer = read_answer(remote.node.name, await transfer.run(call))
     return answer, transfer.detail(answer)
 

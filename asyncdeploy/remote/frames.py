@@ -51,19 +51,19 @@ class Inbox:
 
 
 class Line:
-    """A channel with our side of the conversation on it: what came but was not taken, which programs it knows."""
+    """A channel with our side of the conversation on it: what came but was not taken, which modules it knows."""
 
     def __init__(self, remote: Remote, channel: Channel) -> None:
         self.remote = remote
         self.channel = channel
         self._inbox = Inbox()
         self._head = b""  # of the frame that is coming
-        self.programs: set[str] = set()
-        self.is_our_version = False
+        self.modules: set[str] = set()
+        self.takes_code = False
 
     async def greet(self, nonce: str) -> str:
-        """Wait for the nonce and return what stands behind it: "sh" or python's hexversion."""
-        pattern = re.compile(re.escape(nonce).encode() + rb"\.(sh|[0-9]{1,12})\n")
+        """Wait for the nonce and return what stands behind it: "sh", or python's hexversion and its bytecode's name."""
+        pattern = re.compile(re.escape(nonce).encode() + rb"\.(sh|[0-9]{1,12} [!-~]{1,60})\n")
         heard = bytearray()
         with anyio.move_on_after(GREETING_S) as scope:
             while True:

@@ -1,42 +1,57 @@
-"""Programs of node_side as what is sent: source, or code compiled for a Python like ours."""
+"""Programs of node_side as what is sent: their source, or code compiled for a Python whose bytecode is ours."""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import marshal
 import re
-from pathlib import Path
+import sys
 
-NEEDS = {
-    "run": ("processes",),
-    "jobs": ("processes", "job_folder", "log_times", "guard", "logout", "disturbances", "oom", "gang", "supervisor"),
-    "stacks": ("processes", "flight_recorder"),
-}
-"""Programs that load others on the node (``worker.load``); those are sent with them."""
-_PART = re.compile(rb"^from asyncdeploy\.node_side\.(?:\w+\.)?(\w+) import (?:\([^)]*\)|[^(\n]*)$", re.MULTILINE)
+from asyncdeploy.values.texts import is_packaged, packaged_text
 
+BYTECODE = f"{sys.implementation.cache_tag}-{int.from_bytes(importlib.util.MAGIC_NUMBER[:2], 'little')}"
+"""What a Python must say of itself to run what ours compiled; PyPy and alphas have the same version numbers."""
 
-@functools.cache
-def _files() -> dict[str, Path]:
-    return {path.stem: path for path in (Path(__file__).parent.parent / "node_side").rglob("*.py")}
+_IMPORT = re.compile(r"^ *from asyncdeploy\.node_side\.?([\w.]*) import (\([^)]*\)|[^#\n]*)", re.MULTILINE)
 
 
 @functools.cache
-def program_source(name: str) -> bytes:
-    """Return the source of a node_side program; what it imports of node_side is put in once, at the import's place."""
-    placed: set[str] = set()
+def needed(program: str) -> tuple[str, ...]:
+    """Return a program and all that it imports of node_side: what a node must have been sent to run it.
 
-    def read(part: str) -> bytes:
-        if part in placed:
-            return b""
-        placed.add(part)
-        source = _files()[part].read_bytes()
-        return _PART.sub(lambda found: read(found[1].decode()), source)
+    Args:
+        program: a module below node_side, "push.receiver".
+    """
+    found: dict[str, None] = {program: None}
+    waiting = [program]
+    while waiting:
+        parts = [part for part in _imports(program_source(waiting.pop()).decode("ascii")) if part not in found]
+        found |= dict.fromkeys(parts)
+        waiting += parts
+    return tuple(found)
 
-    return read(name)
+
+def _imports(source: str) -> list[str]:
+    """Return the modules below node_side that a source imports, also where it does so in a function."""
+    found = []
+    for place, names in _IMPORT.findall(source):
+        for name in re.findall(r"(\w+)(?: as \w+)?", names):
+            module = f"{place}.{name}".lstrip(".")
+            found.append(module if is_packaged(_path(module)) else place)
+    return found
+
+
+def _path(module: str) -> str:
+    return f"node_side/{module.replace('.', '/')}.py"
+
+
+def program_source(module: str) -> bytes:
+    """Return the source of a module below node_side."""
+    return packaged_text(_path(module)).encode("ascii")
 
 
 @functools.cache
-def program_code(name: str) -> bytes:
-    """Return a node_side program compiled, for a node whose Python is of our version: compiling costs it 1 to 7 ms."""
-    return b"\0" + marshal.dumps(compile(program_source(name), f"<asyncdeploy {name}>", "exec", optimize=2))
+def program_code(module: str) -> bytes:
+    """Return a module below node_side compiled, for a node whose bytecode is ours: compiling costs it 1 to 7 ms."""
+    return b"\0" + marshal.dumps(compile(program_source(module), f"<asyncdeploy {module}>", "exec", optimize=2))

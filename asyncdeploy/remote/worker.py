@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from asyncdeploy.remote.frames import MAX_FRAME, Line
-from asyncdeploy.remote.programs import NEEDS, program_code, program_source
+from asyncdeploy.remote.programs import BYTECODE, needed, program_code, program_source
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ProgramFailed, ProtocolError, ToolMissing
@@ -26,13 +25,13 @@ KIND = "worker"
 HEARTBEAT_S = 15.0
 """The node waits for 90 s of silence, so five may be lost."""
 OLDEST_PYTHON = 0x03080000
-OUR_VERSION = sys.hexversion >> 16 if sys.version_info.releaselevel == "final" else 0
-"""Compiled code is the same for all releases of one minor version."""
 
 # The system's own interpreter comes first: the first python3 of PATH may be a shim that only prints an error.
 _PYTHONS = "/usr/bin/python3 /usr/local/bin/python3 python3 /opt/conda/bin/python3"
 _LOADER = (
-    "import os,sys;a=sys.argv;os.write(1,(a[1]+str(sys.hexversion)+chr(10)).encode());"
+    "import os,sys,_frozen_importlib_external as e;a=sys.argv;m=int.from_bytes(e.MAGIC_NUMBER[:2],a[3]);"
+    "t=str(sys.implementation.cache_tag)+chr(45)+str(m);"
+    "os.write(1,(a[1]+str(sys.hexversion)+chr(32)+t+chr(10)).encode());"
     "f=os.fdopen(0,a[2]);exec(f.read(int(f.readline())))"
 )
 # What a login environment exports under these names would take the script, secrets included, to all its children.
@@ -43,7 +42,7 @@ _WORKER_LINE = (
     + _PYTHONS
     + '; do q=$(command -v "$p" 2>/dev/null) && [ -x "$q" ] && exec "$q" -I -S -c "'
     + _LOADER
-    + '" {nonce}. rb; done;'
+    + '" {nonce}. rb little; done;'
     + _SCRIPT
     + "'"
 )
@@ -72,7 +71,7 @@ async def call_program(remote: Remote, program: str, args: bytes) -> AsyncIterat
 
     Args:
         remote: the node.
-        program: the file's name in node_side, without ".py"; its ``main(worker, args)`` runs.
+        program: a module below node_side, "push.receiver"; its ``main(worker, args)`` runs.
         args: at most 1 MiB less the name.
 
     Raises:
@@ -150,10 +149,11 @@ async def _open_worker(remote: Remote) -> Line | None:
     line = Line(remote, channel)
     try:
         answer = await line.greet(nonce)
-        found = answer != "sh" and int(answer) >= OLDEST_PYTHON
+        version, _, bytecode = answer.partition(" ")
+        found = version != "sh" and int(version) >= OLDEST_PYTHON
         remote.memory["python"] = found
         if found:
-            line.is_our_version = int(answer) >> 16 == OUR_VERSION
+            line.takes_code = bytecode == BYTECODE
             source = program_source("worker")
             channel.send(b"%d\n%s" % (len(source), source))
             channel.notes[KIND] = line
@@ -181,19 +181,18 @@ class Call:
         self._beat: asyncio.TimerHandle | None = None
 
     def begin(self, program: str, args: bytes) -> None:
-        """Send the program, if this worker does not know it yet, and the call."""
+        """Send what the program needs and this worker does not know yet, and the call."""
         self._program = program
-        for part in (*NEEDS.get(program, ()), program):
-            self.provide(part)
+        for module in needed(program):
+            self._provide(module)
         self.send(b"C", program.encode() + b"\0" + args)
         self._schedule()
 
-    def provide(self, part: str) -> None:
-        """Send the source of a program for ``worker.load``, if this worker does not know it yet."""
-        if part not in self._line.programs:
-            program = program_code(part) if self._line.is_our_version else program_source(part)
-            self.send(b"P", part.encode() + b"\0" + program)
-            self._line.programs.add(part)
+    def _provide(self, module: str) -> None:
+        if module not in self._line.modules:
+            text = program_code(module) if self._line.takes_code else program_source(module)
+            self.send(b"P", module.encode() + b"\0" + text)
+            self._line.modules.add(module)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Queue one frame; never waits, so call ``drain`` after more than a few.

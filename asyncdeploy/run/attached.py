@@ -61,7 +61,7 @@ def _timed(completed: Completed, start: float) -> Completed:
 
 
 async def _run_leashed(remote: Remote, command: Command, output: Output) -> Completed:
-    async with call_program(remote, "run", _arguments(command)) as call:
+    async with call_program(remote, "run.run", _arguments(command)) as call:
         with anyio.move_on_after(command.timeout_s) as limit:
             try:
                 await _send_input(call, command)

@@ -116,7 +116,7 @@ async def _start(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
         "created_at": job.created_at,
     }
     request = json.dumps({"op": "start", "spec": spec}).encode()
-    async with call_program(remote, "jobs", request) as call:
+    async with call_program(remote, "run.jobs", request) as call:
         call.send(b"V", "\0".join(f"{key}={value}" for key, value in env.items()).encode("utf-8", "surrogateescape"))
         async with contextlib.aclosing(input_blocks(command.stdin)) as blocks:
             async for block in blocks:
@@ -251,7 +251,7 @@ async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dic
     if not await has_python(remote):
         return await jobs_sh.ask_plain(remote, request)
     data = bytearray()
-    async with call_program(remote, "jobs", json.dumps(request).encode()) as call:
+    async with call_program(remote, "run.jobs", json.dumps(request).encode()) as call:
         while True:
             kind, payload = await call.receive()
             if kind == b"Z":

@@ -34,7 +34,7 @@ async def with_window(remote: Remote, job: Job, program: str) -> Job:
     """Return the job with its window; where none can be opened that is said, and the job goes on."""
     request = {"tmux": program, "name": job.name, "id": job.id}
     try:
-        answer = json.loads(await call_once(remote, "tmux", json.dumps(request).encode()))
+        answer = json.loads(await call_once(remote, "run.tmux", json.dumps(request).encode()))
         session, problem = str(answer.get("session") or "")[:100], str(answer.get("error", ""))
     except (ValueError, AttributeError, RecursionError):
         session, problem = "", "the node answered with nonsense"

@@ -18,6 +18,12 @@ def packaged_text(path: str) -> str:
     return importlib.resources.files("asyncdeploy").joinpath(path).read_text("ascii")
 
 
+@functools.cache
+def is_packaged(path: str) -> bool:
+    """Return whether a file of that name below the package is shipped."""
+    return importlib.resources.files("asyncdeploy").joinpath(path).is_file()
+
+
 def sh_line(path: str, *words: str) -> str:
     """Return a line that runs a shipped shell program, for the end of any other line.
 

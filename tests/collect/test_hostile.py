@@ -63,8 +63,8 @@ class Liar(ShellRemote):
             send = channel.send
 
             def swapped(data: bytes) -> None:
-                if data[:1] == b"P" and data[5:].startswith(b"sender\0"):
-                    body = b"sender\0" + self.source
+                if data[:1] == b"P" and data[5:].startswith(b"collect.sender\0"):
+                    body = b"collect.sender\0" + self.source
                     data = b"P" + len(body).to_bytes(4, "big") + body
                 send(data)
 

@@ -137,7 +137,7 @@ async def test_a_bare_node_gets_uv_and_the_project_with_its_extra(
     assert await imports(pool, deployment, "base_lib, train_lib")
     assert await deploy_project(pool, sshd.node, project, env) == deployment
     # A run, an unchanged push and an unchanged environment: a request and an answer each, and no new channel.
-    assert counted.calls[before:] == [b"run", b"receiver", b"run"]
+    assert counted.calls[before:] == [b"run.run", b"push.receiver", b"run.run"]
     assert counted.opens == opens
     assert (details(events, "push")[-1], details(events, "env")[-1]) == ("= unchanged", "= unchanged")
     shutil.rmtree((sshd.home / "proj/.venv").resolve())
@@ -239,7 +239,7 @@ async def test_a_swap_that_died_is_finished_before_anything_runs_in_it(
         if text == "old":
             deployment = await deploy_project(pool, sshd.node, workspace, SystemEnv())
             assert (await run_in_project(pool, deployment, "cat a b c")).text == "oldoldold"
-            assert counted.calls.count(b"receiver") == 1
+            assert counted.calls.count(b"push.receiver") == 1
             continue
         async with ShellRemote(sshd.home, shell=killing("renameat", 3)) as doomed:
             with pytest.raises(ConnectionLost):

@@ -1,6 +1,9 @@
 """The laws of the house, kept by reading its source: nobody has to remember them."""
 
 import ast
+import collections
+import functools
+import graphlib
 import inspect
 import re
 import subprocess
@@ -11,175 +14,91 @@ from pathlib import Path
 import pytest
 
 import asyncdeploy
+from asyncdeploy.remote.programs import needed
 from tests.support import tools
 from tests.support.places import HOUSE, ROOT
 
-# The plan of the house. A room imports only rooms that stand above it; a new room gets its place here, with a word on
-# what it is for. A package is one room with all of its modules.
+# The plan of the house, a row a folder: what its own files import of other folders. A row names only rows above it, and
+# nothing that its folder does not use, so that a change of this table is a change of the architecture. What stands at
+# the top of the package has rows of its own. A new file needs no edit here.
 PLAN = """
-ground: frozen data and text
-    plain           frozen values as plain data and back
-    errors          what can go wrong
-    names           what a host, a user and a name may look like
-    ranges          many names in few words
-    nodes_text      how people write a node
-    node            one machine and the way to it
-    nodes           many machines, in the order of their ranks
-    command         what is asked, what came back
-    workspace       what is shipped, where it stands
-    facts           what a node is
-    job             a detached job and its state
-    events          what happened
-    report          what a fleet answered
-
-text and arithmetic: no I/O
-    texts           what is shipped beside the code
-    shell           the only place that writes shell
-    node_side       programs that run on a node
-    patterns        gitignore-style patterns
-    manifest        a tree as data
-    contents        what names a content, large ones by the piece
-    pieces          which pieces of a large content travel
-    placement       ranks, addresses, ports as arithmetic
-    launch_data     a launch as data
-    diagnosis       where the ranks of a launch stand
-    restart         what becomes of a launch that failed
-    gang            what supervisors of a launch know of each other
-    fold            lines that many nodes print alike
-    symptoms        what the words of a failed rank mean
-    last_words      the end of a rank's log
-    evidence        what a node's records say of its failed ranks
-    cause_text      a launch's failure in words
-    causes          why a launch failed
-    verdict         whether nodes can run one job together
-    rank_start      what every launcher's ranks start with
-    torchrun        one command a node
-    ranks           any program that takes its rank from the environment
-    tar             a tar stream that every node reads
-    transport       the seams
-    envs            how a node becomes able: values that write shell
-    stage           a stage of the work as events
-    drift           what nodes got, and how they differ
-    env_causes      known causes of a failed step
-    env_steps       what the steps of an environment say
-
-local disk
-    hash_cache      what large files hashed to
-    listing         which files are sent, what they hold
-    bundle          a workspace made ready for many nodes
-    input           what a command reads
-    extract         write what a node sent, and nothing outside
-
-connections
-    known_hosts     a known_hosts file as data
-    ssh_config      what the user's ssh_config says
-    ssh_hosts       which hosts it tells apart
-    hostkeys        who may answer
-    dial            TCP to the first address that answers
-    ssh_keys        what we log in with
-    ssh_place       where a node's name leads
-    ssh_errors      foreign exceptions as ours
-    ssh_channel     one line running on a node
-    ssh             the only door to asyncssh
-    limits          how much at once, and how long
-    lease           a connection with its slots
-    slots           who gets which slot
-    pool            live connections, shared and bounded
-    parallel        many nodes at once
-
-low: first argument is a remote
-    worker          our programs on a node
-    output          what a command prints
-    probe           ask a node what it is
-    run_plain       attached, without python3
-    run             attached: dies with us
-    jobs_plain      detached, without python3
-    window          a tmux session that shows a job
-    job_words       what a node says of its jobs
-    jobs            detached: outlives us
-    steps           a conversation with plain sh
-    feed            a push's blocks on their way to a node
-    relay_certs     who nodes are to each other in one push
-    relay           node -> node
-    push_answer     what a receiver answers
-    push_seen       a site as plain sh has seen it
-    push_words      what a push says to plain sh
-    site_plain      a site held by plain sh
-    push_plain      local -> node, without python3
-    push            local -> node
-    sync_listing    what a node says it has to send
-    sync_plain      node -> local, without python3
-    sync            node -> local
-    sync_job        node -> local, while a job runs
-    assets          one file that an environment needs
-    bootstrap       make an environment
-    rank_tools      what ranks need beside them, what they left
-
-mid: first argument is a pool
-    meeting         where the ranks of a launch meet
-    pairs           every node connects to every other
-    checks          whether nodes can run one job together: they are asked
-    deploy          one node, from bare to running
-    watch           over a launch that runs
-    launch          ranks set off together
-    attached        ranks that die with us
-    hangs           ranks are asked where they stand
-    attempts        a launch that is started again
-    merge           lines of many logs in one order
-    follow          what the ranks of a launch print
-
-high: first argument is nodes, deployments or a launch
-    fleet           the same for many
-    fleet_launch    launches on many
-
-people
-    gate            a line that can be cut, frozen and slowed
-    local_sweep     what runs on a local node
-    local_process   a command on a local node
-    local           SSH nodes inside this process
-    testing         fixtures for people who build on us
-    cli             what people type and see
-    __init__        the face
-    __main__        python -m asyncdeploy
+values
+nodes               values
+node_side
+node_side.push
+node_side.launch    node_side
+node_side.run       node_side node_side.launch
+node_side.envs
+node_side.collect
+remote              nodes values
+connect.ssh         nodes remote values
+connect             connect.ssh nodes remote values
+push.bundle         values
+push.relay          push.bundle remote values
+push.sh             node_side.push push.bundle remote values
+push                push.bundle push.relay push.sh remote values
+run                 nodes remote values
+envs                nodes values
+envs.bootstrap      envs nodes remote run values
+collect             remote values
+deploy              collect connect envs envs.bootstrap nodes push push.bundle remote run values
+launch              nodes run values
+launch.launchers    launch values
+launch.preflight    connect envs launch.launchers nodes remote values
+launch.root_cause   launch nodes run values
+launch.gang         connect deploy launch launch.preflight launch.root_cause nodes push remote run values
+launch.follow       connect launch launch.gang launch.root_cause nodes remote run values
+fleet               collect connect deploy envs launch launch.follow launch.gang launch.launchers launch.preflight
+                    nodes push push.bundle push.relay remote run values
+local               connect connect.ssh nodes remote values
+face                EVERY
+cli                 EVERY
+testing             EVERY
 """
 
-# ssh, ssh_channel, ssh_keys and ssh_errors are one door in four files.
-MAY_IMPORT_ASYNCSSH = {"hostkeys", "ssh", "ssh_channel", "ssh_errors", "ssh_keys", "local"}
-MAY_PRINT = {"cli", "events", "node_side", "__main__"}
+MAY_IMPORT_ASYNCSSH = {"connect.ssh", "local"}
+MAY_PRINT = {"cli", "node_side.launch", "values", "face"}
+STAND_ALONE = ("launch/rank_runner", "launch/rank_shim", "envs/inspect_env", "envs/check_imports")
+"""Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""
 FORBIDDEN_NAMES = {"core", "client", "utils", "helpers", "common"}
-MAX_FILE_LINES = 400
-MAX_FUNCTION_LINES = 70
+MAX_FILE_LINES = 300
+MAX_FOLDER_FILES = 16
+MAX_TOP_FILES = 5
+MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 6
+FACE = {"__init__": "face", "__main__": "cli", "deploy": "deploy", "testing": "testing"}
 
 
-def rooms() -> list[str]:
-    """The rooms in their order."""
-    return [line.split()[0] for line in PLAN.splitlines() if line.startswith("    ")]
-
-
-def level(name: str) -> set[str]:
-    """The rooms below the headline that starts with `name`."""
-    block = next(block for block in PLAN.strip().split("\n\n") if block.startswith(name))
-    return {line.split()[0] for line in block.splitlines()[1:]}
+def plan() -> dict[str, list[str]]:
+    """What each folder may import, in the order of the rows."""
+    rows = PLAN.replace("\n          ", "").strip().splitlines()
+    return {row.split()[0]: row.split()[1:] for row in rows}
 
 
 def module_of(path: Path) -> str:
-    """A file's module below asyncdeploy, as a dotted name; the package itself is __init__."""
+    """A file's module, as a dotted name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def folder_of(path: Path) -> str:
+    """The row that a file belongs to."""
     parts = path.relative_to(HOUSE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-
-
-def room_of(module: str) -> str | None:
-    """The room that a module belongs to, if it has one."""
-    room = module.partition(".")[0]
-    return room if room in rooms() else None
+    return FACE[parts[0]] if len(parts) == 1 else ".".join(parts[:-1])
 
 
 def sources() -> list[Path]:
-    """Every Python file of the house."""
-    return sorted(HOUSE.rglob("*.py"))
+    """Every Python file of the house but the demo's project, which is a user's."""
+    return sorted(path for path in HOUSE.rglob("*.py") if "demo_project" not in path.parts)
 
 
+@functools.cache
+def modules() -> dict[str, Path]:
+    """Every module of the house."""
+    return {module_of(path): path for path in sources()}
+
+
+@functools.cache
 def tree_of(path: Path) -> ast.Module:
     """A file, parsed."""
     return ast.parse(path.read_text(), filename=str(path))
@@ -192,18 +111,16 @@ def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            # "from asyncdeploy import x" may mean a module or a name of the face.
-            if base == "asyncdeploy":
-                yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-            else:
-                yield node.lineno, base
+            for alias in node.names:  # "from a import b" may mean a module or a name
+                inner = f"{base}.{alias.name}"
+                yield node.lineno, inner if inner in modules() else base
 
 
-def our_imports(path: Path) -> Iterator[tuple[int, str]]:
-    """The rooms that a file imports, with the lines; what is no room is a name of the face."""
+def our_imports(path: Path) -> Iterator[tuple[int, Path]]:
+    """The files of the house that a file imports, with the lines."""
     for line, name in imports(tree_of(path)):
-        if name.split(".")[0] == "asyncdeploy":
-            yield line, room_of(name.removeprefix("asyncdeploy").strip(".")) or "__init__"
+        if name in modules():
+            yield line, modules()[name]
 
 
 def functions(tree: ast.AST) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, ast.ClassDef | None]]:
@@ -230,33 +147,53 @@ def committed() -> list[Path]:
     return [path for name in listed.decode().split("\0") if name and (path := ROOT / name).is_file()]
 
 
-def test_every_room_has_its_place() -> None:
-    lost = [str(path.relative_to(ROOT)) for path in sources() if room_of(module_of(path)) is None]
-    assert not lost, f"not in the plan at the top of this file: {lost}"
-    assert len(set(rooms())) == len(rooms())
-
-
-def test_imports_run_upward() -> None:
-    plan = rooms()
-    wrong = []
+def test_every_folder_has_its_row_and_its_law() -> None:
+    folders = {folder_of(path) for path in sources()}
+    assert set(plan()) == folders, "the plan at the top of this file names other folders than there are"
+    mute = []
     for path in sources():
-        room = room_of(module_of(path))
+        if path.name == "__init__.py" and path.parent != HOUSE:
+            law = ast.get_docstring(tree_of(path)) or ""
+            if not re.fullmatch(r"[^\n]{20,120}[.]", law.partition("\n\n")[0]):
+                mute.append(str(path.relative_to(ROOT)))
+    assert not mute, f"no law in one sentence: {mute}"
+
+
+def test_a_row_names_only_rows_above_it() -> None:
+    seen: set[str] = set()
+    for folder, allowed in plan().items():
+        assert allowed == ["EVERY"] or set(allowed) <= seen, f"{folder} names what stands below it"
+        seen.add(folder)
+
+
+def test_folders_import_what_their_rows_say_and_rows_say_no_more() -> None:
+    wrong, used = [], {folder: set() for folder in plan()}
+    for path in sources():
+        folder = folder_of(path)
         for line, wanted in our_imports(path):
-            if room is not None and wanted != room and plan.index(wanted) > plan.index(room):
-                wrong.append(f"{where(path, line)}: {room} imports {wanted}, which stands below it")
+            if folder_of(wanted) != folder:
+                used[folder].add(folder_of(wanted))
+                if plan()[folder] != ["EVERY"] and folder_of(wanted) not in plan()[folder]:
+                    wrong.append(
+                        f"{where(path, line)}: {folder} imports {folder_of(wanted)}, which its row does not name"
+                    )
+    for folder, allowed in plan().items():
+        if allowed != ["EVERY"] and (idle := set(allowed) - used[folder]):
+            wrong.append(f"the row of {folder} names what it does not use: {', '.join(sorted(idle))}")
     assert not wrong, "\n".join(wrong)
 
 
-def test_verbs_know_the_seams_not_the_connections() -> None:
-    wrong = []
+def test_there_is_no_circle_of_files_or_folders() -> None:
+    files: dict[str, set[str]] = {}
+    folders: dict[str, set[str]] = {}
     for path in sources():
-        room = room_of(module_of(path))
-        for line, wanted in our_imports(path):
-            if room in level("low") and wanted in level("connections") - {"parallel"}:
-                wrong.append(f"{where(path, line)}: a low verb knows transport, not {wanted}")
-            if wanted.startswith("ssh") and wanted != "ssh_config" and not str(room).startswith(("ssh", "pool")):
-                wrong.append(f"{where(path, line)}: pool alone imports ssh")
-    assert not wrong, "\n".join(wrong)
+        wanted = {found for _, found in our_imports(path)} - {path}
+        files[module_of(path)] = {module_of(found) for found in wanted}
+        folders.setdefault(folder_of(path), set()).update(
+            folder_of(found) for found in wanted if folder_of(found) != folder_of(path)
+        )
+    for graph in (files, folders):
+        tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 def test_no_import_of_ours_hides_in_a_function() -> None:
@@ -265,7 +202,8 @@ def test_no_import_of_ours_hides_in_a_function() -> None:
         for path in sources()
         for function, _ in functions(tree_of(path))
         for line, name in imports(function)
-        if name.startswith(("asyncdeploy", "."))
+        # On a node an import in a function saves the time of those who do not need it; it is counted all the same.
+        if name.startswith(("asyncdeploy", ".")) and not folder_of(path).startswith("node_side")
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -275,26 +213,43 @@ def test_imports_are_absolute() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_asyncssh_has_three_doors() -> None:
+def test_asyncssh_has_two_doors() -> None:
     wrong = [
         where(path, line)
         for path in sources()
         for line, name in imports(tree_of(path))
-        if name.split(".")[0] == "asyncssh" and room_of(module_of(path)) not in MAY_IMPORT_ASYNCSSH
+        if name.split(".")[0] == "asyncssh" and folder_of(path) not in MAY_IMPORT_ASYNCSSH
     ]
     assert not wrong, "\n".join(wrong)
 
 
+def node_programs() -> list[Path]:
+    """Every Python file that runs on a node."""
+    return sorted((HOUSE / "node_side").rglob("*.py"))
+
+
 def test_programs_on_a_node_need_nothing_but_an_old_python() -> None:
+    alone = {HOUSE / "node_side" / f"{name}.py" for name in STAND_ALONE}
+    assert alone <= set(node_programs())
     wrong = []
-    for path in sorted((HOUSE / "node_side").glob("*.py")):
-        ast.parse(path.read_text(), filename=str(path), feature_version=(3, 8))
+    for path in node_programs():
+        ast.parse(path.read_text("ascii"), filename=str(path), feature_version=(3, 8))
         for line, name in imports(tree_of(path)):
-            # What stands beside it is put into the program before it is sent.
             known = name.split(".")[0] in {*sys.stdlib_module_names, "sitecustomize"}  # Python's own, if there is one
-            if not known and not name.startswith("asyncdeploy.node_side."):
+            if not known and (path in alone or not name.startswith("asyncdeploy.node_side.")):
                 wrong.append(f"{where(path, line)}: imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_node_is_sent_all_that_a_program_imports() -> None:
+    for path in node_programs():
+        wanted, program = {path}, module_of(path).removeprefix("asyncdeploy.node_side").lstrip(".")
+        if path.name == "__init__.py":
+            continue
+        while more := {found for known in wanted for _, found in our_imports(known)} - wanted:
+            wanted |= more
+        names = {module_of(found).removeprefix("asyncdeploy.node_side.") for found in wanted}
+        assert set(needed(program)) == names, program
 
 
 def test_functions_are_short() -> None:
@@ -316,13 +271,17 @@ def test_functions_take_few_parameters() -> None:
             names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
             if owner is not None and names[:1] in (["self"], ["cls"], ["mcs"]):
                 names = names[1:]
-            if path.stem in ("fleet", "fleet_launch") and names[-1:] == ["pool"]:
+            if folder_of(path) == "fleet" and names[-1:] == ["pool"]:
                 names = names[:-1]  # all of the high level take it, so nobody has to remember that one does
             if function.name == "fan_out":  # the whole way in one call; the plan of the house names its words
                 names = [name for name in names if name not in ("restart", "spares")]
             if len(names) > MAX_PARAMETERS and not is_constructor_of_data(function, owner):
                 wrong.append(f"{where(path, function.lineno)}: {function.name} takes {len(names)}")
-            if given.kwarg is not None and not function.name.startswith("_") and path.parent.name != "node_side":
+            if (
+                given.kwarg is not None
+                and not function.name.startswith("_")
+                and not folder_of(path).startswith("node_side")
+            ):
                 wrong.append(f"{where(path, function.lineno)}: {function.name} takes **{given.kwarg.arg}")
     assert not wrong, "\n".join(wrong)
 
@@ -344,11 +303,20 @@ def test_files_have_one_subject() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_folders_can_be_read_at_a_glance() -> None:
+    counts = collections.Counter(path.parent for path in sources() if path.name != "__init__.py")
+    wrong = [
+        f"{folder.relative_to(ROOT)} has {count} files" for folder, count in counts.items() if count > MAX_FOLDER_FILES
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert counts[HOUSE] <= MAX_TOP_FILES
+
+
 def test_work_never_prints() -> None:
     wrong = [
         where(path, node.lineno)
         for path in sources()
-        if room_of(module_of(path)) not in MAY_PRINT
+        if folder_of(path) not in MAY_PRINT
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
@@ -410,7 +378,9 @@ def test_the_readme_speaks_of_what_there_is() -> None:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module == "asyncdeploy":
                 named |= {alias.name for alias in node.names}
-    unknown = sorted(name for name in named if name not in asyncdeploy.__all__ and room_of(name) is None)
+    unknown = sorted(
+        name for name in named if name not in asyncdeploy.__all__ and f"asyncdeploy.{name}" not in modules()
+    )
     assert not unknown, f"README names what does not exist: {unknown}"
 
 

@@ -75,9 +75,9 @@ class Elsewhen(ShellRemote):
         self.ahead_s = ahead_s
 
     async def open(self, line: str, *, kind: str | None = None) -> Channel:
-        shift = "import time;t=time.time;u=time.time_ns;"
-        shift += f"time.time=lambda:t()+({self.ahead_s});time.time_ns=lambda:u()+({self.ahead_s})*1000000000;"
-        shifted = line.replace("import os,sys;", shift + "import os,sys;")
+        shift = "import time;_s=time.time;_ns=time.time_ns;"
+        shift += f"time.time=lambda:_s()+({self.ahead_s});time.time_ns=lambda:_ns()+({self.ahead_s})*1000000000;"
+        shifted = line.replace("import os,sys,", shift + "import os,sys,")
         assert shifted != line or self.idle
         return await super().open(shifted, kind=kind)
 

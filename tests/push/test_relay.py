@@ -21,7 +21,7 @@ from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew
 from asyncdeploy.push.relay.tls import make_identity
-from asyncdeploy.remote.programs import program_source
+from asyncdeploy.remote.programs import needed, program_source
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import BytesMoved, Event, StageFinished
 from asyncdeploy.values.workspace import Workspace
@@ -49,7 +49,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def programs_travel_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """As to a node whose Python is of another version than ours: ``ChangedRemote`` changes their words."""
-    monkeypatch.setattr("asyncdeploy.remote.worker.OUR_VERSION", 0)
+    monkeypatch.setattr("asyncdeploy.remote.worker.BYTECODE", "")
 
 
 class ChangedRemote(ShellRemote):
@@ -61,7 +61,7 @@ class ChangedRemote(ShellRemote):
         channel = await super().open(line, kind=kind)
         old, new = self.changes
         assert len(old) == len(new)
-        assert not old or any(old in program_source(part) for part in ("receiver", "relay_link"))
+        assert not old or any(old in program_source(part) for part in needed("push.receiver"))
         send = channel.send
 
         def send_changed(data: bytes) -> None:

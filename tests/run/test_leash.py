@@ -138,7 +138,7 @@ async def test_b7_a_nap_longer_than_the_silence(start_sshd: Callable[..., SshdNo
         process.send_signal(signal.SIGCONT)
         _, errors = await process.communicate()
         assert process.returncode == 1
-        assert "\nasyncdeploy.errors.ConnectionLost: patient: our worker on the node ended" in errors.decode()
+        assert "\nasyncdeploy.ConnectionLost: patient: our worker on the node ended" in errors.decode()
 
 
 async def test_g2_cancelled_at_any_moment_nothing_stays(sshd_nodes: Sequence[SshdNode]) -> None:

@@ -67,7 +67,7 @@ async def _send_to_program(remote: Remote, asset: Asset, ours: Stage) -> None:
         raise TransferFailed(remote.node.name, what, path=str(asset.source)) from error
     mode = "755" if asset.executable else "644"
     args = "\0".join([asset.target, asset.sha256, str(size), mode]).encode("utf-8", "surrogateescape")
-    async with call_program(remote, "asset", args) as call:
+    async with call_program(remote, "envs.asset", args) as call:
         kind, payload = await call.receive()
         if kind == b"W":
             await _send_blocks(call, asset)

@@ -35,7 +35,7 @@ async def diagnose(pool: Pool, launch: Launch) -> Diagnosis:
         name, request = job.node.name, json.dumps({"op": "stacks", "job": job.id})
         with anyio.move_on_after(ASK_S):
             try:
-                answer = json.loads(await call_once(pool.at(job.node), "stacks", request.encode()))
+                answer = json.loads(await call_once(pool.at(job.node), "launch.stacks", request.encode()))
                 found.extend(stands_of(rank, name, answer))
                 gpus.extend((name, clean(line)) for line in answer["gpus"])
                 recorders.extend((name, json.dumps(each)[:4096]) for each in answer["recorders"])
@@ -74,7 +74,7 @@ async def _silence(pool: Pool, launch: Launch) -> float | None:
     async def ask(job: Job) -> float:
         request = json.dumps({"op": "silence", "job": job.id}).encode()
         try:
-            return float(json.loads(await call_once(pool.at(job.node), "stacks", request))["silent_s"])
+            return float(json.loads(await call_once(pool.at(job.node), "launch.stacks", request))["silent_s"])
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ProtocolError(job.node.name, "a question about silence was answered by nonsense") from None
 

@@ -14,10 +14,10 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.launch import Launch, check_launch_id
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node, fold_names
-from asyncdeploy.remote.programs import program_source
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_once
 from asyncdeploy.values.errors import LaunchFailed, ProtocolError
+from asyncdeploy.values.texts import packaged_text
 
 _TOOLS = {"rank_runner.py": "rank_runner", "python/sitecustomize.py": "rank_shim"}
 """Where in the launch's folder "tools" each program of node_side stands."""
@@ -30,7 +30,7 @@ async def place_tools(remote: Remote, launch_id: str) -> None:
         ToolMissing: the node has no python3.
         ConnectionLost, ConnectError, ...: the node could not be asked.
     """
-    await call_once(remote, "launch_folder", b"tools\0" + launch_id.encode() + b"\0" + _tools())
+    await call_once(remote, "launch.launch_folder", b"tools\0" + launch_id.encode() + b"\0" + _tools())
 
 
 async def gather_evidence(remote: Remote, launch_id: str, node_rank: int, job_id: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ async def gather_evidence(remote: Remote, launch_id: str, node_rank: int, job_id
     """
     request = json.dumps({"launch": launch_id, "node_rank": node_rank, "job": job_id})
     try:
-        found = json.loads(await call_once(remote, "rank_evidence", request.encode()))
+        found = json.loads(await call_once(remote, "launch.rank_evidence", request.encode()))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -52,7 +52,7 @@ async def gather_evidence(remote: Remote, launch_id: str, node_rank: int, job_id
 
 @functools.cache
 def _tools() -> bytes:
-    return json.dumps({path: program_source(name).decode() for path, name in _TOOLS.items()}).encode()
+    return json.dumps({path: packaged_text(f"node_side/launch/{name}.py") for path, name in _TOOLS.items()}).encode()
 
 
 AT_ONCE = 128
@@ -74,7 +74,9 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> La
             trusted to say where we connect to.
     """
     request = b"find\0" + check_launch_id(launch_id).encode() + b"\0"
-    report = await map_nodes(nodes, lambda node: call_once(pool.at(node), "launch_folder", request), at_once=AT_ONCE)
+    report = await map_nodes(
+        nodes, lambda node: call_once(pool.at(node), "launch.launch_folder", request), at_once=AT_ONCE
+    )
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
     evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])
     known_launches = [launch for text in set(report.values) if text and (launch := unpacked_launch(text))]

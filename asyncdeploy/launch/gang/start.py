@@ -109,9 +109,13 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
         try:
             async with limit:
                 await finish_push(remote, job.site)
-                await call_once(remote, "launch_folder", b"keep\0" + launch.id.encode() + b"\0" + packed_launch(launch))
+                await call_once(
+                    remote, "launch.launch_folder", b"keep\0" + launch.id.encode() + b"\0" + packed_launch(launch)
+                )
                 if launch.before:  # whoever asks for an earlier attempt finds this one
-                    await call_once(remote, "launch_folder", "\0".join(("next", launch.before[-1], launch.id)).encode())
+                    await call_once(
+                        remote, "launch.launch_folder", "\0".join(("next", launch.before[-1], launch.id)).encode()
+                    )
                 await place_tools(remote, launch.id)
                 started = await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
             late_s = UNDO_S
@@ -156,7 +160,7 @@ async def _undo_rank(remote: Remote, launch: Launch, job: Job) -> bool:
     """Stop and forget one rank; True if the node says that nothing of it lives."""
     try:
         status = await stop_job(remote, job, grace_s=UNDO_GRACE_S)
-        await call_once(remote, "launch_folder", b"forget\0" + launch.id.encode() + b"\0")
+        await call_once(remote, "launch.launch_folder", b"forget\0" + launch.id.encode() + b"\0")
     except DeployError:
         return False
     return status.ended and not status.survivors

@@ -222,7 +222,7 @@ async def _look(remote: Remote, ready: Ready) -> NodeLook:
     tool = facts.tool("nvidia-smi") if facts.gpus else None
     request = {"pattern": PLANNED_ENV.pattern, "nvidia_smi": tool, "folder": folder}
     try:
-        answer = json.loads(await call_once(remote, "disturbances", json.dumps(request).encode()))
+        answer = json.loads(await call_once(remote, "launch.disturbances", json.dumps(request).encode()))
         numbers = {gpu.uuid: gpu.index for gpu in facts.gpus}
         users = tuple(
             GpuUser(numbers.get(str(uuid), -1), int(pid), int(used), printable(program))

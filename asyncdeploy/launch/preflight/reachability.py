@@ -59,7 +59,7 @@ async def try_pairs(pool: Pool, nodes: Sequence[Node], places: Sequence[tuple[st
         rank = order[node]
         others = [(rank + step) % len(nodes) for step in range(1, min(len(nodes), ALL_PAIRS))]
         request = {"do": "pairs", "nonce": nonces[rank], "timeout_s": CONNECT_S}
-        async with call_program(pool.at(node), "ports", json.dumps(request).encode()) as call:
+        async with call_program(pool.at(node), "launch.ports", json.dumps(request).encode()) as call:
             gathering.ports[rank] = await _taken_ports(call)
             await gathering.until("all listen")
             tries = [(other, port) for other in others for port in gathering.ports[other]]

@@ -65,7 +65,7 @@ async def prove_meeting(
     first, nonce = nodes[0], secrets.token_hex(16)
     with anyio.move_on_after(PROOF_S):
         wanted = {"do": "listen", "nonce": nonce, "port": port or 0}
-        async with call_program(pool.at(first), "ports", json.dumps(wanted).encode()) as call:
+        async with call_program(pool.at(first), "launch.ports", json.dumps(wanted).encode()) as call:
             taken = await _taken_port(call, first, port)
             request = {"do": "connect", "nonce": nonce, "port": taken, "targets": list(addresses)}
             answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": MORE_S})
@@ -114,7 +114,7 @@ async def _all_answers(pool: Pool, nodes: Sequence[Node], request: Mapping[str, 
 
 
 async def _ask(remote: Remote, request: Mapping[str, Any]) -> dict[str, Any]:
-    return _object(remote, await call_once(remote, "ports", json.dumps(request).encode()))
+    return _object(remote, await call_once(remote, "launch.ports", json.dumps(request).encode()))
 
 
 def _object(remote: Remote, payload: bytes) -> dict[str, Any]:

@@ -23,7 +23,6 @@ STOPPED_LATER_S = 15.0  # whoever stops one rank stops the others himself, unles
 MAX_LINE = 4096
 MAX_GUESTS = 4096
 GREETING_S = 10.0  # for a stranger to prove who he is
-TICK_S = 0.5
 RETURN_S = 10.0  # a line that broke is made again within 5 s
 FIRST_LINK = 3  # silences that node rank 0 may take until it is heard of: it may have to wait for its port
 
@@ -116,6 +115,8 @@ class Side:
     because: why this node's rank must end, "" while it need not.
     """
 
+    TICK_S = 0.5  # between two looks
+
     def __init__(self, plan):
         self.plan = plan
         self.key = bytes.fromhex(plan["key"])
@@ -141,6 +142,8 @@ class Side:
 
 class Hub(Side):
     """Node rank 0's side: it hears of all and tells all."""
+
+    is_hub = True
 
     def __init__(self, plan):
         Side.__init__(self, plan)
@@ -239,6 +242,8 @@ class Hub(Side):
 
 class Guest(Side):
     """The side of every other node."""
+
+    is_hub = False
 
     def __init__(self, plan):
         Side.__init__(self, plan)

@@ -14,6 +14,9 @@ import json
 import os
 import time
 
+from asyncdeploy.node_side import processes
+from asyncdeploy.node_side.launch import flight_recorder as recorder
+
 MOST_PROCESSES = 256  # of one node; it has as many GPUs as fingers, and ranks on CPUs only in tests
 MOST_FILES = 4096  # open files of a process that are looked at; ours is among the first
 MOST_DUMP = 128 * 1024  # of one process; a hundred threads need half of it
@@ -24,12 +27,8 @@ LOOK_S = 0.02
 TOOL_S = 10.0  # py-spy reads the symbols of all libraries first
 ASKING = 23  # SIGURG, see rank_shim.py
 
-processes = recorder = None  # set at each call
-
 
 def main(worker, args):
-    global processes, recorder
-    processes, recorder = worker.load("processes"), worker.load("flight_recorder")
     request = json.loads(args)
     if request["op"] == "silence":
         return json.dumps({"silent_s": silence(request["job"])}).encode()

@@ -71,9 +71,6 @@ class Feed:
             first = int.from_bytes(payload[:4], "big")
             for at in range(4, len(payload), PROOF):
                 self.digests[first + (at - 4) // PROOF] = payload[at : at + PROOF]
-        elif kind == b"P":
-            name, _, source = payload.partition(b"\0")
-            self.worker.sources[name.decode()] = source
         elif kind == b"R":
             import json
 
@@ -116,7 +113,9 @@ class Feed:
         self.worker.send(b"X", self.next.to_bytes(4, "big") + why.encode("utf-8", "replace")[:400])
 
     def obey(self, order):
-        links = self.worker.load("relay_link")
+        # Most pushes have no relay; its imports take 9 ms.
+        from asyncdeploy.node_side.push import relay_link as links
+
         self.bell = self.bell or links.Bell()
         if order["do"] == "leave":
             if self.parent is not None:

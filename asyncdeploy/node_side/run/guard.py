@@ -11,12 +11,13 @@ import _signal as signal
 import os
 import time
 
+from asyncdeploy.node_side import processes
+from asyncdeploy.node_side.run import job_folder as folders
+
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
 TICK_S = 0.05
 LOOK_S = 1.0
-
-processes = folders = None  # set by jobs.py
 
 
 def end_orphans(folder, job_id, grace, poll=lambda: None):

@@ -7,9 +7,9 @@ import json
 import os
 import time
 
-START_S = 30.0  # a folder without a lock is that of a starter who is about to take it
+from asyncdeploy.node_side import processes
 
-processes = None  # set by whoever loads this
+START_S = 30.0  # a folder without a lock is that of a starter who is about to take it
 
 
 def base_folder():

@@ -14,6 +14,11 @@ import json
 import os
 import time
 
+from asyncdeploy.node_side import processes
+from asyncdeploy.node_side.run import guard, logout, supervisor
+from asyncdeploy.node_side.run import job_folder as folders
+from asyncdeploy.node_side.run import log_times as times
+
 TERM = signal.SIGTERM
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
 ON_END_S = 12.0  # what the line that runs at a stopped job's end may take, and a little
@@ -21,16 +26,8 @@ TICK_S = 0.05
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
 READ_LIMIT = 512 * 1024
 
-processes = folders = supervisor = times = guard = None  # set at each call
-
 
 def main(worker, args):
-    global processes, folders, supervisor, times, guard
-    processes, folders, supervisor = (worker.load(name) for name in ("processes", "job_folder", "supervisor"))
-    times, guard = worker.load("log_times"), worker.load("guard")
-    folders.processes = supervisor.processes = guard.processes = processes
-    supervisor.folders = guard.folders = folders
-    supervisor.oom, supervisor.times, supervisor.guard = worker.load("oom"), times, guard
     request = json.loads(args)
     answer = OPERATIONS[request["op"]](worker, request)
     return json.dumps(answer).encode()
@@ -42,10 +39,6 @@ def start(worker, request):
 
     spec, job_id = request["spec"], request["spec"]["id"]
     env = receive_env(worker)
-    if any(item.startswith(b"ASYNCDEPLOY_GANG=") for item in env):
-        supervisor.gang = worker.load("gang")  # imports more than other jobs need
-    if any(item.startswith(b"ASYNCDEPLOY_GPUS=") for item in env):
-        supervisor.look = worker.load("disturbances")
     stdin = processes.take_input(worker)
     lock = None
     try:
@@ -71,7 +64,7 @@ def start(worker, request):
         if reason:
             remove_folder(folder)
             return {"error": "failed", "reason": reason}
-        return dict(folders.status_of(job_id), survives_logout=worker.load("logout").survives())
+        return dict(folders.status_of(job_id), survives_logout=logout.survives())
     finally:
         os.close(stdin)
         if lock is not None:

@@ -16,6 +16,8 @@ import os
 import select
 import time
 
+from asyncdeploy.node_side import processes
+
 TERM, KILL, CHLD = signal.SIGTERM, signal.SIGKILL, signal.SIGCHLD
 LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
 KILL_WAIT_S = 2.0  # a process that KILL has not ended by then hangs in the kernel: it is named
@@ -23,12 +25,7 @@ OUT_LIMIT = 1 << 18  # unsent output; above it the command has to wait
 TICK_S = 0.05
 
 
-processes = None  # set at the first call
-
-
 def main(worker, args):
-    global processes
-    processes = worker.load("processes")
     marker, grace, cwd, on_end, line, *env = args.split(b"\0")
     stdin = processes.take_input(worker)
     if not hasattr(worker, "prctl"):

@@ -9,6 +9,11 @@ import os
 import select
 import time
 
+from asyncdeploy.node_side import processes
+from asyncdeploy.node_side.run import guard, oom
+from asyncdeploy.node_side.run import job_folder as folders
+from asyncdeploy.node_side.run import log_times as times
+
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
 LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
@@ -19,8 +24,6 @@ GPU_WAIT_S, GPU_LOOK_S = 3.0, 0.2
 TICK_S = 0.05
 START_S = 30.0
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
-
-processes = folders = oom = gang = times = guard = look = None  # set by jobs.py
 
 
 def launch_supervisor(folder, spec, env, stdin):
@@ -120,8 +123,12 @@ class Supervisor:
 
     def join_gang(self):
         """Link up with the other ranks' supervisors; while that cannot be, a rank goes on alone."""
+        if not self.plan:
+            return
+        from asyncdeploy.node_side.launch import gang  # its imports take 20 ms, which other jobs need not pay
+
         try:
-            self.gang = gang.join(self.plan) if self.plan else None
+            self.gang = gang.join(self.plan)
         except (OSError, ValueError, KeyError):
             self.gang = None
 
@@ -156,7 +163,7 @@ class Supervisor:
             self.gang.wait(poll)
             poll.poll(TICK_S * 1000)
             self.gang.tick(time.monotonic())
-            if isinstance(self.gang, gang.Guest):  # who waits to be heard does not wait for ever
+            if not self.gang.is_hub:  # who waits to be heard does not wait for ever
                 deadline = deadline or time.monotonic() + self.gang.silence
                 if time.monotonic() > deadline:
                     break
@@ -227,7 +234,7 @@ class Supervisor:
         """Return for how long a job that runs may be left alone, in seconds."""
         until = self.look_at if self.deadline is None else min(self.look_at, self.deadline)
         left = max(0.001, until - time.monotonic())
-        left = left if self.gang is None else min(left, gang.TICK_S)
+        left = left if self.gang is None else min(left, self.gang.TICK_S)
         return left if self.marks is None else min(left, times.EVERY_S)
 
     def watch_time(self):
@@ -312,10 +319,12 @@ class Supervisor:
         """Return which GPUs still have memory in use that was free before; a driver frees it a moment after the end."""
         if not self.gpus:
             return []
+        from asyncdeploy.node_side.launch import disturbances
+
         before = json.loads(self.gpus)
         deadline = time.monotonic() + GPU_WAIT_S
         while True:
-            left = look.more_used(before)
+            left = disturbances.more_used(before)
             if not left or time.monotonic() > deadline:
                 return left[:50]
             time.sleep(GPU_LOOK_S)

@@ -115,7 +115,6 @@ class Feed:
         self._order(do="leave")
 
     def _order(self, **order: Any) -> None:
-        self._call.provide("relay_link")
         self._call.send(b"R", json.dumps(order).encode())
 
     async def listening(self) -> tuple[str, int] | None:

@@ -216,7 +216,9 @@ async def test_f11_an_address_that_swallows_packets_is_not_waited_for_once_anoth
             async with anyio.create_task_group() as group:
                 group.start_soon(anyio.to_thread.run_sync, welcome, server, b"n" * 32)
                 answer = json.loads(
-                    await call_once(remote, "ports", json.dumps({**request, "timeout_s": 3600, "more_s": 0.1}).encode())
+                    await call_once(
+                        remote, "launch.ports", json.dumps({**request, "timeout_s": 3600, "more_s": 0.1}).encode()
+                    )
                 )
     assert answer["127.0.0.1"]["peer"] == "127.0.0.1"
     assert "peer" not in answer["192.0.2.1"]
