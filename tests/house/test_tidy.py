@@ -41,7 +41,7 @@ run                 nodes remote values
 envs                nodes values
 envs.bootstrap      envs nodes remote run values
 collect             remote values
-deploy              collect connect envs envs.bootstrap nodes push push.bundle remote run values
+deploy              collect connect envs envs.bootstrap nodes push push.bundle push.relay remote run values
 launch              nodes run values
 launch.launchers    launch values
 launch.preflight    connect envs launch.launchers nodes remote values
@@ -57,7 +57,7 @@ testing             EVERY
 """
 
 MAY_IMPORT_ASYNCSSH = {"connect.ssh", "local"}
-MAY_PRINT = {"cli", "node_side.launch", "values", "face"}
+MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "values"}
 STAND_ALONE = ("launch/rank_runner", "launch/rank_shim", "envs/inspect_env", "envs/check_imports")
 """Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""
 FORBIDDEN_NAMES = {"core", "client", "utils", "helpers", "common"}
@@ -174,9 +174,7 @@ def test_folders_import_what_their_rows_say_and_rows_say_no_more() -> None:
             if folder_of(wanted) != folder:
                 used[folder].add(folder_of(wanted))
                 if plan()[folder] != ["EVERY"] and folder_of(wanted) not in plan()[folder]:
-                    wrong.append(
-                        f"{where(path, line)}: {folder} imports {folder_of(wanted)}, which its row does not name"
-                    )
+                    wrong.append(f"{where(path, line)}: {folder} imports {folder_of(wanted)}: not in its row")
     for folder, allowed in plan().items():
         if allowed != ["EVERY"] and (idle := set(allowed) - used[folder]):
             wrong.append(f"the row of {folder} names what it does not use: {', '.join(sorted(idle))}")
@@ -277,11 +275,8 @@ def test_functions_take_few_parameters() -> None:
                 names = [name for name in names if name not in ("restart", "spares")]
             if len(names) > MAX_PARAMETERS and not is_constructor_of_data(function, owner):
                 wrong.append(f"{where(path, function.lineno)}: {function.name} takes {len(names)}")
-            if (
-                given.kwarg is not None
-                and not function.name.startswith("_")
-                and not folder_of(path).startswith("node_side")
-            ):
+            is_public = not function.name.startswith("_") and not folder_of(path).startswith("node_side")
+            if given.kwarg is not None and is_public:
                 wrong.append(f"{where(path, function.lineno)}: {function.name} takes **{given.kwarg.arg}")
     assert not wrong, "\n".join(wrong)
 
@@ -305,10 +300,8 @@ def test_files_have_one_subject() -> None:
 
 def test_folders_can_be_read_at_a_glance() -> None:
     counts = collections.Counter(path.parent for path in sources() if path.name != "__init__.py")
-    wrong = [
-        f"{folder.relative_to(ROOT)} has {count} files" for folder, count in counts.items() if count > MAX_FOLDER_FILES
-    ]
-    assert not wrong, "\n".join(wrong)
+    wrong = [str(folder.relative_to(ROOT)) for folder, count in counts.items() if count > MAX_FOLDER_FILES]
+    assert not wrong, f"over {MAX_FOLDER_FILES} files: {wrong}"
     assert counts[HOUSE] <= MAX_TOP_FILES
 
 
@@ -378,9 +371,8 @@ def test_the_readme_speaks_of_what_there_is() -> None:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module == "asyncdeploy":
                 named |= {alias.name for alias in node.names}
-    unknown = sorted(
-        name for name in named if name not in asyncdeploy.__all__ and f"asyncdeploy.{name}" not in modules()
-    )
+    known = {*asyncdeploy.__all__, *(name.partition(".")[2] for name in modules())}
+    unknown = sorted(named - known)
     assert not unknown, f"README names what does not exist: {unknown}"
 
 
