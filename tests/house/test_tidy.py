@@ -393,3 +393,10 @@ def test_words_that_no_file_holds(words: tuple[str, ...], reason: str) -> None:
             if pattern.search(line):
                 wrong.append(f"{where(path, number)}: {line.strip()[:80]}")
     assert not wrong, f"{reason}:\n" + "\n".join(wrong)
+
+
+def test_the_architecture_page_names_every_folder() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    tops = {folder.replace(".", "/") for folder in plan() if folder not in ("face", "deploy", "testing")}
+    missing = [folder for folder in tops if f"| `{folder}` |" not in text and not folder.startswith("node_side/")]
+    assert not missing, f"docs/architecture.md has no row for {missing}"
