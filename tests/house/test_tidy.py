@@ -23,6 +23,7 @@ from tests.support.places import HOUSE, ROOT
 # the top of the package has rows of its own. A new file needs no edit here.
 PLAN = """
 values
+tasks
 nodes               values
 node_side
 node_side.push
