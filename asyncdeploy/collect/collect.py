@@ -20,7 +20,9 @@ import attrs
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import MAX_LISTING_BYTES, Entry, Listing, nonsense
 from asyncdeploy.collect.sender_sh import PlainSender, open_sender
-from asyncdeploy.collect.target import Partial, Target, is_file, link_escapes, why_not
+from asyncdeploy.collect.names import link_escapes, why_not
+from asyncdeploy.collect.parts import Partial
+from asyncdeploy.collect.target import Target, is_file
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_program, has_python

@@ -7,7 +7,7 @@ import os
 import attrs
 
 from asyncdeploy.collect.limits import CollectLimits
-from asyncdeploy.collect.target import misleads
+from asyncdeploy.collect.names import misleads
 from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ProtocolError
 

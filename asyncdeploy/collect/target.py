@@ -7,81 +7,25 @@ every file is written under a name of ours beside its place and renamed there wh
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import secrets
 import stat
-import time
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import attrs
+from asyncdeploy.collect.names import misleads
+from asyncdeploy.collect.parts import Partial, begin_part, new_name, sweep, unlink
 
-PART = ".asyncdeploy-part-"
-MAX_NAME = 255
 LAST_MTIME_S = 1 << 33
 """The year 2242; a wilder time is a node's joke."""
 OPEN_FOLDERS = 128
 """Descriptors are few (256 on a Mac), and folders come one after the other."""
-LINK_TAKES_S = 60
-"""A link is made and renamed at once; one of our names that is older was left by a process that died."""
-CREATE_TRIES = 10
-"""A sweep takes a new file away only in the instant before it is locked."""
 BLOCK = 1 << 20
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-def misleads(path: bytes) -> bool:
-    """Return whether a name is none that a file below a folder can have."""
-    return b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/"))
-
-
-def why_not(path: bytes, max_depth: int) -> str | None:
-    """Return why a name that a file may well have is refused here, or None."""
-    parts = path.split(b"/")
-    if len(parts) > max_depth:
-        return f"deeper than {max_depth} folders"
-    if any(len(part) > MAX_NAME for part in parts):
-        return f"a name of over {MAX_NAME} bytes"
-    if any(part.startswith(PART.encode()) for part in parts):
-        return "its name is one of our own"
-    return None
-
-
-def link_escapes(path: bytes, target: bytes) -> bool:
-    """Return whether a link could lead out of the tree it stands in.
-
-    It may climb first and descend then. Climbing starts in a real folder, so counting is exact; a ".." behind a name
-    is refused, because the name may be a link itself and counting would no longer tell where it leads.
-    """
-    if not target or target.startswith(b"/") or b"\0" in target:
-        return True
-    parts = [part for part in target.split(b"/") if part not in (b"", b".")]
-    climbs = next((number for number, part in enumerate(parts) if part != b".."), len(parts))
-    return climbs > path.count(b"/") or b".." in parts[climbs:]
-
-
-@attrs.define
-class Partial:
-    """A file on its way: written under a name of ours, locked as long as somebody writes it."""
-
-    path: bytes
-    fd: int
-    folder: int
-    name: str
-    sha: hashlib._Hash = attrs.field(factory=hashlib.sha256)
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self.sha.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.fd, view) :]
 
 
 class Target:
@@ -104,7 +48,7 @@ class Target:
         self.path.mkdir(parents=True, exist_ok=True)
         self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _sweep(self._root)
+            sweep(self._root)
             self._try_out()
         except BaseException:
             os.close(self._root)
@@ -120,7 +64,7 @@ class Target:
 
     def _try_out(self) -> None:
         """Learn from a file what the umask leaves of its mode and whether the disk tells "a" from "A"."""
-        name = PART + secrets.token_hex(8)
+        name = new_name()
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777, dir_fd=self._root)
         try:
             self._allowed = stat.S_IMODE(os.fstat(fd).st_mode) & 0o777
@@ -129,7 +73,7 @@ class Target:
                 self.folds_case = True
         finally:
             os.close(fd)
-            _unlink(name, self._root)
+            unlink(name, self._root)
 
     def folder(self, path: bytes, mode: int = 0o777) -> int:
         """Return a descriptor of a folder below the root, made where it is missing; never through a link."""
@@ -146,7 +90,7 @@ class Target:
         fd = os.open(name, _FOLDER, dir_fd=above)
         if path not in self._swept:
             self._swept.add(path)
-            _sweep(fd)
+            sweep(fd)
         if len(self._folders) >= OPEN_FOLDERS:
             for old in self._folders.values():
                 os.close(old)
@@ -176,13 +120,7 @@ class Target:
 
     def begin(self, path: bytes) -> Partial:
         """Begin a file; ``finish`` or ``abandon`` must follow."""
-        folder = os.dup(self._place(path)[0])
-        try:
-            name, fd = _create_part(folder)
-        except BaseException:
-            os.close(folder)
-            raise
-        return Partial(path, fd, folder, name)
+        return begin_part(path, self._place(path)[0])
 
     def copy_beginning(self, partial: Partial, size: int, digest: bytes) -> Generator[None, None, None]:
         """Begin a file with the first bytes of what stands in its place, a block at a step.
@@ -202,13 +140,11 @@ class Target:
         """Put a proven file in its place."""
         try:
             self._stamp(partial.fd, mode, mtime_ns)
-            name = partial.path.rpartition(b"/")[2]
-            os.rename(partial.name, name, src_dir_fd=partial.folder, dst_dir_fd=partial.folder)
+            partial.put()
         except BaseException:
             self.abandon(partial)
             raise
-        os.close(partial.fd)
-        os.close(partial.folder)
+        partial.close()
 
     def renew(self, path: bytes, mode: int, mtime_ns: int) -> None:
         """Give a file whose content is right already its mode and time."""
@@ -226,9 +162,8 @@ class Target:
 
     def abandon(self, partial: Partial) -> None:
         """Remove a file that is not to be."""
-        _unlink(partial.name, partial.folder)
-        os.close(partial.fd)
-        os.close(partial.folder)
+        unlink(partial.name, partial.folder)
+        partial.close()
 
     def link(self, path: bytes, target: bytes) -> bool:
         """Put a link in its place; False if the same one stands there."""
@@ -236,12 +171,12 @@ class Target:
         with contextlib.suppress(OSError):
             if os.readlink(name, dir_fd=folder) == target:
                 return False
-        part = PART + secrets.token_hex(8)
+        part = new_name()
         os.symlink(target, part, dir_fd=folder)
         try:
             os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
-            _unlink(part, folder)
+            unlink(part, folder)
             raise
         return True
 
@@ -257,45 +192,3 @@ class Target:
 def is_file(info: os.stat_result | None) -> bool:
     """Return whether a regular file stands there."""
     return info is not None and stat.S_ISREG(info.st_mode)
-
-
-def _create_part(folder: int) -> tuple[str, int]:
-    """Create a file under a name of ours and lock it, so that another collect into this folder leaves it alone."""
-    for _ in range(CREATE_TRIES):
-        name = PART + secrets.token_hex(8)
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # a sweep saw it before it was locked, and removes it
-            os.close(fd)
-            continue
-        except OSError:  # a disk without locks
-            return name, fd
-        if os.fstat(fd).st_nlink:
-            return name, fd
-        os.close(fd)
-    raise OSError("another collect keeps removing our files")
-
-
-def _sweep(folder: int) -> None:
-    """Remove what a collect that was killed left in a folder; what one that lives writes is locked."""
-    for name in os.listdir(folder):
-        if not name.startswith(PART):
-            continue
-        with contextlib.suppress(OSError):
-            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISLNK(info.st_mode):
-                if abs(time.time() - info.st_mtime) > LINK_TAKES_S:
-                    os.unlink(name, dir_fd=folder)
-                continue
-            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name, dir_fd=folder)
-            finally:
-                os.close(fd)
-
-
-def _unlink(name: str, folder: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=folder)

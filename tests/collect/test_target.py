@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from asyncdeploy.collect.target import PART, Target, link_escapes, misleads, why_not
+from asyncdeploy.collect.names import PART, link_escapes, misleads, why_not
+from asyncdeploy.collect.target import Target
 from asyncdeploy.node_side.collect import sender
 from tests.support.leaks import open_descriptors
 
