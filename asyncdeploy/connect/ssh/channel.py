@@ -6,14 +6,12 @@ It is a session with callbacks, not asyncssh's process object: no task a channel
 from __future__ import annotations
 
 import asyncio
-import socket
-import sys
 from collections import deque
-from typing import Any
 
 import anyio
 import asyncssh
 
+from asyncdeploy.connect.ssh.wire import SessionWire
 from asyncdeploy.remote.transport import ChannelRefused, Exit
 from asyncdeploy.values.errors import ConnectionLost
 
@@ -23,8 +21,6 @@ WINDOW = 2 << 20
 """What the node may send unasked: a full line of 100 ms at 160 Mbit/s; with UNREAD_BYTES, all a slow reader costs."""
 PACKET = 64 << 10
 """Two of OpenSSH's reads in one packet."""
-SHOWN_BYTES = 1 << 19
-"""Must have arrived before the line's rate means something: a limited one lets a quarter of that through at once."""
 LARGE_CHUNK = 16 << 10
 """What came in such pieces is handed on as it is; smaller ones together, as waking the reader costs more."""
 UNSENT_BYTES = 1 << 20
@@ -34,52 +30,10 @@ CLOSE_S = 3.0
 OPEN_S = 30.0
 """How long sshd may take to start a login shell: a session of a loaded machine takes seconds."""
 
-_TCP_INFO = getattr(socket, "TCP_INFO", 0)
-_ACKED_AT, _RATE_AT = 120, 160
-"""Where tcpi_bytes_acked and tcpi_delivery_rate stand in Linux's struct tcp_info (since 4.9)."""
 _STDERR = asyncssh.EXTENDED_DATA_STDERR
 _REFUSALS = frozenset(
     {asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_CONNECT_FAILED, asyncssh.OPEN_RESOURCE_SHORTAGE}
 )
-
-
-class _Wire(asyncssh.SSHClientChannel[bytes]):
-    """asyncssh's channel, which closes itself if nobody waits any more when the node grants it.
-
-    asyncssh forgets a channel whose opening was cancelled, and the node's session slot would stay taken.
-    """
-
-    abandoned = False
-    line_lost = False
-
-    def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: Any) -> None:
-        super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
-        if self.abandoned:
-            self.abort()
-
-    def _deliver_data(self, data: bytes, datatype: int | None) -> None:
-        # asyncssh opens the node's window anew with the first bytes that it hands on, also for those that wait behind
-        # them: what waits would grow by a window at each pause (169 of 200 MB with a slow reader).
-        if self._recv_buf and self._session is not None:
-            self._session.data_received(data, datatype)
-        else:
-            super()._deliver_data(data, datatype)
-
-    def process_connection_close(self, exc: Exception | None) -> None:
-        # The whole connection ends, which asyncssh may tell a session just as it tells a channel's own end.
-        self.line_lost = True
-        super().process_connection_close(exc)
-
-
-class TcpWire(asyncssh.SSHTCPChannel[bytes]):
-    """As ``_Wire``, for a connection through a jump host."""
-
-    abandoned = False
-
-    def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: Any) -> None:
-        super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
-        if self.abandoned:
-            self.abort()
 
 
 class SshChannel(asyncssh.SSHClientSession[bytes]):
@@ -105,7 +59,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         """The node granted the session."""
-        assert isinstance(chan, _Wire)
+        assert isinstance(chan, SessionWire)
         self._wire = chan
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
@@ -182,14 +136,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def line_rate(self) -> float:
         """Return the bytes a second that TCP has seen the network carry; 0 where it does not tell, or not yet."""
-        line = self._wire.get_extra_info("socket")
-        try:
-            info = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RATE_AT + 8)
-        except (AttributeError, OSError):
-            return 0.0
-        if len(info) < _RATE_AT + 8 or int.from_bytes(info[_ACKED_AT : _ACKED_AT + 8], sys.byteorder) < SHOWN_BYTES:
-            return 0.0
-        return float(int.from_bytes(info[_RATE_AT:], sys.byteorder))
+        return self._wire.rate()
 
     async def read(self, limit: int = 262144) -> bytes:
         """Return up to ``limit`` bytes of stdout, b"" at its end."""
@@ -285,14 +232,13 @@ async def open_channel(connection: asyncssh.SSHClientConnection, node: str, line
     if connection.is_closed():
         raise ConnectionLost(node, "the connection is dead")
     try:
-        wire = _Wire(connection, loop, "replace", None, "strict", WINDOW, PACKET)
+        wire = SessionWire(connection, loop, "replace", None, "strict", WINDOW, PACKET)
         wire.set_write_buffer_limits(UNSENT_BYTES, UNSENT_BYTES // 4)
         try:
             with anyio.fail_after(OPEN_S):
                 await wire.create(lambda: session, line, None, {}, False, "", None, {}, False, None, None, False, False)
         except BaseException:
-            wire.abandoned = True
-            wire.abort()
+            wire.abandon()
             raise
     except asyncssh.ChannelOpenError as error:
         if error.code in _REFUSALS and not connection.is_closed():

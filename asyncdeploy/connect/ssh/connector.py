@@ -14,7 +14,6 @@ import anyio.to_thread
 import asyncssh
 import attrs
 
-from asyncdeploy.connect.ssh.channel import TcpWire
 from asyncdeploy.connect.ssh.config import SshConfig, ask_ssh
 from asyncdeploy.connect.ssh.config_hosts import UNNAMED, NamedHosts
 from asyncdeploy.connect.ssh.connection import HandshakeClient, SshConnection, SshLine, cut
@@ -24,6 +23,7 @@ from asyncdeploy.connect.ssh.errors import Seen, connect_error, dial_error, expl
 from asyncdeploy.connect.ssh.host_keys import HostKeyChecker, HostKeys, Identity
 from asyncdeploy.connect.ssh.keys import KeyRing, Login
 from asyncdeploy.connect.ssh.options import host_key_algorithms, make_options
+from asyncdeploy.connect.ssh.wire import TcpWire
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connection, Route
 from asyncdeploy.values.errors import ConnectionLost, HostKeyError
@@ -192,8 +192,7 @@ class AsyncsshConnector:
             with anyio.fail_after(self._timeout_s):
                 line = await wire.connect(made, route.host, route.port, "", 0)
         except BaseException as error:
-            wire.abandoned = True
-            wire.abort()
+            wire.abandon()
             if isinstance(error, TimeoutError):
                 raise connect_error(node, "timeout", f"{where} within {self._timeout_s:g} s") from error
             if isinstance(error, asyncssh.ChannelOpenError):
