@@ -17,7 +17,9 @@ import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeyChecker, HostKeys, Identity
+from asyncdeploy.connect.ssh.endpoint import Identity
+from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
+from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.known_hosts import forget_names, record_key
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import HostKeyError

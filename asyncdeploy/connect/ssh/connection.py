@@ -7,8 +7,9 @@ import anyio.to_thread
 import asyncssh
 
 from asyncdeploy.connect.ssh.channel import SshChannel, open_channel
-from asyncdeploy.connect.ssh.errors import Seen
-from asyncdeploy.connect.ssh.host_keys import HostKeyChecker, Identity, unknown_error
+from asyncdeploy.connect.ssh.endpoint import Identity
+from asyncdeploy.connect.ssh.errors import Seen, unknown_error
+from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 
 CLOSE_S = 3.0
 """How long a goodbye may take before the connection is cut."""

@@ -18,9 +18,10 @@ from asyncdeploy.connect.ssh.config import SshConfig, ask_ssh
 from asyncdeploy.connect.ssh.config_hosts import UNNAMED, NamedHosts
 from asyncdeploy.connect.ssh.connection import HandshakeClient, SshConnection, SshLine, cut
 from asyncdeploy.connect.ssh.dial import dial
-from asyncdeploy.connect.ssh.endpoint import Place, complete_node, is_numeric, says_all
+from asyncdeploy.connect.ssh.endpoint import Identity, Place, complete_node, is_numeric, says_all
 from asyncdeploy.connect.ssh.errors import Seen, connect_error, dial_error, explain_handshake
-from asyncdeploy.connect.ssh.host_keys import HostKeyChecker, HostKeys, Identity
+from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
+from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.keys import KeyRing, Login
 from asyncdeploy.connect.ssh.options import host_key_algorithms, make_options
 from asyncdeploy.connect.ssh.wire import TcpWire

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncssh
 from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
-from asyncdeploy.connect.ssh.host_keys import HostKeyChecker, Known
+from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker, Known
 from asyncdeploy.connect.ssh.keys import Login
 
 KEEPALIVES = 3
