@@ -229,7 +229,7 @@ async def test_a15_a_hung_agent_is_left_out_with_a_note(tmp_path: Path, monkeypa
         login = await ring.login("box", [key], agent=str(tmp_path / "hung"), only=False)
         await ring.close()
     assert login.names == (str(key),)
-    assert "no answer" in ring.notes[0]
+    assert "no answer" in ring.take_notes()[0]
 
 
 async def test_no_key_at_all_is_told_before_any_connect(tmp_path: Path) -> None:

@@ -9,8 +9,15 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import attrs
 
+from asyncdeploy.connect.ssh.config import SshConfig, ask_ssh
+from asyncdeploy.nodes.parse import Node
+
+CONFIGS_AT_ONCE = 4
+"""`ssh -G` takes 5 ms of a core each."""
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
 MAX_DEPTH = 16
 """Files that include files; OpenSSH's own bound."""
@@ -85,3 +92,41 @@ def _included(word: str, base: Path, files: list[int], depth: int) -> Iterator[s
     whole = base / word
     for found in sorted(Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))):
         yield from _patterns(found, base, files, depth + 1)
+
+
+class SshConfigs:
+    """What ssh would do with nodes: those that its configuration does not tell apart are asked about once for all.
+
+    Args:
+        file: another ssh_config than the user's.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._asking = anyio.CapacityLimiter(CONFIGS_AT_ONCE)
+        self._reading = anyio.Lock()
+        self._named: NamedHosts | None = None
+        self._of_all: dict[tuple[str | None, int | None], SshConfig] = {}
+
+    async def ask(self, node: Node) -> SshConfig:
+        """Return what ssh would do with a node.
+
+        Raises:
+            ConnectError: it cannot read its configuration.
+        """
+        # Under the lock, so that of a hundred nodes that begin at once the first one asks for all.
+        async with self._reading:
+            if self._named is None:
+                self._named = await anyio.to_thread.run_sync(NamedHosts.read, self._file)
+            key = (node.user, node.port)
+            if not self._named.tell_apart(node.host):
+                if key not in self._of_all:
+                    self._of_all[key] = await self._ask_ssh(node, UNNAMED)
+                of_all = self._of_all[key]
+                if not of_all.by_name and of_all.jump is None:  # a jump host is not behind itself
+                    return attrs.evolve(of_all, host=node.host)
+        async with self._asking:
+            return await self._ask_ssh(node, node.host)
+
+    async def _ask_ssh(self, node: Node, host: str) -> SshConfig:
+        return await ask_ssh(host, node=node.name, user=node.user, port=node.port, file=self._file)

@@ -1,16 +1,55 @@
-"""TCP to the first of several addresses that answers: a dead IPv6 must not cost a node."""
+"""TCP to the first of a name's addresses that answers: a dead IPv6 must not cost a node."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Sequence
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
+from asyncdeploy.remote.transport import Route
+
+NAMES_AT_ONCE = 32
+"""Look-ups waiting for a slow name server; a limit of our own, for the loop's few threads serve others too."""
 AHEAD_S = 0.25
 """How long an address is tried alone before the next joins (RFC 8305 recommends a quarter of a second)."""
+
+
+class Names:
+    """Looks host names up, so many at a time."""
+
+    def __init__(self) -> None:
+        self._limiter = anyio.CapacityLimiter(NAMES_AT_ONCE)
+
+    async def look_up(self, route: Route) -> Sequence[tuple[int, Any]]:
+        """Return (family, address) of each address of a host.
+
+        Raises:
+            socket.gaierror: the name is not known.
+        """
+        flags = socket.AI_NUMERICHOST if is_numeric(route.host) else 0
+
+        def look_up() -> list[tuple[Any, ...]]:
+            return list(socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM, flags=flags))
+
+        if flags:
+            found = look_up()
+        else:
+            found = await anyio.to_thread.run_sync(look_up, limiter=self._limiter, abandon_on_cancel=True)
+        return [(family, address) for family, _, _, _, address in found]
+
+
+def is_numeric(host: str) -> bool:
+    """Return whether a host is an address and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def dial(addresses: Sequence[tuple[int, Any]]) -> socket.socket:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import ipaddress
 from pathlib import Path
 
 import attrs
 
 from asyncdeploy.connect.ssh.config import SshConfig
+from asyncdeploy.connect.ssh.config_hosts import SshConfigs
+from asyncdeploy.connect.ssh.dial import is_numeric
 from asyncdeploy.connect.ssh.known_hosts import address_name
 from asyncdeploy.nodes.names import default_name
 from asyncdeploy.nodes.parse import Node
@@ -78,14 +79,29 @@ def complete_node(node: Node, config: SshConfig) -> Place:
     )
 
 
+class Places:
+    """Where nodes are, each found out once.
+
+    Args:
+        config_path: another ssh_config than the user's.
+    """
+
+    def __init__(self, config_path: Path | None = None) -> None:
+        self._configs = SshConfigs(config_path)
+        self._known: dict[Node, Place] = {}
+
+    async def find(self, node: Node) -> Place:
+        """Return where a node is and how it is logged in to.
+
+        Raises:
+            ConnectError: ssh_config cannot be read, or says what we do not do (ProxyCommand).
+        """
+        if node not in self._known:
+            config = SshConfig() if says_all(node) else await self._configs.ask(node)
+            self._known[node] = complete_node(node, config)
+        return self._known[node]
+
+
 def says_all(node: Node) -> bool:
     """Whether ssh_config has nothing to add: `ssh -G` costs 5 ms a node."""
     return bool(is_numeric(node.host) and node.user and node.port and node.key_path)
-
-
-def is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

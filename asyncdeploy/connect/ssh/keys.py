@@ -39,7 +39,7 @@ class KeyRing:
     """Keys of one pool. ``close`` ends its talk with the agents."""
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        self._notes: list[str] = []
         self._files: dict[Path, _File] = {}
         self._agents: dict[str, tuple[asyncssh.SSHAgentClient, Sequence[asyncssh.SSHKeyPair]] | None] = {}
         self._logins: dict[tuple[object, ...], Login] = {}
@@ -63,6 +63,11 @@ class KeyRing:
             if asked not in self._logins:
                 self._logins[asked] = await self._collect(node, paths, where, only=only)
             return self._logins[asked]
+
+    def take_notes(self) -> list[str]:
+        """Return what a person should know of keys and agents, each note once."""
+        notes, self._notes = self._notes, []
+        return notes
 
     async def _collect(self, node: str, paths: Sequence[Path], agent: str, *, only: bool) -> Login:
         files = {path: await self._load(path) for path in paths}
@@ -103,7 +108,7 @@ class KeyRing:
                 client.close()
                 self._agents[path] = None
                 why = f"no answer within {AGENT_S:.0f} s" if isinstance(error, TimeoutError) else str(error)
-                self.notes.append(f"ssh-agent at {path} left out: {why}")
+                self._notes.append(f"ssh-agent at {path} left out: {why}")
             except BaseException:
                 client.close()
                 raise

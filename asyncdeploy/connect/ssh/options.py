@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import asyncssh
 from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
+from asyncdeploy.connect.ssh.endpoint import Place
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker, Known
 from asyncdeploy.connect.ssh.keys import Login
 
@@ -50,3 +53,32 @@ def host_key_algorithms(checker: HostKeyChecker, known: Known) -> list[str]:
     certificates = get_default_certificate_algs() if known.authorities else []
     every = dict.fromkeys([*certificates, *preferred, *get_default_public_key_algs()])
     return [name.decode() for name in every]
+
+
+class SharedOptions:
+    """Options that all connections with the same user and keys share; each gets a copy with what is its own.
+
+    Making them anew costs 2 ms and reads files; asyncssh.connect would do both, on a thread, for every connection.
+    """
+
+    def __init__(self, checker: HostKeyChecker, keepalive_s: float) -> None:
+        self._checker = checker
+        self._keepalive_s = keepalive_s
+        self._shared: dict[tuple[str, Login], asyncssh.SSHClientConnectionOptions] = {}
+
+    def copy_for(self, place: Place, login: Login, client: asyncssh.SSHClient) -> asyncssh.SSHClientConnectionOptions:
+        """Return the options of one connection, whose questions the client answers."""
+        shared = place.user, login
+        if shared not in self._shared:
+            self._shared[shared] = make_options(place.user, login, self._keepalive_s)
+        options = copy.copy(self._shared[shared])
+        known = self._checker.known(place.identity)
+        authorities = self._checker.keys(known.authorities)
+        # No trusted keys: asyncssh then asks our client about every one. Certificates it checks itself.
+        revoked = self._checker.keys(known.revoked) if authorities else []
+        options.known_hosts = ([], authorities, revoked, [], [], [], [])
+        options.server_host_key_algs = host_key_algorithms(self._checker, known)
+        options.host, options.port = place.route.host, place.route.port
+        options.host_key_alias = place.identity.alias
+        options.protocol_factory = lambda: client
+        return options
