@@ -11,10 +11,10 @@ from asyncdeploy.remote.transport import Channel, Connection, Exit
 
 
 @attrs.define(eq=False)
-class Line:
+class PooledConnection:
     """A connection, how many of its slots are taken, and how many we believe it to have."""
 
-    connection: Connection
+    inner: Connection
     limit: int
     taken: int = 0
 
@@ -24,17 +24,19 @@ class Lease:
 
     Args:
         channel: the channel itself.
-        line: whose slot it takes.
+        connection: whose slot it takes.
         release: is told when the slot is free.
 
     Attributes:
         kind: what it was given back as, while it is idle.
     """
 
-    __slots__ = ("_channel", "_is_held", "_release", "kind", "line", "notes", "reused")
+    __slots__ = ("_channel", "_is_held", "_release", "connection", "kind", "notes", "reused")
 
-    def __init__(self, channel: Channel, line: Line, release: Callable[[Line], None]) -> None:
-        self.line = line
+    def __init__(
+        self, channel: Channel, connection: PooledConnection, release: Callable[[PooledConnection], None]
+    ) -> None:
+        self.connection = connection
         self.kind = ""
         self.reused = channel.reused
         self.notes = channel.notes
@@ -72,9 +74,9 @@ class Lease:
         """End the line's stdin."""
         self._channel.send_eof()
 
-    def line_rate(self) -> float:
-        """Return what the network has been seen to carry."""
-        return self._channel.line_rate()
+    def rate(self) -> float:
+        """Return the bytes a second that the network has been seen to carry, 0 if unknown."""
+        return self._channel.rate()
 
     def read(self, limit: int = 262144) -> Coroutine[Any, Any, bytes]:
         """Return up to ``limit`` bytes of stdout."""
@@ -89,10 +91,10 @@ class Lease:
         return self._channel.wait()
 
     async def close(self) -> None:
-        """Close the line, then free its slot; may be called again."""
+        """Close the channel, then free its slot; may be called again."""
         if self._is_held:
             self._is_held = False
             try:
                 await self._channel.close()
             finally:
-                self._release(self.line)
+                self._release(self.connection)

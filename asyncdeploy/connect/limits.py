@@ -22,9 +22,9 @@ class Limits:
         connects_per_endpoint: handshakes at once with one sshd or through one jump host; sshd drops from 10 on
             (MaxStartups).
         connects_at_once: handshakes at once in all; beyond it the client's own CPU is the limit.
-        channels_per_connection: lines at once over one connection; sshd frees slots late: of 10 at a time 30 % were
+        channels_per_connection: channels at once over one connection; sshd frees slots late: of 10 at a time 30 % were
             refused, of 4 none.
-        connections_per_node: a second one is made when all lines of the first are taken.
+        connections_per_node: a second one is made when all channels of the first are taken.
         connect_timeout_s: for TCP, and again for handshake and login; above the two resends of a lost SYN (3 s, 7 s).
         connect_deadline_s: for all tries of one node together; a booting sshd needs up to a minute.
         keepalive_s: silence before a sign of life is asked for; three unanswered ones mean dead.

@@ -13,7 +13,7 @@ from typing import Self
 import anyio
 import attrs
 
-from asyncdeploy.connect.lease import Lease, Line
+from asyncdeploy.connect.lease import Lease, PooledConnection
 from asyncdeploy.connect.limits import Limits
 from asyncdeploy.connect.slots import Connect, Open, Reuse, Slots, Use
 from asyncdeploy.connect.ssh.connector import AsyncsshConnector
@@ -82,13 +82,13 @@ class Pool:
         """Close every connection: shielded, within 5 s."""
         self._closed = True
         remotes = list(self._remotes.values())
-        ends = [(remote.hops, line) for remote in remotes for line in remote.shut()]
+        ends = [(remote.hops, connection) for remote in remotes for connection in remote.shut()]
         with anyio.move_on_after(CLOSE_S, shield=True):
             for depth in sorted({hops for hops, _ in ends}, reverse=True):  # what lies behind a jump host goes first
                 async with anyio.create_task_group() as group:
-                    for hops, line in ends:
+                    for hops, connection in ends:
                         if hops == depth:
-                            group.start_soon(line.connection.close)
+                            group.start_soon(connection.inner.close)
             if self._own is not None:
                 await self._own.close()
 
@@ -252,10 +252,10 @@ class PooledRemote:
         """Return a live connection, for what lies behind this node."""
         grant = await self._granted(None, wants_slot=False)
         assert isinstance(grant, Use)
-        return grant.line.connection
+        return grant.connection.inner
 
-    def shut(self) -> list[Line]:
-        """The pool closes: whoever waits learns it; the lines are the pool's to close."""
+    def shut(self) -> list[PooledConnection]:
+        """The pool closes: whoever waits learns it; the connections are the pool's to close."""
         return self._slots.close(_closed_error(self.node))
 
     async def _granted(self, kind: str | None, *, wants_slot: bool) -> Reuse | Open | Use:
@@ -292,12 +292,12 @@ class PooledRemote:
         try:
             if grant.instead is not None:
                 await grant.instead.close_idle()
-            return Lease(await grant.line.connection.open(line), grant.line, self._slots.release)
+            return Lease(await grant.connection.inner.open(line), grant.connection, self._slots.release)
         except ChannelRefused:
-            self._slots.refused(grant.line)
+            self._slots.refused(grant.connection)
             raise
         except BaseException:
-            self._slots.release(grant.line)
+            self._slots.release(grant.connection)
             raise
 
 

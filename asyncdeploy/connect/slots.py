@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import attrs
 
-from asyncdeploy.connect.lease import Lease, Line
+from asyncdeploy.connect.lease import Lease, PooledConnection
 from asyncdeploy.remote.transport import Connection
 
 
@@ -24,9 +24,9 @@ class Reuse:
 
 @attrs.frozen(eq=False)
 class Open:
-    """Open a channel on this line: a slot is kept for it; an idle channel that holds it is closed first."""
+    """Open a channel on this connection: a slot is kept for it; an idle channel that holds it is closed first."""
 
-    line: Line
+    connection: PooledConnection
     instead: Lease | None = None
 
 
@@ -34,7 +34,7 @@ class Open:
 class Use:
     """Take this connection as it is, without a slot: something is to be reached through it."""
 
-    line: Line
+    connection: PooledConnection
 
 
 @attrs.frozen(eq=False)
@@ -58,18 +58,18 @@ class Slots:
     """One node's connections, channels and queues.
 
     Attributes:
-        per_line: slots of a new connection.
-        at_most_lines: connections at once.
+        per_connection: slots of a new connection.
+        at_most: connections at once.
         lost: is told when a connection was found dead.
         queue: who waits for a channel, first come first served.
         passers: who waits for a connection alone.
         connecting: somebody was told to connect and has not come back.
     """
 
-    per_line: int
-    at_most_lines: int
+    per_connection: int
+    at_most: int
     lost: Callable[[], None]
-    lines: list[Line] = attrs.field(factory=list)
+    connections: list[PooledConnection] = attrs.field(factory=list)
     idle: list[Lease] = attrs.field(factory=list)
     queue: deque[Waiter] = attrs.field(factory=deque)
     passers: deque[Waiter] = attrs.field(factory=deque)
@@ -95,7 +95,7 @@ class Slots:
         """Serve the queues in their order, as far as what is free goes."""
         self._drop_dead()
         while self.passers:
-            grant = Use(self.lines[0]) if self.lines else self._connect()
+            grant = Use(self.connections[0]) if self.connections else self._connect()
             if grant is None:
                 break
             self._serve(self.passers, grant)
@@ -107,7 +107,7 @@ class Slots:
 
     def add(self, connection: Connection) -> None:
         """A connection was made."""
-        self.lines.append(Line(connection, self.per_line))
+        self.connections.append(PooledConnection(connection, self.per_connection))
         self.connecting = False
         self.turn()
 
@@ -122,55 +122,55 @@ class Slots:
         """
         self.connecting = False
         self._drop_dead()
-        only = not self.lines
+        only = not self.connections
         if error is not None and only:
             self._fail_all(error)
         elif error is not None:
-            self.at_most_lines = len(self.lines)  # not tried again at every call
+            self.at_most = len(self.connections)  # not tried again at every call
         self.turn()
         return only
 
     def give_back(self, lease: Lease, kind: str) -> None:
         """A channel is idle; one that has ended keeps its slot until somebody needs it, and closes it."""
         lease.lay_down(kind)
-        if lease.line in self.lines:
+        if lease.connection in self.connections:
             self.idle.append(lease)
             self.turn()
 
-    def release(self, line: Line) -> None:
+    def release(self, connection: PooledConnection) -> None:
         """A slot is free."""
-        line.taken -= 1
+        connection.taken -= 1
         self.turn()
 
-    def refused(self, line: Line) -> None:
+    def refused(self, connection: PooledConnection) -> None:
         """The node granted no session: it has fewer slots than we believed, of which one must be ours."""
-        line.limit = max(1, min(line.limit, line.taken - 1))
-        self.release(line)
+        connection.limit = max(1, min(connection.limit, connection.taken - 1))
+        self.release(connection)
 
-    def close(self, error: Exception) -> list[Line]:
-        """End it all: whoever waits gets the error; the lines are the caller's to close."""
+    def close(self, error: Exception) -> list[PooledConnection]:
+        """End it all: whoever waits gets the error; the connections are the caller's to close."""
         self._fail_all(error)
-        lines, self.lines, self.idle = self.lines, [], []
-        return lines
+        connections, self.connections, self.idle = self.connections, [], []
+        return connections
 
     def _choose(self, kind: str | None) -> Grant | None:
         for lease in self.idle:
             if lease.kind == kind and not lease.ended:
                 self.idle.remove(lease)
                 return Reuse(lease)
-        free = [line for line in self.lines if line.taken < line.limit]
+        free = [connection for connection in self.connections if connection.taken < connection.limit]
         if free:
-            line = min(free, key=lambda line: line.taken)
-            line.taken += 1
-            return Open(line)
+            connection = min(free, key=lambda connection: connection.taken)
+            connection.taken += 1
+            return Open(connection)
         if self.idle:  # the slot of one that has ended, else of the one that was idle longest
             lease = next((lease for lease in self.idle if lease.ended), self.idle[0])
             self.idle.remove(lease)
-            return Open(lease.line, instead=lease)
+            return Open(lease.connection, instead=lease)
         return self._connect()
 
     def _connect(self) -> Connect | None:
-        if self.connecting or len(self.lines) >= self.at_most_lines:
+        if self.connecting or len(self.connections) >= self.at_most:
             return None
         self.connecting = True
         return Connect()
@@ -184,20 +184,20 @@ class Slots:
 
     def _take_back(self, grant: Grant) -> None:
         match grant:
-            case Reuse(lease=lease) if lease.line in self.lines:
+            case Reuse(lease=lease) if lease.connection in self.connections:
                 self.idle.append(lease)
-            case Open(instead=Lease() as lease) if lease.line in self.lines:
+            case Open(instead=Lease() as lease) if lease.connection in self.connections:
                 self.idle.append(lease)
-            case Open(line=line):
-                line.taken -= 1
+            case Open(connection=connection):
+                connection.taken -= 1
             case Connect():
                 self.connecting = False
 
     def _drop_dead(self) -> None:
-        dead = [line for line in self.lines if not line.connection.alive]
+        dead = [connection for connection in self.connections if not connection.inner.alive]
         if dead:
-            self.lines = [line for line in self.lines if line not in dead]
-            self.idle = [lease for lease in self.idle if lease.line not in dead]
+            self.connections = [connection for connection in self.connections if connection not in dead]
+            self.idle = [lease for lease in self.idle if lease.connection not in dead]
             self.lost()
 
     def _fail_all(self, error: Exception) -> None:

@@ -50,7 +50,7 @@ async def push_code(
         WorkspaceBusy: another deployer holds the site, or a job runs in it (see Workspace.under_jobs).
         NodeFull: no room; the old tree stands.
         TransferFailed: a file cannot be read here or written there.
-        ConnectionLost: the line broke; the node has the old tree or the new one.
+        ConnectionLost: the connection broke; the node has the old tree or the new one.
         NoShell, ConnectError, AuthError, HostKeyError: nothing was changed.
 
     On cancellation contents that arrived stay staged for the next push; the old tree stands, or the new one if all was

@@ -53,7 +53,7 @@ class Channel(Protocol):
         """End the line's stdin."""
         ...
 
-    def line_rate(self) -> float:
+    def rate(self) -> float:
         """Return the bytes a second that the network has been seen to carry here, 0 if unknown."""
         ...
 

@@ -214,9 +214,9 @@ class Call:
         """
         await self._line.channel.drain()
 
-    def line_rate(self) -> float:
+    def rate(self) -> float:
         """Return the bytes a second that the network has been seen to carry for this connection, 0 if unknown."""
-        return self._line.channel.line_rate()
+        return self._line.channel.rate()
 
     async def receive(self) -> tuple[bytes, bytes]:
         """Return the program's next frame; (b"Z", answer) is its end.

@@ -190,7 +190,7 @@ async def test_a2_a3_few_sessions_serve_many_lines(start_sshd: StartSshd, sessio
     async with pool_for(sshd) as pool:
         done = await asyncio.gather(*(run(pool, sshd.node, "exit 7") for _ in range(50)))
         assert done == [(b"", Exit(7))] * 50
-        assert all(line.taken == 0 for line in pool.at(sshd.node)._slots.lines)
+        assert all(connection.taken == 0 for connection in pool.at(sshd.node)._slots.connections)
 
 
 async def test_a_channel_given_back_is_lent_again_to_its_kind(sshd_nodes: tuple[SshdNode, ...]) -> None:
@@ -231,7 +231,7 @@ async def test_an_idle_channel_makes_room_for_another_kind(sshd_nodes: tuple[Ssh
         remote.give_back(idle, "cat")
         assert (await run(pool, remote.node, "echo room"))[0] == b"room\n"
         assert remote._slots.idle == []
-        assert remote._slots.lines[0].taken == 0
+        assert remote._slots.connections[0].taken == 0
 
 
 async def test_who_waits_longest_is_served_first(sshd_nodes: tuple[SshdNode, ...]) -> None:
@@ -262,7 +262,7 @@ async def test_all_slots_taken_opens_a_second_connection_and_no_third(sshd_nodes
         one, two = await remote.open("exec cat"), await remote.open("exec cat")
         third = asyncio.create_task(remote.open("echo 3"))
         await eventually(lambda: len(remote._slots.queue) == 1)
-        assert len(remote._slots.lines) == 2
+        assert len(remote._slots.connections) == 2
         await one.close()
         assert (await answer(await third))[0] == b"3\n"
         await two.close()
@@ -422,7 +422,7 @@ async def test_a_cancelled_open_frees_its_slot_on_the_node(start_sshd: StartSshd
             for channel in await asyncio.gather(task, return_exceptions=True):
                 if not isinstance(channel, BaseException):
                     await channel.close()
-        assert remote._slots.lines[0].taken == 0
+        assert remote._slots.connections[0].taken == 0
         assert await asyncio.gather(*(run(pool, sshd.node, "exit 5") for _ in range(4))) == [(b"", Exit(5))] * 4
 
 
@@ -440,7 +440,7 @@ async def test_a_cancelled_connect_leaves_nothing_and_the_next_one_connects(sshd
             assert not isinstance(second, BaseException), second
             assert (await answer(second))[0] == b"mine\n"
             sshd_nodes[0].end_sessions()
-            await eventually(lambda: not any(line.connection.alive for line in pool.at(node)._slots.lines))
+            await eventually(lambda: not any(connection.inner.alive for connection in pool.at(node)._slots.connections))
 
 
 async def test_a_cancelled_connect_to_a_silent_server_is_back_at_once(silent_port: int, key_path: str) -> None:

@@ -41,7 +41,7 @@ class ShellChannel:
     def send_eof(self) -> None:
         self.process.stdin.close()
 
-    def line_rate(self) -> float:
+    def rate(self) -> float:
         return 0.0
 
     async def read(self, limit: int = 262144) -> bytes:

@@ -18,7 +18,7 @@ from asyncdeploy.values.errors import ConnectionLost
 UNREAD_BYTES = 1 << 20
 """What waits for our reader, of each stream; above it the node is held back."""
 WINDOW = 2 << 20
-"""What the node may send unasked: a full line of 100 ms at 160 Mbit/s; with UNREAD_BYTES, all a slow reader costs."""
+"""What the node may send unasked: a full link of 100 ms at 160 Mbit/s; with UNREAD_BYTES, all a slow reader costs."""
 PACKET = 64 << 10
 """Two of OpenSSH's reads in one packet."""
 LARGE_CHUNK = 16 << 10
@@ -107,7 +107,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone: closed by the node, by us, or with its connection."""
         self._over = True
-        self._lost = exc is not None or self._wire.line_lost
+        self._lost = exc is not None or self._wire.cut_off
         self._can_write = True
         self._wake()
 
@@ -134,7 +134,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         """End the line's stdin."""
         self._wire.write_eof()
 
-    def line_rate(self) -> float:
+    def rate(self) -> float:
         """Return the bytes a second that TCP has seen the network carry; 0 where it does not tell, or not yet."""
         return self._wire.rate()
 
@@ -172,7 +172,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         return self._exit
 
     async def close(self) -> None:
-        """Close the line; bounded, shielded, may be called again."""
+        """Close the channel; bounded, shielded, may be called again."""
         self._wire.abort()
         with anyio.move_on_after(CLOSE_S, shield=True):
             await self._wire.wait_closed()
@@ -243,9 +243,9 @@ async def open_channel(connection: asyncssh.SSHClientConnection, node: str, line
     except asyncssh.ChannelOpenError as error:
         if error.code in _REFUSALS and not connection.is_closed():
             raise ChannelRefused(error.reason) from error
-        raise ConnectionLost(node, f"no line could be opened: {error.reason}") from error
+        raise ConnectionLost(node, f"no channel could be opened: {error.reason}") from error
     except TimeoutError:
-        raise ConnectionLost(node, f"sshd did not open a line within {OPEN_S:.0f} s") from None
+        raise ConnectionLost(node, f"sshd did not open a channel within {OPEN_S:.0f} s") from None
     except (asyncssh.Error, OSError) as error:
-        raise ConnectionLost(node, f"the connection broke while a line was opened: {error}") from error
+        raise ConnectionLost(node, f"the connection broke while a channel was opened: {error}") from error
     return session

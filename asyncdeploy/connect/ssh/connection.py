@@ -18,26 +18,26 @@ CLOSE_S = 3.0
 class SshConnection:
     """A Connection over asyncssh."""
 
-    def __init__(self, node: str, line: asyncssh.SSHClientConnection) -> None:
+    def __init__(self, node: str, ssh: asyncssh.SSHClientConnection) -> None:
         self.node = node
-        self.line = line
+        self.ssh = ssh
 
     async def open(self, line: str) -> SshChannel:
         """Run ``line`` by the login shell and return its channel."""
-        return await open_channel(self.line, self.node, line)
+        return await open_channel(self.ssh, self.node, line)
 
     @property
     def alive(self) -> bool:
         """False once the connection is known to be dead."""
-        return not self.line.is_closed()
+        return not self.ssh.is_closed()
 
     async def close(self) -> None:
         """Close it; bounded, shielded, never raises."""
-        self.line.close()
+        self.ssh.close()
         with anyio.move_on_after(CLOSE_S, shield=True):
-            await self.line.wait_closed()
+            await self.ssh.wait_closed()
             return
-        self.line.abort()
+        self.ssh.abort()
 
 
 class HandshakeClient(asyncssh.SSHClient):
@@ -65,7 +65,7 @@ class HandshakeClient(asyncssh.SSHClient):
         self.seen.login_began = True
 
 
-class SshLine(asyncssh.SSHClientConnection):
+class ClientConnection(asyncssh.SSHClientConnection):
     """asyncssh's connection, which shows the client also a host key that asyncssh itself refuses."""
 
     def validate_server_host_key(self, key_data: bytes) -> asyncssh.SSHKey:
@@ -75,7 +75,7 @@ class SshLine(asyncssh.SSHClientConnection):
         return super().validate_server_host_key(key_data)
 
 
-async def cut(line: asyncssh.SSHClientConnection) -> None:
-    line.abort()
+async def cut(ssh: asyncssh.SSHClientConnection) -> None:
+    ssh.abort()
     with anyio.move_on_after(CLOSE_S, shield=True):
-        await line.wait_closed()
+        await ssh.wait_closed()

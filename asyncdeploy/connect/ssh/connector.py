@@ -73,20 +73,20 @@ class AsyncsshConnector:
         options = self._options.copy_for(place, login, client)
         greeted = options.waiter = asyncio.get_running_loop().create_future()
         if through is None:
-            line = await reach(node, place.route, options, self._names, self._timeout_s)
+            ssh = await reach(node, place.route, options, self._names, self._timeout_s)
         else:
             assert isinstance(through, SshConnection)
-            line = await reach_through(through, node, place.route, options, self._timeout_s)
+            ssh = await reach_through(through, node, place.route, options, self._timeout_s)
         try:
             with anyio.fail_after(self._timeout_s):
                 await greeted
         except BaseException as error:
-            await cut(line)
+            await cut(ssh)
             await self._record(place.identity, client.seen)
             if isinstance(error, asyncssh.Error | OSError):
                 raise explain_handshake(node, place, login, client.seen, error) from error
             raise
-        connection = SshConnection(node.name, line)
+        connection = SshConnection(node.name, ssh)
         try:
             changed = await self._record(place.identity, client.seen)
         except BaseException:

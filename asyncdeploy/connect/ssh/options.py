@@ -12,7 +12,7 @@ from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker, Known
 from asyncdeploy.connect.ssh.keys import Login
 
 KEEPALIVES = 3
-"""Unanswered ones after which a line is dead; at 1 s intervals a 256 kbit line gave false alarms, at 5 s none."""
+"""Unanswered ones after which a connection is dead; at 1 s intervals a 256 kbit link gave false alarms, at 5 s none."""
 
 
 def make_options(user: str, login: Login, keepalive_s: float) -> asyncssh.SSHClientConnectionOptions:

@@ -10,7 +10,7 @@ from typing import cast
 import anyio
 import asyncssh
 
-from asyncdeploy.connect.ssh.connection import SshConnection, SshLine
+from asyncdeploy.connect.ssh.connection import ClientConnection, SshConnection
 from asyncdeploy.connect.ssh.dial import Names, dial
 from asyncdeploy.connect.ssh.errors import connect_error, dial_error
 from asyncdeploy.connect.ssh.wire import TcpWire
@@ -21,7 +21,7 @@ from asyncdeploy.values.errors import ConnectionLost
 Options = asyncssh.SSHClientConnectionOptions
 
 
-async def reach(node: Node, route: Route, options: Options, names: Names, timeout_s: float) -> SshLine:
+async def reach(node: Node, route: Route, options: Options, names: Names, timeout_s: float) -> ClientConnection:
     """Make the TCP connection and begin SSH upon it.
 
     Raises:
@@ -38,14 +38,16 @@ async def reach(node: Node, route: Route, options: Options, names: Names, timeou
     except OSError as error:
         raise dial_error(node, where, error) from error
     try:
-        _, line = await loop.create_connection(lambda: SshLine(loop, options, wait="auth"), sock=sock)
+        _, ssh = await loop.create_connection(lambda: ClientConnection(loop, options, wait="auth"), sock=sock)
     except BaseException:
         sock.close()
         raise
-    return line
+    return ssh
 
 
-async def reach_through(jump: SshConnection, node: Node, route: Route, options: Options, timeout_s: float) -> SshLine:
+async def reach_through(
+    jump: SshConnection, node: Node, route: Route, options: Options, timeout_s: float
+) -> ClientConnection:
     """Let the jump host make the TCP connection, and begin SSH upon it.
 
     Raises:
@@ -55,11 +57,11 @@ async def reach_through(jump: SshConnection, node: Node, route: Route, options: 
     where = f"jump host {jump.node} could not reach {route.host} port {route.port}"
     loop = asyncio.get_running_loop()
     # asyncssh itself uses a connection as the session of a channel here; its types do not say so.
-    made = cast("Callable[[], asyncssh.SSHTCPSession[bytes]]", lambda: SshLine(loop, options, wait="auth"))
-    wire = TcpWire(jump.line, loop, None, "strict", 2 << 20, 64 << 10)
+    made = cast("Callable[[], asyncssh.SSHTCPSession[bytes]]", lambda: ClientConnection(loop, options, wait="auth"))
+    wire = TcpWire(jump.ssh, loop, None, "strict", 2 << 20, 64 << 10)
     try:
         with anyio.fail_after(timeout_s):
-            line = await wire.connect(made, route.host, route.port, "", 0)
+            ssh = await wire.connect(made, route.host, route.port, "", 0)
     except BaseException as error:
         wire.abandon()
         if isinstance(error, TimeoutError):
@@ -69,4 +71,4 @@ async def reach_through(jump: SshConnection, node: Node, route: Route, options: 
         if isinstance(error, asyncssh.Error | OSError):
             raise ConnectionLost(node.name, f"the connection to jump host {jump.node} broke: {error}") from error
         raise
-    return cast(SshLine, line)
+    return cast(ClientConnection, ssh)

@@ -10,7 +10,7 @@ import asyncssh
 from asyncssh.channel import SSHChannel
 
 SHOWN_BYTES = 1 << 19
-"""Must have arrived before the line's rate means something: a limited one lets a quarter of that through at once."""
+"""Must have arrived before the rate means something: a limited link lets a quarter of that through at once."""
 
 _TCP_INFO = getattr(socket, "TCP_INFO", 0)
 _ACKED_AT, _RATE_AT = 120, 160
@@ -44,10 +44,10 @@ class SessionWire(_Wire, asyncssh.SSHClientChannel[bytes]):
     """A session on a node.
 
     Attributes:
-        line_lost: it ended because its whole connection did.
+        cut_off: it ended because its whole connection did.
     """
 
-    line_lost = False
+    cut_off = False
 
     def _deliver_data(self, data: bytes, datatype: int | None) -> None:
         # asyncssh opens the node's window anew with the first bytes that it hands on, also for those that wait behind
@@ -59,7 +59,7 @@ class SessionWire(_Wire, asyncssh.SSHClientChannel[bytes]):
 
     def process_connection_close(self, exc: Exception | None) -> None:
         # The whole connection ends, which asyncssh may tell a session just as it tells a channel's own end.
-        self.line_lost = True
+        self.cut_off = True
         super().process_connection_close(exc)
 
     def rate(self) -> float:

@@ -33,11 +33,11 @@ BLOCK = 512 * 1024
 MAX_KEPT_BYTES = 4 << 30
 """Packed blocks kept on our disk for the next node; beyond it each node's are packed again."""
 LEVEL = 1
-"""zlib: a third of a repository's bytes at 90 MB/s; higher levels cost more time than the line."""
+"""zlib: a third of a repository's bytes at 90 MB/s; higher levels cost more time than the network."""
 WORTH = 0.9
 """A block that shrinks to this is sent compressed."""
 FAST_RATE = 1.5e9
-"""Bytes a second from which on a line carries a block sooner than a node inflates it: beyond 10 Gbit/s."""
+"""Bytes a second from which on a network carries a block sooner than a node inflates it: beyond 10 Gbit/s."""
 SAMPLE = 16 * 1024
 """A block whose first bytes do not shrink is not tried as a whole: trying costs ten times what hashing does."""
 FEW = 4
@@ -163,12 +163,12 @@ class Bundle:
             for start, length in sent_ranges(runs[number], size) if number in runs else ((0, size),):
                 yield Piece(number, start, length)
 
-    async def packed(self, block: Block, line_rate: float = 0.0) -> bytes:
+    async def packed(self, block: Block, rate: float = 0.0) -> bytes:
         """Return a block as it travels: one letter ("z" compressed, "r" raw), then the bytes.
 
         Args:
             block: which; it is packed once, for the first node that needs it.
-            line_rate: bytes a second that this node's line is known to carry, 0 if unknown.
+            rate: bytes a second that the network to this node is known to carry, 0 if unknown.
 
         Raises:
             TransferFailed: a file is no longer what was scanned.
@@ -178,7 +178,7 @@ class Bundle:
             async with lock:
                 place = self._kept.get(block)
                 if place is None:
-                    data = await anyio.to_thread.run_sync(self._pack, block, line_rate > FAST_RATE)
+                    data = await anyio.to_thread.run_sync(self._pack, block, rate > FAST_RATE)
                     self._keep(block, data)
                     return data
         finally:

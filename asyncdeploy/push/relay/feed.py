@@ -72,7 +72,7 @@ class Feed:
         return self._ends[-1] - self.bytes_reached if self.blocks else 0
 
     async def send_block(self, number: int) -> None:
-        """Send one block ourselves; waits until the line takes more."""
+        """Send one block ourselves; waits until the connection takes more."""
         await self._send(b"D", number)
         self._show(number + 1)
 
@@ -84,7 +84,7 @@ class Feed:
             await self._moved.wait()
 
     async def _send(self, kind: bytes, number: int) -> None:
-        data = await self._bundle.packed(self.blocks[number], self._call.line_rate())
+        data = await self._bundle.packed(self.blocks[number], self._call.rate())
         self._call.send(kind, number.to_bytes(4, "big") + data)
         await self._call.drain()
         self.sent += len(data)
