@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -43,14 +44,15 @@ class Connect:
 
 
 Grant = Reuse | Open | Use | Connect
+G = TypeVar("G", bound=Reuse | Open | Use)
 
 
 @attrs.define(eq=False)
-class Waiter:
-    """Somebody in the queue, and the kind of channel that would do."""
+class Waiter(Generic[G]):
+    """Somebody in a queue: what was granted, and the kind of channel that would do."""
 
     kind: str | None
-    grant: asyncio.Future[Grant]
+    grant: asyncio.Future[G | Connect]
 
 
 @attrs.define(eq=False)
@@ -71,20 +73,28 @@ class Slots:
     lost: Callable[[], None]
     connections: list[PooledConnection] = attrs.field(factory=list)
     idle: list[Lease] = attrs.field(factory=list)
-    queue: deque[Waiter] = attrs.field(factory=deque)
-    passers: deque[Waiter] = attrs.field(factory=deque)
+    queue: deque[Waiter[Reuse | Open]] = attrs.field(factory=deque)
+    passers: deque[Waiter[Use]] = attrs.field(factory=deque)
     connecting: bool = False
 
-    def join(self, kind: str | None, *, wants_slot: bool = True) -> Waiter:
-        """Stand in a queue; the grant may be there at once."""
-        waiter = Waiter(kind, asyncio.get_running_loop().create_future())
-        (self.queue if wants_slot else self.passers).append(waiter)
+    def join(self, kind: str | None) -> Waiter[Reuse | Open]:
+        """Stand in the queue for a channel; the grant may be there at once."""
+        waiter: Waiter[Reuse | Open] = Waiter(kind, asyncio.get_running_loop().create_future())
+        self.queue.append(waiter)
         self.turn()
         return waiter
 
-    def leave(self, waiter: Waiter) -> None:
+    def join_passers(self) -> Waiter[Use]:
+        """Stand in the queue for a connection alone; the grant may be there at once."""
+        waiter: Waiter[Use] = Waiter(None, asyncio.get_running_loop().create_future())
+        self.passers.append(waiter)
+        self.turn()
+        return waiter
+
+    def leave(self, waiter: Waiter[Any]) -> None:
         """Give up waiting; what was granted meanwhile goes to the next one."""
-        for queue in (self.queue, self.passers):
+        queues: tuple[deque[Any], ...] = (self.queue, self.passers)
+        for queue in queues:
             if waiter in queue:
                 queue.remove(waiter)
         if waiter.grant.done() and not waiter.grant.cancelled() and waiter.grant.exception() is None:
@@ -95,10 +105,10 @@ class Slots:
         """Serve the queues in their order, as far as what is free goes."""
         self._drop_dead()
         while self.passers:
-            grant = Use(self.connections[0]) if self.connections else self._connect()
-            if grant is None:
+            way = Use(self.connections[0]) if self.connections else self._connect()
+            if way is None:
                 break
-            self._serve(self.passers, grant)
+            self._serve(self.passers, way)
         while self.queue:  # whoever cannot be served stops all behind: what is free fits any kind
             choice = self._choose(self.queue[0].kind)
             if choice is None:
@@ -153,7 +163,7 @@ class Slots:
         connections, self.connections, self.idle = self.connections, [], []
         return connections
 
-    def _choose(self, kind: str | None) -> Grant | None:
+    def _choose(self, kind: str | None) -> Reuse | Open | Connect | None:
         for lease in self.idle:
             if lease.kind == kind and not lease.ended:
                 self.idle.remove(lease)
@@ -175,7 +185,7 @@ class Slots:
         self.connecting = True
         return Connect()
 
-    def _serve(self, queue: deque[Waiter], grant: Grant) -> None:
+    def _serve(self, queue: deque[Waiter[G]], grant: G | Connect) -> None:
         waiter = queue.popleft()
         if waiter.grant.done():  # cancelled, and not yet awake to leave
             self._take_back(grant)
@@ -201,7 +211,8 @@ class Slots:
             self.lost()
 
     def _fail_all(self, error: Exception) -> None:
-        for queue in (self.queue, self.passers):
+        queues: tuple[deque[Any], ...] = (self.queue, self.passers)
+        for queue in queues:
             for waiter in queue:
                 if not waiter.grant.done():
                     waiter.grant.set_exception(error)

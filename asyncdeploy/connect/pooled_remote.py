@@ -1,0 +1,140 @@
+"""A node of a pool as the verbs see it: its channels are lent, its connections shared."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from asyncdeploy.connect.connecting import Connecting, closed_error
+from asyncdeploy.connect.lease import Lease, PooledConnection
+from asyncdeploy.connect.limits import Limits
+from asyncdeploy.connect.slots import Connect, Open, Reuse, Slots, Use, Waiter
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.remote.transport import Channel, ChannelRefused, Connection
+from asyncdeploy.values.errors import ConnectError, DeployError
+from asyncdeploy.values.events import Event, Noted, Observer
+
+REFUSED_PAUSE_S = 0.2
+"""sshd frees a session's slot some tens of milliseconds after the session ended."""
+REFUSALS = 100
+"""In a row, each time when a slot was believed free: 10 s of them mean that the node does not want to."""
+
+G = TypeVar("G", bound=Reuse | Open | Use)
+
+
+class PooledRemote:
+    """A Remote of a pool.
+
+    Args:
+        node: whose it is.
+        connecting: makes its connections.
+        limits: how many of them, and how many channels over each.
+        observer: sees every event.
+
+    Attributes:
+        hops: over how many connections it is reached: what lies behind a jump host is closed before it.
+    """
+
+    def __init__(self, node: Node, connecting: Connecting, limits: Limits, observer: Observer | None) -> None:
+        self.node = node
+        self.memory: dict[str, object] = {}
+        self.hops = 1
+        self._connecting = connecting
+        self._observer = observer
+        # What was learned may not hold on the next connection: the machine may have been made anew.
+        self._slots = Slots(limits.channels_per_connection, limits.connections_per_node, self.memory.clear)
+
+    @property
+    def observed(self) -> bool:
+        """False if nobody looks at events."""
+        return self._observer is not None
+
+    def emit(self, event: Event) -> None:
+        """Show an event to the observer."""
+        if self._observer is not None:
+            self._observer(event)
+
+    async def open(self, line: str, *, kind: str | None = None) -> Channel:
+        """Run ``line`` on the node and return its channel, waiting in order for a free slot.
+
+        Args:
+            line: a short fixed line without user data.
+            kind: an idle channel given back under this kind is returned instead, if there is one.
+
+        Raises:
+            ConnectError, AuthError, HostKeyError: no connection.
+            ConnectionLost: it broke while opening.
+            Cancelled: the pool was closed.
+        """
+        for _ in range(REFUSALS):
+            grant = await self._granted(lambda: self._slots.join(kind))
+            if isinstance(grant, Reuse):
+                grant.lease.lend()
+                return grant.lease
+            try:
+                return await self._open(grant, line)
+            except ChannelRefused as error:
+                why = str(error)
+            await anyio.sleep(random.uniform(0, REFUSED_PAUSE_S))
+        message = f"the node grants no session, asked {REFUSALS} times: {why}"
+        hint = "look at MaxSessions in its sshd_config, and at its limits on processes"
+        raise ConnectError(self.node.name, message, hint, reason="throttled", attempts=REFUSALS)
+
+    def give_back(self, channel: Channel, kind: str) -> None:
+        """Keep a channel that is at rest for the next ``open`` of its kind."""
+        assert isinstance(channel, Lease), "a channel goes back to the pool that lent it"
+        self._slots.give_back(channel, kind)
+
+    async def connection(self) -> Connection:
+        """Return a live connection, for what lies behind this node."""
+        return (await self._granted(self._slots.join_passers)).connection.inner
+
+    def shut(self) -> list[PooledConnection]:
+        """The pool closes: whoever waits learns it; the connections are the pool's to close."""
+        return self._slots.close(closed_error(self.node))
+
+    async def _granted(self, join: Callable[[], Waiter[G]]) -> G:
+        """Wait for our turn, and connect if that is what our turn says."""
+        while True:
+            if self._connecting.is_closed:
+                raise closed_error(self.node)
+            waiter = join()
+            try:
+                grant = await waiter.grant
+            except DeployError as error:
+                raise attrs.evolve(error) from error  # one failure, many who waited for it: each raises its own
+            except BaseException:
+                self._slots.leave(waiter)
+                raise
+            if not isinstance(grant, Connect):
+                return grant
+            await self._connect()
+
+    async def _connect(self) -> None:
+        try:
+            connection, self.hops = await self._connecting.connect(self)
+        except DeployError as error:
+            if self._slots.not_added(error):
+                raise
+            self.emit(Noted(node=self.node.name, text=f"no second connection, the first one must do: {error.message}"))
+        except BaseException:
+            self._slots.not_added(None)
+            raise
+        else:
+            self._slots.add(connection)
+
+    async def _open(self, grant: Open, line: str) -> Channel:
+        try:
+            if grant.instead is not None:
+                await grant.instead.close_idle()
+            return Lease(await grant.connection.inner.open(line), grant.connection, self._slots.release)
+        except ChannelRefused:
+            self._slots.refused(grant.connection)
+            raise
+        except BaseException:
+            self._slots.release(grant.connection)
+            raise
