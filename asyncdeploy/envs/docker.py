@@ -14,6 +14,7 @@ import attrs
 
 from asyncdeploy.envs.base import Asset, Env, LocalEnv, Step
 from asyncdeploy.envs.registry import env_from_dict
+from asyncdeploy.envs.this_machine import file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
@@ -48,8 +49,7 @@ def _to_path(value: Path | str | None) -> Path | None:
 
 @functools.lru_cache(maxsize=64)
 def _sha256(path: Path, _size: int, _mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _inside(facts: NodeFacts) -> NodeFacts:

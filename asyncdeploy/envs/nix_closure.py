@@ -10,19 +10,17 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
 from asyncdeploy.envs.base import Asset
-from asyncdeploy.envs.uv_wheel import beside_us
+from asyncdeploy.envs.this_machine import MAKE_S, beside_us, cache_folder, file_sha256, keep_newest, run_here
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 
-MAKE_S = 7200.0
-"""What no cache has is built, which may be a CUDA."""
+NOT_MADE = "a closure could not be made on this machine"
 KEPT = 4
 """Closures in our cache: each is gigabytes, and roots what it holds in the store of this machine."""
 
@@ -75,9 +73,9 @@ def closure_assets(closure: Closure, state: str, facts: NodeFacts) -> tuple[Asse
 
 def _made(closure: Closure) -> Path:
     nix = beside_us("nix", "install nix on this machine too, or leave copy_closure out")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncdeploy" / "nix"
+    cache = cache_folder("nix")
     found = _flake_files(closure.folder)
-    sources = [[str(path), hashlib.sha256(path.read_bytes()).hexdigest()] for path in found]
+    sources = [[str(path), file_sha256(path)] for path in found]
     locked = _locked(closure, nix) if closure.ref else ""
     # A store elsewhere is another one: its paths say so.
     made_from = [closure.mode, closure.ref, locked, closure.attribute, os.environ.get("NIX_STORE_DIR", ""), sources]
@@ -87,16 +85,14 @@ def _made(closure: Closure) -> Path:
         made.mkdir(mode=0o700, parents=True)
         _make(closure, nix, made)
     os.utime(made)
-    known = [path for path in cache.iterdir() if (path / "listed.json").is_file()]
-    for old in sorted(known, key=lambda path: path.stat().st_mtime)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    keep_newest(cache, KEPT)
     return made
 
 
 def _locked(closure: Closure, nix: str) -> str:
     """Return what a flake elsewhere is now: a branch or a folder does not stay what it was."""
     features = ["--extra-experimental-features", "nix-command", "--extra-experimental-features", "flakes"]
-    said = _run([nix, *features, "flake", "metadata", "--json", closure.ref], closure.folder)
+    said = run_here([nix, *features, "flake", "metadata", "--json", closure.ref], closure.folder, NOT_MADE)
     return json.dumps(json.loads(said).get("locked"), sort_keys=True)
 
 
@@ -112,39 +108,20 @@ def _flake_files(folder: Path) -> list[Path]:
 def _make(closure: Closure, nix: str, made: Path) -> None:
     state = made / "state"
     words = [closure.mode, nix, closure.ref, closure.attribute, str(state), "here"]
-    _run(["sh", "-c", closure.script, "asyncdeploy-nix", *words], closure.folder)
+    run_here(["sh", "-c", closure.script, "asyncdeploy-nix", *words], closure.folder, NOT_MADE)
     links = [path for path in sorted(state.glob("result*")) if not path.name.endswith("-link")]
     (made / "links").write_text("".join(f"{path.name} {path.resolve()}\n" for path in links))
     # A shell's own outputs lie in the folder where it was made, which is another one on the node.
     text = (state / "env.sh").read_text() if closure.mode == "develop" else ""
     (made / "env.sent").write_text(text.replace(str(closure.folder), PLACE))
     store = str(Path(nix).with_name("nix-store"))
-    paths = _run([store, "-qR", *(str(path.resolve()) for path in links)], made).split()
+    paths = run_here([store, "-qR", *(str(path.resolve()) for path in links)], made, NOT_MADE).split()
     with (made / "closure").open("wb") as file, tempfile.TemporaryFile() as said:
         done = subprocess.run([store, "--export", *paths], stdout=file, stderr=said, check=False, timeout=MAKE_S)
         if done.returncode:
             said.seek(0)
-            raise _failure(made, said.read())
-    sums = {}
-    for name in ("closure", "links", "env.sent"):
-        with (made / name).open("rb") as file:
-            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            raise TransferFailed("", NOT_MADE, "", last_lines(said.read()), str(made))
+    sums = {name: file_sha256(made / name) for name in ("closure", "links", "env.sent")}
     part = Path(tempfile.mkdtemp(dir=made)) / "listed.json"
     part.write_text(json.dumps(sums))
     part.rename(made / "listed.json")
-
-
-def _run(words: Sequence[str], folder: Path) -> str:
-    try:
-        done = subprocess.run(
-            words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=MAKE_S
-        )
-    except subprocess.TimeoutExpired:
-        raise _failure(folder, f"not within {MAKE_S:.0f} s".encode()) from None
-    if done.returncode:
-        raise _failure(folder, done.stderr)
-    return done.stdout.decode("utf-8", "surrogateescape")
-
-
-def _failure(folder: Path, said: bytes) -> TransferFailed:
-    return TransferFailed("", "a closure could not be made on this machine", "", last_lines(said), path=str(folder))

@@ -13,7 +13,8 @@ import attrs
 
 from asyncdeploy.envs.base import Asset, Step
 from asyncdeploy.envs.uv_wheel import uv_asset
-from asyncdeploy.envs.wheelhouse import Wanted, node_python, wheel_assets
+from asyncdeploy.envs.wanted import Wanted, node_python
+from asyncdeploy.envs.wheelhouse import wheel_assets
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed

@@ -5,14 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
-import os
 import re
-import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -20,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from asyncdeploy.envs.base import Asset
+from asyncdeploy.envs.this_machine import beside_us, cache_folder, file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ToolMissing
@@ -92,18 +89,6 @@ def uv_asset(facts: NodeFacts) -> Asset:
     return Asset(f"uv {binary.version}", binary.path, binary.sha256, f"{folder}/uv", executable=True)
 
 
-def beside_us(tool: str, hint: str = "pip install 'asyncdeploy[uv]'") -> str:
-    """Return the path of a program that is installed beside us, or on PATH.
-
-    Raises:
-        ToolMissing: there is none.
-    """
-    path = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
-    if path is None:
-        raise ToolMissing("", f"{tool} is not on this machine", hint, tool=tool)
-    return path
-
-
 @functools.cache
 def fetch_uv(machine: str) -> UvBinary:
     """Return uv's static Linux binary for a machine, of the version beside us: fetched once, kept in our cache.
@@ -122,7 +107,7 @@ def fetch_uv(machine: str) -> UvBinary:
         what = "the node has no uv, and none is installed beside us that could fetch one for it"
         raise ToolMissing("", what, _HINT, tool="uv")
     uv = beside_us("uv")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncdeploy" / "uv"
+    cache = cache_folder("uv")
     kept = cache / f"{version}-{machine}"
     if not kept.is_dir():
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,9 +128,9 @@ def _recorded(kept: Path, version: str) -> UvBinary:
     path = kept / "bin" / "uv"
     found = importlib.metadata.Distribution.at(kept / f"uv-{version}.dist-info")
     known = next((file.hash for file in found.files or () if file.name == "uv" and file.hash is not None), None)
-    if known is None or not path.is_file() or _sha256(path) != _from_record(known.value):
+    if known is None or not path.is_file() or file_sha256(path) != _from_record(known.value):
         raise ToolMissing("", f"{path} is not what its wheel says", f"remove {kept} and try again", tool="uv")
-    return UvBinary(path, version, _sha256(path), *read_elf(path))
+    return UvBinary(path, version, file_sha256(path), *read_elf(path))
 
 
 @functools.cache
@@ -167,7 +152,7 @@ def find_uv_binary() -> UvBinary:
             known = file.hash
             recorded = known is not None and known.mode == "sha256"
             # The wheel's own record is what its publisher signed for; the node compares what arrives with it.
-            digest = _from_record(known.value) if known is not None and recorded else _sha256(path)
+            digest = _from_record(known.value) if known is not None and recorded else file_sha256(path)
             return UvBinary(path, wheel.version, digest, machine, loader)
     raise ToolMissing("", "the node has no uv, and the uv package beside us holds no binary", _HINT, tool="uv")
 
@@ -199,8 +184,3 @@ def read_elf(path: Path) -> tuple[str, str]:
 
 def _from_record(value: str) -> str:
     return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from asyncdeploy.deploy import deploy_project, run_in_project
 from asyncdeploy.envs import UvEnv, env_from_dict
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
 from asyncdeploy.envs.uv_wheel import find_uv_binary
-from asyncdeploy.envs.wheelhouse import Wanted, node_python
+from asyncdeploy.envs.wanted import Wanted, node_python
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.remote.probe import probe_node
