@@ -1,7 +1,9 @@
 """UvEnv(offline=True): wheels fetched here for the nodes' platform, with real uv and pip; the nodes ask no index."""
 
+import hashlib
 import json
 import subprocess
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from asyncdeploy.envs import UvEnv, env_from_dict
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
 from asyncdeploy.envs.uv_wheel import find_uv_binary
 from asyncdeploy.envs.wanted import Wanted, node_python
+from asyncdeploy.envs.wheelhouse import _list
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.remote.probe import probe_node
@@ -103,6 +106,20 @@ def test_where_the_project_lies_is_no_part_of_the_environment_s_name(project: Pa
     assert UvEnv().with_folder(project) == UvEnv()
     with pytest.raises(TransferFailed, match="where the project lies"):
         env.assets(Site("/srv/p"), FACTS)
+
+
+def test_no_wheel_is_read_into_memory_whole(tmp_path: Path) -> None:
+    with (tmp_path / "torch.whl").open("wb") as file:
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    try:
+        _list(tmp_path, ["torch.whl"])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 << 20
+    listed = json.loads((tmp_path / "listed.json").read_text())
+    assert listed == {"torch.whl": hashlib.sha256(bytes(64 << 20)).hexdigest()}
 
 
 async def test_all_that_is_locked_travels_as_wheels_and_later_only_what_is_new(
