@@ -55,6 +55,13 @@ class Answer:
         """True if anything on the node was changed."""
         return bool(self.placed or self.removed)
 
+    def summary(self, sent: int) -> str:
+        """Return what a stage's end says of it, where we sent so many bytes."""
+        if not self.changed:
+            return "= unchanged"
+        text = f"{self.placed} files, {_amount(sent)}"
+        return f"{text}, {self.removed} removed" if self.removed else text
+
     def notes(self) -> tuple[str, ...]:
         """What a person should know: what was lost or brought back on the node."""
         texts = []
@@ -153,3 +160,9 @@ def _count(text: str) -> int:
 def _listed(names: list[str], count: int) -> str:
     shown = ", ".join(names[:MAX_NAMES])
     return f"{shown} and {count - MAX_NAMES} more" if count > MAX_NAMES else shown
+
+
+def _amount(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
