@@ -27,7 +27,7 @@ from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import start_job
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.serialize import fields_to_plain, from_plain
-from asyncdeploy.values.workspace import Collected, Site, Workspace, check_remote_path
+from asyncdeploy.values.workspace import Collected, Site, Workspace, as_workspace, check_remote_path
 
 
 @attrs.frozen
@@ -111,18 +111,16 @@ async def deploy_project(
     facts = await probe_node(remote)
     site = await push_code(remote, workspace)
     if isinstance(env, LocalEnv):
-        env = env.with_folder(_folder_of(workspace))
+        env = env.with_folder(await _folder_of(workspace))
     built = await bootstrap_env(remote, site, env)
     return Deployment(node, site, env, facts, built)
 
 
-def _folder_of(workspace: Workspace | Bundle | Crew | Path | str) -> Path:
+async def _folder_of(workspace: Workspace | Bundle | Crew | Path | str) -> Path:
     """Return where the project lies on this machine."""
-    source: Workspace | Bundle | Path | str = workspace.bundle if isinstance(workspace, Crew) else workspace
-    source = source.workspace if isinstance(source, Bundle) else source
-    if not isinstance(source, Workspace):
-        source = Workspace(source)
-    return source.path / (source.project or "")
+    source = await workspace.scanned() if isinstance(workspace, Crew) else workspace  # noqa: ASYNC240 - no Path's
+    place = source.workspace if isinstance(source, Bundle) else as_workspace(source)
+    return place.path / (place.project or "")
 
 
 async def run_in_project(

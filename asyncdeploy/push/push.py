@@ -96,7 +96,7 @@ async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
         with stage(remote, STAGE) as ours:
             for note in bundle.take_notes():
                 remote.emit(Noted(node=node, text=visible(note)))
-            answer, ours.detail = await push(remote, crew, wait_s)
+            answer, ours.detail = await push(remote, crew, bundle, wait_s)
             for text in answer.notes():
                 remote.emit(Noted(node=node, text=visible(text)))
             _whole_sites(remote).add(answer.path)
@@ -105,16 +105,16 @@ async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
         crew.gone(node)
 
 
-async def _push_to_receiver(remote: Remote, crew: Crew, wait_s: float) -> tuple[Answer, str]:
-    transfer = Transfer(remote, crew)
-    async with call_program(remote, "push.receiver", _arguments(crew.bundle, wait_s)) as call:
+async def _push_to_receiver(remote: Remote, crew: Crew, bundle: Bundle, wait_s: float) -> tuple[Answer, str]:
+    transfer = Transfer(remote, crew, bundle)
+    async with call_program(remote, "push.receiver", _arguments(bundle, wait_s)) as call:
         answer = read_answer(remote.node.name, await transfer.run(call))
     return answer, transfer.detail(answer)
 
 
-async def _push_to_script(remote: Remote, crew: Crew, wait_s: float) -> tuple[Answer, str]:
+async def _push_to_script(remote: Remote, crew: Crew, bundle: Bundle, wait_s: float) -> tuple[Answer, str]:
     crew.gone(remote.node.name)
-    payload, sent = await push_plain(remote, crew.bundle, wait_s)
+    payload, sent = await push_plain(remote, bundle, wait_s)
     answer = read_answer(remote.node.name, payload)
     return answer, answer.summary(sent)
 

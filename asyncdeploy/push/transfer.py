@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from asyncdeploy.push.answer import Answer
+from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.bundle.pieces import DIGEST, SHORT, Run, pack_runs, runs_of
 from asyncdeploy.push.relay.crew import Crew
 from asyncdeploy.push.relay.feed import Feed
@@ -25,10 +26,10 @@ RUNS_FRAME = 5 * 100_000
 class Transfer:
     """What the node asks for, and our answers to it, until it is done."""
 
-    def __init__(self, remote: Remote, crew: Crew) -> None:
+    def __init__(self, remote: Remote, crew: Crew, bundle: Bundle) -> None:
         self.remote = remote
         self.crew = crew
-        self.bundle = crew.bundle
+        self.bundle = bundle
         self.feed: Feed | None = None
         self.shares_disk = False
         self.bases: dict[int, bytearray] = {}

@@ -158,17 +158,17 @@ async def test_auto_relays_what_our_line_would_take_long_for(
     make: Make, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remotes = [await make(f"node-{number}") for number in range(4)]
-    monkeypatch.setattr("asyncdeploy.push.relay.crew.WORTH_S", 60.0)
+    monkeypatch.setattr("asyncdeploy.push.relay.trial.WORTH_S", 60.0)
     assert await push(remotes[:3], source, "auto") == {}
     assert ["by other nodes" in detail(remote) for remote in remotes[:3]] == [False] * 3
     for number in range(4):
         (source / f"new-{number}").write_bytes(os.urandom(8 * MIB))
-    monkeypatch.setattr("asyncdeploy.push.relay.crew.WORTH_S", 0.0)
-    monkeypatch.setattr("asyncdeploy.push.relay.chain.TRIAL_S", 0.01)
-    monkeypatch.setattr("asyncdeploy.push.relay.chain.TRIAL_NODES", 2)
+    monkeypatch.setattr("asyncdeploy.push.relay.trial.WORTH_S", 0.0)
+    monkeypatch.setattr("asyncdeploy.push.relay.trial.TRIAL_S", 0.01)
+    monkeypatch.setattr("asyncdeploy.push.relay.trial.TRIAL_NODES", 2)
     assert await push(remotes, source, "auto") == {}
     check(remotes, source)
-    # Those who had tried our line have more of it, and come last in the chain; node-3 lacks what the others had.
+    # Those who had tried our uplink have more of it, and come last in the chain; node-3 lacks what the others had.
     assert ["by other nodes" in detail(remote) for remote in remotes] == [True, True, False, False]
 
 
@@ -228,7 +228,7 @@ async def test_g9_a_relay_that_lies_is_found_by_the_next(make: Make, source: Pat
 async def test_g9_a_relay_that_stalls_is_passed_over(make: Make, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frozen midway, and thawed only when the one behind it is done."""
     monkeypatch.setattr("asyncdeploy.push.relay.chain.STALL_S", 0.3)
-    monkeypatch.setattr("asyncdeploy.push.relay.crew.LOOK_S", 0.05)
+    monkeypatch.setattr("asyncdeploy.push.relay.chain.LOOK_S", 0.05)
     remotes = [await make(f"node-{number}") for number in range(3)]
 
     def freeze(event: Event) -> None:

@@ -26,26 +26,28 @@ class Feed:
 
     Attributes:
         node: whose.
-        blocks: what it needs.
+        bundle: what is pushed.
+        blocks: what it needs of it.
         sent: bytes that we sent it ourselves.
         reached: blocks that it has, as it says.
         asked / asked_from: set when it has lost its parent; the first block that it lacks.
         direct_because: why it was sent blocks by us although it had a parent; "" if it was not.
         trouble: what it says of a link that failed.
         done: it has all of them.
+        over: its push has ended, however.
     """
 
     def __init__(self, remote: Remote, call: Call, bundle: Bundle, blocks: Sequence[Block]) -> None:
         self.node = remote.node
+        self.bundle = bundle
         self.blocks = blocks
         self.sent = self.reached = self.asked_from = 0
         self.asked = anyio.Event()
         self.direct_because = self.trouble = ""
-        self.done = False
+        self.done = self.over = False
         self._sent_blocks = 0
         self._remote = remote
         self._call = call
-        self._bundle = bundle
         self._ends = list(accumulate(sum(piece.length for piece in block) for block in blocks))
         self._listening = anyio.Event()
         self._linked = anyio.Event()
@@ -71,6 +73,11 @@ class Feed:
         """Bytes of content that it has not said to have."""
         return self._ends[-1] - self.bytes_reached if self.blocks else 0
 
+    async def send_from(self, first: int) -> None:
+        """Send all blocks from one on ourselves."""
+        for number in range(first, len(self.blocks)):
+            await self.send_block(number)
+
     async def send_block(self, number: int) -> None:
         """Send one block ourselves; waits until the connection takes more."""
         await self._send(b"D", number)
@@ -84,7 +91,7 @@ class Feed:
             await self._moved.wait()
 
     async def _send(self, kind: bytes, number: int) -> None:
-        data = await self._bundle.packed(self.blocks[number], self._call.rate())
+        data = await self.bundle.packed(self.blocks[number], self._call.rate())
         self._call.send(kind, number.to_bytes(4, "big") + data)
         await self._call.drain()
         self.sent += len(data)
