@@ -69,6 +69,7 @@ class Connecting:
         last: ConnectError | None = None
         while True:
             attempts += 1
+            # Before our own place at the door is taken: the jump host has doors of its own to wait at.
             through = await self._through(node, route.jump)
             async with self._door(route):
                 # Waiting for the others at the door is no fault of this node: its time begins with its first try.
@@ -95,6 +96,7 @@ class Connecting:
     async def _door(self, route: Route) -> AsyncIterator[None]:
         """Hold a place at the sshd's door, and at the jump host's."""
         async with AsyncExitStack() as stack:
+            # The door that all share comes last: nobody holds a place there while it waits at a crowded one.
             await stack.enter_async_context(self._doors[route.host, route.port, route.jump])
             if route.jump is not None:
                 await stack.enter_async_context(self._doors[route.jump])

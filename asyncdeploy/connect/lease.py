@@ -51,15 +51,18 @@ class Lease:
 
     def lend(self) -> None:
         """It is somebody's again."""
+        # The same object as before: a worker keeps its channel between two calls, and gives that very object back.
         self.reused = self._is_held = True
 
     def lay_down(self, kind: str) -> None:
         """It is nobody's: whoever still holds it can no longer close it."""
         assert self._is_held, "a channel is given back once"
+        # A holder that was cancelled may come to its `finally` late, when the channel is another's already.
         self._is_held, self.kind = False, kind
 
     async def close_idle(self) -> None:
         """Close it while it is nobody's; its slot passes to who asked for that."""
+        # Without a release: whoever was granted this slot is the one who waits here, and no other may get it meanwhile.
         await self._channel.close()
 
     def send(self, data: bytes) -> None:
@@ -68,6 +71,7 @@ class Lease:
 
     def drain(self) -> Coroutine[Any, Any, None]:
         """Wait until the queue towards the node is short."""
+        # The channel's own coroutine, here and below: one of ours around it would be paid for at every chunk.
         return self._channel.drain()
 
     def send_eof(self) -> None:
@@ -93,8 +97,9 @@ class Lease:
     async def close(self) -> None:
         """Close the channel, then free its slot; may be called again."""
         if self._is_held:
-            self._is_held = False
+            self._is_held = False  # before we wait: a second close meanwhile must not free the slot a second time
             try:
+                # First gone on the node: a slot given away before that is refused by sshd, which counts sessions.
                 await self._channel.close()
             finally:
-                self._release(self.connection)
+                self._release(self.connection)  # whatever cancelled us: a slot that is lost once is lost for good

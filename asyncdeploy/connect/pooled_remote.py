@@ -79,6 +79,7 @@ class PooledRemote:
                 return await self._open(grant, line)
             except ChannelRefused as error:
                 why = str(error)
+            # To the end of the queue, and not at once: all who were refused with us would come again together.
             await anyio.sleep(random.uniform(0, REFUSED_PAUSE_S))
         message = f"the node grants no session, asked {REFUSALS} times: {why}"
         hint = "look at MaxSessions in its sshd_config, and at its limits on processes"
@@ -110,6 +111,7 @@ class PooledRemote:
             except BaseException:
                 self._slots.leave(waiter)
                 raise
+            # It fell to us to connect for all who wait; what we are granted is decided anew when that is done.
             if not isinstance(grant, Connect):
                 return grant
             await self._connect()
@@ -119,9 +121,9 @@ class PooledRemote:
             connection, self.hops = await self._connecting.connect(self)
         except DeployError as error:
             if self._slots.not_added(error):
-                raise
+                raise  # ours alone; the others were told by their own waiters
             self.emit(Noted(node=self.node.name, text=f"no second connection, the first one must do: {error.message}"))
-        except BaseException:
+        except BaseException:  # we were cancelled, which is no reason for the others to fail: the next one connects
             self._slots.not_added(None)
             raise
         else:
@@ -135,6 +137,6 @@ class PooledRemote:
         except ChannelRefused:
             self._slots.refused(grant.connection)
             raise
-        except BaseException:
+        except BaseException:  # cancelled too: the channel ends itself when it is granted, see _Wire
             self._slots.release(grant.connection)
             raise
