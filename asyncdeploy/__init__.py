@@ -6,8 +6,13 @@ from asyncdeploy.connect.limits import Limits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, collect_results, deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import Asset, DockerEnv, Env, NixEnv, Step, SystemEnv, UvEnv, register_env
+from asyncdeploy.envs.base import Asset, Env, Step
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.envs.docker import DockerEnv
+from asyncdeploy.envs.nix import NixEnv
+from asyncdeploy.envs.registry import register_env
+from asyncdeploy.envs.system import SystemEnv
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.collect import collect_all, collect_logs
 from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run, push_all
 from asyncdeploy.fleet.launch import (

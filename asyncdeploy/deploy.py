@@ -11,10 +11,10 @@ import attrs
 from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.envs import Env, env_from_dict
-from asyncdeploy.envs.base import LocalEnv
+from asyncdeploy.envs.base import Env, LocalEnv
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
 from asyncdeploy.envs.built import Built
+from asyncdeploy.envs.registry import env_from_dict
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.node import Node
 from asyncdeploy.nodes.report import Outcome

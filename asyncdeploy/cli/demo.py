@@ -16,7 +16,9 @@ from pathlib import Path
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
-from asyncdeploy.envs import Env, SystemEnv, UvEnv
+from asyncdeploy.envs.base import Env
+from asyncdeploy.envs.system import SystemEnv
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out, follow_launch, wait_launch

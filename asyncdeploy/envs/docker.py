@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import attrs
 
 from asyncdeploy.envs.base import Asset, Env, LocalEnv, Step
-from asyncdeploy.envs.registry import env_from_dict
+from asyncdeploy.envs.registry import env_from_dict, register_env
 from asyncdeploy.envs.this_machine import file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
@@ -64,6 +64,7 @@ def _as_lines(step: Step) -> str:
     return f"if ! ({step.unless}) >/dev/null 2>&1; then\n{line}\nfi" if step.unless else line
 
 
+@register_env
 @attrs.frozen
 class DockerEnv:
     """Each command, job and rank in a container of its own, which ends with it.

@@ -12,6 +12,7 @@ import attrs
 
 from asyncdeploy.envs.base import Asset, Step
 from asyncdeploy.envs.nix_closure import Closure, closure_assets
+from asyncdeploy.envs.registry import register_env
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
@@ -26,6 +27,7 @@ _ATTRIBUTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
 _HINT = "install nix there (a single-user installation in the home folder does), or use UvEnv"
 
 
+@register_env
 @attrs.frozen
 class NixEnv:
     """A flake's development shell, or one of its packages first on PATH.

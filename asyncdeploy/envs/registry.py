@@ -1,4 +1,7 @@
-"""Environments are known to JSON by the names of their classes."""
+"""Environments are known to JSON by the names of their classes.
+
+Ours are registered where they are written, as anybody's are; whoever imports anything of asyncdeploy imports them all.
+"""
 
 from __future__ import annotations
 

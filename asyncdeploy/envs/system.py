@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from asyncdeploy.envs.base import Asset, Step
+from asyncdeploy.envs.registry import register_env
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.workspace import Site
 
 
+@register_env
 @attrs.frozen
 class SystemEnv:
     """Commands run in the login environment, in the project's folder; nothing is installed."""

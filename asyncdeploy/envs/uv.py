@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from asyncdeploy.envs.base import Asset, Step
+from asyncdeploy.envs.registry import register_env
 from asyncdeploy.envs.uv_wheel import uv_asset
 from asyncdeploy.envs.wanted import Wanted, node_python
 from asyncdeploy.envs.wheelhouse import wheel_assets
@@ -45,6 +46,7 @@ def _step_name(kind: str, text: str) -> str:
     return f"{kind}: {' '.join(text.split())[:_SHOWN]}"
 
 
+@register_env
 @attrs.frozen
 class UvEnv:
     """The project's own ``.venv``, made by ``uv sync``; from pylock.toml or requirements.txt where there is no

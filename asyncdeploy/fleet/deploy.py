@@ -12,7 +12,7 @@ import anyio
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project
-from asyncdeploy.envs import Env
+from asyncdeploy.envs.base import Env
 from asyncdeploy.fleet.arguments import AT_ONCE, DEFAULT_ENV, Asked, Code, Nodes, as_asked, lent_pool
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node, parse_nodes

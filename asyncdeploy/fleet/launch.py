@@ -11,7 +11,7 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
-from asyncdeploy.envs import Env
+from asyncdeploy.envs.base import Env
 from asyncdeploy.fleet.arguments import DEFAULT_ENV, Code, Nodes, lent_pool
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.launch.follow.diagnosis import Diagnosis

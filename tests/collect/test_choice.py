@@ -9,7 +9,7 @@ import pytest
 
 from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.collect.limits import CollectLimits
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all, sync_while_running
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out

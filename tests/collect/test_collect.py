@@ -11,7 +11,7 @@ from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.local.cluster import LocalCluster

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from asyncdeploy.envs import Asset
+from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.values.errors import NodeFull, TransferFailed
 from asyncdeploy.values.events import BytesMoved, StageFailed, StageFinished

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from asyncdeploy.envs import Env, Step, SystemEnv
+from asyncdeploy.envs.base import Env, Step
 from asyncdeploy.envs.bootstrap import listener
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.values.errors import BootstrapFailed
 from asyncdeploy.values.events import Noted, OutputLine, StageFailed, StageFinished, StageStarted

@@ -16,8 +16,9 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import DockerEnv, UvEnv
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.envs.docker import DockerEnv
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.launch import fan_out, wait_launch
 from asyncdeploy.launch.launchers.torchrun import Torchrun

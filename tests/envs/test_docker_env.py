@@ -1,16 +1,25 @@
 """DockerEnv as a value: what it refuses, what it writes, what travels."""
 
+import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
 import pytest
 
-from asyncdeploy.envs import DockerEnv, env_from_dict
+from asyncdeploy.envs.base import Env
+from asyncdeploy.envs.docker import DockerEnv
+from asyncdeploy.envs.nix import NixEnv
+from asyncdeploy.envs.registry import env_from_dict
+from asyncdeploy.envs.system import SystemEnv
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.workspace import Site
+from tests.support.places import ROOT
 
 SITE = Site("/home/me/proj", digest="a" * 64)
 FACTS = NodeFacts(
@@ -26,12 +35,25 @@ FACTS = NodeFacts(
         DockerEnv(
             dockerfile="docker/Dockerfile", mounts="/data:/data:ro", gpus="0,1", engine="podman", options=("-t",)
         ),
+        DockerEnv("pytorch/pytorch:2.5", env=UvEnv("train")),
     ],
 )
 def test_it_travels(env: DockerEnv) -> None:
     assert env_from_dict(env.to_dict()) == env
     assert pickle.loads(pickle.dumps(env)) == env
     assert hash(env) == hash(env_from_dict(env.to_dict()))
+
+
+@pytest.mark.parametrize(
+    "env", [DockerEnv("a", env=UvEnv("train")), NixEnv(), SystemEnv()], ids=["docker", "nix", "system"]
+)
+def test_it_is_known_to_who_asks_for_no_class_of_ours(env: Env) -> None:
+    reads = "import json, sys; from asyncdeploy.envs.registry import env_from_dict as read"
+    reads += "; print(read(json.loads(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-c", reads, json.dumps(env.to_dict())], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == str(env), done.stderr
 
 
 @pytest.mark.parametrize(

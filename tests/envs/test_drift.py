@@ -9,8 +9,8 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
-from asyncdeploy.envs import UvEnv
 from asyncdeploy.envs.built import Built
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import find_uv_binary
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out, wait_launch

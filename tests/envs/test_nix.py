@@ -13,8 +13,9 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import NixEnv, env_from_dict
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.envs.nix import NixEnv
+from asyncdeploy.envs.registry import env_from_dict
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.command import Command

@@ -10,7 +10,7 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import DockerEnv
+from asyncdeploy.envs.docker import DockerEnv
 from asyncdeploy.run.jobs import stop_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandTimeout

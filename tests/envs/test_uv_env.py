@@ -10,8 +10,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from asyncdeploy.envs import Env, SystemEnv, UvEnv, env_from_dict, register_env
+from asyncdeploy.envs.base import Env
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.envs.registry import env_from_dict, register_env
+from asyncdeploy.envs.system import SystemEnv
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import find_uv_binary, read_elf, uv_asset
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.remote.probe import probe_node

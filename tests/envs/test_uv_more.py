@@ -11,8 +11,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from asyncdeploy.envs import UvEnv, env_from_dict
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.envs.registry import env_from_dict
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import fetch_uv, find_uv_binary, read_elf, uv_asset
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.remote.probe import probe_node

@@ -14,8 +14,8 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project
-from asyncdeploy.envs import UvEnv
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import find_uv_binary
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command

@@ -12,8 +12,9 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import deploy_project, run_in_project
-from asyncdeploy.envs import UvEnv, env_from_dict
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
+from asyncdeploy.envs.registry import env_from_dict
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import find_uv_binary
 from asyncdeploy.envs.wanted import Wanted, node_python
 from asyncdeploy.envs.wheelhouse import _list

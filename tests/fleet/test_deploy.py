@@ -13,7 +13,8 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.connector import AsyncsshConnector
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import SystemEnv, UvEnv
+from asyncdeploy.envs.system import SystemEnv
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import find_uv_binary
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.nodes.node import Node

@@ -10,7 +10,7 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.launch import fan_out, find_launch, follow_launch, wait_launch
 from asyncdeploy.launch.launchers.torchrun import Torchrun

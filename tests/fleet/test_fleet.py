@@ -8,7 +8,7 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run, push_all
 from asyncdeploy.fleet.run import run_all, start_all, wait_ready

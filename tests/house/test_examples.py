@@ -13,7 +13,7 @@ from types import ModuleType
 import attrs
 import pytest
 
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.workspace import Site

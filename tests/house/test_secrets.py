@@ -18,7 +18,7 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out, wait_launch
 from asyncdeploy.fleet.run import run_all, start_all

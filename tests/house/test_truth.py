@@ -12,7 +12,7 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.deploy import deploy_and_run
 from asyncdeploy.fleet.launch import fan_out, wait_launch
 from asyncdeploy.fleet.run import run_all, start_all

@@ -13,7 +13,7 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import wait_launch
 from asyncdeploy.launch.gang.attached import run_launch

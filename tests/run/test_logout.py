@@ -10,7 +10,7 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.launch.gang.start import start_launch
 from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launch import Launch

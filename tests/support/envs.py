@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from asyncdeploy.envs import Asset, Step
+from asyncdeploy.envs.base import Asset, Step
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.workspace import Site

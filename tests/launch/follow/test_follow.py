@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.launch import fan_out, follow_launch
 from asyncdeploy.launch.follow.log_fold import LineFolder
 from asyncdeploy.launch.launch import LaunchLine

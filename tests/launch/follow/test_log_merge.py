@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 import asyncdeploy as ad
-from asyncdeploy.envs import SystemEnv
+from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.launch.follow.log_merge import HOLD_S, ROOM, Merger
 from asyncdeploy.launch.launch import LaunchLine
 from asyncdeploy.node_side.run import log_times
