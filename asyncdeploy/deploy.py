@@ -10,6 +10,7 @@ import attrs
 
 from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.collect.limits import CollectLimits
+from asyncdeploy.collect.source import find_source
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.envs.base import Env, LocalEnv
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
@@ -27,7 +28,7 @@ from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import start_job
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.serialize import fields_to_plain, from_plain
-from asyncdeploy.values.workspace import Collected, Site, Workspace, as_workspace, check_remote_path
+from asyncdeploy.values.workspace import Collected, Site, Workspace, as_workspace
 
 
 @attrs.frozen
@@ -183,7 +184,5 @@ async def collect_results(
 
     On cancellation no partial file stands under a final name.
     """
-    absolute = source.startswith(("/", "~/")) or source == "~"
-    path = source if absolute else f"{deployment.site.workdir.rstrip('/')}/{source}"
-    check_remote_path(path, "collect_results source")
+    path = find_source(source, deployment.site.workdir, "collect_results source")
     return await sync_results(pool.at(deployment.node), path, target, limits=limits)

@@ -10,6 +10,7 @@ import attrs
 
 from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.collect.limits import CollectLimits
+from asyncdeploy.collect.source import find_source
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, by_node
 from asyncdeploy.fleet.arguments import AT_ONCE, lent_pool
@@ -23,7 +24,7 @@ from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.errors import ConnectError, ConnectionLost, TransferFailed
 from asyncdeploy.values.events import Noted
-from asyncdeploy.values.workspace import Collected, check_remote_path
+from asyncdeploy.values.workspace import Collected
 
 
 async def collect_all(
@@ -65,9 +66,7 @@ async def collect_all(
         folders = {node: deployment.site.workdir for node, deployment in by_node(deployments).items()}
     if every_s is not None and (not jobs or every_s <= 0):
         raise ValueError(f"collect_all every_s: a launch and a number of seconds were expected, got {every_s!r}")
-    sources = {node: _below(folder, source) for node, folder in folders.items()}
-    for path in sources.values():
-        check_remote_path(path, "collect_all source")
+    sources = {node: find_source(source, folder, "collect_all source") for node, folder in folders.items()}
     targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
     limiter = anyio.CapacityLimiter(at_once)
 
@@ -83,10 +82,6 @@ async def collect_all(
     async with lent_pool(pool) as lent:
         # Whoever waits for a job to end takes nothing from the others.
         return await map_nodes(tuple(sources), work, at_once=at_once if every_s is None else max(1, len(sources)))
-
-
-def _below(folder: str, source: str) -> str:
-    return source if source.startswith(("/", "~")) else f"{folder.rstrip('/')}/{source}"
 
 
 async def collect_logs(

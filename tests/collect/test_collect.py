@@ -11,6 +11,7 @@ from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.deploy import collect_results
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all
@@ -235,7 +236,7 @@ async def test_d14_two_nodes_one_path_and_a_third_that_fails(tmp_path: Path) -> 
             write(cluster.home(node) / "project", {"out/rank.txt": str(node.name)})
         report = await collect_all(deployments, "out", tmp_path / "home", pool=pool)
         little = await collect_all(deployments[:2], "out", tmp_path / "little", limits=CollectLimits(1), pool=pool)
-        for source in ("../out", "out\n", "~other/out"):
+        for source in ("../out", "out\n", "~/../out"):
             with pytest.raises(ValueError, match="collect_all source"):
                 await collect_all(deployments, source, tmp_path / "none", pool=pool)
     assert not (tmp_path / "none").exists()
@@ -249,6 +250,19 @@ async def test_d14_two_nodes_one_path_and_a_third_that_fails(tmp_path: Path) -> 
         b"1-local-1/rank.txt": b"local-1",
         b"2-local-2": None,
     }
+
+
+@pytest.mark.parametrize("source", ["~notes", "./~notes", "~/project/~notes"])
+async def test_only_a_home_begins_with_a_tilde_and_a_slash(tmp_path: Path, source: str) -> None:
+    """`~notes` is a folder of the project, whichever function is asked for it."""
+    (tmp_path / "project" / "~notes").mkdir(parents=True)
+    (tmp_path / "project" / "~notes" / "a").write_text("a")
+    async with LocalCluster(1) as cluster, cluster.pool() as pool:
+        (deployment,) = (await deploy_all(cluster.nodes, tmp_path / "project", SystemEnv(), pool=pool)).unwrap()
+        await collect_results(pool, deployment, source, tmp_path / "one")
+        assert (await collect_all([deployment], source, tmp_path / "all", pool=pool)).ok
+    assert tree(tmp_path / "one") == {b"a": b"a"}
+    assert tree(tmp_path / "all") == {b"0-local-0": None, b"0-local-0/a": b"a"}
 
 
 async def test_over_openssh(sshd_nodes: Sequence[SshdNode], home: Path) -> None:
