@@ -100,7 +100,8 @@ class Arrivals:
                 elif kind == b"Z" and self._arrival is None and not self.missing:
                     break
                 else:
-                    raise self._nonsense(f"a frame {kind!r} where none may be")
+                    what = f"a frame {kind!r} of {len(payload)} bytes, where {self._expected()} was expected"
+                    raise self._nonsense(what)
         finally:
             if self._arrival is not None:
                 self.missing[self._arrival.number] = self._arrival.want
@@ -108,11 +109,16 @@ class Arrivals:
         if self._shown < self.bytes_received:
             self._show()
 
+    def _expected(self) -> str:
+        if self._arrival is not None:
+            return f"more of {os.fsdecode(self._arrival.want.entry.path)!r}, or its end,"
+        return f"one of the {len(self.missing)} files that are missing" if self.missing else "the end"
+
     def _begin(self, payload: bytes) -> None:
         number, offset = int.from_bytes(payload[:4], "big"), int.from_bytes(payload[4:], "big")
         want = self.missing.pop(number, None)
         if want is None or offset not in (0, want.offset):
-            raise self._nonsense("a file that was not asked for")
+            raise self._nonsense(f"file {number} of its listing from byte {offset} on, which was not asked for")
         self._arrival = Arrival(number, want, offset)
 
     async def _write(self, arrival: Arrival, data: bytes) -> None:
@@ -149,8 +155,9 @@ class Arrivals:
 
     def _check(self, entry: Entry, digest: bytes, trailer: bytes) -> None:
         if digest != trailer[:32]:
-            name = os.fsdecode(entry.path)
-            raise self._nonsense(f"a content of {name!r} that does not have the hash that it says")
+            said, found = trailer[:6].hex(), digest[:6].hex()
+            what = f"a content of {os.fsdecode(entry.path)!r} with the hash {found}..., where it says {said}..."
+            raise self._nonsense(what)
 
     def _give_up(self, payload: bytes) -> None:
         """The node cannot send a file, or not to its end."""
@@ -161,7 +168,7 @@ class Arrivals:
         elif self._arrival is None and number in self.missing:
             want = self.missing.pop(number)
         else:
-            raise self._nonsense("word of a file that was not asked for")
+            raise self._nonsense(f"why file {number} of its listing does not come, which was not asked for")
         self._left_behind.add(want.entry.path, last_lines(payload[4:], 1) or "the node does not say why")
 
     def _abandon(self) -> None:

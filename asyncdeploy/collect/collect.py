@@ -120,7 +120,7 @@ class _Collect:
         return call_program(self.remote, "collect.sender", json.dumps(request).encode())
 
     async def _read_listing(self, call: Call | PlainSender) -> str | None:
-        """Take the node's listing; return why there is none, or None."""
+        """Take the node's listing; return why it has none, or None."""
         while True:
             kind, payload = await call.receive()
             if kind == b"L":
@@ -132,7 +132,7 @@ class _Collect:
             elif kind == b"Z":
                 return last_lines(payload, 1) or "the node does not say why"
             else:
-                raise nonsense(self.remote.node.name, f"a frame {kind!r} in a listing")
+                raise nonsense(self.remote.node.name, f"a frame {kind!r}, where its listing was expected")
 
     async def _ask(self, call: Call | PlainSender, wanted: Mapping[int, Want]) -> None:
         asked = [

@@ -61,8 +61,8 @@ def nonsense(node: str, what: str) -> ProtocolError:
 class Listing:
     """The entries of one node in the order of their numbers.
 
-    A name that leads elsewhere, comes twice, or lies in what is no folder cannot come from reading a disk: the node
-    is refused as a whole.
+    A name that leads elsewhere, comes twice, or lies in no folder that was listed cannot come from reading a disk: the
+    node is refused as a whole.
     """
 
     def __init__(self, node: str, limits: CollectLimits) -> None:
@@ -77,8 +77,10 @@ class Listing:
     def take(self, data: bytes) -> None:
         """Take one frame of entries."""
         self._bytes += len(data)
-        if not data or self._bytes > MAX_LISTING_BYTES:
-            raise nonsense(self._node, "a listing without an end")
+        if not data:
+            raise nonsense(self._node, "a part of its listing with nothing in it")
+        if self._bytes > MAX_LISTING_BYTES:
+            raise nonsense(self._node, f"a listing of over {MAX_LISTING_BYTES >> 20} MiB, which is all that it may be")
         at = 0
         while at < len(data):
             entry, at = self._entry(data, at)
@@ -102,11 +104,11 @@ class Listing:
         path = entry.path
         what = repr(os.fsdecode(path[:300]))
         if misleads(path) or len(path) > MAX_PATH:
-            raise nonsense(self._node, f"the name {what}, which no file has")
+            raise nonsense(self._node, f"the name {what}, which no file below a folder can have")
         if path in self._kinds:
             raise nonsense(self._node, f"the name {what} twice")
         if self._kinds.get(path.rpartition(b"/")[0]) != "d":
-            raise nonsense(self._node, f"the name {what} in what is no folder")
+            raise nonsense(self._node, f"the name {what}, which lies in no folder that it listed before")
 
     def _entry(self, data: bytes, at: int) -> tuple[Entry, int]:
         head = data[at : at + HEAD]
@@ -114,12 +116,12 @@ class Listing:
         target, at = self._text(data, at)
         kind = chr(head[0])
         if kind not in "fdl":
-            raise nonsense(self._node, "an entry that is none")
+            raise nonsense(self._node, f"an entry of kind {kind!r}, where 'f', 'd' or 'l' was expected")
         numbers = int.from_bytes(head[1:5], "big"), int.from_bytes(head[5:13], "big")
         return Entry(kind, *numbers, int.from_bytes(head[13:], "big", signed=True), path, target), at
 
     def _text(self, data: bytes, at: int) -> tuple[bytes, int]:
         size = int.from_bytes(data[at : at + 2], "big")
         if at + 2 + size > len(data):
-            raise nonsense(self._node, "an entry that ends too early")
+            raise nonsense(self._node, f"an entry with a name of {size} bytes, of which {len(data) - at - 2} came")
         return data[at + 2 : at + 2 + size], at + 2 + size

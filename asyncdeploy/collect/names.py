@@ -8,7 +8,7 @@ MAX_NAME = 255
 
 
 def misleads(path: bytes) -> bool:
-    """Return whether a name is none that a file below a folder can have."""
+    """Return whether no file below a folder can have this name."""
     return b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/"))
 
 

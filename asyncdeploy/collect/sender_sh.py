@@ -139,7 +139,7 @@ class PlainSender:
         _, text = await self._steps.answer(room)
         *names, _cut = text.split(b"\0")
         if any(not name.startswith(b"./") or len(name) > MAX_PATH + 2 for name in names):
-            raise nonsense(self._steps.remote.node.name, "a name that no file has")
+            raise nonsense(self._steps.remote.node.name, "names, of which each was expected to begin with './'")
         return sorted(name[2:] for name in names), len(text) >= room
 
     async def _list(self, paths: list[bytes]) -> list[Frame]:
@@ -239,7 +239,10 @@ class PlainSender:
             yield b"X", number + second
             return
         if not (first.isdigit() and second.isdigit() and int(second) <= int(first)):
-            raise nonsense(self._steps.remote.node.name, f"no size of {os.fsdecode(path)!r}")
+            raise nonsense(
+                self._steps.remote.node.name,
+                f"{first + b' ' + second!r}, where sizes of {os.fsdecode(path)!r} were expected",
+            )
         left = int(first) - int(second)
         self._budget -= left
         yield b"B", number + int(second).to_bytes(8, "big")

@@ -109,8 +109,10 @@ class Connecting:
         seen = {node}
         while routes[-1].jump is not None:
             hop = routes[-1].jump
-            if hop in seen or len(seen) > MAX_HOPS:
+            if hop in seen:
                 raise ConnectError(node.name, f"its jump hosts lead in a circle at {hop.name}", reason="jump")
+            if len(seen) > MAX_HOPS:
+                raise ConnectError(node.name, f"at most {MAX_HOPS} jump hosts were expected on its way", reason="jump")
             seen.add(hop)
             routes.append(await self._connector.resolve(hop))
         return routes

@@ -88,7 +88,7 @@ class DockerEnv:
             the image's Python.
 
     Raises:
-        ValueError: not exactly one of image, archive and dockerfile, or one of the values is none.
+        ValueError: not exactly one of image, archive and dockerfile, or a value that docker would not take.
     """
 
     name: ClassVar[str] = "docker"
@@ -104,8 +104,8 @@ class DockerEnv:
     env: Env | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if sum(source is not None for source in (self.image, self.archive, self.dockerfile)) != 1:
-            raise ValueError("DockerEnv: one of image, archive and dockerfile was expected")
+        if (count := sum(source is not None for source in (self.image, self.archive, self.dockerfile))) != 1:
+            raise ValueError(f"DockerEnv: one of image, archive and dockerfile was expected, got {count} of them")
         if self.image is not None and not _IMAGE.match(self.image):
             raise ValueError(f"DockerEnv image: an image's name was expected, got {self.image!r}")
         if self.dockerfile is not None and (
@@ -113,11 +113,15 @@ class DockerEnv:
         ):
             raise ValueError(f"DockerEnv dockerfile: a path in the workspace was expected, got {self.dockerfile!r}")
         if self.gpus not in (None, "auto", "all") and not _GPUS.match(self.gpus):
-            raise ValueError(f'DockerEnv gpus: "auto", "all", indices such as "0,1", or None, got {self.gpus!r}')
+            raise ValueError(
+                f'DockerEnv gpus: "auto", "all", indices such as "0,1", or None was expected, got {self.gpus!r}'
+            )
         if self.engine not in (None, "docker", "podman"):
             raise ValueError(f'DockerEnv engine: "docker", "podman" or None was expected, got {self.engine!r}')
         if isinstance(self.env, DockerEnv):
-            raise ValueError("DockerEnv env: a container inside a container is not made here")
+            raise ValueError(
+                "DockerEnv env: an environment for the inside of the container was expected, got a DockerEnv"
+            )
         for what, words in (("mounts", self.mounts), ("ulimits", self.ulimits or ()), ("options", self.options)):
             for word in words:
                 if not word or "\0" in word:

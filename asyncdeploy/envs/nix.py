@@ -45,7 +45,7 @@ class NixEnv:
             sent with all that it needs.
 
     Raises:
-        ValueError: a name or reference that is none, or both a shell and a package.
+        ValueError: a name or reference is not written as one, or both a shell and a package are named.
     """
 
     name: ClassVar[str] = "nix"

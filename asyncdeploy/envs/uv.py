@@ -77,7 +77,7 @@ class UvEnv:
             fetched here as wheels for the nodes' platform, once for all of them, and sent; their uv asks no network.
 
     Raises:
-        ValueError: a name, a version or a path that is none.
+        ValueError: a name, version or path is not written as one, or two arguments say different things.
     """
 
     name: ClassVar[str] = "uv"

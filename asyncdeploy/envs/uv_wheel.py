@@ -179,7 +179,8 @@ def read_elf(path: Path) -> tuple[str, str]:
                         file.seek(offset)
                         return _MACHINES[number], file.read(length).rstrip(b"\0").decode("utf-8", "replace")
                 return _MACHINES[number], ""
-    raise ToolMissing("", "the node has no uv, and the one beside us is no 64-bit Linux program", _HINT, tool="uv")
+    what = f"the node has no uv, and the one beside us, {path}, is not a 64-bit Linux program"
+    raise ToolMissing("", what, _HINT, tool="uv")
 
 
 def _from_record(value: str) -> str:

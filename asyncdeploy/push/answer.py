@@ -80,7 +80,7 @@ def read_answer(node: str, payload: bytes) -> Answer:
 
     Raises:
         WorkspaceConflict, WorkspaceBusy, NodeFull, TransferFailed: what it refused or failed at.
-        ProtocolError: it is none.
+        ProtocolError: it is not what a receiver of ours answers.
     """
     fields = [visible(field[:MAX_SHOWN].decode("utf-8", "replace")) for field in payload.split(b"\0")]
     try:
@@ -94,8 +94,10 @@ def read_answer(node: str, payload: bytes) -> Answer:
 
 def _read(node: str, path: str, fields: list[str]) -> Answer:
     word, rest = fields[0], fields[2:]
-    if len(fields) > MAX_FIELDS or not path.startswith("/"):
-        raise ValueError("too long, or no absolute path")
+    if len(fields) > MAX_FIELDS:
+        raise ValueError(f"at most {MAX_FIELDS} fields were expected, got {len(fields)}")
+    if not path.startswith("/"):
+        raise ValueError(f"an absolute path was expected, got {path[:MAX_SHOWN]!r}")
     if word == "same":
         return Answer(path)
     if word == "done":
@@ -126,7 +128,7 @@ def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
         name, text, where = rest[:3]
         hint = _HINTS.get(name, "push again: a swap that was begun is finished then")
         return TransferFailed(node, f"cannot write {where} in {path}: {text}", hint, path=where)
-    raise ValueError(f"unknown word {word!r}")
+    raise ValueError(f"same, done, conflict, busy, jobs, full, changed or error was expected, got {word!r}")
 
 
 def _conflict(node: str, path: str, rest: list[str]) -> WorkspaceConflict:
@@ -146,7 +148,7 @@ def _conflict(node: str, path: str, rest: list[str]) -> WorkspaceConflict:
         what = f"{path}/{words[0]} is a folder on the node and holds files that we did not bring"
         hint = "move them away: where that folder stands, a file is to be put"
     else:
-        raise ValueError(f"unknown reason {reason!r}")
+        raise ValueError(f"edited, foreign, project, owner or blocked was expected, got {reason!r}")
     return WorkspaceConflict(node, what, hint, path=path)
 
 

@@ -54,7 +54,7 @@ class Transfer:
             elif kind == b"G":
                 return await self.send_contents(call, wanted)
             else:
-                raise ProtocolError(self.remote.node.name, f"a push was asked for {kind!r}")
+                raise self.nonsense(f"a frame {kind!r}, where what it wants or its answer was expected")
 
     async def send_manifest(self, call: Call) -> None:
         data = await self.bundle.packed_manifest()
@@ -69,18 +69,20 @@ class Transfer:
         whole = [*before[-1:], *found]
         rising = all(map(operator.lt, whole, whole[1:]))
         if len(payload) % 4 or not found or not rising or found[-1] >= len(self.bundle.manifest.contents):
-            raise ProtocolError(self.remote.node.name, "a push was asked for contents that there are not")
+            count = len(self.bundle.manifest.contents)
+            raise self.nonsense(f"numbers of contents, which were expected to rise and to be below {count}")
         return found
 
     def take_base(self, payload: bytes, wanted: list[int]) -> None:
         """Remember what the node has of a large content that it wants: the first bytes of its pieces' digests."""
         number = int.from_bytes(payload[:4], "big")
         if number not in wanted:
-            raise ProtocolError(self.remote.node.name, "a push was told of a content that is not wanted")
+            raise self.nonsense(f"what it has of content {number}, which it did not ask for")
         base = self.bases.setdefault(number, bytearray())
         base += payload[4:]
-        if len(base) > len(self.bundle.pieces(number)) // DIGEST * SHORT:
-            raise ProtocolError(self.remote.node.name, "a push was told of more pieces than a content has")
+        pieces = len(self.bundle.pieces(number)) // DIGEST
+        if len(base) > pieces * SHORT:
+            raise self.nonsense(f"{len(base) // SHORT} pieces of content {number}, which has {pieces}")
 
     async def send_runs(self, call: Call, wanted: list[int]) -> dict[int, tuple[Run, ...]]:
         """Tell the node where each piece of its large contents comes from."""
@@ -124,7 +126,11 @@ class Transfer:
                 feed.done = True
                 return payload
             if not feed.heed(kind, payload):
-                raise ProtocolError(self.remote.node.name, f"a push was answered with {kind!r}")
+                raise self.nonsense(f"a frame {kind!r}, where its progress or its answer was expected")
+
+    def nonsense(self, what: str) -> ProtocolError:
+        """Return the error for what no receiver of ours does."""
+        return ProtocolError(self.remote.node.name, f"during a push, the node sent {what}")
 
     def detail(self, answer: Answer) -> str:
         feed = self.feed

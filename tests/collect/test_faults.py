@@ -360,7 +360,7 @@ async def test_d15_a_flipped_bit_is_found(tmp_path: Path, remote: ShellRemote, o
     content = random.Random(15).randbytes(3_000_000)
     (out / "log").write_bytes(content)
     async with Flipped(tmp_path / "node", at) as lying:
-        with pytest.raises(ProtocolError, match="does not have the hash"):
+        with pytest.raises(ProtocolError, match=r"with the hash .*, where it says"):
             await sync_results(lying, "~/out", home)
     assert tree(home) == before
     await sync_results(remote, "~/out", home)

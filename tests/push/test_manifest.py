@@ -201,7 +201,7 @@ def test_git_in_the_folder_but_not_installed_is_said(repository: Path, monkeypat
 
 
 def test_a_workspace_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TransferFailed, match="no folder"):
+    with pytest.raises(TransferFailed, match="a folder was expected"):
         scan(tmp_path / "absent")
 
 

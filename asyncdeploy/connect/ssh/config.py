@@ -46,7 +46,7 @@ def parse_config(text: str, host: str = "") -> SshConfig:
         host: the host that was asked for; where anything but where it is holds its name, ``by_name`` is set.
 
     Raises:
-        ValueError: the port is no number.
+        ValueError: a port is not a number.
     """
     said: dict[str, str] = {}
     paths: list[Path] = []
@@ -57,11 +57,13 @@ def parse_config(text: str, host: str = "") -> SshConfig:
         elif value:
             said.setdefault(keyword, value)
     named = [line for line in text.splitlines() if host and host in line]
-    agent = said.get("identityagent")
+    agent, port = said.get("identityagent"), said.get("port", "0")
+    if not port.isdecimal():
+        raise ValueError(f"a number was expected as the port, got {port!r}")
     return SshConfig(
         host=said.get("hostname"),
         user=said.get("user"),
-        port=int(said["port"]) if "port" in said else None,
+        port=int(port) or None,
         key_paths=tuple(_existing(path) for path in paths if _existing(path).is_file()),
         keys_only=said.get("identitiesonly") == "yes",
         agent=None if agent == "SSH_AUTH_SOCK" else agent,
@@ -97,9 +99,10 @@ async def ask_ssh(host: str, *, node: str, user: str | None, port: int | None, f
     if done.returncode:
         evidence = last_lines(done.stderr)
         raise ConnectError(node, "ssh cannot read its configuration", hint, evidence, reason="config")
-    with contextlib.suppress(ValueError):
+    try:
         return parse_config(done.stdout.decode("utf-8", "replace"), host)
-    raise ConnectError(node, "ssh -G gave a port that is no number", hint, reason="config")
+    except ValueError as error:
+        raise ConnectError(node, f"the answer of ssh -G: {error}", hint, reason="config") from None
 
 
 def _existing(path: Path) -> Path:

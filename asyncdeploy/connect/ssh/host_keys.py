@@ -52,7 +52,7 @@ class HostKeys:
             pins: by node name or host, the fingerprint ("SHA256:...", as ``ssh-keygen -l`` prints it) or several.
 
         Raises:
-            ValueError: a fingerprint is none.
+            ValueError: a fingerprint is not written as ``ssh-keygen -l`` prints it.
         """
         pairs = [(name, pin) for name, said in pins.items() for pin in ([said] if isinstance(said, str) else said)]
         for name, pin in pairs:

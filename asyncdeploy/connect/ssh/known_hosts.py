@@ -86,9 +86,9 @@ class KnownHosts:
     def _add(self, words: list[str], source: str) -> None:
         marker = words.pop(0)[1:] if words[0].startswith("@") else ""
         if marker and marker not in _MARKERS:
-            raise ValueError(f"a marker @{marker} is not known")
+            raise ValueError(f"@cert-authority or @revoked was expected as a marker, got @{marker}")
         if len(words) < 3:
-            raise ValueError("'hosts keytype key' was expected")
+            raise ValueError(f"'hosts keytype key' was expected, got {' '.join(words)[:80]!r}")
         hosts, entry = words[0], Entry(marker, words[1], words[2], source)
         if hosts.startswith("|"):
             self.hashed.append((*_read_hash(hosts), entry))
@@ -119,7 +119,7 @@ def read_known_hosts(path: Path) -> KnownHosts:
     except FileNotFoundError:
         return KnownHosts()
     if len(raw) > MAX_BYTES:
-        raise OSError(f"{path}: over {MAX_BYTES} bytes")
+        raise OSError(f"{path}: at most {MAX_BYTES >> 20} MiB were expected, it has more")
     return KnownHosts.parse(raw.decode("utf-8", "replace"), str(path))
 
 
@@ -188,7 +188,7 @@ def _names_one_of(line: str, wanted: set[str]) -> bool:
 def _read_hash(hosts: str) -> tuple[bytes, bytes]:
     parts = hosts.split("|")
     if len(parts) != 4 or parts[1] != "1":
-        raise ValueError("a hashed host '|1|salt|hash' was expected")
+        raise ValueError(f"a hashed host '|1|salt|hash' was expected, got {hosts[:80]!r}")
     return base64.b64decode(parts[2], validate=True), base64.b64decode(parts[3], validate=True)
 
 

@@ -132,14 +132,14 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Build a Manifest from ``to_bytes``'s data; ValueError if it is none."""
+        """Build a Manifest from ``to_bytes``'s data; ValueError if they are not."""
         head, *fields = data.split(b"\0")
         if head != _HEAD or len(fields) % _FIELDS:
-            raise ValueError("the bytes are no manifest of this version")
+            raise ValueError(f"a manifest that begins with {_HEAD!r} was expected, got {data[:40]!r}")
         try:
             return cls([_entry(fields[at : at + _FIELDS]) for at in range(0, len(fields), _FIELDS)])
         except KeyError as error:
-            raise ValueError(f"the manifest holds an unknown kind of entry: {error}") from None
+            raise ValueError(f"an entry of a known kind was expected in the manifest, got {error}") from None
 
 
 def _entry(fields: list[bytes]) -> Entry:

@@ -67,7 +67,8 @@ def list_workspace(workspace: Workspace, stop: threading.Event) -> Listing:
     """
     root = workspace.path
     if not root.is_dir():
-        raise TransferFailed("", f"the workspace is no folder: {root}", "give the project's folder", path=str(root))
+        what = f"the workspace {root}: a folder was expected, there is {'a file' if root.exists() else 'nothing'}"
+        raise TransferFailed("", what, "give the project's folder", path=str(root))
     scan = _Scan(workspace, stop)
     scan.add_all(file_names(root, scan))
     scan.hash_large()

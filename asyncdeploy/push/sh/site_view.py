@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import stat
 from collections.abc import Iterable, Sequence
 
@@ -94,8 +95,11 @@ class SeenSite:
     async def _see_below(self, folder: bytes) -> None:
         _, text = await self._steps.ask("names", str(MAX_ANSWER), str(MAX_DEPTH), b"./" + folder)
         below = [name.removeprefix(b"./") for name in text.split(b"\0")[:-1]]
-        if any(not name.startswith(folder + b"/") for name in below):
-            raise ProtocolError(self._steps.remote.node.name, "a folder was listed with names that are not in it")
+        if (other := next((name for name in below if not name.startswith(folder + b"/")), None)) is not None:
+            what = (
+                f"what lies in {os.fsdecode(folder)!r} was asked for, and the node named {os.fsdecode(other[:300])!r}"
+            )
+            raise ProtocolError(self._steps.remote.node.name, what)
         await self.see_names(below)
         for parent, names in itertools.groupby(sorted(below, key=_split), key=lambda name: _split(name)[0]):
             self._names[parent] = [_split(name)[1] for name in names]
