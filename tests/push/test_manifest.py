@@ -207,22 +207,17 @@ def test_a_workspace_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 def test_e9_a_file_that_never_holds_still_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"x" * (8 << 20))
-    stop = threading.Event()
 
-    def write() -> None:
-        with (tmp_path / "log").open("ab") as file:
-            while not stop.is_set():
+    class Writer(threading.Event):
+        """Writes whenever the scan asks whether to stop, which it does while it reads; a thread may come too late."""
+
+        def is_set(self) -> bool:
+            with (tmp_path / "log").open("ab") as file:
                 file.write(b"y")
-                file.flush()
+            return False
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        with pytest.raises(TransferFailed, match="log changed while it was read"):
-            scan(tmp_path)
-    finally:
-        stop.set()
-        writer.join()
+    with pytest.raises(TransferFailed, match="log changed while it was read"):
+        list_workspace(Workspace(tmp_path), Writer())
 
 
 def test_clones_of_a_repository_are_one_project_and_plain_folders_are_not(repository: Path, tmp_path: Path) -> None:
