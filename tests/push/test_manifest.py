@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncdeploy.push.bundle.bundle import Piece, cut_blocks
+from asyncdeploy.push.bundle.blocks import Piece, cut_blocks
 from asyncdeploy.push.bundle.file_list import project_id
 from asyncdeploy.push.bundle.manifest import Difference, Entry, Manifest, difference
 from asyncdeploy.push.bundle.scan import Listing, list_workspace

@@ -12,72 +12,22 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import anyio
 import anyio.to_thread
-import attrs
 
+from asyncdeploy.push.bundle.blocks import BLOCK, Block, Piece, cut_blocks
 from asyncdeploy.push.bundle.file_list import project_id
 from asyncdeploy.push.bundle.hash_cache import Stamp
 from asyncdeploy.push.bundle.manifest import Manifest
+from asyncdeploy.push.bundle.packing import LEVEL, PackedBlocks
 from asyncdeploy.push.bundle.pieces import Run, is_large, sent_ranges
 from asyncdeploy.push.bundle.scan import Listing, changed, list_workspace
 from asyncdeploy.values.workspace import Workspace, as_workspace
-
-BLOCK = 512 * 1024
-"""Contents in one frame: half of what a frame may hold, so that one that does not compress fits as well."""
-MAX_KEPT_BYTES = 4 << 30
-"""Packed blocks kept on our disk for the next node; beyond it each node's are packed again."""
-LEVEL = 1
-"""zlib: a third of a repository's bytes at 90 MB/s; higher levels cost more time than the network."""
-WORTH = 0.9
-"""A block that shrinks to this is sent compressed."""
-FAST_RATE = 1.5e9
-"""Bytes a second from which on a network carries a block sooner than a node inflates it: beyond 10 Gbit/s."""
-SAMPLE = 16 * 1024
-"""A block whose first bytes do not shrink is not tried as a whole: trying costs ten times what hashing does."""
-FEW = 4
-"""A block of so few parts that stays as it is is read again from its file, not kept a second time."""
-RAW = (-1, -1)
-
-
-@attrs.frozen
-class Piece:
-    """A part of a content: its number in ``Manifest.contents``, where it begins, how long it is."""
-
-    content: int
-    start: int
-    length: int
-
-
-Block = tuple[Piece, ...]
-
-
-def cut_blocks(ranges: Iterable[Piece], limit: int = BLOCK) -> list[Block]:
-    """Return parts of contents cut into blocks of at most ``limit`` bytes, in order; small ones share a block."""
-    blocks: list[Block] = []
-    open_block: list[Piece] = []
-    room = limit
-    for whole in ranges:
-        done = 0
-        while done < whole.length:
-            length = min(whole.length - done, room)
-            if length < whole.length - done and length < limit and whole.length <= limit:
-                length = 0  # what fits into a block is not torn: it begins the next one
-            else:
-                open_block.append(Piece(whole.content, whole.start + done, length))
-            done += length
-            room -= length
-            if room == 0 or length == 0:
-                blocks.append(tuple(open_block))
-                open_block, room = [], limit
-    if open_block:
-        blocks.append(tuple(open_block))
-    return blocks
 
 
 class Bundle:
@@ -86,7 +36,7 @@ class Bundle:
     Attributes:
         workspace: what was scanned.
         manifest: its tree.
-        project: what tells this project from another (see ``listing.project_id``).
+        project: what tells this project from another (see ``file_list.project_id``).
         label: the same for people: "folder on machine".
         holder: which push this is, for those who wait: "user@machine pid 7 (push 1f0c3e5a)".
         seconds: how long the scan took.
@@ -102,12 +52,8 @@ class Bundle:
         self._stamps = listing.stamps
         self._pieces = listing.pieces
         self._notes = listing.notes
-        self._store = store
-        self._stored = 0
-        self._kept: dict[Block, tuple[int, int]] = {}
         self._plain: dict[int, str] = {}
-        self._proofs: dict[Block, bytes] = {}
-        self._locks: dict[Block, asyncio.Lock] = {}
+        self._blocks = PackedBlocks(self.read, store)
         self._packing = asyncio.Lock()
         self._packed = b""
 
@@ -164,63 +110,12 @@ class Bundle:
                 yield Piece(number, start, length)
 
     async def packed(self, block: Block, rate: float = 0.0) -> bytes:
-        """Return a block as it travels: one letter ("z" compressed, "r" raw), then the bytes.
-
-        Args:
-            block: which; it is packed once, for the first node that needs it.
-            rate: bytes a second that the network to this node is known to carry, 0 if unknown.
-
-        Raises:
-            TransferFailed: a file is no longer what was scanned.
-        """
-        lock = self._locks.setdefault(block, asyncio.Lock())
-        try:
-            async with lock:
-                place = self._kept.get(block)
-                if place is None:
-                    data = await anyio.to_thread.run_sync(self._pack, block, rate > FAST_RATE)
-                    self._keep(block, data)
-                    return data
-        finally:
-            if not lock.locked():
-                self._locks.pop(block, None)
-        if place == RAW:
-            return await anyio.to_thread.run_sync(self._pack_raw, block)
-        # From the page cache as a rule: cheaper than a hop to a thread.
-        return os.pread(self._store.fileno(), place[1], place[0])
+        """Return a block as it travels, see ``PackedBlocks.get``."""
+        return await self._blocks.get(block, rate)
 
     async def proof(self, block: Block) -> bytes:
         """Return the sha256 of a block as it travels."""
-        known = self._proofs.get(block)
-        if known is None:
-            data = await self.packed(block)
-            known = self._proofs[block] = hashlib.sha256(data).digest()
-        return known
-
-    def _keep(self, block: Block, data: bytes) -> None:
-        if data[:1] == b"r" and len(block) <= FEW:
-            self._kept[block] = RAW
-            return
-        if self._stored + len(data) > MAX_KEPT_BYTES:
-            return
-        try:
-            if os.pwrite(self._store.fileno(), data, self._stored) != len(data):
-                return
-        except OSError:
-            return  # our disk is full: the next node's block is packed again
-        self._kept[block] = (self._stored, len(data))
-        self._stored += len(data)
-
-    def _pack(self, block: Block, fast: bool) -> bytes:
-        raw = b"".join([self.read(piece) for piece in block])
-        if not fast and (len(raw) < 4 * SAMPLE or len(zlib.compress(raw[:SAMPLE], LEVEL)) < SAMPLE * WORTH):
-            small = zlib.compress(raw, LEVEL)
-            if len(small) < len(raw) * WORTH:
-                return b"z" + small
-        return b"r" + raw
-
-    def _pack_raw(self, block: Block) -> bytes:
-        return b"".join([b"r", *map(self.read, block)])
+        return await self._blocks.proof(block)
 
     def read(self, piece: Piece) -> bytes:
         """Return a part of a content from the disk, so call it in a thread.

@@ -15,7 +15,8 @@ from typing import Literal
 
 import anyio
 
-from asyncdeploy.push.bundle.bundle import Block, Bundle
+from asyncdeploy.push.bundle.blocks import Block
+from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.relay.chain import Chain
 from asyncdeploy.push.relay.feed import Feed
 from asyncdeploy.push.relay.gathering import Gathering

@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 
-from asyncdeploy.push.bundle.bundle import Block, Bundle
+from asyncdeploy.push.bundle.blocks import Block
+from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call
 from asyncdeploy.values.errors import ProtocolError

@@ -18,7 +18,8 @@ from asyncdeploy.node_side.push.site_record import (
     ancestors,
     read_entries,
 )
-from asyncdeploy.push.bundle.bundle import Block, Bundle, Piece, cut_blocks
+from asyncdeploy.push.bundle.blocks import Block, Piece, cut_blocks
+from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.sh.site_view import SeenSite
 from asyncdeploy.remote.sh_session import batches, words
 
