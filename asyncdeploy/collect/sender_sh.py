@@ -35,7 +35,7 @@ WANT = 44
 
 @asynccontextmanager
 async def open_sender(remote: Remote, source: str, limits: CollectLimits) -> AsyncIterator[PlainSender]:
-    """Open what stands for a call of the node_side program "sender"; the context's end closes the line.
+    """Open what stands for a call of the node_side program "sender"; the context's end closes its channel.
 
     Args:
         remote: a node without python3.
@@ -107,17 +107,17 @@ class PlainSender:
         self._now_s = int(now)
         kind, _, name = what.partition(b" ")
         paths, cut = ([name], False) if kind == b"file" else await self._names()
-        lines = self._limits.max_files
+        left = self._limits.max_files
         for batch in batches(paths):
-            for frame in (await self._list(batch))[: lines + 1]:
-                lines -= 1
-                if lines >= 0:
+            for frame in (await self._list(batch))[: left + 1]:
+                left -= 1
+                if left >= 0:
                     yield frame
-            if lines < 0:
+            if left < 0:
                 over = f"over the budget of {self._limits.max_files} files; this and all after it"
                 yield b"N", batch[-1] + b"\0" + over.encode()
                 break
-        if cut and lines >= 0:
+        if cut and left >= 0:
             yield b"N", paths[-1] + b"\0" + b"over the budget of bytes of names; all after it"
         yield b"M", b""
         alone = [want for want in self._wanted() if want.offset or self._files[want.number][1].st_size > SMALL]

@@ -24,7 +24,7 @@ from asyncdeploy.values.texts import packaged_text, sh_line
 from asyncdeploy.values.workspace import Site, check_remote_path
 
 SYNC_S = 3600.0
-"""torch and its CUDA wheels are 3 GB: minutes on a good line, most of an hour on a poor one."""
+"""torch and its CUDA wheels are 3 GB: minutes over a good connection, most of an hour over a poor one."""
 PRE_S = 1800.0
 IMPORT_S = 600.0
 """The first import of torch from a cold network disk is minutes."""

@@ -25,7 +25,7 @@ OLDEST_GLIBC = (2, 17)
 """What the wheel's binary is linked against (manylinux2014)."""
 
 FETCH_S = 600.0
-"""20 MB through a poor line."""
+"""20 MB over a poor connection."""
 
 _fetching = threading.Lock()
 _MACHINES = {62: "x86_64", 183: "aarch64"}

@@ -18,7 +18,7 @@ from asyncdeploy.values.events import BytesMoved
 
 BLOCK = 512 * 1024
 SEND_S = 3600.0
-"""How long one file may take: uv's 40 MB through a line of 100 kbit/s."""
+"""How long one file may take: uv's 40 MB over a link of 100 kbit/s."""
 MAX_ANSWER = 64 * 1024
 
 
@@ -32,7 +32,7 @@ async def send_asset(remote: Remote, asset: Asset) -> None:
     Raises:
         NodeFull: no room for it.
         TransferFailed: it cannot be read here, or written or verified there.
-        ConnectionLost: the line broke; under the final name is the whole file or none.
+        ConnectionLost: the connection broke; under the final name is the whole file or none.
 
     On cancellation the half-sent file is removed by the node.
     """
@@ -114,7 +114,7 @@ async def _feed_script(channel: Channel, remote: Remote, asset: Asset) -> bytes:
                 await channel.drain()
         channel.send_eof()
     except ConnectionLost as error:
-        lost = error  # a script that has had enough (the disk is full) ends and breaks the line too: its word says why
+        lost = error  # a script that has had enough (the disk is full) ends, and its channel: its word says why
     answer = await _first_line(channel)
     if lost is not None and not answer:
         raise lost

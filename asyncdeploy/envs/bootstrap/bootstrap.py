@@ -74,7 +74,7 @@ async def bootstrap_env(remote: Remote, site: Site, env: Env) -> Built | None:
         ToolMissing: the env needs a tool that is neither on the node nor here.
         WorkspaceBusy: another deployer has been making an environment there for half an hour.
         NodeFull, TransferFailed: a file it needs could not be put on the node.
-        ConnectionLost: the line broke; the step under way is ended by its leash, and nothing is named as made.
+        ConnectionLost: the connection broke; the step under way is ended by its leash, and nothing is named as made.
         NoShell, ConnectError, AuthError, HostKeyError: nothing was begun.
 
     On cancellation the step under way is ended on the node, no marker is written, and the old environment still works
