@@ -41,13 +41,19 @@ class Run:
     rss_mb: float
 
 
-def options(description: str) -> argparse.Namespace:
-    """Return what every benchmark takes from its command line."""
+def parser_of(description: str, *, repeat: int = 5) -> argparse.ArgumentParser:
+    """Return a parser of what every benchmark takes from its command line."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--hosts", type=int, default=None, help="other than the case's number of hosts")
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=repeat)
     parser.add_argument("--tiny", action="store_true", help="a run that only shows that it works")
     parser.add_argument("--no-save", action="store_true", help="do not append to results.jsonl")
+    return parser
+
+
+def options(description: str) -> argparse.Namespace:
+    """Return what a benchmark with hosts was told on its command line."""
+    parser = parser_of(description)
+    parser.add_argument("--hosts", type=int, default=None, help="other than the case's number of hosts")
     return parser.parse_args()
 
 

@@ -16,6 +16,7 @@ from tests.support.tools import need, need_root
         ("push", ["rsync"]),
         ("collect", ["rsync"]),
         ("bounds", []),
+        ("cold_start", []),
         ("launch", []),
         ("envs", ["dockerd", "docker", "nix"]),
     ],
