@@ -9,6 +9,8 @@ import os
 import sys
 import time
 
+from asyncdeploy.node_side import files, proc
+
 TOOLS = (
     *("git", "uv", "tar", "tmux", "docker", "podman", "nix", "nvidia-smi"),
     *("bash", "setsid", "flock", "sha256sum", "rsync", "zstd", "ip"),
@@ -40,7 +42,7 @@ def main(worker, args):  # noqa: ARG001 - every program is called so
         "disks": lambda: disks(home),
         "addresses": addresses,
         "ssh_address": ssh_address,
-        "identity": lambda: identity(uname.nodename),
+        "identity": identity,
         "home_identity": lambda: home_identity(home),
         "gpus": lambda: gpus(dict(tools).get("nvidia-smi")),
     }
@@ -126,9 +128,9 @@ def gpus(tool):
 def cpus():
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = read("/sys/fs/cgroup/cpu.max").split()
+        quota, period = files.text("/sys/fs/cgroup/cpu.max").split()
         return min(count, max(1, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no cgroup v2, or "max"
+    except ValueError:  # no cgroup v2, or "max"
         return count
 
 
@@ -179,12 +181,8 @@ def ipv4_addresses(socket):
 
 
 def ipv6_addresses(socket):
-    try:
-        lines = read("/proc/net/if_inet6").splitlines()
-    except OSError:
-        return []
     rows = []
-    for line in lines:
+    for line in files.text("/proc/net/if_inet6").splitlines():
         digits, _, _, scope, _, name = line.split()
         if scope == "00":  # global; unique local addresses count as such
             rows.append((name, socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))))
@@ -195,11 +193,12 @@ def ssh_address():
     return os.environ["SSH_CONNECTION"].split()[2]
 
 
-def identity(hostname):
+def identity():
     """Return what names this boot of this machine or container."""
-    boot = read("/proc/sys/kernel/random/boot_id").strip()
-    pid1 = read("/proc/1/stat").rpartition(")")[2].split()[19]  # its start; the name before ")" may hold spaces
-    return ":".join((boot, pid1, os.readlink("/proc/self/ns/pid").strip("pid:[]"), hostname))
+    name = proc.identity()
+    if not all(name.split(":")[:3]):  # two nodes that know nothing of themselves are not one
+        raise LookupError("/proc cannot be read")
+    return name
 
 
 def home_identity(home):
@@ -208,21 +207,19 @@ def home_identity(home):
     kind, source = mount_of(os.path.realpath(home))
     if kind.startswith(SHARED):
         return "%s:%s:%d" % (kind, source, status.st_ino)
-    return "%s:%d:%d" % (read("/proc/sys/kernel/random/boot_id").strip(), status.st_dev, status.st_ino)
+    boot = proc.boot()
+    if not boot:
+        raise LookupError("/proc cannot be read")
+    return "%s:%d:%d" % (boot, status.st_dev, status.st_ino)
 
 
 def mount_of(path):
     """Return the type and the source of the file system that holds ``path``."""
     best, found = -1, ("", "")
-    for line in read("/proc/self/mountinfo").splitlines():
+    for line in files.text("/proc/self/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
         point = left.split()[4]
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= best:
             best, found = len(point), (right.split()[0], right.split()[1])
     return found
-
-
-def read(path):
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(1 << 20)

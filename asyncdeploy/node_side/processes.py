@@ -6,6 +6,9 @@ Runs on a node inside the worker, loaded by other programs: Python >= 3.8, stand
 import _signal as signal
 import os
 
+from asyncdeploy.node_side import proc
+from asyncdeploy.node_side.files import write_all
+
 LONGEST_ARGUMENT = 100 * 1024  # Linux refuses one over 128 KiB
 
 
@@ -47,9 +50,7 @@ def take_input(worker):
         if kind == b"I":
             if fd is None:
                 fd = unlinked_file()
-            view = memoryview(payload)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, payload)
     if fd is None:
         return os.open(os.devnull, os.O_RDONLY)
     os.lseek(fd, 0, os.SEEK_SET)
@@ -84,12 +85,6 @@ def start_shell(line, environ, stdin, out, err):
         os.close(script)
 
 
-def write_all(fd, data):
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 def spawn(argv, environ, fds):
     """Start sh in a session of its own with these descriptors as 0, 1, 2 (and a script's as 9); return its pid."""
     shell = "/bin/sh"
@@ -117,54 +112,28 @@ def spawn(argv, environ, fds):
         os._exit(127)
 
 
-def process_table():
-    """Return {pid: (name, state, parent, session, start time)} of all processes that we may see."""
-    table = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            row = process_row(int(entry))
-            if row is not None:
-                table[int(entry)] = row
-    return table
-
-
-def process_row(pid):
-    """Return one process's row, or None if there is no such process."""
-    try:
-        with open("/proc/%d/stat" % pid, "rb") as file:
-            head, _, tail = file.read().rpartition(b")")
-    except OSError:
-        return None
-    rest = tail.split()
-    return head.partition(b"(")[2], rest[0], int(rest[1]), int(rest[3]), int(rest[19])
-
-
 def family(roots, leader, marker, also=lambda *_: False):
     """Return (pid, name) of every process of a run but zombies: below the roots, in the leader's session, or marked.
 
     The roots themselves and we do not count. ``also`` may claim others. A leader that may be gone is None: its number
     may be another's.
     """
-    table = process_table()
+    # Each sign alone is lost by honest programs: one that forks twice has another parent, setsid makes another session,
+    # one that sets its title or clears the environment loses the marker. Where orphans come to us, the first sign holds
+    # for all of them; the others serve the kernels that do not offer that, and who asks from outside, as a stop does
+    # when the supervisor is gone.
+    table = proc.table()
     spare = {os.getpid(), *roots}
     mine = set(roots)
     grew = True
-    while grew:
-        more = {pid for pid, row in table.items() if row[2] in mine} - mine
+    while grew:  # generation after generation: the table is in no order, and a child may have a lower pid
+        more = {pid for pid, row in table.items() if row.parent in mine} - mine
         grew = bool(more)
         mine |= more
     for pid, row in table.items():
-        if pid not in mine and (row[3] == leader or also(pid, row) or is_marked(pid, marker)):
+        if pid not in mine and (row.session == leader or also(pid, row) or proc.is_marked(pid, marker)):
             mine.add(pid)
-    return [(pid, table[pid][0]) for pid in sorted(mine - spare) if pid in table and table[pid][1] not in (b"Z", b"X")]
-
-
-def is_marked(pid, marker):
-    try:
-        with open("/proc/%d/environ" % pid, "rb") as file:
-            return marker in file.read().split(b"\0")
-    except OSError:
-        return False
+    return [(pid, table[pid].name) for pid in sorted(mine - spare) if pid in table and not table[pid].has_ended()]
 
 
 def signal_each(found, number, leader):

@@ -26,11 +26,11 @@ values
 tasks
 nodes               values
 node_side
-node_side.push
+node_side.push      node_side
 node_side.launch    node_side
 node_side.run       node_side node_side.launch
-node_side.envs
-node_side.collect
+node_side.envs      node_side
+node_side.collect   node_side
 remote              nodes values
 connect.ssh         nodes remote values
 connect             connect.ssh nodes remote values

@@ -18,6 +18,8 @@ import os
 import stat
 import time
 
+from asyncdeploy.node_side.files import expand
+
 BLOCK = 1 << 19
 BATCH = 1 << 17
 STATE = b".asyncdeploy"
@@ -26,9 +28,7 @@ RACY_NS = 2 * 10**9  # the coarsest clock of a file system that is still in use
 
 def main(worker, args):
     request = json.loads(args)
-    source = request["source"].encode("utf-8", "surrogateescape")
-    if source == b"~" or source.startswith(b"~/"):
-        source = (os.environb.get(b"HOME") or os.path.expanduser(b"~")) + source[1:]
+    source = expand(request["source"].encode("utf-8", "surrogateescape"))
     try:
         info = os.stat(source)
     except OSError as error:

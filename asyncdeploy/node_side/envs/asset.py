@@ -11,6 +11,8 @@ import errno
 import hashlib
 import os
 
+from asyncdeploy.node_side.files import write_all
+
 BLOCK = 1 << 20
 
 
@@ -71,9 +73,7 @@ def take(worker, target, sha256, mode):
             if kind == b"E":
                 break
             digest.update(payload)
-            view = memoryview(payload)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, payload)
         if digest.hexdigest() != sha256:
             return b"bad"
         os.fchmod(fd, mode)

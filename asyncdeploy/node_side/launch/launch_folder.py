@@ -8,50 +8,30 @@ of the last attempt, or nothing where there is none, the others nothing.
 
 import os
 
+from asyncdeploy.node_side import files
+
 MOST_ATTEMPTS = 1000
+MOST_ID = 1000  # bytes
 MAX_TEXT = 1 << 20  # a frame; compressed, 1,000 nodes need about a tenth of it
 
 
 def main(_worker, args):
     word, launch_id, text = args.split(b"\0", 2)
-    home = os.path.expanduser("~")
-    folders = [os.path.join(home, ".asyncdeploy")]
-    for name in ("launches", launch_id.decode("ascii")):
-        folders.append(os.path.join(folders[-1], name))
-    folder, path = folders[-1], os.path.join(folders[-1], "launch.json")
-    if word in (b"keep", b"tools", b"next"):
-        for each in folders:
-            make_folder(each)
+    place = ("launches", launch_id.decode("ascii"))
+    folder = files.own_folder(*place) if word in (b"keep", b"tools", b"next") else files.own_path(*place)
+    path = os.path.join(folder, "launch.json")
+    # Nodes may share a home: each writes a file of its own, and the last of the equal ones stays.
     if word == b"keep":
-        keep(path, text)
+        files.write_whole(path, text)
     elif word == b"tools":
         keep_tools(os.path.join(folder, "tools"), text)
     elif word == b"next":
-        keep(os.path.join(folder, "next"), text)
+        files.write_whole(os.path.join(folder, "next"), text)
     elif word == b"forget":
         forget(folder, path)
     else:
-        return find(last_of(folder))
+        return files.read(last_of(folder), MAX_TEXT)
     return b""
-
-
-def make_folder(folder):
-    """Make a folder that is ours and closed to others; one that somebody else put there is not used."""
-    try:
-        os.mkdir(folder, 0o700)
-    except FileExistsError:
-        info = os.lstat(folder)
-        if info.st_uid != os.getuid() or (info.st_mode & 0o170000) != 0o040000:
-            raise PermissionError("%s is not a folder of ours" % folder) from None
-
-
-def keep(path, text):
-    # Nodes may share a home: each writes a file of its own, and the last of the equal ones stays.
-    partial = "%s.%d-%s" % (path, os.getpid(), os.urandom(4).hex())
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(text)
-    os.rename(partial, path)
 
 
 def keep_tools(folder, text):
@@ -60,8 +40,8 @@ def keep_tools(folder, text):
     for name, source in json.loads(text).items():
         path = os.path.join(folder, name)
         for each in (folder, os.path.dirname(path)):
-            make_folder(each)
-        keep(path, source.encode())
+            files.make_own(each)
+        files.write_whole(path, source.encode())
 
 
 def forget(folder, path):
@@ -78,21 +58,9 @@ def forget(folder, path):
 def last_of(folder):
     """Return the description's path of the last attempt that is known here."""
     for _ in range(MOST_ATTEMPTS):
-        try:
-            with open(os.path.join(folder, "next")) as file:
-                name = file.read(MOST_ATTEMPTS)
-        except OSError:
-            break
-        following = os.path.join(os.path.dirname(folder), os.path.basename(name))
-        if not os.path.exists(os.path.join(following, "launch.json")):
-            break  # it was never started
+        name = os.path.basename(files.text(os.path.join(folder, "next"), MOST_ID))
+        following = os.path.join(os.path.dirname(folder), name)
+        if not name or not os.path.exists(os.path.join(following, "launch.json")):
+            break  # the last, or one that was never started
         folder = following
     return os.path.join(folder, "launch.json")
-
-
-def find(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read(MAX_TEXT)
-    except OSError:
-        return b""

@@ -18,6 +18,8 @@ import select
 import socket
 import time
 
+from asyncdeploy.node_side import files, proc
+
 LISTEN_S = 60  # the client's proof is over long before; then a port must not stay taken
 TRIES = 50  # random ports; on a busy node one in ten is taken, so ten in a row are already very rare
 LOWEST_PORT = 10000  # below it stand the well-known services, which may be off at the moment
@@ -63,25 +65,16 @@ def take_port(port):
 def holder_of(port):
     """Return who listens on a port, in words; "" where nobody does or it cannot be seen, as another user's."""
     listening = listening_inodes(port) if port else None
-    for name in os.listdir("/proc") if listening else ():
-        if name.isdigit() and listening & sockets_of(name):
-            return " by pid %s (%s)" % (name, program_of(name))
+    for pid in proc.pids() if listening else ():
+        if listening & sockets_of(pid):
+            return " by pid %d (%s)" % (pid, files.text("/proc/%d/comm" % pid).strip() or "?")
     return ""
-
-
-def program_of(pid):
-    try:
-        with open("/proc/%s/comm" % pid, errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "?"
 
 
 def ephemeral_from():
     try:
-        with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
-            return int(file.read().split()[0])
-    except (OSError, ValueError, IndexError):
+        return int(files.text("/proc/sys/net/ipv4/ip_local_port_range").split()[0])
+    except (ValueError, IndexError):
         return EPHEMERAL_FROM
 
 
@@ -261,38 +254,25 @@ def opened(wanted):
     if not listening:
         return {"opened": False}
     mark = b"ASYNCDEPLOY_RUN_ID=" + wanted["nonce"].encode()
-    for name in os.listdir("/proc"):
-        if name.isdigit() and has_mark(name, mark) and listening & sockets_of(name):
+    for pid in proc.pids():
+        if proc.is_marked(pid, mark) and listening & sockets_of(pid):
             return {"opened": True}
     return {"opened": False}
 
 
 def listening_inodes(port):
-    found = None
-    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(path) as file:
-                rows = [line.split() for line in file.readlines()[1:]]
-        except OSError:
-            continue
-        mine = {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
-        found = mine | (found or set())
-    return found
-
-
-def has_mark(pid, mark):
-    try:
-        with open("/proc/%s/environ" % pid, "rb") as file:
-            return mark in file.read().split(b"\0")
-    except OSError:
-        return False
+    """Return which sockets listen on a port, None where nobody can tell."""
+    tables = [files.text(path) for path in ("/proc/net/tcp", "/proc/net/tcp6")]
+    rows = [line.split() for text in tables for line in text.splitlines()[1:]]
+    listening = {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    return listening if any(tables) else None
 
 
 def sockets_of(pid):
     inodes = set()
     try:
-        for fd in os.listdir("/proc/%s/fd" % pid):
-            target = os.readlink("/proc/%s/fd/%s" % (pid, fd))
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            target = os.readlink("/proc/%d/fd/%s" % (pid, fd))
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
     except OSError:

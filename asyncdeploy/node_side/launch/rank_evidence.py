@@ -9,6 +9,8 @@ import json
 import os
 import re
 
+from asyncdeploy.node_side import files, job_folder
+
 MOST_FILES = 512  # of each kind
 MOST_BYTES = 64 * 1024  # of one record
 TAIL = 6 * 1024  # of each log; a traceback's end is far below it
@@ -18,11 +20,10 @@ MOST_ANSWER = 900 * 1024  # a frame holds 1 MiB
 
 def main(_worker, args):
     request = json.loads(args)
-    home = os.path.join(os.path.expanduser("~"), ".asyncdeploy")
-    folder = os.path.join(home, "launches", request["launch"], "rank-%d" % request["node_rank"])
+    folder = files.own_path("launches", request["launch"], "rank-%d" % request["node_rank"])
     answer = {"records": records(os.path.join(folder, "errors")), "exits": exits(os.path.join(folder, "exits"))}
     answer["error_files"], answer["logs"] = rank_files(folder)
-    answer["oom"] = oom_evidence(os.path.join(home, "jobs", request["job"], "exit"))
+    answer["oom"] = oom_evidence(job_folder.path_of(request["job"], "exit"))
     data = json.dumps(answer).encode()
     while len(data) > MOST_ANSWER and any(answer[name] for name in ("logs", "records", "error_files")):
         for name in ("logs", "records", "error_files"):
@@ -33,9 +34,8 @@ def main(_worker, args):
 
 def read_json(path):
     try:
-        with open(path, "rb") as file:
-            found = json.loads(file.read(MOST_BYTES))
-    except (OSError, ValueError):
+        found = json.loads(files.read(path, MOST_BYTES))
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -50,13 +50,8 @@ def records(folder):
 
 
 def exits(path):
-    try:
-        with open(path, "rb") as file:
-            lines = file.read(MOST_BYTES).splitlines()[:MOST_FILES]
-    except OSError:
-        return []
     found = []
-    for line in lines:
+    for line in files.read(path, MOST_BYTES).splitlines()[:MOST_FILES]:
         try:
             found.append(json.loads(line))
         except ValueError:

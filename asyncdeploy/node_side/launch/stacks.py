@@ -14,7 +14,7 @@ import json
 import os
 import time
 
-from asyncdeploy.node_side import processes
+from asyncdeploy.node_side import files, job_folder, proc
 from asyncdeploy.node_side.launch import flight_recorder as recorder
 
 MOST_PROCESSES = 256  # of one node; it has as many GPUs as fingers, and ranks on CPUs only in tests
@@ -32,7 +32,7 @@ def main(worker, args):
     request = json.loads(args)
     if request["op"] == "silence":
         return json.dumps({"silent_s": silence(request["job"])}).encode()
-    found = ranks_of(b"ASYNCDEPLOY_JOB=" + request["job"].encode())
+    found = ranks_of(request["job"].encode())
     ask(worker, found)
     for row in found:
         if not row["dump"]:
@@ -49,9 +49,8 @@ def main(worker, args):
 
 
 def silence(job):
-    path = os.path.join(os.path.expanduser("~"), ".asyncdeploy", "jobs", job, "log")
     try:
-        return max(0.0, time.time() - os.stat(path).st_mtime)
+        return max(0.0, time.time() - os.stat(job_folder.path_of(job, "log")).st_mtime)
     except OSError:
         return None
 
@@ -59,15 +58,11 @@ def silence(job):
 # --- which processes ----------------------------------------------------------------
 
 
-def ranks_of(marker):
+def ranks_of(job):
     """Return a row for each process that stands for a rank."""
-    table = processes.process_table()
-    environs = {}
-    for pid, row in table.items():
-        if row[1] not in (b"Z", b"X"):
-            environ = environ_of(pid)
-            if environ.get(b"ASYNCDEPLOY_JOB") == marker.partition(b"=")[2]:
-                environs[pid] = environ
+    table = proc.table()
+    environs = {pid: proc.environ(pid) for pid, row in table.items() if not row.has_ended()}
+    environs = {pid: environ for pid, environ in environs.items() if environ.get(b"ASYNCDEPLOY_JOB") == job}
     files = {pid: stack_file(pid) for pid in environs}
     ranks = {pid: environ.get(b"RANK", b"") for pid, environ in environs.items()}
     chosen = {}
@@ -81,18 +76,10 @@ def ranks_of(marker):
     return [describe(pid, table[pid], environs[pid], files[pid]) for pid in pids[:MOST_PROCESSES]]
 
 
-def environ_of(pid):
-    try:
-        with open("/proc/%d/environ" % pid, "rb") as file:
-            return dict(item.partition(b"=")[::2] for item in file.read().split(b"\0"))
-    except OSError:
-        return {}
-
-
 def depth(pid, table):
     steps = 0
     while pid in table and steps < len(table):
-        pid, steps = table[pid][2], steps + 1
+        pid, steps = table[pid].parent, steps + 1
     return steps
 
 
@@ -125,10 +112,12 @@ def stack_file(pid):
 
 
 def status_of(pid):
-    return dict(line.partition(":")[::2] for line in read("/proc/%d/status" % pid).splitlines())
+    return dict(line.partition(":")[::2] for line in files.text("/proc/%d/status" % pid).splitlines())
 
 
 def describe(pid, row, environ, file):
+    words = files.text("/proc/%d/cmdline" % pid, 400).replace("\0", " ").strip()
+
     def number(name):
         return int(environ[name]) if environ.get(name, b"").isdigit() and len(environ[name]) < 7 else None
 
@@ -136,23 +125,15 @@ def describe(pid, row, environ, file):
         "pid": pid,
         "rank": number(b"RANK"),
         "local_rank": number(b"LOCAL_RANK"),
-        "name": read("/proc/%d/cmdline" % pid, 400).replace("\0", " ").strip() or row[0].decode("utf-8", "replace"),
-        "state": row[1].decode("ascii", "replace"),
-        "wchan": read("/proc/%d/wchan" % pid, 200),
-        "kernel": read("/proc/%d/stack" % pid, 4000),
+        "name": words or row.name.decode("utf-8", "replace"),
+        "state": row.state.decode("ascii", "replace"),
+        "wchan": files.text("/proc/%d/wchan" % pid, 200),
+        "kernel": files.text("/proc/%d/stack" % pid, 4000),
         "source": "",
         "dump": "",
         "environ": environ,
         "file": file,
     }
-
-
-def read(path, most=1 << 16):
-    try:
-        with open(path, "rb") as file:
-            return file.read(most).decode("utf-8", "replace")
-    except OSError:
-        return ""  # it has ended, or is not for us to read
 
 
 # --- what they say ------------------------------------------------------------------
@@ -191,7 +172,7 @@ def ask(worker, rows):
 
 def position(row):
     """Return how far a process has written its file, None if it has none any more."""
-    text = read("/proc/%d/fdinfo/%d" % (row["pid"], row["file"]))
+    text = files.text("/proc/%d/fdinfo/%d" % (row["pid"], row["file"]))
     words = text.split()
     return int(words[1]) if words[:1] == ["pos:"] else None
 

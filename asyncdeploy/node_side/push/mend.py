@@ -2,6 +2,7 @@
 
 import os
 
+from asyncdeploy.node_side.files import write_all
 from asyncdeploy.node_side.push.pieces import (
     DIGEST,
     LARGE,
@@ -12,7 +13,7 @@ from asyncdeploy.node_side.push.pieces import (
     skip_hole,
     zero_digest,
 )
-from asyncdeploy.node_side.push.site_folder import CREATE, READ, quietly, write_all
+from asyncdeploy.node_side.push.site_folder import CREATE, READ, quietly
 
 MEND = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 KEEP, ZERO, SENT = b"k", b"z", b"s"

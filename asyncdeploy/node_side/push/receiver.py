@@ -14,9 +14,10 @@ import errno
 import os
 import zlib
 
+from asyncdeploy.node_side.files import expand, own_path
 from asyncdeploy.node_side.push.pieces import LARGE
 from asyncdeploy.node_side.push.plan import Plan
-from asyncdeploy.node_side.push.site_folder import CHUNK, Site, exists
+from asyncdeploy.node_side.push.site_folder import Site, exists
 from asyncdeploy.node_side.push.site_record import (
     DIR,
     FILE,
@@ -63,7 +64,7 @@ class Push:
         if plan.changes() and self.jobs != b"overwrite":
             running = running_jobs(self.site.path)
             if running:
-                raise Refused(b"jobs", self.site.path, *running[:NAMES])
+                raise Refused(b"jobs", self.site.path, *map(os.fsencode, running[:NAMES]))
         return self.fill(plan, new)
 
     def stands(self, entries):
@@ -166,30 +167,12 @@ class Push:
 
 
 def running_jobs(site):
-    """Return names of the jobs that run in the site."""
-    base = os.path.join(os.path.expanduser(b"~"), META, b"jobs")
-    try:
-        ids = os.listdir(base)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return []
-    return [name for name in ids if not os.path.exists(os.path.join(base, name, b"exit")) and runs(base, name, site)]
+    """Return the ids of the jobs that run in the site."""
+    if not os.path.isdir(own_path("jobs")):
+        return []  # on most nodes, which then need not load what reads jobs
+    from asyncdeploy.node_side import job_folder
 
-
-def runs(base, name, site):
-    import json
-
-    try:
-        with open(os.path.join(base, name, b"spec.json"), "rb") as file:
-            spec = json.loads(file.read(CHUNK))
-        with open(os.path.join(base, name, b"pid"), "rb") as file:
-            pid, start = file.read(100).split()[:2]
-        if os.path.realpath(os.fsencode(str(spec["site"]))) != os.path.realpath(site):
-            return False
-        with open(b"/proc/%d/stat" % int(pid), "rb") as file:
-            after_name = file.read().rpartition(b")")[2].split()
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return after_name[19] == start and after_name[0] != b"Z"
+    return job_folder.running_in(os.fsdecode(site))
 
 
 def failed(error, site, push):
@@ -210,10 +193,7 @@ def failed(error, site, push):
 def main(worker, args):
     """Serve one push. Args: what, site path, digest, project id and label, holder, on_conflict, under_jobs, wait_s."""
     fields = args.split(b"\0")
-    path = fields[1]
-    if path == b"~" or path.startswith(b"~/"):
-        path = os.path.expanduser(b"~") + path[1:]
-    site, push = Site(os.path.normpath(path)), None
+    site, push = Site(os.path.normpath(expand(fields[1]))), None
     umask = os.umask(0o022)
     try:
         if fields[0] == b"finish":

@@ -6,6 +6,7 @@ import os
 import stat
 import time
 
+from asyncdeploy.node_side.files import write_all
 from asyncdeploy.node_side.push.pieces import ContentHash, hash_pieces
 from asyncdeploy.node_side.push.site_record import DIR, FILE, LINK, MAX_RECORD, META, Record, Refused
 
@@ -228,12 +229,6 @@ def quietly(expected, function, *args, **kwargs):
         function(*args, **kwargs)
     except expected:
         pass  # the caller named it: it is fine
-
-
-def write_all(fd, data):
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def exists(name, folder):

@@ -3,10 +3,11 @@
 import os
 import zlib
 
+from asyncdeploy.node_side.files import write_all
 from asyncdeploy.node_side.push.feed import Feed
 from asyncdeploy.node_side.push.mend import Mend
 from asyncdeploy.node_side.push.pieces import LARGE, ContentHash
-from asyncdeploy.node_side.push.site_folder import CHUNK, CREATE, READ, hash_file, write_all
+from asyncdeploy.node_side.push.site_folder import CHUNK, CREATE, READ, hash_file
 from asyncdeploy.node_side.push.site_record import FILE, LINK, Refused
 
 

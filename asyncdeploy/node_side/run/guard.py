@@ -11,8 +11,9 @@ import _signal as signal
 import os
 import time
 
+from asyncdeploy.node_side import job_folder as folders
 from asyncdeploy.node_side import processes
-from asyncdeploy.node_side.run import job_folder as folders
+from asyncdeploy.node_side.run.job_state import living, status_of
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
@@ -23,14 +24,14 @@ LOOK_S = 1.0
 def end_orphans(folder, job_id, grace, poll=lambda: None):
     """End a job whose supervisor is gone; return what could not be ended, as (pid, name)."""
     pids = folders.Pids(folder)
-    processes.signal_each(folders.living(folder, job_id, pids), TERM, pids.leader)
+    processes.signal_each(living(folder, job_id, pids), TERM, pids.leader)
     deadline = time.monotonic() + grace
-    while folders.living(folder, job_id, pids) and time.monotonic() < deadline:
+    while living(folder, job_id, pids) and time.monotonic() < deadline:
         poll()
         time.sleep(TICK_S)
     deadline = time.monotonic() + KILL_WAIT_S
     while True:
-        left = folders.living(folder, job_id, pids)
+        left = living(folder, job_id, pids)
         if not left or time.monotonic() > deadline:
             return left
         processes.signal_each(left, KILL, pids.leader)
@@ -66,7 +67,7 @@ def watch(out, folder, job_id, silence_s, grace_s):
     os.read(out, 1)  # nothing ever comes: it returns when the supervisor has ended
     until = time.monotonic() + silence_s
     while True:
-        state = folders.status_of(job_id).get("state")
+        state = status_of(job_id).get("state")
         if state not in ("starting", "running", "orphaned"):
             return
         # A supervisor that is just dying lets go of us before it counts as gone.

@@ -14,10 +14,11 @@ import json
 import os
 import time
 
+from asyncdeploy.node_side import job_folder as folders
 from asyncdeploy.node_side import processes
 from asyncdeploy.node_side.run import guard, logout, supervisor
-from asyncdeploy.node_side.run import job_folder as folders
 from asyncdeploy.node_side.run import log_times as times
+from asyncdeploy.node_side.run.job_state import status_of
 
 TERM = signal.SIGTERM
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
@@ -50,7 +51,7 @@ def start(worker, request):
         lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folders.Pids(folder).known or folders.read_json(folder, "exit") is not None:
-            return folders.status_of(job_id)
+            return status_of(job_id)
         names = os.open(os.path.join(folders.base_folder(), ".names"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(names, fcntl.LOCK_EX)  # two starters of one name must see each other
@@ -64,7 +65,7 @@ def start(worker, request):
         if reason:
             remove_folder(folder)
             return {"error": "failed", "reason": reason}
-        return dict(folders.status_of(job_id), survives_logout=logout.survives())
+        return dict(status_of(job_id), survives_logout=logout.survives())
     finally:
         os.close(stdin)
         if lock is not None:
@@ -86,7 +87,7 @@ def running_twin(spec):
             continue
         theirs = folders.read_json(folders.folder_of(other), "spec.json") or {}
         same = theirs.get("name") == spec["name"] and theirs.get("site") == spec["site"]
-        if same and folders.status_of(other).get("state") in ("starting", "running", "orphaned"):
+        if same and status_of(other).get("state") in ("starting", "running", "orphaned"):
             return other
     return None
 
@@ -98,7 +99,7 @@ def remove_folder(folder):
 
 
 def status(_worker, request):
-    return folders.status_of(request["id"])
+    return status_of(request["id"])
 
 
 def wait(worker, request):
@@ -106,7 +107,7 @@ def wait(worker, request):
     deadline = time.monotonic() + min(float(request["timeout_s"]), WAIT_SLICE_S)
     step = 0.02
     while True:
-        now = folders.status_of(request["id"])
+        now = status_of(request["id"])
         alone = now.get("state") == "orphaned" and not request.get("orphans", True)
         if alone or now.get("state") not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
             return now
@@ -119,7 +120,7 @@ def stop(worker, request):
     """End a job and everything of it; return its status, with what survived."""
     job_id, grace = request["id"], float(request["grace_s"])
     folder = folders.folder_of(job_id)
-    before = folders.status_of(job_id)
+    before = status_of(job_id)
     if before.get("error") == "unknown" and request.get("forbid"):
         return forbid(folder, job_id)
     if before.get("state") == "orphaned":
@@ -131,17 +132,17 @@ def stop(worker, request):
     asked = False
     while time.monotonic() < deadline:
         pids = folders.Pids(folder)
-        if not asked and folders.is_same(pids.supervisor, pids.supervisor_start):
+        if not asked and pids.supervisor_lives():
             os.kill(pids.supervisor, TERM)
             asked = True
-        now = folders.status_of(job_id)
+        now = status_of(job_id)
         if now.get("state") == "orphaned":
             return end_orphans(worker, folder, job_id, grace)
         if now.get("state") not in ("starting", "running"):
             return now
         worker.poll()
         time.sleep(TICK_S)
-    return folders.status_of(job_id)
+    return status_of(job_id)
 
 
 def forbid(folder, job_id):
@@ -149,16 +150,16 @@ def forbid(folder, job_id):
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
-        return folders.status_of(job_id)
+        return status_of(job_id)
     end = {"status": None, "signal": TERM, "ended_at": time.time(), "survivors": [], "stopped": True}
     folders.write_file(folder, "exit", json.dumps(end).encode())
-    return folders.status_of(job_id)
+    return status_of(job_id)
 
 
 def end_orphans(worker, folder, job_id, grace):
     """End a job whose supervisor is gone; nobody knows its exit status any more."""
     left = guard.end_orphans(folder, job_id, grace, worker.poll)
-    now = folders.status_of(job_id)
+    now = status_of(job_id)
     now["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left]
     return now
 
@@ -167,7 +168,7 @@ def list_all(_worker, _request):
     found = []
     for job_id in sorted(os.listdir(folders.base_folder())):
         if not job_id.startswith("."):
-            now = folders.status_of(job_id)
+            now = status_of(job_id)
             if now.get("spec"):
                 found.append(now)
     return {"jobs": found[-1000:]}
@@ -180,7 +181,7 @@ def read(worker, request):
     deadline = time.monotonic() + min(float(request.get("wait_s", 0)), WAIT_SLICE_S)
     step = 0.02
     while True:
-        state = folders.status_of(request["id"]).get("state", "lost")  # before the log, so that its end is the end
+        state = status_of(request["id"]).get("state", "lost")  # before the log, so that its end is the end
         try:
             with open(os.path.join(folder, "log"), "rb") as file:
                 size = os.fstat(file.fileno()).st_size

@@ -7,17 +7,14 @@ users for whom it counts; what counts is in which control group a process is, an
 import os
 import re
 
+from asyncdeploy.node_side import files
+
 ASK_S = 3.0  # loginctl asks over a bus, which may hang
 
 
 def survives():
     """Return False where logind will kill what this process starts once the session is over."""
-    try:
-        with open("/proc/self/cgroup") as file:
-            groups = file.read()
-    except OSError:
-        return True
-    if not in_session(groups):
+    if not in_session(files.text("/proc/self/cgroup")):
         return True  # no session of logind's: a container, a node without it, or a unit of its own
     import pwd
 

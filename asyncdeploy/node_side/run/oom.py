@@ -6,6 +6,8 @@ happened in between, also where the kernel's log may not be read.
 
 import re
 
+from asyncdeploy.node_side import files
+
 
 def oom_kills():
     """Return {"machine": n, "cgroup": n}, less what this kernel does not count."""
@@ -29,12 +31,8 @@ def since(before):
 
 def own_cgroup():
     paths = []
-    try:
-        with open("/proc/self/cgroup") as file:
-            rows = [line.strip().split(":", 2) for line in file]
-    except OSError:
-        return paths
-    for _, kinds, place in rows:
+    for row in files.text("/proc/self/cgroup").splitlines():
+        _, kinds, place = row.strip().split(":", 2)
         # In a container the path may be the host's, while what we see of the tree begins at ours.
         for below in (place.rstrip("/"), ""):
             if kinds == "":
@@ -45,9 +43,5 @@ def own_cgroup():
 
 
 def count_of(path):
-    try:
-        with open(path) as file:
-            found = re.search(r"^oom_kill ([0-9]+)$", file.read(), re.MULTILINE)
-    except OSError:
-        return None
+    found = re.search(r"^oom_kill ([0-9]+)$", files.text(path), re.MULTILINE)
     return int(found.group(1)) if found else None

@@ -16,7 +16,7 @@ import os
 import select
 import time
 
-from asyncdeploy.node_side import processes
+from asyncdeploy.node_side import files, processes
 
 TERM, KILL, CHLD = signal.SIGTERM, signal.SIGKILL, signal.SIGCHLD
 LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
@@ -77,9 +77,8 @@ class Run:
         fds = [stdin]
         home = self.environ.get(b"HOME", b"/")
         try:
-            if cwd == b"~" or cwd.startswith(b"~/"):
-                cwd = home + cwd[1:]
-            os.chdir(cwd or home)
+            cwd = files.expand(cwd or b"~", home)
+            os.chdir(cwd)
             out, err = os.pipe(), os.pipe()
             fds += [out[1], err[1]]
             self.pipes = {out[0]: b"O", err[0]: b"E"}

@@ -9,10 +9,11 @@ import os
 import select
 import time
 
-from asyncdeploy.node_side import processes
+from asyncdeploy.node_side import files, proc, processes
+from asyncdeploy.node_side import job_folder as folders
 from asyncdeploy.node_side.run import guard, oom
-from asyncdeploy.node_side.run import job_folder as folders
 from asyncdeploy.node_side.run import log_times as times
+from asyncdeploy.node_side.run.job_state import marker_of
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
@@ -179,10 +180,7 @@ class Supervisor:
 
     def begin(self, stdin):
         """Start the leader and write down who it is; return why not, or None."""
-        cwd = os.fsencode(self.spec["cwd"] or "~")
-        home = self.environ.get(b"HOME", b"/")
-        if cwd == b"~" or cwd.startswith(b"~/"):
-            cwd = home + cwd[1:]
+        cwd = files.expand(os.fsencode(self.spec["cwd"] or "~"), self.environ.get(b"HOME", b"/"))
         folders.write_file(self.folder, ".exit-room", b" " * EXIT_BYTES)
         log = os.open(os.path.join(self.folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -200,9 +198,9 @@ class Supervisor:
             self.deadline = time.monotonic() + self.spec["timeout_s"]
         try:
             folders.write_file(self.folder, "spec.json", json.dumps(self.spec).encode())
-            rows = [(pid, processes.process_row(pid)) for pid in (self.leader, os.getpid())]
-            words = ["%d %d" % (pid, row[4] if row else 0) for pid, row in rows]
-            folders.write_file(self.folder, "pid", ("%s\n%s\n" % (" ".join(words), folders.identity())).encode())
+            rows = [(pid, proc.process(pid)) for pid in (self.leader, os.getpid())]
+            words = ["%d %d" % (pid, row.start if row else 0) for pid, row in rows]
+            folders.write_file(self.folder, "pid", ("%s\n%s\n" % (" ".join(words), proc.identity())).encode())
         except OSError as error:  # a job that nobody could find again must not run
             os.kill(self.leader, KILL)
             os.waitpid(self.leader, 0)
@@ -276,14 +274,14 @@ class Supervisor:
             processes.signal_each(self.living(), KILL, self.leader)
 
     def living(self):
-        return processes.family([os.getpid()], self.leader, folders.marker_of(self.spec["id"]))
+        return processes.family([os.getpid()], self.leader, marker_of(self.spec["id"]))
 
     def note_sessions(self):
         """Write down the job's sessions, by which a later stop finds it should we be killed."""
-        table = processes.process_table()
-        now = {table[pid][3] for pid, _ in self.living() if pid in table} - set(self.sessions)
+        table = proc.table()
+        now = {table[pid].session for pid, _ in self.living() if pid in table} - set(self.sessions)
         if now:
-            self.sessions.update((sid, table[sid][4] if sid in table else 0) for sid in now)
+            self.sessions.update((sid, table[sid].start if sid in table else 0) for sid in now)
             try:
                 words = ("%d:%d" % item for item in sorted(self.sessions.items()))
                 folders.write_file(self.folder, "sessions", " ".join(words).encode())
@@ -310,7 +308,7 @@ class Supervisor:
         end["stopped"], end["timed_out"], end["oom_kills"] = self.stopping, self.timed_out, oom.since(self.oom_kills)
         room = os.path.join(self.folder, ".exit-room")
         fd = os.open(room, os.O_WRONLY)
-        processes.write_all(fd, json.dumps(end).encode()[:EXIT_BYTES].ljust(EXIT_BYTES))
+        files.write_all(fd, json.dumps(end).encode()[:EXIT_BYTES].ljust(EXIT_BYTES))
         os.fsync(fd)
         os.close(fd)
         os.rename(room, os.path.join(self.folder, "exit"))

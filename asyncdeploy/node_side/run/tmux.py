@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 
+from asyncdeploy.node_side import job_folder
+
 WAIT_S = 10.0
 TRIES = 20  # names that are taken
 
@@ -29,7 +31,7 @@ def main(_worker, args):
 
 
 def open_window(tmux, name, job_id):
-    folder = os.path.join(os.path.expanduser("~"), ".asyncdeploy", "jobs", job_id)
+    folder = job_folder.path_of(job_id)
     # tmux itself would make "_" of these, and "-t" would then look for another name.
     name = name.replace(".", "_").replace(":", "_")
     problem = ""

@@ -1,0 +1,89 @@
+"""Files on a node: the home folder, folders that are ours alone, reading what may be gone, writing whole.
+
+Runs on a node, loaded by other programs: Python >= 3.8, standard library only, no heavy import.
+"""
+
+import os
+
+OWN = ".asyncdeploy"  # in the home folder: what we keep of jobs and launches
+
+
+def home():
+    """Return the home folder: what HOME says, as a login shell does, else what the system knows of our user."""
+    named = os.environ.get("HOME") or ""
+    if named.startswith("/"):
+        return named
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a uid without an entry, as some containers run
+        return "/"
+
+
+def expand(path, folder=None):
+    """Return a path (bytes) with its "~" replaced, by ``folder`` where that is given; another user's stays as it is."""
+    if path != b"~" and not path.startswith(b"~/"):
+        return path
+    folder = os.fsencode(home()) if folder is None else folder
+    return (folder.rstrip(b"/") + path[1:]) or b"/"
+
+
+def own_path(*names):
+    """Return where something of ours lies, whether it is there or not."""
+    return os.path.join(home(), OWN, *names)
+
+
+def own_folder(*names):
+    """Return a folder of ours, made with those above it where it is not there."""
+    folder = make_own(own_path())
+    for name in names:
+        folder = make_own(os.path.join(folder, name))
+    return folder
+
+
+def make_own(folder):
+    """Make a folder closed to others and return it; PermissionError for one that somebody else put there."""
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        info = os.lstat(folder)
+        if info.st_uid != os.getuid() or (info.st_mode & 0o170000) != 0o040000:
+            raise PermissionError("%s is not a folder of ours" % folder) from None
+    return folder
+
+
+def read(path, most=-1):
+    """Return what a file holds, at the most so many bytes; b"" of one that is not there or cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(most)
+    except OSError:
+        return b""
+
+
+def text(path, most=-1):
+    """Return the same as text."""
+    return read(path, most).decode("utf-8", "replace")
+
+
+def write_all(fd, data):
+    """Write all of it, however much the descriptor takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_whole(path, data, sync=False):
+    """Write a file for our eyes only, whole or not at all."""
+    # Named by chance and not by our pid: machines that share a home may have the same.
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, ".%s.%s" % (name, os.urandom(8).hex()))
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        write_all(fd, data)
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(part, path)

@@ -1,0 +1,80 @@
+"""The folder of a detached job, ~/.asyncdeploy/jobs/<id>: where it is, and what its files say.
+
+Runs on a node, loaded by other programs: Python >= 3.8, standard library only, no heavy import.
+"""
+
+import os
+
+from asyncdeploy.node_side import files, proc
+
+MOST = 1 << 20  # bytes of a file that is read
+
+
+def path_of(job_id, *names):
+    """Return where a job's folder is or would be, or what is in it."""
+    return files.own_path("jobs", job_id, *names)
+
+
+def base_folder():
+    """Return the folder of all jobs, made safely."""
+    return files.own_folder("jobs")
+
+
+def folder_of(job_id):
+    """Return a job's folder, the one above it made safely."""
+    return os.path.join(base_folder(), job_id)
+
+
+def write_file(folder, name, data):
+    """Write a file of the job's folder, whole or not at all, also where the node loses its power."""
+    files.write_whole(os.path.join(folder, name), data, sync=True)
+
+
+def read_file(folder, name):
+    return files.read(os.path.join(folder, name), MOST)
+
+
+def read_json(folder, name):
+    """Return what a file of JSON holds, None where it is not there or is no JSON."""
+    import json
+
+    try:
+        return json.loads(read_file(folder, name) or b"null")
+    except ValueError:
+        return None
+
+
+class Pids:
+    """What the file "pid" says: leader and supervisor with their start times, and their machine; 0 where nothing."""
+
+    def __init__(self, folder):
+        text = read_file(folder, "pid").decode("ascii", "replace")
+        first, _, rest = text.partition("\n")
+        words = [int(word) for word in first.split() if word.isdigit()] + [0] * 4
+        self.leader, self.leader_start, self.supervisor, self.supervisor_start = words[:4]
+        self.identity = rest.strip()
+        self.known = bool(text)
+
+    def leader_lives(self):
+        return proc.is_same(self.leader, self.leader_start)
+
+    def supervisor_lives(self):
+        return proc.is_same(self.supervisor, self.supervisor_start)
+
+
+def running_in(site):
+    """Return the ids of the jobs whose leader runs here and whose site this is."""
+    try:
+        ids = os.listdir(files.own_path("jobs"))
+    except OSError:
+        return []
+    site = os.path.realpath(site)
+    return [job_id for job_id in ids if runs_in(path_of(job_id), site)]
+
+
+def runs_in(folder, site):
+    if os.path.exists(os.path.join(folder, "exit")) or not Pids(folder).leader_lives():
+        return False
+    spec = read_json(folder, "spec.json")
+    its = spec.get("site") if isinstance(spec, dict) else None
+    return isinstance(its, str) and os.path.realpath(its) == site

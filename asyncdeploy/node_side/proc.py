@@ -1,0 +1,71 @@
+"""What /proc says of processes and of this machine. What cannot be read is empty: it ended, or is not for us to see.
+
+Runs on a node, loaded by other programs: Python >= 3.8, standard library only, no heavy import.
+"""
+
+import os
+
+from asyncdeploy.node_side.files import read, text
+
+
+class Process:
+    """One row of the process table, from /proc/PID/stat. A start time is what tells two users of one pid apart."""
+
+    __slots__ = ("name", "parent", "session", "start", "state")
+
+    def __init__(self, stat):
+        # The name stands in brackets and may hold any character, brackets and spaces too: it ends at the last one.
+        head, _, tail = stat.rpartition(b")")
+        rest = tail.split()
+        self.name, self.state = head.partition(b"(")[2], rest[0]
+        self.parent, self.session, self.start = int(rest[1]), int(rest[3]), int(rest[19])
+
+    def has_ended(self):
+        return self.state in (b"Z", b"X")  # only its parent's word is missing
+
+
+def process(pid):
+    """Return one process, None if there is no such."""
+    stat = read("/proc/%d/stat" % pid)
+    return Process(stat) if stat else None
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def table():
+    """Return {pid: Process} of all that we may see."""
+    found = {pid: process(pid) for pid in pids()}
+    return {pid: row for pid, row in found.items() if row is not None}
+
+
+def is_same(pid, start):
+    """Whether the process that had this pid and start time lives: the kernel gives pids away again."""
+    row = process(pid) if pid else None
+    return row is not None and row.start == start and not row.has_ended()
+
+
+def environ(pid):
+    """Return the variables with which a process was started: {name: value}, as bytes."""
+    return dict(item.partition(b"=")[::2] for item in read("/proc/%d/environ" % pid).split(b"\0"))
+
+
+def is_marked(pid, marker):
+    """Whether a process was started with a variable: b"NAME=value"."""
+    return marker in read("/proc/%d/environ" % pid).split(b"\0")
+
+
+def identity():
+    """Name this boot of this machine or container: machines share homes, and containers share boot ids."""
+    row = process(1)
+    try:
+        namespace = str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        namespace = ""
+    return ":".join((boot(), str(row.start) if row else "", namespace, os.uname().nodename))
+
+
+def boot():
+    """Name this boot of the machine."""
+    return text("/proc/sys/kernel/random/boot_id").strip()

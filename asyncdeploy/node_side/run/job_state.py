@@ -1,0 +1,84 @@
+"""What state a detached job is in, and what of it lives: told from its folder and the process table.
+
+Runs on a node, loaded by jobs.py and guard.py: Python >= 3.8, standard library only.
+"""
+
+import os
+import time
+
+from asyncdeploy.node_side import proc, processes
+from asyncdeploy.node_side.job_folder import Pids, folder_of, read_file, read_json
+
+START_S = 30.0  # a folder without a lock is that of a starter who is about to take it
+
+
+def marker_of(job_id):
+    return b"ASYNCDEPLOY_JOB=" + job_id.encode()
+
+
+def living(folder, job_id, pids):
+    """Return (pid, name) of every process of the job, its supervisor left out."""
+    seen = {pids.leader: pids.leader_start}
+    for word in (read_file(folder, "sessions")).split():
+        session, _, start = word.partition(b":")
+        seen[int(session)] = int(start)
+    # The kernel gives a session's number to nobody else while one of it lives; a leader that started at another time
+    # leads another session of the same number, and none of its processes are the job's.
+    strangers = {sid for sid, start in seen.items() if (row := proc.process(sid)) and row.start != start}
+
+    def in_session(_pid, row):
+        return row.session in seen and row.session not in strangers and row.start >= pids.leader_start
+
+    spare = pids.supervisor if pids.supervisor_lives() else 0
+    roots = [pids.leader] if pids.leader_lives() else []
+    found = processes.family(roots, None, marker_of(job_id), in_session)
+    row = proc.process(pids.leader) if roots else None  # it may have ended meanwhile
+    if row is not None:
+        found.append((pids.leader, row.name))
+    return [(pid, name) for pid, name in found if pid != spare]
+
+
+def status_of(job_id):
+    """Return a job's state as its folder and the process table tell it."""
+    folder = folder_of(job_id)
+    spec = read_json(folder, "spec.json")
+    if spec is None and not os.path.isdir(folder):
+        return {"error": "unknown"}
+    status = {"id": job_id, "spec": spec or {}, "state": "starting"}
+    end = read_json(folder, "exit")
+    pids = Pids(folder)
+    started = (spec or {}).get("started_at")
+    if started:
+        status["started_at"] = started
+    if end is not None:
+        status.update(end, state="signalled" if end.get("signal") else "exited")
+    elif pids.known and pids.identity != proc.identity():
+        same_machine = pids.identity.rpartition(":")[2] == os.uname().nodename
+        status["state"] = "lost" if same_machine else "elsewhere"
+    elif pids.known:
+        if pids.supervisor_lives():
+            status["state"] = "running"
+        elif read_json(folder, "exit") is not None:  # it ended between two looks
+            return status_of(job_id)
+        else:
+            status["state"] = "orphaned" if living(folder, job_id, pids) else "lost"
+    elif not starter_lives(folder):
+        status["state"] = "lost"
+    return status
+
+
+def starter_lives(folder):
+    """True while somebody holds the folder's lock to start the job."""
+    import fcntl
+
+    try:
+        fd = os.open(os.path.join(folder, "lock"), os.O_RDWR)
+    except OSError:
+        return os.path.isdir(folder) and time.time() - os.stat(folder).st_mtime < START_S
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
