@@ -27,8 +27,25 @@ def reap_orphans(prctl, on):
     return prctl is not None and prctl(36, int(on), 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
 
 
+def set_name(prctl, name):
+    """Give this process a name, at most 15 bytes, for people who look at ps."""
+    if prctl is not None:
+        prctl(15, name, 0, 0, 0)  # PR_SET_NAME
+
+
+def marked_environ(items, marker):
+    """Return our environment with these b"NAME=value" and the marks of a run, for what it starts."""
+    environ = dict(os.environb)
+    for item in items:
+        name, _, value = item.partition(b"=")
+        environ[name] = value
+    # A title that setproctitle writes goes over the environment that others see, marker and all, unless this is set.
+    environ.update({b"ASYNCDEPLOY_RUN": marker, b"SPT_NOENV": b"1"})
+    return environ
+
+
 def let_go_of_all_but(keep):
-    """Close every descriptor but these; 0, 1 and 2 lead nowhere. What outlives its caller must not hold its line."""
+    """Close every descriptor but these; 0, 1 and 2 lead nowhere. What outlives its caller must not hold its channel."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -71,9 +88,8 @@ def unlinked_file():
     raise OSError("no folder takes a temporary file for the input")
 
 
-def start_shell(line, environ, stdin, out, err):
-    """Start sh with a line, in a session of its own; return its pid. The descriptors stay the caller's."""
-    fds = [stdin, out, err]
+def start_shell(line, environ, fds):
+    """Start sh with a line, in a session of its own; return its pid. The descriptors 0, 1, 2 stay the caller's."""
     if len(line) <= LONGEST_ARGUMENT:
         return spawn([b"sh", b"-c", line], environ, fds)
     script = unlinked_file()

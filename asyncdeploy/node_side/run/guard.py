@@ -11,30 +11,23 @@ import _signal as signal
 import os
 import time
 
-from asyncdeploy.node_side import job_folder as folders
 from asyncdeploy.node_side import processes
+from asyncdeploy.node_side.job_folder import Pids
 from asyncdeploy.node_side.run.job_state import living, status_of
+from asyncdeploy.node_side.run.process_tree import TICK_S, Ending
 
-TERM, KILL = signal.SIGTERM, signal.SIGKILL
-KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
-TICK_S = 0.05
 LOOK_S = 1.0
 
 
 def end_orphans(folder, job_id, grace, poll=lambda: None):
     """End a job whose supervisor is gone; return what could not be ended, as (pid, name)."""
-    pids = folders.Pids(folder)
-    processes.signal_each(living(folder, job_id, pids), TERM, pids.leader)
-    deadline = time.monotonic() + grace
-    while living(folder, job_id, pids) and time.monotonic() < deadline:
-        poll()
-        time.sleep(TICK_S)
-    deadline = time.monotonic() + KILL_WAIT_S
+    pids, ending = Pids(folder), Ending()
     while True:
         left = living(folder, job_id, pids)
-        if not left or time.monotonic() > deadline:
+        if not left or ending.is_over():
             return left
-        processes.signal_each(left, KILL, pids.leader)
+        ending.step(lambda left=left: left, pids.leader, grace)
+        poll()
         time.sleep(TICK_S)
 
 
@@ -61,9 +54,7 @@ def watch(out, folder, job_id, silence_s, grace_s):
     processes.let_go_of_all_but({out})
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # the supervisor's end is ours too; nothing else is
-    prctl = processes.find_prctl()
-    if prctl is not None:
-        prctl(15, b"adeploy-guard", 0, 0, 0)  # PR_SET_NAME
+    processes.set_name(processes.find_prctl(), b"adeploy-guard")
     os.read(out, 1)  # nothing ever comes: it returns when the supervisor has ended
     until = time.monotonic() + silence_s
     while True:

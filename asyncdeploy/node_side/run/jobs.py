@@ -19,11 +19,10 @@ from asyncdeploy.node_side import processes
 from asyncdeploy.node_side.run import guard, logout, supervisor
 from asyncdeploy.node_side.run import log_times as times
 from asyncdeploy.node_side.run.job_state import status_of
+from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 
 TERM = signal.SIGTERM
-KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
-ON_END_S = 12.0  # what the line that runs at a stopped job's end may take, and a little
-TICK_S = 0.05
+END_S = KILL_WAIT_S + ON_END_S + 2.0  # for a supervisor that was asked, after the grace
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
 READ_LIMIT = 512 * 1024
 
@@ -128,7 +127,7 @@ def stop(worker, request):
     if before.get("state") not in ("starting", "running"):
         return before
     folders.write_file(folder, "stop", json.dumps({"grace_s": grace}).encode())
-    deadline = time.monotonic() + grace + KILL_WAIT_S + ON_END_S
+    deadline = time.monotonic() + grace + END_S
     asked = False
     while time.monotonic() < deadline:
         pids = folders.Pids(folder)

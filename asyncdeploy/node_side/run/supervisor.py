@@ -14,15 +14,13 @@ from asyncdeploy.node_side import job_folder as folders
 from asyncdeploy.node_side.run import guard, oom
 from asyncdeploy.node_side.run import log_times as times
 from asyncdeploy.node_side.run.job_state import marker_of
+from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, run_on_end
 
-TERM, KILL = signal.SIGTERM, signal.SIGKILL
 TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
-LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
-KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
+STOP_GRACE_S = 5.0  # of a stop that does not say its own
 # How often the sessions of the job are noted, for the day the supervisor is killed itself: more often at its start.
 FIRST_LOOK_S, LOOK_S = 0.2, 5.0
 GPU_WAIT_S, GPU_LOOK_S = 3.0, 0.2
-TICK_S = 0.05
 START_S = 30.0
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
@@ -65,23 +63,15 @@ class Supervisor:
     def __init__(self, folder, spec, env):
         self.folder = folder
         self.spec = spec
-        self.environ = dict(os.environb)
-        for item in env:
-            name, _, value = item.partition(b"=")
-            self.environ[name] = value
         marker = spec["id"].encode()
+        self.environ = processes.marked_environ(env, marker)
+        self.environ[b"ASYNCDEPLOY_JOB"] = marker
         self.plan = self.environ.pop(b"ASYNCDEPLOY_GANG", None)  # of its launch; not for what we start
         self.gpus = self.environ.pop(b"ASYNCDEPLOY_GPUS", None)  # what was in use before
         self.gang = self.marks = None
         self.told_at, self.because = None, ""
-        self.environ.update({b"ASYNCDEPLOY_JOB": marker, b"ASYNCDEPLOY_RUN": marker, b"SPT_NOENV": b"1"})
-        self.status = None
-        self.children_left = True
-        self.stopping = False
         self.deadline = None
         self.timed_out = False
-        self.grace = LEFTOVER_GRACE_S
-        self.termed_at = self.killed_at = None
         self.sessions = {}  # session -> its leader's start time, 0 where that is gone
         self.look_s, self.look_at = FIRST_LOOK_S, 0.0
 
@@ -108,19 +98,13 @@ class Supervisor:
     def detach(self, keep):
         """Let go of all that is the worker's: its line, or sshd would wait for us, and its locks."""
         processes.let_go_of_all_but(keep)
-        signal.set_wakeup_fd(-1)
-        self.wake = os.pipe()
-        for fd in self.wake:
-            os.set_blocking(fd, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(TERM, self.on_term)
+        self.wake = Wake()
+        signal.signal(signal.SIGTERM, self.on_term)
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        signal.set_wakeup_fd(self.wake[1])
         prctl = processes.find_prctl()
-        self.reaper = processes.reap_orphans(prctl, True)
-        if prctl is not None:
-            prctl(15, b"adeploy-job", 0, 0, 0)  # PR_SET_NAME, for people who look at ps
+        self.tree = ProcessTree(marker_of(self.spec["id"]), prctl)
+        processes.set_name(prctl, b"adeploy-job")
 
     def join_gang(self):
         """Link up with the other ranks' supervisors; while that cannot be, a rank goes on alone."""
@@ -139,22 +123,20 @@ class Supervisor:
             self.join_gang()  # its port may be free by now
         if self.gang is None:
             return
-        if self.status is not None and self.gang.end is None:
-            kind = "told" if self.told_at is not None else "stopped" if self.stopping else "failed"
-            kind = "failed" if self.timed_out else "ok" if self.status == 0 and not self.stopping else kind
+        if self.tree.status is not None and self.gang.end is None:
+            kind = "told" if self.told_at is not None else "stopped" if self.tree.stopped else "failed"
+            kind = "failed" if self.timed_out else "ok" if self.tree.status == 0 and not self.tree.stopped else kind
             self.gang.own_end(kind, self.how_it_ended())
         self.gang.tick(time.monotonic())
-        if self.gang.because and not self.stopping and self.status is None:
-            self.stopping, self.termed_at = True, None
+        if self.gang.because and not self.tree.stopped and self.tree.status is None:
             self.told_at, self.because = time.time(), self.gang.because
-            self.grace = float(self.gang.plan["grace_s"])
+            self.tree.stop(float(self.gang.plan["grace_s"]))
 
     def how_it_ended(self):
         if self.timed_out:
             return "ran longer than its timeout_s"
-        if os.WIFEXITED(self.status):
-            return "exited %d" % os.WEXITSTATUS(self.status)
-        return "died of signal %d" % os.WTERMSIG(self.status)
+        code, number = self.tree.exit()
+        return "exited %d" % code if number is None else "died of signal %d" % number
 
     def linger(self):
         """Stay for the others: rank 0 until all have ended, the rest until rank 0 has heard of them."""
@@ -172,54 +154,49 @@ class Supervisor:
             self.gang.close()
 
     def on_term(self, *_):
-        if not self.stopping:
-            self.stopping = True
-            request = folders.read_json(self.folder, "stop") or {}
-            self.grace = float(request.get("grace_s", 5.0))
-            self.termed_at = None
+        request = folders.read_json(self.folder, "stop") or {}
+        self.tree.stop(float(request.get("grace_s", STOP_GRACE_S)))
 
     def begin(self, stdin):
         """Start the leader and write down who it is; return why not, or None."""
-        cwd = files.expand(os.fsencode(self.spec["cwd"] or "~"), self.environ.get(b"HOME", b"/"))
         folders.write_file(self.folder, ".exit-room", b" " * EXIT_BYTES)
         log = os.open(os.path.join(self.folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.chdir(cwd)
-            line = self.spec["line"].encode("utf-8", "surrogateescape")
             self.oom_kills = oom.oom_kills()
             self.spec["started_at"] = time.time()
-            self.leader = processes.start_shell(line, self.environ, stdin, log, log)
-        except OSError as error:
-            return "%s: %s" % (os.strerror(error.errno), os.fsdecode(cwd))
+            cwd = os.fsencode(self.spec["cwd"] or "")
+            problem = self.tree.start(bytes_of(self.spec["line"]), cwd, self.environ, [stdin, log, log])
         finally:
             os.close(log)
-            os.chdir("/")
+            os.chdir("/")  # it must not keep a file system from being unmounted
+        if problem:
+            return problem
         if self.spec.get("timeout_s"):
             self.deadline = time.monotonic() + self.spec["timeout_s"]
         try:
             folders.write_file(self.folder, "spec.json", json.dumps(self.spec).encode())
-            rows = [(pid, proc.process(pid)) for pid in (self.leader, os.getpid())]
+            rows = [(pid, proc.process(pid)) for pid in (self.tree.leader, os.getpid())]
             words = ["%d %d" % (pid, row.start if row else 0) for pid, row in rows]
             folders.write_file(self.folder, "pid", ("%s\n%s\n" % (" ".join(words), proc.identity())).encode())
         except OSError as error:  # a job that nobody could find again must not run
-            os.kill(self.leader, KILL)
-            os.waitpid(self.leader, 0)
+            os.kill(self.tree.leader, signal.SIGKILL)
+            os.waitpid(self.tree.leader, 0)
             return "its folder cannot be written: " + os.strerror(error.errno)
         return None
 
     def stay(self):
-        while not self.finished():
+        while not self.tree.has_ended() and not self.tree.hangs():
             poll = select.poll()
-            poll.register(self.wake[0], select.POLLIN)
+            poll.register(self.wake.fd, select.POLLIN)
             if self.gang is not None:
                 self.gang.wait(poll)
-            quiet = self.status is None and not self.stopping
-            if self.wake[0] in (fd for fd, _ in poll.poll((self.patience() if quiet else TICK_S) * 1000)):
-                os.read(self.wake[0], 4096)
-            self.reap()
+            quiet = self.tree.status is None and not self.tree.stopped
+            if self.wake.fd in (fd for fd, _ in poll.poll((self.patience() if quiet else TICK_S) * 1000)):
+                self.wake.hear()
+            self.tree.reap()
             self.watch_time()
             self.watch_gang()
-            self.escalate()
+            self.tree.escalate()
             if self.marks is not None:
                 self.marks.tick(time.monotonic())
             if quiet and time.monotonic() >= self.look_at:
@@ -238,48 +215,14 @@ class Supervisor:
     def watch_time(self):
         """End a job that ran longer than it may, as a stop does."""
         late = self.deadline is not None and time.monotonic() >= self.deadline
-        if late and self.status is None and not self.stopping:
-            self.stopping = self.timed_out = True
-            self.grace = TIMEOUT_GRACE_S
-
-    def finished(self):
-        if self.status is not None and not self.children_left:
-            return True
-        return bool(self.killed_at and time.monotonic() - self.killed_at > KILL_WAIT_S)
-
-    def reap(self):
-        try:
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                if pid == self.leader:
-                    self.status = status
-                    self.ended_at = time.time()
-        except ChildProcessError:
-            self.children_left = bool(not self.reaper and self.living())
-
-    def escalate(self):
-        """TERM first, after the grace KILL, to everything of the job, until nothing is left."""
-        ended = self.status is not None
-        if not (self.stopping or ended) or (ended and not self.children_left):
-            return
-        now = time.monotonic()
-        if self.termed_at is None:
-            self.termed_at = now
-            processes.signal_each(self.living(), TERM, self.leader)
-        elif now - self.termed_at >= self.grace:
-            if self.killed_at is None:
-                self.killed_at = now
-            processes.signal_each(self.living(), KILL, self.leader)
-
-    def living(self):
-        return processes.family([os.getpid()], self.leader, marker_of(self.spec["id"]))
+        if late and self.tree.status is None and not self.tree.stopped:
+            self.timed_out = True
+            self.tree.stop(TIMEOUT_GRACE_S)
 
     def note_sessions(self):
         """Write down the job's sessions, by which a later stop finds it should we be killed."""
         table = proc.table()
-        now = {table[pid].session for pid, _ in self.living() if pid in table} - set(self.sessions)
+        now = {table[pid].session for pid, _ in self.tree.living() if pid in table} - set(self.sessions)
         if now:
             self.sessions.update((sid, table[sid].start if sid in table else 0) for sid in now)
             try:
@@ -289,23 +232,21 @@ class Supervisor:
                 return  # a full disk; the marker still finds them
 
     def finish(self):
-        if self.stopping and self.spec.get("on_end"):
-            self.run_on_end()
-        left = self.living() if self.stopping or self.children_left else []
-        end = {"status": None, "signal": None, "ended_at": getattr(self, "ended_at", time.time())}
+        if self.tree.stopped and self.spec.get("on_end"):
+            run_on_end(bytes_of(self.spec["on_end"]), self.environ)
+        left = self.tree.survivors()
+        code, number = self.tree.exit()
+        if code is None and number is None:
+            number = signal.SIGKILL  # it hangs in the kernel with KILL pending; it is among the survivors
+        end = {"status": code, "signal": number, "ended_at": self.tree.ended_at or time.time()}
         end["gpu_left"] = self.gpus_left()
         end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
-        if self.status is None:
-            end["signal"] = KILL  # it hangs in the kernel with KILL pending; it is among the survivors
-        elif os.WIFEXITED(self.status):
-            end["status"] = os.WEXITSTATUS(self.status)
-        else:
-            end["signal"] = os.WTERMSIG(self.status)
         if self.told_at is not None:
             end["told_at"], end["because"] = self.told_at, self.because[:300]
         if self.marks is not None:
             self.marks.tick(time.monotonic(), final=True)
-        end["stopped"], end["timed_out"], end["oom_kills"] = self.stopping, self.timed_out, oom.since(self.oom_kills)
+        end["stopped"], end["timed_out"] = self.tree.stopped, self.timed_out
+        end["oom_kills"] = oom.since(self.oom_kills)
         room = os.path.join(self.folder, ".exit-room")
         fd = os.open(room, os.O_WRONLY)
         files.write_all(fd, json.dumps(end).encode()[:EXIT_BYTES].ljust(EXIT_BYTES))
@@ -327,22 +268,7 @@ class Supervisor:
                 return left[:50]
             time.sleep(GPU_LOOK_S)
 
-    def run_on_end(self):
-        null = os.open(os.devnull, os.O_RDWR)
-        try:
-            line = self.spec["on_end"].encode("utf-8", "surrogateescape")
-            pid = processes.start_shell(line, self.environ, null, null, null)
-        except OSError:
-            return
-        finally:
-            os.close(null)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    return
-            except ChildProcessError:
-                return
-            time.sleep(TICK_S)
-        os.kill(pid, KILL)
-        os.waitpid(pid, 0)
+
+def bytes_of(text):
+    """Return what the client meant: JSON holds bytes that are no UTF-8 as lone surrogates."""
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,183 @@
+"""Everything that one command started, attached or detached: found, reaped, and ended without leaving any of it.
+
+Runs on a node, loaded by run.py, supervisor.py and guard.py: Python >= 3.8, standard library only, no heavy import.
+"""
+
+import _signal as signal
+import os
+import time
+
+from asyncdeploy.node_side import files, processes
+
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
+KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
+ON_END_S = 10.0  # for the line at a stopped run's end: docker takes a few seconds to end a container
+TICK_S = 0.05  # between two looks at what is being ended
+
+
+class ProcessTree:
+    """The leader of a run and all that came of it; its owner calls ``reap`` and ``escalate`` whenever it wakes.
+
+    Nothing escapes: this process makes itself the reaper of all its descendants, so that a double fork, a session of
+    its own or a changed title does not hide a process; where the kernel does not offer that, sessions and a marker in
+    the environment serve.
+
+    Attributes: leader (its pid, None before the start), status (the leader's, as waitpid gives it, None while it
+    lives), ended_at (when that was seen), children_left (whether anything may live below us), stopped (somebody wanted
+    its end).
+    """
+
+    def __init__(self, marker, prctl, kill_wait_s=KILL_WAIT_S):
+        self.marker = marker
+        self.prctl = prctl
+        self.reaper = processes.reap_orphans(prctl, True)
+        self.ending = Ending(kill_wait_s)
+        self.leader = self.status = self.ended_at = None
+        self.children_left = True
+        self.stopped = False
+        self.grace = LEFTOVER_GRACE_S
+
+    def start(self, line, cwd, environ, fds):
+        """Start the leader in a session of its own, with these as its 0, 1 and 2; return why it could not be, or None.
+
+        We are then in its working folder: the caller leaves it.
+        """
+        cwd = files.expand(cwd or b"~", environ.get(b"HOME", b"/"))
+        try:
+            os.chdir(cwd)
+        except OSError as error:
+            return "%s (working folder %s)" % (os.strerror(error.errno), os.fsdecode(cwd))
+        try:
+            self.leader = processes.start_shell(line, environ, fds)
+        except OSError as error:
+            return os.strerror(error.errno)
+        return None
+
+    def stop(self, grace):
+        """End it all, with a grace in seconds from TERM to KILL; that of the first who asks counts."""
+        if not self.stopped:
+            self.stopped = True
+            self.grace = grace
+            self.ending.begin_again()  # what the leader left behind may be under way to its end with another grace
+
+    def reap(self):
+        """Take note of everything that has ended below us."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self.leader:
+                    self.status, self.ended_at = status, time.time()
+        except ChildProcessError:
+            # We have no child. Where orphans come to us that is the end of all; else they may live as somebody else's.
+            self.children_left = not self.reaper and bool(self.living())
+
+    def escalate(self):
+        """TERM first, after the grace KILL, to everything of the run, until nothing is left."""
+        if not self.has_ended() and (self.stopped or self.status is not None):
+            self.ending.step(self.living, self.leader, self.grace)
+
+    def has_ended(self):
+        """Whether the leader has ended and nothing of it lives."""
+        return self.status is not None and not self.children_left
+
+    def hangs(self):
+        """Whether something of it lives that KILL did not end: nobody waits for that any longer."""
+        return not self.has_ended() and self.ending.is_over()
+
+    def close(self):
+        """Let orphans go their own way again."""
+        processes.reap_orphans(self.prctl, False)
+
+    def living(self):
+        """Return (pid, name) of all of it that lives."""
+        return processes.family([os.getpid()], self.leader, self.marker)
+
+    def survivors(self):
+        """Return (pid, name) of what lives after the end; who was not stopped and left nobody is not looked for."""
+        return self.living() if self.stopped or self.children_left else []
+
+    def exit(self):
+        """Return the leader's (exit status, signal): one of them is None, both of a leader that hangs in the kernel."""
+        if self.status is None:
+            return None, None
+        if os.WIFEXITED(self.status):
+            return os.WEXITSTATUS(self.status), None
+        return None, os.WTERMSIG(self.status)
+
+
+class Ending:
+    """How far the end of some processes has come: TERM, after a grace KILL, and then a bounded wait."""
+
+    def __init__(self, kill_wait_s=KILL_WAIT_S):
+        self.kill_wait_s = kill_wait_s
+        self.termed_at = self.killed_at = None
+
+    def begin_again(self):
+        self.termed_at = None
+
+    def step(self, living, leader, grace):
+        """Signal what ``living()`` returns, if it is time; that walks /proc, so between signals it is not asked."""
+        now = time.monotonic()
+        if self.termed_at is None:
+            self.termed_at = now
+            processes.signal_each(living(), TERM, leader)
+        elif now - self.termed_at >= grace:
+            if self.killed_at is None:
+                self.killed_at = now
+            processes.signal_each(living(), KILL, leader)  # at each step: something may have been forked meanwhile
+
+    def is_over(self):
+        """Whether KILL has had its time."""
+        return self.killed_at is not None and time.monotonic() - self.killed_at > self.kill_wait_s
+
+
+def run_on_end(line, environ):
+    """Run the line that ends what lives elsewhere (a container); bounded, its output is dropped."""
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        pid = processes.start_shell(line, environ, [null, null, null])
+    except OSError:
+        return
+    finally:
+        os.close(null)
+    if not waited(pid, ON_END_S):
+        os.killpg(pid, KILL)  # it leads a session of its own; what it started has hung as long
+        waited(pid, KILL_WAIT_S)
+
+
+def waited(pid, seconds):
+    """Wait for a child for so long; whether it has ended."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return True
+        except ChildProcessError:
+            return True  # somebody else has waited for it
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(TICK_S)
+
+
+class Wake:
+    """A descriptor that a poll sees when a signal came: a child's end need not wait for the next look."""
+
+    def __init__(self):
+        self.fd, self.into = os.pipe()
+        for fd in (self.fd, self.into):
+            os.set_blocking(fd, False)
+        self.before = signal.set_wakeup_fd(self.into)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # one that is ignored or left alone wakes nobody
+
+    def hear(self):
+        """Take what came; all that it says is that something did."""
+        os.read(self.fd, 4096)
+
+    def close(self):
+        signal.set_wakeup_fd(self.before)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self.fd)
+        os.close(self.into)
