@@ -1,8 +1,7 @@
 """Say what this node is, as JSON in the form of NodeFacts; "clock" is our time at the start and the end of the call.
 
-Runs on a node inside the worker: Python >= 3.8, standard library only, and no heavy import: subprocess costs 9 ms and
-is needed for GPUs and musl only. Nothing here may fail: what cannot be learned is left out, and the client has a
-default for it.
+Runs on a node inside the worker: Python >= 3.8, standard library only, and no heavy import; what asks tools is loaded
+for GPUs and musl only. Nothing here may fail: what cannot be learned is left out, and the client has a default for it.
 """
 
 import os
@@ -19,9 +18,8 @@ FOLDERS = (  # behind those of PATH, which lacks some of them when no login prof
     *("~/.local/bin", "~/.cargo/bin", "/usr/local/bin", "/usr/bin", "/bin", "/opt/conda/bin", "/usr/sbin", "/sbin"),
     *("~/.nix-profile/bin", "/nix/var/nix/profiles/default/bin"),
 )
-QUERY = "index,name,memory.total,memory.used,driver_version,uuid"
-TOOL_WAIT_S = 5.0  # nvidia-smi hangs where a driver does
-MAX_ROWS = 256  # of GPUs and of addresses: the client refuses more
+GPU_FIELDS = ("index", "name", "memory.total", "memory.used", "driver_version", "uuid")
+MAX_ROWS = 256  # of addresses: the client refuses more
 SHARED = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse", "9p", "virtiofs", "afs", "weka")
 
 
@@ -94,35 +92,26 @@ def libc(machine):
     loader = "/lib/ld-musl-" + {"i686": "i386"}.get(machine, machine) + ".so.1"
     if not os.path.exists(loader):
         return ""
-    for line in ask([loader]).splitlines():  # it names its version where it complains about missing arguments
+    from asyncdeploy.node_side import tools
+
+    # It names its version where it complains about missing arguments.
+    for line in tools.outcome([loader], complaints=True)[1].splitlines():
         if line.startswith("Version "):
             return "musl " + line.split()[1]
     return "musl"
 
 
-def ask(argv):
-    """Return what a tool prints on both streams, "" when it takes too long; one that cannot be killed is left."""
-    import subprocess
-
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        return child.communicate(timeout=TOOL_WAIT_S)[0].decode("utf-8", "replace")
-    except subprocess.TimeoutExpired:
-        child.kill()
-        return ""
-
-
 def gpus(tool):
-    rows = []
-    text = ask([tool, "--query-gpu=" + QUERY, "--format=csv,noheader,nounits"]) if tool else ""
-    for line in text.splitlines()[:MAX_ROWS]:
-        cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) == 6 and cells[0].isdigit():
-            total, used = (int(cell) << 20 if cell.isdigit() else 0 for cell in cells[2:4])
-            row = {"index": int(cells[0]), "name": cells[1], "memory_bytes": total, "used_bytes": used}
-            row.update(driver=cells[4], uuid=cells[5])
-            rows.append(row)
-    return sorted(rows, key=lambda row: row["index"])
+    if not tool:
+        return []
+    from asyncdeploy.node_side import gpus as asker
+
+    found = []
+    for index, name, total, used, driver, uuid in asker.rows(tool, GPU_FIELDS):
+        if index.isdigit():
+            row = {"index": int(index), "name": name, "memory_bytes": asker.size(total)}
+            found.append(dict(row, used_bytes=asker.size(used), driver=driver, uuid=uuid))
+    return sorted(found, key=lambda row: row["index"])
 
 
 def cpus():

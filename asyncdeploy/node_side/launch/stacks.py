@@ -14,7 +14,7 @@ import json
 import os
 import time
 
-from asyncdeploy.node_side import files, job_folder, proc
+from asyncdeploy.node_side import files, gpus, job_folder, proc, tools
 from asyncdeploy.node_side.launch import flight_recorder as recorder
 
 MOST_PROCESSES = 256  # of one node; it has as many GPUs as fingers, and ranks on CPUs only in tests
@@ -37,7 +37,7 @@ def main(worker, args):
     for row in found:
         if not row["dump"]:
             spy(row)
-    answer = {"processes": found, "gpus": gpus(), "recorders": recorder.recorders(found)}
+    answer = {"processes": found, "gpus": gpu_lines(), "recorders": recorder.recorders(found)}
     for row in found:
         del row["environ"], row["file"]
     data = json.dumps(answer).encode()
@@ -198,27 +198,13 @@ def spy(row):
     paths = [row["environ"].get(b"PATH", b"").decode("utf-8", "replace"), os.environ.get("PATH", "")]
     tool = next((found for path in paths for found in [shutil.which("py-spy", path=path)] if found), None)
     if tool and looks_python(row["pid"], {row["pid"]: None}):
-        text = said(tool, "dump", "--nonblocking", "--full-filenames", "--pid", str(row["pid"]))
-        if not text:  # an old one has no full names
-            text = said(tool, "dump", "--nonblocking", "--pid", str(row["pid"]))
+        words = [tool, "dump", "--nonblocking", "--pid", str(row["pid"])]
+        # An old one has no full names.
+        text = tools.ask([*words, "--full-filenames"], TOOL_S) or tools.ask(words, TOOL_S)
         if text:
             row["dump"], row["source"] = text[-MOST_DUMP:], "py-spy"
 
 
-def gpus():
-    fields = "index,utilization.gpu,memory.used,memory.total"
-    text = said("nvidia-smi", "--query-gpu=" + fields, "--format=csv,noheader,nounits")
-    return [line.strip() for line in text.splitlines() if line.strip()][:64]
-
-
-def said(*words):
-    """Return what a tool prints if it ends well, "" otherwise."""
-    import subprocess
-
-    try:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=TOOL_S
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+def gpu_lines():
+    found = gpus.rows("nvidia-smi", ("index", "utilization.gpu", "memory.used", "memory.total"))
+    return [", ".join(row) for row in found]

@@ -7,7 +7,7 @@ users for whom it counts; what counts is in which control group a process is, an
 import os
 import re
 
-from asyncdeploy.node_side import files
+from asyncdeploy.node_side import files, tools
 
 ASK_S = 3.0  # loginctl asks over a bus, which may hang
 
@@ -31,15 +31,8 @@ def in_session(groups):
 
 def asked():
     """Return logind's own settings as "Name=value" lines."""
-    import subprocess
-
     names = ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")
-    words = ["loginctl", "show-session", *("--property=" + name for name in names)]
-    try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=ASK_S)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.decode("utf-8", "replace")
+    return tools.ask(["loginctl", "show-session", *("--property=" + name for name in names)], ASK_S)
 
 
 def kills(settings, user):

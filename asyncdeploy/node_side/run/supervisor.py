@@ -20,7 +20,6 @@ TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
 STOP_GRACE_S = 5.0  # of a stop that does not say its own
 # How often the sessions of the job are noted, for the day the supervisor is killed itself: more often at its start.
 FIRST_LOOK_S, LOOK_S = 0.2, 5.0
-GPU_WAIT_S, GPU_LOOK_S = 3.0, 0.2
 START_S = 30.0
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
@@ -255,18 +254,13 @@ class Supervisor:
         os.rename(room, os.path.join(self.folder, "exit"))
 
     def gpus_left(self):
-        """Return which GPUs still have memory in use that was free before; a driver frees it a moment after the end."""
+        """Return which GPUs still have memory in use that was free before."""
         if not self.gpus:
             return []
-        from asyncdeploy.node_side.launch import disturbances
+        from asyncdeploy.node_side import gpus
 
         before = json.loads(self.gpus)
-        deadline = time.monotonic() + GPU_WAIT_S
-        while True:
-            left = disturbances.more_used(before)
-            if not left or time.monotonic() > deadline:
-                return left[:50]
-            time.sleep(GPU_LOOK_S)
+        return gpus.left_in_use(before["nvidia_smi"], before["used"])[:50]
 
 
 def bytes_of(text):

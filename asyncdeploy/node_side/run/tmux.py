@@ -6,9 +6,8 @@ for the session, "tmux" where that is. Returned: {"session": its name} or {"erro
 
 import json
 import os
-import subprocess
 
-from asyncdeploy.node_side import job_folder
+from asyncdeploy.node_side import job_folder, tools
 
 WAIT_S = 10.0
 TRIES = 20  # names that are taken
@@ -41,21 +40,10 @@ def open_window(tmux, name, job_id):
         # Of ours only what a terminal needs: who comes later to this server finds it in his windows.
         keep = ("HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TMUX_TMPDIR", "TERM")
         env = {key: os.environ[key] for key in keep if key in os.environ}
-        try:
-            done = subprocess.run(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=env,
-                timeout=WAIT_S,
-                start_new_session=True,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            return {"error": str(error)}
-        if done.returncode == 0:
+        status, said = tools.outcome(words, WAIT_S, env, complaints=True)
+        if status == 0:
             return {"session": session}
-        problem = done.stderr.decode("utf-8", "replace").strip()[:300]
+        problem = said.strip()[:300] or "no answer within %.0f s" % WAIT_S
         if "duplicate session" not in problem:
             break
     return {"error": problem}

@@ -23,7 +23,6 @@ from asyncdeploy.launch.preflight.verdict import (
     pair_problems,
     warnings_of,
 )
-from asyncdeploy.node_side.launch.disturbances import parse
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.remote.worker import call_once
 from asyncdeploy.values.errors import PreflightFailed
@@ -128,14 +127,6 @@ def test_it_is_data_and_words_for_people() -> None:
     for each in (good, bad):
         assert Preflight.from_dict(json.loads(json.dumps(each.to_dict()))) == each
         assert pickle.loads(pickle.dumps(each)) == each
-
-
-def test_what_nvidia_smi_prints() -> None:
-    text = "GPU-1, 9912, 61000, python train.py, with a comma\nGPU-0, 17, [N/A], [Not Found]\nNo running processes\n"
-    assert parse(text) == [
-        ["GPU-1", 9912, 61000 << 20, "python train.py, with a comma"],
-        ["GPU-0", 17, 0, "[Not Found]"],
-    ]
 
 
 # --- asked of nodes
