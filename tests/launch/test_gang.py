@@ -242,7 +242,7 @@ def test_a_stranger_is_not_believed() -> None:
         guest.close()
 
 
-def test_who_was_stopped_does_not_wait_for_one_whose_line_is_gone() -> None:
+def test_who_was_stopped_does_not_wait_for_one_whose_link_is_gone() -> None:
     hub, guest = pair()
     try:
         assert talk(hub, guest, lambda: guest.heard_at is not None)
@@ -251,10 +251,10 @@ def test_who_was_stopped_does_not_wait_for_one_whose_line_is_gone() -> None:
         guest.close()  # its supervisor was killed
         for _ in range(200):
             hub.tick(time.monotonic())
-            if not hub.lines:
+            if not hub.links:
                 break
             select.select(hub.fds(), [], [], 0.01)
-        assert not hub.lines
+        assert not hub.links
         hub.heard_at[1] -= gang.RETURN_S
         assert not hub.busy()
     finally:
@@ -268,7 +268,7 @@ def test_who_was_stopped_does_not_wait_to_be_heard_by_a_first_node_that_is_gone(
         hub.close()  # its supervisor was killed
         for _ in range(200):
             guest.tick(time.monotonic())
-            if guest.line is None:
+            if guest.link is None:
                 break
             select.select(guest.fds(), [], [], 0.01)
         guest.own_end("stopped", "died of signal 15")
@@ -297,11 +297,11 @@ def test_what_is_told_once_stays_the_reason() -> None:
         guest.close()
 
 
-def test_a_line_that_breaks_is_made_again() -> None:
+def test_a_link_that_breaks_is_made_again() -> None:
     hub, guest = pair()
     try:
         assert talk(hub, guest, lambda: guest.heard_at is not None)
-        hub.lines[0].sock.shutdown(socket.SHUT_RDWR)
+        hub.links[0].sock.shutdown(socket.SHUT_RDWR)
         guest.own_end("ok", "exited 0")
         assert talk(hub, guest, lambda: guest.acknowledged, 500)
         assert (hub.ended, hub.because) == ({1: "ok"}, "")

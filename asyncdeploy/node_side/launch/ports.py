@@ -11,7 +11,6 @@ each, as "connect" does; the own ports answer until the client says D.
 "opened": whether a process of the launch listens on the port: {"opened": true, false, or null where nobody can tell}.
 """
 
-import errno
 import json
 import os
 import select
@@ -19,6 +18,7 @@ import socket
 import time
 
 from asyncdeploy.node_side import files, proc
+from asyncdeploy.node_side.launch import sockets
 
 LISTEN_S = 60  # the client's proof is over long before; then a port must not stay taken
 TRIES = 50  # random ports; on a busy node one in ten is taken, so ten in a row are already very rare
@@ -51,12 +51,12 @@ def listen(worker, wanted):
 def take_port(port):
     """Listen on the given port, or on a free one that no outgoing connection will take."""
     if port:
-        return bound(port)
+        return sockets.listen(port)
     below = max(ephemeral_from(), LOWEST_PORT + 1000)
     problem = None
     for _ in range(TRIES):
         try:
-            return bound(LOWEST_PORT + int.from_bytes(os.urandom(4), "big") % (below - LOWEST_PORT))
+            return sockets.listen(LOWEST_PORT + int.from_bytes(os.urandom(4), "big") % (below - LOWEST_PORT))
         except OSError as error:
             problem = error
     raise problem
@@ -76,27 +76,6 @@ def ephemeral_from():
         return int(files.text("/proc/sys/net/ipv4/ip_local_port_range").split()[0])
     except (ValueError, IndexError):
         return EPHEMERAL_FROM
-
-
-def bound(port):
-    """Listen on a port of every address, as torchrun's store does; no SO_REUSEADDR: any other use must be noticed."""
-    for family, host in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
-        try:
-            server = socket.socket(family, socket.SOCK_STREAM)
-        except OSError:
-            continue  # no IPv6 in this kernel
-        try:
-            if family == socket.AF_INET6:
-                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            server.bind((host, port))
-            server.listen(128)
-            server.setblocking(False)
-            return server
-        except OSError as error:
-            server.close()
-            if family == socket.AF_INET or error.errno == errno.EADDRINUSE:
-                raise
-    raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
 
 
 def serve(worker, server, nonce):
@@ -129,7 +108,7 @@ def connect(worker, wanted):
     results, tries = {}, {}
     for target in wanted["targets"]:
         try:
-            tries[target] = begin(target, wanted["port"])
+            tries[target] = sockets.connect(target, wanted["port"])
         except OSError as error:
             results[target] = {"error": str(error)}
     waiting = dict(tries)
@@ -162,7 +141,7 @@ def pairs(worker, wanted):
     servers = []
     try:
         servers.append(take_port(0))
-        servers.append(bound(0))
+        servers.append(sockets.listen(0))
     except OSError as error:
         for server in servers:
             server.close()
@@ -201,7 +180,7 @@ def begin_all(targets):
     tries, results = {}, [None] * len(targets)
     for index, (target, port, nonce) in enumerate(targets):
         try:
-            tries[index] = begin(target, port), nonce.encode()
+            tries[index] = sockets.connect(target, port), nonce.encode()
         except OSError as error:
             results[index] = {"error": error.strerror or str(error)}
     return tries, results
@@ -217,18 +196,6 @@ def welcome(server, guests, nonce):
             return
         except OSError:
             continue
-
-
-def begin(target, port):
-    """Begin to connect, without waiting; a name's first address is taken."""
-    family, kind, _, _, address = socket.getaddrinfo(target, port, type=socket.SOCK_STREAM)[0]
-    guest = socket.socket(family, kind)
-    guest.setblocking(False)
-    problem = guest.connect_ex(address)
-    if problem not in (0, errno.EINPROGRESS):
-        guest.close()
-        raise OSError(problem, os.strerror(problem))
-    return guest
 
 
 def look(guest, nonce):

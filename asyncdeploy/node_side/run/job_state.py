@@ -7,7 +7,8 @@ import os
 import time
 
 from asyncdeploy.node_side import proc, processes
-from asyncdeploy.node_side.job_folder import Pids, folder_of, read_file, read_json
+from asyncdeploy.node_side.job_folder import Pids, folder_of, read_json
+from asyncdeploy.node_side.run.sessions import sessions_of
 
 START_S = 30.0  # a folder without a lock is that of a starter who is about to take it
 
@@ -18,10 +19,7 @@ def marker_of(job_id):
 
 def living(folder, job_id, pids):
     """Return (pid, name) of every process of the job, its supervisor left out."""
-    seen = {pids.leader: pids.leader_start}
-    for word in (read_file(folder, "sessions")).split():
-        session, _, start = word.partition(b":")
-        seen[int(session)] = int(start)
+    seen = {pids.leader: pids.leader_start, **sessions_of(folder)}
     # The kernel gives a session's number to nobody else while one of it lives; a leader that started at another time
     # leads another session of the same number, and none of its processes are the job's.
     strangers = {sid for sid, start in seen.items() if (row := proc.process(sid)) and row.start != start}
