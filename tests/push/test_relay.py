@@ -6,6 +6,7 @@ import random
 import signal
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.fleet.deploy import push_all
-from asyncdeploy.node_side.push.relay_link import Bell, Child, Parent
+from asyncdeploy.node_side.push.relay_link import MAX_INBOX, Bell, Child, Parent
 from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew
@@ -331,6 +332,24 @@ def test_only_the_peer_of_this_run_gets_in() -> None:
         assert link.take() is None
     finally:
         link.end("done")
+        bell.close()
+
+
+def test_a_link_that_is_given_up_leaves_no_thread_behind() -> None:
+    """Not one that waits for room either, in an inbox from which nobody takes any more."""
+    before = threading.active_count()
+    parent, child, bell = make_identity("parent"), make_identity("child"), Bell()
+    link = Parent("127.0.0.1", child.pem, parent.certificate, bell)
+    sender = Child("child", "127.0.0.1", link.port, parent.pem, child.certificate, bell)
+    try:
+        for number in range(MAX_INBOX + 1):
+            sender.put(number, b"block")
+        sender.finish()
+        eventually_sync(lambda: sender.ended and len(link.inbox) == MAX_INBOX)
+    finally:
+        link.end("done")
+        sender.end("done")
+        eventually_sync(lambda: threading.active_count() == before)
         bell.close()
 
 

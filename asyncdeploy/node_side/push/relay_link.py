@@ -4,6 +4,10 @@ Runs on a node: Python >= 3.8, standard library only. Certificates are made by t
 with those of the peers over SSH; a key is kept in memory only. A link that breaks is gone: its child asks the client.
 
 On a link: four bytes of a block's number, four of its length, the block.
+
+A thread a link: blocks must come and go on while the receiver writes one to the disk, and TLS on sockets that never
+wait is a machine of its own, where a read may want to write. A thread touches nothing but its link and what lies
+between it and the receiver: an inbox or a queue, and a bell that wakes the receiver's poll.
 """
 
 import os
@@ -68,6 +72,9 @@ def welcome(link, server, peer):
 class Bell:
     """What wakes a poll when another thread has news."""
 
+    # The lock is for the end: threads outlive the push, and the number of a descriptor that was closed is soon that of
+    # a file, into which a late ring would be written.
+
     def __init__(self):
         self.fd, self.other = os.pipe()
         os.set_blocking(self.fd, False)
@@ -101,7 +108,8 @@ class Parent:
     def __init__(self, address, identity, peer, bell):
         self.bell, self.peer = bell, peer
         self.context = make_context(True, identity, peer)
-        self.inbox = []
+        self.inbox = []  # the thread appends, the receiver pops: each of them is one step for Python
+        # Where the disk is slower than the link the thread waits, and the peer feels that through TCP.
         self.room = threading.Semaphore(MAX_INBOX)
         self.ended = ""  # why
         self.link = None
@@ -145,6 +153,8 @@ class Parent:
                 raise OSError("a block is too large")
             block = self.read(size)
             self.room.acquire()
+            if self.ended:
+                return
             self.inbox.append((number, block))
             self.bell.ring()
 
@@ -167,6 +177,7 @@ class Parent:
 
     def end(self, why):
         self.ended = self.ended or why
+        self.room.release()  # the thread may wait for the receiver, which will take no more
         shut(self.link)
         shut(self.listener)
         self.bell.ring()
@@ -179,7 +190,7 @@ class Child:
         self.name, self.address, self.port, self.peer, self.bell = name, address, port, peer, bell
         self.context = make_context(False, identity, peer)
         self.queue, self.size = [], 0
-        self.news = threading.Condition()
+        self.news = threading.Condition()  # of queue, size, last and ended: the receiver changes them, the thread waits
         self.ended = ""
         self.linked = self.last = False
         self.link = None
@@ -209,6 +220,7 @@ class Child:
                     break
                 number, block = self.queue.pop(0)
                 self.size -= len(block)
+            # Outside the lock: a child that takes its time must hold up neither the receiver nor the other children.
             self.link.sendall(number.to_bytes(4, "big") + len(block).to_bytes(4, "big") + block)
         self.end("done")
 
@@ -217,7 +229,7 @@ class Child:
             if self.ended:
                 return
             if self.size + len(block) > MAX_QUEUE:
-                self.ended = "it is too slow"
+                self.ended = "it is too slow"  # waiting for it would make all nodes as slow as this one
             else:
                 self.queue.append((number, block))
                 self.size += len(block)
@@ -245,6 +257,7 @@ def shut(connection):
     if connection is None:
         return
     try:
+        # To close is not enough: a thread that waits in the kernel holds the connection open, and would wait on.
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # it is closed, or was never connected
