@@ -51,7 +51,7 @@ enter() { # FOLDER: "" and ~ are the home
         '~/'*) folder=$HOME/${1#??} ;;
         *) folder=$1 ;;
     esac
-    why=$(cd "$folder" 2>&1) || fail "${why##*: }: $folder"
+    why=$(cd "$folder" 2>&1) || fail "${why##*: } (working folder $folder)"
     cd "$folder" || exit
 }
 

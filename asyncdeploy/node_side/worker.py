@@ -48,7 +48,7 @@ class Worker:
         except OSError:
             size = 0
         if not size:
-            raise SystemExit("the client closed the line")
+            raise SystemExit("the client closed the channel")
         self.seen_at = time.monotonic()
         self.inbox += self.buffer[:size]
 
@@ -90,7 +90,7 @@ class Worker:
         self.check_life()
 
     def send(self, kind, payload=b""):
-        """Send one frame; waits while the line is full, SystemExit when the client is gone."""
+        """Send one frame; waits while the channel is full, SystemExit when the client is gone."""
         if len(payload) > MAX_FRAME:
             raise ValueError("a frame is too large")
         self.write(kind + len(payload).to_bytes(4, "big") + payload)
@@ -103,7 +103,7 @@ class Worker:
             except BlockingIOError:
                 self.wait_writable()
             except OSError:
-                raise SystemExit("the client closed the line") from None
+                raise SystemExit("the client closed the channel") from None
 
     def wait_writable(self):
         poll = select.poll()

@@ -167,7 +167,7 @@ def _lines(said: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _state(facts: dict[str, str]) -> dict[str, Any]:
-    """Return a job's state as node_side/run/job_folder.py would."""
+    """Return a job's state as node_side/run/job_state.py would."""
     spec = json.loads(facts.get("S") or "null") or {}
     state: dict[str, Any] = {"id": facts["N"], "spec": spec, "state": "starting"}
     if isinstance(spec.get("started_at"), int | float):

@@ -13,7 +13,7 @@ import time
 
 from asyncdeploy.node_side import processes
 from asyncdeploy.node_side.job_folder import Pids
-from asyncdeploy.node_side.run.job_state import living, status_of
+from asyncdeploy.node_side.run.job_state import ALIVE, living, status_of
 from asyncdeploy.node_side.run.process_tree import TICK_S, Ending
 
 LOOK_S = 1.0
@@ -36,6 +36,8 @@ def post(folder, job_id, silence_s, grace_s):
 
     Called before the supervisor gathers orphans, so that the guard is no child of its and no part of the job.
     """
+    # The kernel closes that descriptor when the supervisor dies, however it dies; until then the guard sleeps. It is
+    # forked twice to be the system's: for a child the supervisor would wait at the job's end, and that child for it.
     out, into = os.pipe()
     child = os.fork()
     if child:
@@ -59,9 +61,10 @@ def watch(out, folder, job_id, silence_s, grace_s):
     until = time.monotonic() + silence_s
     while True:
         state = status_of(job_id).get("state")
-        if state not in ("starting", "running", "orphaned"):
+        if state not in ALIVE:
             return
-        # A supervisor that is just dying lets go of us before it counts as gone.
+        # A supervisor that is just dying lets go of us before it counts as gone. And a person may come and look: the
+        # rank is left as it is for as long as the other ranks would wait for a word of it.
         if state == "orphaned" and time.monotonic() >= until:
             end_orphans(folder, job_id, grace_s)
             return

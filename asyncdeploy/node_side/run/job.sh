@@ -1,5 +1,5 @@
 # What is told of a job's folder, and by what its processes are known: for nodes without python3. Others follow this one.
-# The folder is that of node_side/run/job_folder.py, so that either side understands the other's jobs.
+# The folder is that of node_side/job_folder.py, so that either side understands the other's jobs.
 # shellcheck shell=sh disable=SC2034,SC2154
 umask 077
 base=$HOME/.asyncdeploy/jobs

@@ -10,6 +10,7 @@ from asyncdeploy.node_side import proc, processes
 from asyncdeploy.node_side.job_folder import Pids, folder_of, read_json
 from asyncdeploy.node_side.run.sessions import sessions_of
 
+ALIVE = ("starting", "running", "orphaned")  # states of a job that has processes, or is about to
 START_S = 30.0  # a folder without a lock is that of a starter who is about to take it
 
 

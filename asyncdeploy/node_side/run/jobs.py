@@ -18,11 +18,12 @@ from asyncdeploy.node_side import job_folder as folders
 from asyncdeploy.node_side import processes
 from asyncdeploy.node_side.run import guard, logout, supervisor
 from asyncdeploy.node_side.run import log_times as times
-from asyncdeploy.node_side.run.job_state import status_of
+from asyncdeploy.node_side.run.job_state import ALIVE, status_of
 from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 
 TERM = signal.SIGTERM
 END_S = KILL_WAIT_S + ON_END_S + 2.0  # for a supervisor that was asked, after the grace
+LAST_PAUSE_S = 0.25  # between two looks at a job that goes on: each reads a few files
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
 READ_LIMIT = 512 * 1024
 
@@ -86,7 +87,7 @@ def running_twin(spec):
             continue
         theirs = folders.read_json(folders.folder_of(other), "spec.json") or {}
         same = theirs.get("name") == spec["name"] and theirs.get("site") == spec["site"]
-        if same and status_of(other).get("state") in ("starting", "running", "orphaned"):
+        if same and status_of(other).get("state") in ALIVE:
             return other
     return None
 
@@ -103,16 +104,24 @@ def status(_worker, request):
 
 def wait(worker, request):
     """Wait until the job ended, for a while; return its status."""
-    deadline = time.monotonic() + min(float(request["timeout_s"]), WAIT_SLICE_S)
-    step = 0.02
-    while True:
+    for _ in looks(worker, float(request["timeout_s"])):
         now = status_of(request["id"])
         alone = now.get("state") == "orphaned" and not request.get("orphans", True)
-        if alone or now.get("state") not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
-            return now
+        if alone or now.get("state") not in ALIVE:
+            break
+    return now
+
+
+def looks(worker, wait_s):
+    """Yield again and again, less and less often, for so long or for as long as a call may wait; at least once."""
+    deadline, pause = time.monotonic() + min(wait_s, WAIT_SLICE_S), 0.02
+    while True:
+        yield
+        if time.monotonic() >= deadline:
+            return
         worker.poll()
-        time.sleep(step)
-        step = min(step * 1.5, 0.25)
+        time.sleep(pause)
+        pause = min(pause * 1.5, LAST_PAUSE_S)
 
 
 def stop(worker, request):
@@ -177,9 +186,7 @@ def read(worker, request):
     """Return a piece of the log from a byte offset, waiting up to wait_s for one; and whether the job ended."""
     folder, offset = folders.folder_of(request["id"]), int(request["offset"])
     limit = min(int(request.get("limit", READ_LIMIT)), READ_LIMIT)
-    deadline = time.monotonic() + min(float(request.get("wait_s", 0)), WAIT_SLICE_S)
-    step = 0.02
-    while True:
+    for _ in looks(worker, float(request.get("wait_s", 0))):
         state = status_of(request["id"]).get("state", "lost")  # before the log, so that its end is the end
         try:
             with open(os.path.join(folder, "log"), "rb") as file:
@@ -192,11 +199,8 @@ def read(worker, request):
         except OSError:
             size = place = 0
             data = b""
-        if data or state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
+        if data or state not in ALIVE:
             break
-        worker.poll()
-        time.sleep(step)
-        step = min(step * 1.5, 0.25)
     marks = times.marks_between(folder, place, place + len(data)) if request.get("times") else []
     if len(marks) == times.AT_ONCE:  # what follows is for the next call
         data = data[: max(marks[-1][0] - place, 0)]
