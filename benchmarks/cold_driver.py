@@ -1,4 +1,5 @@
-"""Cold starts on request: each line on stdin is a case, the answer is how many seconds it took against a fresh worker.
+"""Cold starts on request: each line on stdin is a case; the answer is how long it took against a fresh worker, in wall
+seconds and in CPU seconds of the node's part.
 
 Stands alone, so that another checkout's code can be measured by it: ``PYTHONPATH=CHECKOUT python -P cold_driver.py``.
 """
@@ -6,6 +7,7 @@ Stands alone, so that another checkout's code can be measured by it: ``PYTHONPAT
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 import tempfile
 import time
@@ -24,9 +26,16 @@ class OtherPython(ShellRemote):
         return await super().open(line, kind=kind)
 
 
-async def measure(case: str, folder: Path, bundle: ad.Bundle) -> float:
-    """Return how long one case takes against a node that has never seen us."""
+def children_cpu() -> float:
+    """Return the CPU seconds of all processes that we started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+async def measure(case: str, folder: Path, bundle: ad.Bundle) -> tuple[float, float]:
+    """Return how long one case takes against a node that has never seen us, and the node's CPU seconds."""
     verb, text = case.split()
+    before = children_cpu()
     kind = {"source": OtherPython, "compiled": ShellRemote}[text]
     async with kind(Path(tempfile.mkdtemp(dir=folder))) as remote:
         start = time.perf_counter()
@@ -34,7 +43,8 @@ async def measure(case: str, folder: Path, bundle: ad.Bundle) -> float:
             await ad.run_command(remote, "true", check=True)
         else:
             await ad.push_code(remote, bundle)
-        return time.perf_counter() - start
+        wall = time.perf_counter() - start
+    return wall, children_cpu() - before
 
 
 async def serve(folder: Path) -> None:
@@ -45,7 +55,7 @@ async def serve(folder: Path) -> None:
         (tree / name).write_text(f"# {name}\n")
     async with ad.pack_workspace(tree) as bundle:
         for line in sys.stdin:
-            print(await measure(line.strip(), folder, bundle), flush=True)
+            print(*await measure(line.strip(), folder, bundle), flush=True)
 
 
 if __name__ == "__main__":

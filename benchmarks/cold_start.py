@@ -39,15 +39,16 @@ class Driver:
             bufsize=1,
         )
 
-    def measure(self, case: str) -> float:
-        """Return what a case takes, in milliseconds."""
+    def measure(self, case: str) -> tuple[float, float]:
+        """Return what a case takes, in milliseconds: of wall time, and of the node's CPU."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(case + "\n")
         answer = self._process.stdout.readline()
         if not answer:
             sys.exit(f"the driver failed at {case!r}")
-        return 1000 * float(answer)
+        wall_s, cpu_s = map(float, answer.split())
+        return 1000 * wall_s, 1000 * cpu_s
 
     def end(self) -> None:
         """End the process."""
@@ -76,9 +77,9 @@ def commit_of(checkout: Path) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or checkout.name
 
 
-def take_turns(drivers: dict[str, Driver], case: str, count: int) -> dict[str, list[float]]:
+def take_turns(drivers: dict[str, Driver], case: str, count: int) -> dict[str, list[tuple[float, float]]]:
     """Measure a case ``count`` times with each, after one time for what our side caches; who begins changes."""
-    found: dict[str, list[float]] = {name: [] for name in drivers}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in drivers}
     for driver in drivers.values():
         driver.measure(case)
     for turn in range(count):
@@ -87,20 +88,21 @@ def take_turns(drivers: dict[str, Driver], case: str, count: int) -> dict[str, l
     return found
 
 
-def report(title: str, found: dict[str, list[float]], args: argparse.Namespace) -> None:
+def report(title: str, found: dict[str, list[tuple[float, float]]], args: argparse.Namespace) -> None:
     """Print a case's table and keep its figures."""
-    medians = {name: statistics.median(times) for name, times in found.items()}
+    walls = {name: [wall for wall, _ in times] for name, times in found.items()}
+    medians = {name: statistics.median(times) for name, times in walls.items()}
+    cpus = {name: statistics.median(cpu for _, cpu in times) for name, times in found.items()}
     print(f"\n## {title}\n")
-    print("| | median ms | min..max | ours / it |")
-    print("|---|---|---|---|")
-    for name, times in found.items():
+    print("| | median ms | min..max | ours / it | node CPU ms |")
+    print("|---|---|---|---|---|")
+    rows = {}
+    for name, its in walls.items():
         ratio = medians[OURS] / medians[name]
-        print(f"| {name} | {medians[name]:.1f} | {min(times):.1f}..{max(times):.1f} | {ratio:.2f} |")
+        print(f"| {name} | {medians[name]:.1f} | {min(its):.1f}..{max(its):.1f} | {ratio:.2f} | {cpus[name]:.1f} |")
+        wall_s, cpu_s = medians[name] / 1000, cpus[name] / 1000
+        rows[name] = {"wall_s": round(wall_s, 5), "cpu_s": round(cpu_s, 5), "runs": len(its)}
     sys.stdout.flush()
-    rows = {
-        name: {"wall_ms": round(medians[name], 2), "min_ms": round(min(times), 2), "runs": len(times)}
-        for name, times in found.items()
-    }
     save(f"cold start: {title}", rows, args)
 
 
