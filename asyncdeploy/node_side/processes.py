@@ -1,4 +1,4 @@
-"""What programs that start processes on a node share: start one, find all of a run's, gather their orphans.
+"""What programs that start processes on a node share: take their input, start one, gather the orphans below it.
 
 Runs on a node inside the worker, loaded by other programs: Python >= 3.8, standard library only, no heavy import.
 """
@@ -6,7 +6,6 @@ Runs on a node inside the worker, loaded by other programs: Python >= 3.8, stand
 import _signal as signal
 import os
 
-from asyncdeploy.node_side import proc
 from asyncdeploy.node_side.files import write_all
 
 LONGEST_ARGUMENT = 100 * 1024  # Linux refuses one over 128 KiB
@@ -14,6 +13,16 @@ LONGEST_ARGUMENT = 100 * 1024  # Linux refuses one over 128 KiB
 
 def find_prctl():
     """Return the kernel's prctl, or None where there is none."""
+    try:
+        import _ctypes  # what ctypes is made of; to load all of that takes 2 ms, and one function is all that we need
+
+        place, call = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl"), _ctypes.call_cdeclfunction
+        return lambda *args: call(place, args)
+    except Exception:  # another Python's ctypes is made of something else
+        return find_prctl_slowly()
+
+
+def find_prctl_slowly():
     try:
         import ctypes
 
@@ -126,45 +135,3 @@ def spawn(argv, environ, fds):
         os.execve(shell, argv, environ)
     finally:
         os._exit(127)
-
-
-def family(roots, leader, marker, also=lambda *_: False):
-    """Return (pid, name) of every process of a run but zombies: below the roots, in the leader's session, or marked.
-
-    The roots themselves and we do not count. ``also`` may claim others. A leader that may be gone is None: its number
-    may be another's.
-    """
-    # Each sign alone is lost by honest programs: one that forks twice has another parent, setsid makes another session,
-    # one that sets its title or clears the environment loses the marker. Where orphans come to us, the first sign holds
-    # for all of them; the others serve the kernels that do not offer that, and who asks from outside, as a stop does
-    # when the supervisor is gone.
-    table = proc.table()
-    spare = {os.getpid(), *roots}
-    mine = set(roots)
-    grew = True
-    while grew:  # generation after generation: the table is in no order, and a child may have a lower pid
-        more = {pid for pid, row in table.items() if row.parent in mine} - mine
-        grew = bool(more)
-        mine |= more
-    for pid, row in table.items():
-        if pid not in mine and (row.session == leader or also(pid, row) or proc.is_marked(pid, marker)):
-            mine.add(pid)
-    return [(pid, table[pid].name) for pid in sorted(mine - spare) if pid in table and not table[pid].has_ended()]
-
-
-def signal_each(found, number, leader):
-    """Send a signal to each process; to the leader's group as a whole, so that what it forks meanwhile gets it too."""
-    grouped = any(is_in_group(pid, leader) for pid, _ in found)
-    for pid in ([-leader] if grouped else []) + [pid for pid, _ in found]:
-        try:
-            if pid < 0 or not is_in_group(pid, leader):  # asked again: it may have left the group meanwhile
-                os.kill(pid, number)
-        except OSError:
-            continue  # it ended meanwhile, or is another user's: then it is a survivor
-
-
-def is_in_group(pid, leader):
-    try:
-        return bool(leader) and os.getpgid(pid) == leader  # 0 is a group that this namespace does not see
-    except OSError:
-        return False

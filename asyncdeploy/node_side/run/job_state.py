@@ -6,7 +6,7 @@ Runs on a node, loaded by jobs.py and guard.py: Python >= 3.8, standard library 
 import os
 import time
 
-from asyncdeploy.node_side import proc, processes
+from asyncdeploy.node_side import family, proc
 from asyncdeploy.node_side.job_folder import Pids, folder_of, read_json
 from asyncdeploy.node_side.run.sessions import sessions_of
 
@@ -30,7 +30,7 @@ def living(folder, job_id, pids):
 
     spare = pids.supervisor if pids.supervisor_lives() else 0
     roots = [pids.leader] if pids.leader_lives() else []
-    found = processes.family(roots, None, marker_of(job_id), in_session)
+    found = family.members(roots, None, marker_of(job_id), in_session)
     row = proc.process(pids.leader) if roots else None  # it may have ended meanwhile
     if row is not None:
         found.append((pids.leader, row.name))

@@ -93,7 +93,9 @@ class ProcessTree:
 
     def living(self):
         """Return (pid, name) of all of it that lives."""
-        return processes.family([os.getpid()], self.leader, self.marker)
+        from asyncdeploy.node_side import family  # most runs end by themselves and leave nothing to look for
+
+        return family.members([os.getpid()], self.leader, self.marker)
 
     def survivors(self):
         """Return (pid, name) of what lives after the end; who was not stopped and left nobody is not looked for."""
@@ -120,14 +122,16 @@ class Ending:
 
     def step(self, living, leader, grace):
         """Signal what ``living()`` returns, if it is time; that walks /proc, so between signals it is not asked."""
+        from asyncdeploy.node_side import family
+
         now = time.monotonic()
         if self.termed_at is None:
             self.termed_at = now
-            processes.signal_each(living(), TERM, leader)
+            family.signal_each(living(), TERM, leader)
         elif now - self.termed_at >= grace:
             if self.killed_at is None:
                 self.killed_at = now
-            processes.signal_each(living(), KILL, leader)  # at each step: something may have been forked meanwhile
+            family.signal_each(living(), KILL, leader)  # at each step: something may have been forked meanwhile
 
     def is_over(self):
         """Whether KILL has had its time."""
