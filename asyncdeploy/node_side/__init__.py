@@ -1,1 +1,1 @@
-"""Programs that run on a node: Python >= 3.8, standard library only, sent as text; they import nothing of ours."""
+"""Programs that run on a node: Python >= 3.8, the standard library and each other, sent over the channel."""

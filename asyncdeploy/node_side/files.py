@@ -84,6 +84,9 @@ def write_whole(path, data, sync=False):
         write_all(fd, data)
         if sync:
             os.fsync(fd)
+    except OSError:
+        os.unlink(part)  # a disk that is full needs its room
+        raise
     finally:
         os.close(fd)
     os.rename(part, path)

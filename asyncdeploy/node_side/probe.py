@@ -27,8 +27,8 @@ def main(worker, args):  # noqa: ARG001 - every program is called so
     start = time.time()
     import json
 
-    home, user = account()
-    facts = {"home": home, "user": user, "uid": os.getuid()}
+    home = files.home()
+    facts = {"home": home, "user": user_name(), "uid": os.getuid()}
     facts.update(python=python_path(), python_version="%d.%d.%d" % sys.version_info[:3])
     uname = os.uname()
     facts.update(system=uname.sysname, arch=uname.machine, hostname=uname.nodename)
@@ -52,17 +52,13 @@ def main(worker, args):  # noqa: ARG001 - every program is called so
     return json.dumps({"facts": facts, "clock": [start, time.time()]}).encode("utf-8", "backslashreplace")
 
 
-def account():
-    """Return the home folder and the name of the user we are."""
+def user_name():
     import pwd
 
     try:
-        entry = pwd.getpwuid(os.getuid())
-        known, user = entry.pw_dir, entry.pw_name
+        return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a uid without an entry, as some containers run
-        known, user = "/", os.environ.get("USER") or str(os.getuid())
-    home = os.environ.get("HOME") or known
-    return (home if home.startswith("/") else known), user
+        return os.environ.get("USER") or str(os.getuid())
 
 
 def python_path():
