@@ -38,7 +38,7 @@ from asyncdeploy.launch.preflight.verdict import Preflight
 from asyncdeploy.launch.root_cause.describe import describe_failure
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.facts import Disk, Gpu, NodeFacts
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parallel import iter_nodes, map_nodes, partial_report
 from asyncdeploy.nodes.parse import Node, NodeNote, fold_names, parse_nodes, read_hostfile
 from asyncdeploy.nodes.report import FleetError, Outcome, Report
 from asyncdeploy.push.bundle.bundle import Bundle, pack_workspace
@@ -57,6 +57,7 @@ from asyncdeploy.values.errors import (
     CommandTimeout,
     ConnectError,
     ConnectionLost,
+    DeadlineExceeded,
     DeployError,
     HostKeyError,
     JobExists,
@@ -105,6 +106,7 @@ __all__ = [
     "Completed",
     "ConnectError",
     "ConnectionLost",
+    "DeadlineExceeded",
     "DeployError",
     "Deployment",
     "Diagnosis",
@@ -178,12 +180,14 @@ __all__ = [
     "fold_names",
     "follow_job",
     "follow_launch",
+    "iter_nodes",
     "job_status",
     "list_jobs",
     "log_events",
     "map_nodes",
     "pack_workspace",
     "parse_nodes",
+    "partial_report",
     "preflight",
     "print_events",
     "probe_node",

@@ -1,25 +1,25 @@
-"""Many nodes at once, bounded, in order, nobody's result lost: map_nodes."""
+"""Many nodes at once, bounded, nobody's result lost: map_nodes for all of them, iter_nodes as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
-
-import anyio
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import Any, Generic, TypeVar
 
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Outcome, Report
-from asyncdeploy.values.errors import Cancelled, DeployError, Skipped, WorkFailed
+from asyncdeploy.tasks.finish import BACK_S, note_cancelled, outlast
+from asyncdeploy.tasks.progress import last_seen, track_progress
+from asyncdeploy.values.errors import Cancelled, DeadlineExceeded, DeployError, Skipped, WorkFailed
 
 T = TypeVar("T")
 
+Work = Callable[[Node], Awaitable[T]]
+Nodes = str | Node | Iterable[str | Node]
+
 
 async def map_nodes(
-    nodes: str | Node | Iterable[str | Node],
-    work: Callable[[Node], Awaitable[T]],
-    *,
-    at_once: int = 32,
-    stop_on_failure: bool = False,
+    nodes: Nodes, work: Work[T], *, at_once: int = 32, stop_on_failure: bool = False, at_most_s: float | None = None
 ) -> Report[T]:
     """Do the same work for many nodes and report what became of each.
 
@@ -28,51 +28,149 @@ async def map_nodes(
         work: called with each node; its value is taken at its word.
         at_once: how many nodes are worked on at a time.
         stop_on_failure: after the first failure start no more nodes and cancel those under way.
+        at_most_s: a node's own time, from when its work begins; a node that takes longer is cancelled and unknown.
 
     Returns:
         One outcome a node, in the order given. An exception of one node never touches the others' results.
 
-    On cancellation the work of every node is cancelled, then the cancellation goes on.
+    On cancellation the work of every node is cancelled, then the cancellation goes on; ``partial_report`` finds in it
+    what the nodes had given until then.
     """
-    if at_once < 1:
-        raise ValueError(f"at_once: at least 1 was expected, got {at_once}")
-    fleet = parse_nodes(nodes)
-    outcomes: dict[Node, Outcome[T]] = {}
-    limit = anyio.CapacityLimiter(at_once)
-
-    async with anyio.create_task_group() as group:
-
-        async def one(node: Node) -> None:
-            async with limit:
-                try:
-                    outcomes[node] = await _outcome(node, work)
-                finally:
-                    if node not in outcomes:
-                        outcomes[node] = Outcome(
-                            node, "cancelled", error=Cancelled(_name(node), "stopped while it was under way")
-                        )
-            if stop_on_failure and not outcomes[node].ok:
-                group.cancel_scope.cancel()
-
-        for node in fleet:
-            group.start_soon(one, node)
-    return Report(tuple(outcomes.get(node) or _not_started(node) for node in fleet))
-
-
-async def _outcome(node: Node, work: Callable[[Node], Awaitable[T]]) -> Outcome[T]:
+    fleet = _Fleet(nodes, work, at_once, at_most_s, stop_on_failure=stop_on_failure)
     try:
-        return Outcome(node, "ok", await work(node))
+        async for outcome in fleet.outcomes():
+            if stop_on_failure and not outcome.ok:
+                await fleet.stop()
+    except asyncio.CancelledError as error:
+        await fleet.stop(error)
+        error.asyncdeploy_report = fleet.report()  # type: ignore[attr-defined]  # whoever cancelled us finds it here
+        raise
+    return fleet.report()
+
+
+async def iter_nodes(
+    nodes: Nodes, work: Work[T], *, at_once: int = 32, at_most_s: float | None = None
+) -> AsyncGenerator[Outcome[T], None]:
+    """Do the same work for many nodes and give each outcome as it comes: ``async for outcome in iter_nodes(...)``.
+
+    Args:
+        nodes: the nodes, or what ``parse_nodes`` takes.
+        work: called with each node; its value is taken at its word.
+        at_once: how many nodes are worked on at a time.
+        at_most_s: a node's own time, from when its work begins; a node that takes longer is cancelled and unknown.
+
+    On cancellation, and when the loop over it is left, the work of the other nodes is cancelled; with
+    ``contextlib.aclosing`` around it a ``break`` waits for that.
+    """
+    fleet = _Fleet(nodes, work, at_once, at_most_s)
+    try:
+        async for outcome in fleet.outcomes():
+            yield outcome
+    except asyncio.CancelledError as error:
+        await fleet.stop(error)
+        raise
+    finally:
+        await fleet.stop()
+
+
+def partial_report(error: BaseException) -> Report[Any] | None:
+    """Return what a call over many nodes had until it was cancelled, None if the error holds nothing of that kind.
+
+    Args:
+        error: the CancelledError of the call, or what came of it: the TimeoutError of ``asyncio.timeout``.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        report = getattr(found, "asyncdeploy_report", None)
+        if isinstance(report, Report):
+            return report
+        seen.add(id(found))
+        found = found.__cause__ or found.__context__
+    return None
+
+
+class _Fleet(Generic[T]):
+    """The tasks of one call, a node each, and what became of them."""
+
+    def __init__(
+        self, nodes: Nodes, work: Work[T], at_once: int, at_most_s: float | None, *, stop_on_failure: bool = False
+    ) -> None:
+        if at_once < 1:
+            raise ValueError(f"at_once: at least 1 was expected, got {at_once}")
+        if at_most_s is not None and not at_most_s > 0:
+            raise ValueError(f"at_most_s: a number of seconds above 0 was expected, got {at_most_s!r}")
+        self.nodes = parse_nodes(nodes)
+        self._work = work
+        self._at_most_s = at_most_s
+        self._turns = asyncio.Semaphore(at_once)
+        self._ended: dict[Node, Outcome[T]] = {}
+        self._news: asyncio.Queue[Outcome[T]] = asyncio.Queue()
+        self._begun: set[Node] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop_on_failure = stop_on_failure
+        self._over = False  # no more nodes are begun
+
+    async def outcomes(self) -> AsyncGenerator[Outcome[T], None]:
+        """Begin, and give each outcome as it comes; whoever leaves early calls ``stop``."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._one(node), name=f"work for {node.name}") for node in self.nodes]
+        for _ in self.nodes:
+            yield await self._news.get()
+
+    def report(self) -> Report[T]:
+        """Return the outcomes in the order of the nodes."""
+        return Report(tuple(self._ended.get(node) or self._unfinished(node) for node in self.nodes))
+
+    async def stop(self, error: BaseException | None = None) -> None:
+        """End what is under way, in the time that a cancelled call may take; begin nothing more."""
+        if error is not None:
+            note_cancelled(error)
+        running = [task for task in self._tasks if not task.done()]
+        for task in running:
+            task.cancel()
+        cancelled = None
+        if running:
+            cancelled = await outlast(asyncio.gather(*running, return_exceptions=True), BACK_S)
+        for node in self.nodes:  # work that does not heed its cancellation is left
+            self._end(self._unfinished(node))
+        if cancelled is not None and error is None:
+            raise cancelled
+
+    async def _one(self, node: Node) -> None:
+        try:
+            async with self._turns:
+                if not self._over:
+                    self._begun.add(node)
+                    self._end(await _outcome(node, self._work, self._at_most_s))
+        finally:
+            self._end(self._unfinished(node))  # cancelled, by us or by itself; one that has ended stays as it is
+
+    def _end(self, outcome: Outcome[T]) -> None:
+        if outcome.node not in self._ended:
+            # Decided here: the turn that this node leaves would otherwise begin another one first.
+            self._over = self._over or (self._stop_on_failure and not outcome.ok)
+            self._ended[outcome.node] = outcome
+            self._news.put_nowait(outcome)
+
+    def _unfinished(self, node: Node) -> Outcome[T]:
+        if node in self._begun:
+            return Outcome(node, "cancelled", error=Cancelled(node.name, "stopped while it was under way"))
+        return Outcome(node, "skipped", error=Skipped(node.name, "not started: another node had failed"))
+
+
+async def _outcome(node: Node, work: Work[T], at_most_s: float | None) -> Outcome[T]:
+    progress = track_progress()
+    limit = asyncio.timeout(at_most_s)
+    try:
+        async with limit:
+            return Outcome(node, "ok", await work(node))
     except DeployError as error:
         return Outcome(node, error.outcome, error=error)
     except Exception as cause:  # noqa: BLE001 - nobody else's result may be lost by it
-        failure = WorkFailed(_name(node), f"the work for this node raised {type(cause).__name__}: {cause}")
+        if limit.expired():
+            late = DeadlineExceeded(node.name, f"not done within {at_most_s:g} s (at_most_s); {last_seen(progress)}")
+            return Outcome(node, "unknown", error=late)
+        failure = WorkFailed(node.name, f"the work for this node raised {type(cause).__name__}: {cause}")
         failure.__cause__ = cause
         return Outcome(node, "failed", error=failure)
-
-
-def _not_started(node: Node) -> Outcome[T]:
-    return Outcome(node, "skipped", error=Skipped(_name(node), "not started: another node had failed"))
-
-
-def _name(node: Node) -> str:
-    return node.name or node.host

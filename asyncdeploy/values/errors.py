@@ -106,6 +106,13 @@ class ConnectionLost(DeployError):
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
+class DeadlineExceeded(DeployError):
+    """A node took longer than ``at_most_s``: what it was doing was cancelled, what became of it is unknown."""
+
+    outcome: ClassVar[State] = "unknown"
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
 class CommandFailed(DeployError):
     """A command ended with a non-zero exit status or by a signal."""
 

@@ -24,7 +24,7 @@ from tests.support.places import HOUSE, ROOT
 PLAN = """
 values
 tasks
-nodes               values
+nodes               tasks values
 node_side
 node_side.push      node_side
 node_side.launch    node_side
