@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Protocol
 
-import anyio
-import anyio.to_thread
 import attrs
 
 from asyncdeploy.collect.choice import Want
@@ -17,6 +15,7 @@ from asyncdeploy.collect.parts import Partial
 from asyncdeploy.collect.portions import in_portions
 from asyncdeploy.collect.target import Target
 from asyncdeploy.remote.transport import Remote
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ProtocolError
 from asyncdeploy.values.events import BytesMoved
@@ -131,7 +130,7 @@ class Arrivals:
                 known = self._local.copy_beginning(arrival.partial, arrival.offset, arrival.want.known)
                 await in_portions(known)
         if len(data) > SMALL_BYTES:
-            await anyio.to_thread.run_sync(arrival.partial.write, data)
+            await run_in_thread(arrival.partial.write, data)
         else:
             arrival.partial.write(data)
         self.bytes_received += len(data)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from typing import TypeVar
 
-import anyio.to_thread
+from asyncdeploy.tasks.threads import run_in_thread
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ async def in_portions(work: Generator[None, None, T]) -> T:
         return []
 
     try:
-        while not (found := await anyio.to_thread.run_sync(some)):
+        while not (found := await run_in_thread(some)):
             pass
         return found[0]
     finally:

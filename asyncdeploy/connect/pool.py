@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
-
-import anyio
 
 from asyncdeploy.connect.connecting import Connecting
 from asyncdeploy.connect.limits import Limits
@@ -14,6 +14,7 @@ from asyncdeploy.connect.ssh.connector import AsyncsshConnector
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connection, Connector
+from asyncdeploy.tasks.finish import finish
 from asyncdeploy.values.events import Noted, Observer
 
 __all__ = ["Limits", "Pool", "PooledRemote"]
@@ -59,18 +60,17 @@ class Pool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every connection: shielded, within 5 s."""
+        """Close every connection, within 5 s, whatever cancels us."""
         self._connecting.is_closed = True
         remotes = list(self._remotes.values())
-        ends = [(remote.hops, connection) for remote in remotes for connection in remote.shut()]
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            for depth in sorted({hops for hops, _ in ends}, reverse=True):  # what lies behind a jump host goes first
-                async with anyio.create_task_group() as group:
-                    for hops, connection in ends:
-                        if hops == depth:
-                            group.start_soon(connection.inner.close)
-            if self._own is not None:
-                await self._own.close()
+        ends = [(remote.hops, connection.inner) for remote in remotes for connection in remote.shut()]
+        await finish(self._close_all(ends), CLOSE_S)
+
+    async def _close_all(self, ends: Sequence[tuple[int, Connection]]) -> None:
+        for depth in sorted({hops for hops, _ in ends}, reverse=True):  # what lies behind a jump host goes first
+            await asyncio.gather(*(connection.close() for hops, connection in ends if hops == depth))
+        if self._own is not None:
+            await self._own.close()
 
     @property
     def is_closed(self) -> bool:

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -15,10 +14,9 @@ from pathlib import Path
 import attrs
 
 from asyncdeploy.envs.base import Asset
-from asyncdeploy.envs.this_machine import MAKE_S, beside_us, cache_folder, file_sha256, keep_newest, run_here
+from asyncdeploy.envs.this_machine import beside_us, cache_folder, file_sha256, keep_newest, run_here
 from asyncdeploy.nodes.facts import NodeFacts
-from asyncdeploy.values.command import last_lines
-from asyncdeploy.values.errors import ToolMissing, TransferFailed
+from asyncdeploy.values.errors import ToolMissing
 
 NOT_MADE = "a closure could not be made on this machine"
 KEPT = 4
@@ -116,11 +114,8 @@ def _make(closure: Closure, nix: str, made: Path) -> None:
     (made / "env.sent").write_text(text.replace(str(closure.folder), PLACE))
     store = str(Path(nix).with_name("nix-store"))
     paths = run_here([store, "-qR", *(str(path.resolve()) for path in links)], made, NOT_MADE).split()
-    with (made / "closure").open("wb") as file, tempfile.TemporaryFile() as said:
-        done = subprocess.run([store, "--export", *paths], stdout=file, stderr=said, check=False, timeout=MAKE_S)
-        if done.returncode:
-            said.seek(0)
-            raise TransferFailed("", NOT_MADE, "", last_lines(said.read()), str(made))
+    with (made / "closure").open("wb") as file:
+        run_here([store, "--export", *paths], made, NOT_MADE, stdout=file)
     sums = {name: file_sha256(made / name) for name in ("closure", "links", "env.sent")}
     part = Path(tempfile.mkdtemp(dir=made)) / "listed.json"
     part.write_text(json.dumps(sums))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+from asyncdeploy.tasks.programs import run_blocking
 from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 
@@ -29,7 +30,9 @@ def beside_us(tool: str, hint: str = "pip install 'asyncdeploy[uv]'") -> str:
     return path
 
 
-def run_here(words: Sequence[str], folder: Path, what: str, *, hint: str = "", stdin: str = "") -> str:
+def run_here(
+    words: Sequence[str], folder: Path, what: str, *, hint: str = "", stdin: str = "", stdout: BinaryIO | None = None
+) -> str:
     """Run a program that has part in making something here, and return what it says.
 
     Args:
@@ -38,15 +41,16 @@ def run_here(words: Sequence[str], folder: Path, what: str, *, hint: str = "", s
         what: what is not there if it fails, as an error's message.
         hint: and what to do then.
         stdin: what it is told.
+        stdout: a file that takes what it says.
 
     Raises:
         TransferFailed: it fails, or is not done in time.
     """
     try:
-        done = subprocess.run(words, cwd=folder, input=stdin.encode(), capture_output=True, check=False, timeout=MAKE_S)
-    except subprocess.TimeoutExpired:
+        done = run_blocking(words, folder=folder, stdin=stdin.encode(), stdout=stdout, within_s=MAKE_S)
+    except TimeoutError:
         raise TransferFailed("", what, "", f"{words[0]} was not done within {MAKE_S:.0f} s", str(folder)) from None
-    if done.returncode:
+    if done.status:
         raise TransferFailed("", what, hint, last_lines(done.stderr or done.stdout), str(folder))
     return done.stdout.decode("utf-8", "surrogateescape")
 

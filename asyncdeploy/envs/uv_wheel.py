@@ -8,7 +8,6 @@ import functools
 import importlib.metadata
 import re
 import struct
-import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -18,6 +17,7 @@ import attrs
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.this_machine import beside_us, cache_folder, file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.tasks.programs import run_blocking
 from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ToolMissing
 
@@ -114,9 +114,12 @@ def fetch_uv(machine: str) -> UvBinary:
         with tempfile.TemporaryDirectory(dir=cache) as place:
             words = ["pip", "install", "-q", "--target", f"{place}/new", "--no-deps", "--only-binary", ":all:"]
             words += ["--link-mode", "copy", "--python-platform", f"{machine}-unknown-linux-musl", f"uv=={version}"]
-            done = subprocess.run([uv, *words], capture_output=True, check=False, timeout=FETCH_S)
-            if done.returncode:
-                what = f"the node has no uv, and uv {version} for Linux on {machine} could not be fetched"
+            what = f"the node has no uv, and uv {version} for Linux on {machine} could not be fetched"
+            try:
+                done = run_blocking([uv, *words], within_s=FETCH_S)
+            except TimeoutError:
+                raise ToolMissing("", f"{what} within {FETCH_S:.0f} s", _HINT, tool="uv") from None
+            if done.status:
                 raise ToolMissing("", what, _HINT, last_lines(done.stderr), tool="uv")
             with contextlib.suppress(OSError):  # somebody else was as quick
                 (Path(place) / "new").rename(kept)

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import anyio
 import asyncssh
 
 from asyncdeploy.connect.limits import Limits
@@ -25,6 +24,8 @@ from asyncdeploy.local.processes import find_processes
 from asyncdeploy.local.server import Host, Terms
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connector
+from asyncdeploy.tasks.finish import BACK_S, finish
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.events import Observer
 
 # What sshd gives a login that reads no profile.
@@ -154,13 +155,16 @@ class LocalCluster:
         self.known_hosts.write_text(known_hosts)
 
     async def _close(self) -> None:
-        with anyio.CancelScope(shield=True):  # bounded: each step below is
-            left: dict[int, str] = {}
-            for still in await asyncio.gather(*(host.close() for host in self._hosts.values())):
-                left |= still
-            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        left = await finish(self._end_all(), BACK_S)
         if left:
             raise RuntimeError(f"processes that cannot be ended: {left}")
+
+    async def _end_all(self) -> dict[int, str]:
+        left: dict[int, str] = {}
+        for still in await asyncio.gather(*(host.close() for host in self._hosts.values())):
+            left |= still
+        await run_in_thread(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        return left
 
 
 def _make_folder() -> Path:

@@ -7,7 +7,6 @@ import struct
 from collections.abc import Awaitable
 
 import anyio
-import anyio.to_thread
 
 from asyncdeploy.push.answer import Answer
 from asyncdeploy.push.bundle.bundle import Bundle
@@ -17,6 +16,7 @@ from asyncdeploy.push.relay.feed import Feed
 from asyncdeploy.remote.frames import MAX_FRAME
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.errors import DeployError, ProtocolError
 
 RUNS_FRAME = 5 * 100_000
@@ -90,7 +90,7 @@ class Transfer:
         for number in wanted:
             if digests := self.bundle.pieces(number):
                 base = bytes(self.bases.get(number, b""))
-                found[number] = runs = await anyio.to_thread.run_sync(runs_of, digests, base)
+                found[number] = runs = await run_in_thread(runs_of, digests, base)
                 data = pack_runs(runs)
                 for start in range(0, len(data), RUNS_FRAME):
                     call.send(b"K", number.to_bytes(4, "big") + data[start : start + RUNS_FRAME])
@@ -100,7 +100,7 @@ class Transfer:
     async def send_contents(self, call: Call, wanted: list[int]) -> bytes:
         """See to it that contents reach the node until all are there or it has had enough; return its answer."""
         runs = await self.send_runs(call, wanted)
-        blocks = await anyio.to_thread.run_sync(self.bundle.blocks, wanted, runs)
+        blocks = await run_in_thread(self.bundle.blocks, wanted, runs)
         self.feed = feed = Feed(self.remote, call, self.bundle, blocks)
         answer = b""
         async with anyio.create_task_group() as group:

@@ -32,16 +32,16 @@ node_side.run       node_side node_side.launch
 node_side.envs      node_side
 node_side.collect   node_side
 remote              nodes values
-connect.ssh         nodes remote values
-connect             connect.ssh nodes remote values
-push.bundle         values
+connect.ssh         nodes remote tasks values
+connect             connect.ssh nodes remote tasks values
+push.bundle         tasks values
 push.relay          push.bundle remote values
-push.sh             node_side.push push.bundle remote values
-push                push.bundle push.relay push.sh remote values
+push.sh             node_side.push push.bundle remote tasks values
+push                push.bundle push.relay push.sh remote tasks values
 run                 nodes remote values
-envs                nodes values
-envs.bootstrap      envs nodes remote run values
-collect             remote values
+envs                nodes tasks values
+envs.bootstrap      envs nodes remote run tasks values
+collect             remote tasks values
 deploy              collect connect envs envs.bootstrap nodes push push.bundle push.relay remote run values
 launch              nodes run values
 launch.launchers    launch values
@@ -51,7 +51,7 @@ launch.gang         connect deploy launch launch.preflight launch.root_cause nod
 launch.follow       connect launch launch.gang launch.root_cause nodes remote run values
 fleet               collect connect deploy envs launch launch.follow launch.gang launch.launchers launch.preflight
                     nodes push push.bundle push.relay remote run values
-local               connect connect.ssh nodes remote values
+local               connect connect.ssh nodes remote tasks values
 face                EVERY
 cli                 EVERY
 testing             EVERY
@@ -193,6 +193,18 @@ def test_there_is_no_circle_of_files_or_folders() -> None:
         )
     for graph in (files, folders):
         tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_cancellation_is_outlasted_in_one_place() -> None:
+    """anyio's shield and its threads let native cancellation through; the folder tasks does not."""
+    wrong = [
+        where(path, number)
+        for path in sources()
+        if folder_of(path) != "tasks" and not folder_of(path).startswith("node_side")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"shield=True|to_thread|run_in_executor|run_process", line)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_import_of_ours_hides_in_a_function() -> None:

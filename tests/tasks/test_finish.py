@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from asyncdeploy.tasks.finish import BACK_S, finish
-from asyncdeploy.tasks.threads import run_abandonable, run_in_thread
+from asyncdeploy.tasks.programs import Ended, run_blocking, run_program
+from asyncdeploy.tasks.threads import is_stopped, run_abandonable, run_in_thread
 
 
 async def by_task(call: Callable[[], Awaitable[object]], at_s: float, times: int) -> None:
@@ -146,19 +147,46 @@ async def test_an_error_of_the_work_does_not_hide_the_cancellation() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_thread_has_ended_when_its_call_has(way: Way) -> None:
-    stop, running = threading.Event(), []
+    running = []
 
     def work() -> None:
         running.append(1)
-        stop.wait(30)
+        while not is_stopped():
+            time.sleep(0.01)
         time.sleep(0.05)
         running.clear()
 
     async def call() -> None:
-        await run_in_thread(work, stop=stop)
+        await run_in_thread(work)
 
     await way(call, 0.05, 2)
     assert not running
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_program_has_ended_when_its_call_has(way: Way) -> None:
+    async def call() -> None:
+        await run_program(["sleep", "100"], within_s=60)
+
+    await way(call, 0.1, 2)  # that no child is left the check of all tests sees
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_program_in_a_thread_has_ended_when_its_call_has(way: Way) -> None:
+    async def call() -> None:
+        await run_in_thread(lambda: run_blocking(["sleep", "100"], within_s=60))
+
+    await way(call, 0.1, 2)
+
+
+async def test_programs_say_how_they_ended() -> None:
+    words = ["sh", "-c", "cat; echo out; echo err >&2; exit 3"]
+    assert await run_program(words, within_s=60) == Ended(3, b"out\n", b"err\n")
+    assert run_blocking(words, within_s=60, stdin=b"in ") == Ended(3, b"in out\n", b"err\n")
+    with pytest.raises(TimeoutError):
+        await run_program(["sleep", "100"], within_s=0.1)
+    with pytest.raises(TimeoutError):
+        run_blocking(["sleep", "100"], within_s=0.1)
 
 
 async def test_a_thread_gives_what_its_work_gave() -> None:

@@ -13,6 +13,7 @@ import asyncssh
 
 from asyncdeploy.connect.ssh.wire import SessionWire
 from asyncdeploy.remote.transport import ChannelRefused, Exit
+from asyncdeploy.tasks.finish import finish
 from asyncdeploy.values.errors import ConnectionLost
 
 UNREAD_BYTES = 1 << 20
@@ -172,10 +173,10 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         return self._exit
 
     async def close(self) -> None:
-        """Close the channel; bounded, shielded, may be called again."""
+        """Close the channel; bounded, whatever cancels us; may be called again."""
         self._wire.abort()
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            await self._wire.wait_closed()
+        if not self._over:
+            await finish(self._wire.wait_closed(), CLOSE_S)
 
     def _next_bytes(self, limit: int) -> bytes:
         first = self._stdout.popleft()

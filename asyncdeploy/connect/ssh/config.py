@@ -7,12 +7,11 @@ multiplexing are never inherited.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from pathlib import Path
 
-import anyio
 import attrs
 
+from asyncdeploy.tasks.programs import run_program
 from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ConnectError
 
@@ -90,13 +89,12 @@ async def ask_ssh(host: str, *, node: str, user: str | None, port: int | None, f
     words += [*(["-l", user] if user else []), *(["-p", str(port)] if port else []), "--", host]
     hint = f"look at `{' '.join(words)}`"
     try:
-        with anyio.fail_after(ASK_S):
-            done = await anyio.run_process(words, check=False, stdin=subprocess.DEVNULL)
+        done = await run_program(words, within_s=ASK_S)
     except FileNotFoundError:
         return SshConfig()
     except TimeoutError:
         raise ConnectError(node, f"ssh -G did not answer within {ASK_S:.0f} s", hint, reason="config") from None
-    if done.returncode:
+    if done.status:
         evidence = last_lines(done.stderr)
         raise ConnectError(node, "ssh cannot read its configuration", hint, evidence, reason="config")
     try:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import attrs
 
 from asyncdeploy.connect.ssh.config import SshConfig, ask_ssh
 from asyncdeploy.nodes.parse import Node
+from asyncdeploy.tasks.threads import run_abandonable
 
 CONFIGS_AT_ONCE = 4
 """`ssh -G` takes 5 ms of a core each."""
@@ -117,7 +117,7 @@ class SshConfigs:
         # Under the lock, so that of a hundred nodes that begin at once the first one asks for all.
         async with self._reading:
             if self._named is None:
-                self._named = await anyio.to_thread.run_sync(NamedHosts.read, self._file)
+                self._named = await run_abandonable(NamedHosts.read, self._file)
             key = (node.user, node.port)
             if not self._named.tell_apart(node.host):
                 if key not in self._of_all:

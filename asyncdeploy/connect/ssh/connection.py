@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import anyio
-import anyio.to_thread
 import asyncssh
 
 from asyncdeploy.connect.ssh.channel import SshChannel, open_channel
 from asyncdeploy.connect.ssh.endpoint import Identity
 from asyncdeploy.connect.ssh.errors import Seen, unknown_error
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
+from asyncdeploy.tasks.finish import finish
 
 CLOSE_S = 3.0
 """How long a goodbye may take before the connection is cut."""
@@ -32,12 +31,10 @@ class SshConnection:
         return not self.ssh.is_closed()
 
     async def close(self) -> None:
-        """Close it; bounded, shielded, never raises."""
+        """Close it; bounded, whatever cancels us."""
         self.ssh.close()
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            await self.ssh.wait_closed()
-            return
-        self.ssh.abort()
+        await finish(self.ssh.wait_closed(), CLOSE_S)
+        self.ssh.abort()  # where the goodbye took too long
 
 
 class HandshakeClient(asyncssh.SSHClient):
@@ -77,5 +74,4 @@ class ClientConnection(asyncssh.SSHClientConnection):
 
 async def cut(ssh: asyncssh.SSHClientConnection) -> None:
     ssh.abort()
-    with anyio.move_on_after(CLOSE_S, shield=True):
-        await ssh.wait_closed()
+    await finish(ssh.wait_closed(), CLOSE_S)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from asyncdeploy.remote.transport import Route
+from asyncdeploy.tasks.threads import run_abandonable
 
 NAMES_AT_ONCE = 32
 """Look-ups waiting for a slow name server; a limit of our own, for the loop's few threads serve others too."""
@@ -39,7 +39,8 @@ class Names:
         if flags:
             found = look_up()
         else:
-            found = await anyio.to_thread.run_sync(look_up, limiter=self._limiter, abandon_on_cancel=True)
+            async with self._limiter:
+                found = await run_abandonable(look_up)
         return [(family, address) for family, _, _, _, address in found]
 
 

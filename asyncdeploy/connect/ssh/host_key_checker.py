@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import asyncssh
 import attrs
 
@@ -19,6 +18,7 @@ from asyncdeploy.connect.ssh.endpoint import Identity
 from asyncdeploy.connect.ssh.errors import changed_error, revoked_error, unknown_error
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.known_hosts import Entry, KnownHosts, fingerprint, read_known_hosts, record_key
+from asyncdeploy.tasks.threads import run_abandonable, run_in_thread
 from asyncdeploy.values.errors import HostKeyError
 
 
@@ -57,7 +57,7 @@ class HostKeyChecker:
                 stamp = _stamp(path)
                 if path not in self._files or self._files[path][0] != stamp:
                     try:
-                        known = await anyio.to_thread.run_sync(read_known_hosts, path)
+                        known = await run_abandonable(read_known_hosts, path)
                     except OSError as error:
                         known = KnownHosts()
                         notes.append(f"known_hosts not read: {error}")
@@ -147,7 +147,7 @@ class HostKeyChecker:
         blob = base64.b64encode(key.public_data).decode()
         target = self.rule.files[0]
         async with self._loading:
-            others = await anyio.to_thread.run_sync(record_key, target, missing, key.algorithm.decode(), blob)
+            others = await run_in_thread(record_key, target, missing, key.algorithm.decode(), blob)
         await self.load()
         wrong = [entry for entry in others if entry.blob != blob]
         return changed_error(who, key.public_data, wrong) if wrong else None

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import asyncssh
 import attrs
 
+from asyncdeploy.tasks.finish import finish
+from asyncdeploy.tasks.threads import run_abandonable
 from asyncdeploy.values.errors import AuthError
 
 AGENT_S = 3.0
@@ -95,7 +96,7 @@ class KeyRing:
 
     async def _load(self, path: Path) -> _File:
         if path not in self._files:
-            self._files[path] = await anyio.to_thread.run_sync(_read_key, path)
+            self._files[path] = await run_abandonable(_read_key, path)
         return self._files[path]
 
     async def _ask(self, path: str) -> Sequence[asyncssh.SSHKeyPair]:
@@ -120,8 +121,7 @@ class KeyRing:
         for found in self._agents.values():
             if found:
                 found[0].close()
-                with anyio.move_on_after(1, shield=True):
-                    await found[0].wait_closed()
+                await finish(found[0].wait_closed(), 1)
         self._agents.clear()
 
 

@@ -23,6 +23,7 @@ from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.attached import run_command
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.command import Command, Completed, last_lines
 from asyncdeploy.values.errors import (
     BootstrapFailed,
@@ -83,7 +84,7 @@ async def bootstrap_env(remote: Remote, site: Site, env: Env) -> Built | None:
     facts = await probe_node(remote)
     try:
         # Off the loop: an env may have to hash a file of 40 MB for the first time.
-        plan = await anyio.to_thread.run_sync(_plan, site, env, facts)
+        plan = await run_in_thread(_plan, site, env, facts)
     except ToolMissing as error:
         raise ToolMissing(remote.node.name, error.message, error.hint, error.evidence, error.tool) from None
     except TransferFailed as error:

@@ -9,16 +9,12 @@ import os
 import platform
 import secrets
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
-
-import anyio
-import anyio.to_thread
 
 from asyncdeploy.push.bundle.blocks import BLOCK, Block, Piece, cut_blocks
 from asyncdeploy.push.bundle.file_list import project_id
@@ -27,6 +23,8 @@ from asyncdeploy.push.bundle.manifest import Manifest
 from asyncdeploy.push.bundle.packing import LEVEL, PackedBlocks
 from asyncdeploy.push.bundle.pieces import Run, is_large, sent_ranges
 from asyncdeploy.push.bundle.scan import Listing, changed, list_workspace
+from asyncdeploy.tasks.finish import BACK_S, finish
+from asyncdeploy.tasks.threads import run_in_thread, stop_event
 from asyncdeploy.values.workspace import Workspace, as_workspace
 
 
@@ -66,7 +64,7 @@ class Bundle:
         """Return the manifest as it travels: compressed, once for all nodes and off the loop."""
         async with self._packing:
             if not self._packed:
-                self._packed = await anyio.to_thread.run_sync(lambda: zlib.compress(self.manifest.to_bytes(), LEVEL))
+                self._packed = await run_in_thread(lambda: zlib.compress(self.manifest.to_bytes(), LEVEL))
         return self._packed
 
     def take_notes(self) -> tuple[str, ...]:
@@ -157,14 +155,14 @@ async def begin_packing(workspace: Workspace) -> AsyncIterator[asyncio.Future[Bu
     Returns:
         The bundle, once it is there; it is good until the context ends. Shield it: others may be waiting for it too.
     """
-    stop, loop = threading.Event(), asyncio.get_running_loop()
     with tempfile.TemporaryFile(prefix="asyncdeploy-", buffering=0) as store:
-        scan = loop.run_in_executor(None, _scan, workspace, stop, store)
+        scan = asyncio.get_running_loop().create_task(run_in_thread(_scan, workspace, store))
         scan.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need be waiting for it
         try:
             yield scan
         finally:
-            stop.set()
+            scan.cancel()
+            await finish(asyncio.wait((scan,)), BACK_S)
 
 
 @asynccontextmanager
@@ -186,8 +184,8 @@ async def pack_workspace(workspace: Workspace | Path | str) -> AsyncIterator[Bun
         yield await asyncio.shield(scan)
 
 
-def _scan(workspace: Workspace, stop: threading.Event, store: BinaryIO) -> Bundle:
+def _scan(workspace: Workspace, store: BinaryIO) -> Bundle:
     start = time.monotonic()
-    listing = list_workspace(workspace, stop)
+    listing = list_workspace(workspace, stop_event())
     _ = listing.manifest.digest, listing.manifest.contents  # worked out here, off the loop
     return Bundle(workspace, listing, project_id(workspace.path), store, time.monotonic() - start)

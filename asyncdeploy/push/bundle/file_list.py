@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from asyncdeploy.tasks.programs import Ended, run_blocking
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.patterns import Patterns
 
@@ -69,7 +69,7 @@ def _in_git(root: Path) -> bool:
     if (root / ".git").exists():
         return True
     ignored = _git(root, "check-ignore", "-q", ".", statuses=(0, 1))
-    return ignored.returncode == 1
+    return ignored.status == 1
 
 
 def project_id(root: Path) -> str:
@@ -88,15 +88,15 @@ def project_id(root: Path) -> str:
     return f"{min(roots).decode()}/{os.fsdecode(place)}" if roots else alone
 
 
-def _git(root: Path, *args: str, statuses: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[bytes]:
+def _git(root: Path, *args: str, statuses: tuple[int, ...] = (0,)) -> Ended:
     # GIT_DIR and the like are set where we are called from a hook; they would name another repository.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    line, nothing = ["git", "-C", str(root), *args], subprocess.DEVNULL
+    line = ["git", "-C", str(root), *args]
     try:
-        done = subprocess.run(line, capture_output=True, env=env, stdin=nothing, timeout=GIT_S, check=False)
-    except subprocess.TimeoutExpired:
+        done = run_blocking(line, env=env, within_s=GIT_S)
+    except TimeoutError:
         raise TransferFailed("", f"git {args[0]} took over {GIT_S:.0f} s in {root}", path=str(root)) from None
-    if done.returncode not in statuses:
+    if done.status not in statuses:
         text = done.stderr.decode("utf-8", "replace").strip()
         hint = "run `git status` there" if "dubious" not in text else f"git config --global --add safe.directory {root}"
         raise TransferFailed("", f"git {args[0]} failed in {root}", hint, text[-2000:], path=str(root))

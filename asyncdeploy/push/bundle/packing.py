@@ -9,9 +9,8 @@ import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
-import anyio.to_thread
-
 from asyncdeploy.push.bundle.blocks import Block, Piece
+from asyncdeploy.tasks.threads import run_in_thread
 
 MAX_KEPT_BYTES = 4 << 30
 """Packed blocks kept on our disk for the next node; beyond it each node's are packed again."""
@@ -59,14 +58,14 @@ class PackedBlocks:
             async with lock:
                 place = self._kept.get(block)
                 if place is None:
-                    data = await anyio.to_thread.run_sync(self._pack, block, rate > FAST_RATE)
+                    data = await run_in_thread(self._pack, block, rate > FAST_RATE)
                     self._keep(block, data)
                     return data
         finally:
             if not lock.locked():
                 self._locks.pop(block, None)
         if place == RAW:
-            return await anyio.to_thread.run_sync(self._pack_raw, block)
+            return await run_in_thread(self._pack_raw, block)
         # From the page cache as a rule: cheaper than a hop to a thread.
         return os.pread(self._store.fileno(), place[1], place[0])
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 
 import anyio
-import anyio.to_thread
 
 from asyncdeploy.node_side.push.plan import Plan
 from asyncdeploy.node_side.push.site_record import FILE, META, Entry, Record, Refused
@@ -16,6 +15,7 @@ from asyncdeploy.push.sh.script import END, TarOf, stage, tree_of
 from asyncdeploy.push.sh.site import PlainSite
 from asyncdeploy.remote.sh_session import batches, open_steps
 from asyncdeploy.remote.transport import Remote
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.errors import DeployError
 from asyncdeploy.values.events import BytesMoved
 
@@ -100,11 +100,11 @@ class _Push:
                 raise site.refused(b"conflict", b"project", state.label or state.project)
             if state.digest == self.digest and await seen.stands(state.entries):
                 return b"same", seen.path
-        new = await anyio.to_thread.run_sync(tree_of, self.bundle)
+        new = await run_in_thread(tree_of, self.bundle)
         old = state.entries if state else []
         await seen.see(old, new)
         fresh = state is None and (await self.steps.ask("is_fresh"))[0] == 0
-        plan = await anyio.to_thread.run_sync(Plan, None, seen, old, new, fresh)
+        plan = await run_in_thread(Plan, None, seen, old, new, fresh)
         if plan.edited and not overwrite:
             names = sorted(plan.edited)
             raise self.site.refused(b"conflict", b"edited", b"%d" % len(names), *names[:NAMES])
@@ -189,7 +189,7 @@ class _Push:
         tar = TarOf(self.bundle, files)
         self.steps.body(tar.head())
         for block in tar.blocks():
-            self.steps.body(await anyio.to_thread.run_sync(tar.pack, block))
+            self.steps.body(await run_in_thread(tar.pack, block))
             await self.steps.drain()
             self.sent += sum(piece.length for piece in block)
             self.remote.emit(BytesMoved(node=self.remote.node.name, stage="push", done=self.sent, total=tar.total))
