@@ -12,11 +12,12 @@ from asyncdeploy.remote.transport import Channel, Connection, Exit
 
 @attrs.define(eq=False)
 class PooledConnection:
-    """A connection, how many of its slots are taken, and how many we believe it to have."""
+    """A connection, how many of its slots are taken, how many we may take, and how many sshd has been seen to give."""
 
     inner: Connection
     limit: int
     taken: int = 0
+    most: float = float("inf")
 
 
 class Lease:

@@ -15,6 +15,7 @@ from asyncdeploy.connect.limits import Limits
 from asyncdeploy.connect.slots import Connect, Open, Reuse, Slots, Use, Waiter
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Channel, ChannelRefused, Connection
+from asyncdeploy.tasks.urgency import is_urgent
 from asyncdeploy.values.errors import ConnectError, DeployError
 from asyncdeploy.values.events import Event, Noted, Observer
 
@@ -59,7 +60,7 @@ class PooledRemote:
             self._observer(event)
 
     async def open(self, line: str, *, kind: str | None = None) -> Channel:
-        """Run ``line`` on the node and return its channel, waiting in order for a free slot.
+        """Run ``line`` on the node and return its channel, waiting for a free slot: in order, ``urgently`` ahead of others.
 
         Args:
             line: a short fixed line without user data.
@@ -71,7 +72,7 @@ class PooledRemote:
             Cancelled: the pool was closed.
         """
         for _ in range(REFUSALS):
-            grant = await self._granted(lambda: self._slots.join(kind))
+            grant = await self._granted(lambda: self._slots.join(kind, urgent=is_urgent()))
             if isinstance(grant, Reuse):
                 grant.lease.lend()
                 return grant.lease

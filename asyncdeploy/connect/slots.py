@@ -15,6 +15,9 @@ import attrs
 from asyncdeploy.connect.lease import Lease, PooledConnection
 from asyncdeploy.remote.transport import Connection
 
+URGENT_SLOTS = 2
+"""Beyond a connection's own: for a stop, and for a question about it. sshd allows ten, others take four of them."""
+
 
 @attrs.frozen(eq=False)
 class Reuse:
@@ -53,6 +56,7 @@ class Waiter(Generic[G]):
 
     kind: str | None
     grant: asyncio.Future[G | Connect]
+    urgent: bool = False
 
 
 @attrs.define(eq=False)
@@ -64,6 +68,7 @@ class Slots:
         at_most: connections at once.
         lost: is told when a connection was found dead.
         queue: who waits for a channel, first come first served.
+        hurried: who goes ahead of them, and may take slots and a connection that they may not.
         passers: who waits for a connection alone.
         connecting: somebody was told to connect and has not come back.
     """
@@ -74,13 +79,14 @@ class Slots:
     connections: list[PooledConnection] = attrs.field(factory=list)
     idle: list[Lease] = attrs.field(factory=list)
     queue: deque[Waiter[Reuse | Open]] = attrs.field(factory=deque)
+    hurried: deque[Waiter[Reuse | Open]] = attrs.field(factory=deque)
     passers: deque[Waiter[Use]] = attrs.field(factory=deque)
     connecting: bool = False
 
-    def join(self, kind: str | None) -> Waiter[Reuse | Open]:
-        """Stand in the queue for a channel; the grant may be there at once."""
-        waiter: Waiter[Reuse | Open] = Waiter(kind, asyncio.get_running_loop().create_future())
-        self.queue.append(waiter)
+    def join(self, kind: str | None, *, urgent: bool = False) -> Waiter[Reuse | Open]:
+        """Stand in the queue for a channel, or in that of those who are in a hurry; the grant may be there at once."""
+        waiter: Waiter[Reuse | Open] = Waiter(kind, asyncio.get_running_loop().create_future(), urgent)
+        (self.hurried if urgent else self.queue).append(waiter)
         self.turn()
         return waiter
 
@@ -93,8 +99,7 @@ class Slots:
 
     def leave(self, waiter: Waiter[Any]) -> None:
         """Give up waiting; what was granted meanwhile goes to the next one."""
-        queues: tuple[deque[Any], ...] = (self.queue, self.passers)
-        for queue in queues:
+        for queue in self._queues():
             if waiter in queue:
                 queue.remove(waiter)
         # Granted and cancelled within one turn of the loop: the slot would be nobody's, and taken for ever.
@@ -112,15 +117,18 @@ class Slots:
             if way is None:
                 break
             self._serve(self.passers, way)
-        while self.queue:  # whoever cannot be served stops all behind: what is free fits any kind
-            choice = self._choose(self.queue[0].kind)
-            if choice is None:
-                break
-            self._serve(self.queue, choice)
+        for queue in (self.hurried, self.queue):
+            while queue:  # whoever cannot be served stops all behind: what is free fits any kind
+                choice = self._choose(queue[0])
+                if choice is None:
+                    break
+                self._serve(queue, choice)
 
     def add(self, connection: Connection) -> None:
         """A connection was made."""
-        self.connections.append(PooledConnection(connection, self.per_connection))
+        # One more than there may be was made for somebody in a hurry: those who wait would take all of it at once.
+        limit = self.per_connection if len(self.connections) < self.at_most else 0
+        self.connections.append(PooledConnection(connection, limit))
         self.connecting = False
         self.turn()
 
@@ -160,7 +168,9 @@ class Slots:
         # It never grows again: what was refused once is refused again, be it by MaxSessions or because sshd frees slots
         # late (of 10 at a time 30 % were refused, of 4 none). One must be left, or the queue would wait for a slot that
         # nobody has to give back.
-        connection.limit = max(1, min(connection.limit, connection.taken - 1))
+        connection.most = max(1, connection.taken - 1)
+        if connection.limit:
+            connection.limit = max(1, min(connection.limit, connection.taken - 1))
         self.release(connection)
 
     def close(self, error: Exception) -> list[PooledConnection]:
@@ -169,27 +179,35 @@ class Slots:
         connections, self.connections, self.idle = self.connections, [], []
         return connections
 
-    def _choose(self, kind: str | None) -> Reuse | Open | Connect | None:
-        for lease in self.idle:
-            if lease.kind == kind and not lease.ended:
+    def _choose(self, waiter: Waiter[Any]) -> Reuse | Open | Connect | None:
+        idle = [lease for lease in self.idle if waiter.urgent or self._has_room(lease.connection)]
+        for lease in idle:
+            if lease.kind == waiter.kind and not lease.ended:
                 self.idle.remove(lease)
                 return Reuse(lease)
-        free = [connection for connection in self.connections if connection.taken < connection.limit]
+        # Eight who follow logs hold all slots for as long as those grow; whoever stops a job must not wait for that.
+        spare = URGENT_SLOTS if waiter.urgent else 0
+        free = [each for each in self.connections if each.taken < min(each.limit + spare, each.most)]
         if free:  # the emptiest: the fuller one is, the more often sshd refuses (of 10 at a time 30 %, of 6 0.5 %)
             connection = min(free, key=lambda connection: connection.taken)
             connection.taken += 1
             return Open(connection)
         # Rather another's idle channel than a new connection, which takes 7 round trips where a channel takes 2, and
         # 17 ms of the node's CPU. The slot of one that has ended is free for nothing; else the longest idle one goes.
-        if self.idle:
-            lease = next((lease for lease in self.idle if lease.ended), self.idle[0])
+        if idle:
+            lease = next((lease for lease in idle if lease.ended), idle[0])
             self.idle.remove(lease)
             return Open(lease.connection, instead=lease)
-        return self._connect()
+        return self._connect(urgent=waiter.urgent)
 
-    def _connect(self) -> Connect | None:
+    def _has_room(self, connection: PooledConnection) -> bool:
+        """Whether those without a hurry may take what is idle: some of it holds slots that are kept for the others."""
+        idle = sum(lease.connection is connection for lease in self.idle)
+        return connection.taken - idle < connection.limit
+
+    def _connect(self, *, urgent: bool = False) -> Connect | None:
         # One at a time: it brings slots for those behind as well, and sshd drops us where too many shake hands at once.
-        if self.connecting or len(self.connections) >= self.at_most:
+        if self.connecting or len(self.connections) >= self.at_most + (1 if urgent else 0):
             return None
         self.connecting = True
         return Connect()
@@ -219,9 +237,11 @@ class Slots:
             self.idle = [lease for lease in self.idle if lease.connection not in dead]
             self.lost()  # even if another one lives: what was learned may be what this one's machine was
 
+    def _queues(self) -> tuple[deque[Any], ...]:
+        return self.hurried, self.queue, self.passers
+
     def _fail_all(self, error: Exception) -> None:
-        queues: tuple[deque[Any], ...] = (self.queue, self.passers)
-        for queue in queues:
+        for queue in self._queues():
             for waiter in queue:
                 if not waiter.grant.done():
                     waiter.grant.set_exception(error)

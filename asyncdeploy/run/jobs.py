@@ -19,6 +19,7 @@ from asyncdeploy.run.job import Job, JobStatus, check_job_id, check_job_name, ne
 from asyncdeploy.run.job_answers import job_of, parse_answer, status_of
 from asyncdeploy.run.streams import input_blocks
 from asyncdeploy.run.tmux import find_tmux, with_window
+from asyncdeploy.tasks.urgency import urgently
 from asyncdeploy.values.command import Command, as_command, last_lines
 from asyncdeploy.values.errors import (
     ConnectError,
@@ -159,7 +160,8 @@ async def job_status(remote: Remote, job: Job) -> JobStatus:
     Raises:
         ConnectionLost, ConnectError, ...: the node could not be asked, also after some tries.
     """
-    return await _with_log(remote, status_of(remote, job, await _ask(remote, {"op": "status", "id": job.id})))
+    with urgently():
+        return await _with_log(remote, status_of(remote, job, await _ask(remote, {"op": "status", "id": job.id})))
 
 
 async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, orphans: bool = True) -> JobStatus:
@@ -199,7 +201,8 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
     """
     if not grace_s >= 0:
         raise ValueError(f"grace_s: 0 or more seconds were expected, got {grace_s!r}")
-    return status_of(remote, job, await _ask(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
+    with urgently():
+        return status_of(remote, job, await _ask(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
 
 
 async def list_jobs(remote: Remote) -> tuple[Job, ...]:
