@@ -60,7 +60,7 @@ class PooledRemote:
             self._observer(event)
 
     async def open(self, line: str, *, kind: str | None = None) -> Channel:
-        """Run ``line`` on the node and return its channel, waiting for a free slot: in order, ``urgently`` ahead of others.
+        """Run ``line`` on the node and return its channel; waits for a slot, in order, or ``urgently`` ahead of others.
 
         Args:
             line: a short fixed line without user data.
