@@ -35,6 +35,7 @@ from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import DeployError
 from asyncdeploy.values.events import Event, Observer, OutputLine, print_events
+from asyncdeploy.values.words import clean
 from asyncdeploy.values.workspace import Workspace
 
 NODES = 4
@@ -176,4 +177,4 @@ def _title(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(clean(text), flush=True)

@@ -16,9 +16,9 @@ from asyncdeploy.collect.portions import in_portions
 from asyncdeploy.collect.target import Target
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.threads import run_in_thread
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ProtocolError
 from asyncdeploy.values.events import BytesMoved
+from asyncdeploy.values.words import last_lines
 
 SHOW_BYTES = 4 << 20
 """A BytesMoved event for so many bytes: smooth for a bar, nothing for the loop."""

@@ -22,9 +22,9 @@ from asyncdeploy.collect.target import Target
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_program, has_python
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import Noted
+from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Collected, check_remote_path
 
 ASKED_AT_ONCE = 5000

@@ -8,8 +8,8 @@ import attrs
 
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.names import misleads
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ProtocolError
+from asyncdeploy.values.words import last_lines, one_line
 
 MAX_SKIPPED = 1000
 """Reasons kept by name; a node with more to hide has made its point."""
@@ -17,6 +17,8 @@ MAX_LISTING_BYTES = 64 << 20
 """All names together: 200,000 of 300 bytes. It bounds what one node makes us remember."""
 MAX_PATH = 4096
 """Linux takes no longer path, nor a longer link's target."""
+MAX_SHOWN = 300
+"""Of a path, as it is shown."""
 HEAD = 25
 """Bytes of an entry before its names: kind 1, mode 4, size 8, mtime 12."""
 
@@ -44,8 +46,7 @@ class LeftBehind:
         """Remember one; its name is made safe to show."""
         self.count += 1
         if len(self._kept) < MAX_SKIPPED:
-            name = "".join(c if c.isprintable() else "?" for c in path[:300].decode("utf-8", "replace"))
-            self._kept.append((name, reason))
+            self._kept.append((one_line(path, MAX_SHOWN), reason))
 
     def all(self) -> tuple[tuple[str, str], ...]:
         """Return (name, reason) of each, and how many more there were."""

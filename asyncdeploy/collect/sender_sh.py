@@ -17,7 +17,7 @@ from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import MAX_LISTING_BYTES, MAX_PATH, nonsense
 from asyncdeploy.remote.sh_session import MAX_NAMES, MAX_WORDS, Found, Steps, batches, open_steps
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.words import last_lines
 
 Frame = tuple[bytes, bytes]
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 import attrs
 
 from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.words import is_harmless
 
 MAX_WORD = 100
 """Of what a node says of itself, one word."""
@@ -39,7 +40,7 @@ class Built:
         except (ValueError, RecursionError):
             return None
         words = (found.python, found.torch, found.cuda, found.digest)
-        return found if all(len(word) <= MAX_WORD and word.isprintable() for word in words) else None
+        return found if all(is_harmless(word, MAX_WORD) for word in words) else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from asyncdeploy.tasks.programs import run_blocking
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
+from asyncdeploy.values.words import last_lines
 
 MAKE_S = 7200.0
 """torch and its CUDA wheels are 3 GB, and what no cache of nix's has is built here, which may be a CUDA."""

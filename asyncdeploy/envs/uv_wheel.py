@@ -18,8 +18,8 @@ from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.this_machine import beside_us, cache_folder, file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.tasks.programs import run_blocking
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ToolMissing
+from asyncdeploy.values.words import last_lines
 
 OLDEST_GLIBC = (2, 17)
 """What the wheel's binary is linked against (manylinux2014)."""

@@ -12,7 +12,7 @@ from asyncdeploy.values.errors import (
     WorkspaceBusy,
     WorkspaceConflict,
 )
-from asyncdeploy.values.events import visible
+from asyncdeploy.values.words import one_line
 
 MAX_SHOWN = 400
 """Characters of one word of a node's: a path to look at, not a flood."""
@@ -82,14 +82,14 @@ def read_answer(node: str, payload: bytes) -> Answer:
         WorkspaceConflict, WorkspaceBusy, NodeFull, TransferFailed: what it refused or failed at.
         ProtocolError: it is not what a receiver of ours answers.
     """
-    fields = [visible(field[:MAX_SHOWN].decode("utf-8", "replace")) for field in payload.split(b"\0")]
+    fields = [one_line(field, MAX_SHOWN) for field in payload.split(b"\0")]
     try:
         # The path is used as it is: a site whose name is not printable is still that site.
         path = payload.split(b"\0")[1].decode("utf-8", "surrogateescape")
         return _read(node, path, fields)
     except (ValueError, IndexError) as error:
-        text = f"a push was answered with what is no answer: {visible(str(payload[:80]))} ({visible(str(error))})"
-        raise ProtocolError(node, text) from None
+        text = f"the answer to a push is not what its program sends: {error}"
+        raise ProtocolError(node, text, "", one_line(payload)) from None
 
 
 def _read(node: str, path: str, fields: list[str]) -> Answer:

@@ -12,7 +12,7 @@ from asyncdeploy.push.transfer import Transfer
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_once, call_program, has_python
-from asyncdeploy.values.events import Noted, visible
+from asyncdeploy.values.events import Noted
 from asyncdeploy.values.workspace import Site, Workspace, check_remote_path
 
 __all__ = ["Bundle", "finish_push", "pack_workspace", "push_code"]
@@ -95,10 +95,10 @@ async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
         bundle = await crew.scanned()
         with stage(remote, STAGE) as ours:
             for note in bundle.take_notes():
-                remote.emit(Noted(node=node, text=visible(note)))
+                remote.emit(Noted(node=node, text=note))
             answer, ours.detail = await push(remote, crew, bundle, wait_s)
             for text in answer.notes():
-                remote.emit(Noted(node=node, text=visible(text)))
+                remote.emit(Noted(node=node, text=text))
             _whole_sites(remote).add(answer.path)
             return Site(answer.path, bundle.digest, bundle.workspace.project)
     finally:

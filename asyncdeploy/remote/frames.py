@@ -8,8 +8,8 @@ from collections import deque
 import anyio
 
 from asyncdeploy.remote.transport import Channel, Remote
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ConnectionLost, NoShell, ProtocolError
+from asyncdeploy.values.words import last_lines
 
 GREETING_S = 30.0
 """How long a login shell may take to come up: .bashrc files on network homes take seconds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
 import time
 from typing import Any
 
@@ -16,6 +15,7 @@ from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_once, has_python, open_script
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError
+from asyncdeploy.values.words import is_harmless
 from asyncdeploy.values.workspace import check_remote_path
 
 MAX_ANSWER = 256 * 1024
@@ -24,8 +24,6 @@ MAX_ROWS = 512
 MAX_TEXT = 4096
 PLAIN_S = 30.0
 """How long the sh probe may take: it runs two dozen small programs, and nvidia-smi at most 5 s."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 async def probe_node(remote: Remote, *, fresh: bool = False) -> NodeFacts:
@@ -155,8 +153,8 @@ def _checked(data: dict[str, Any]) -> NodeFacts:
     texts += [facts.home_identity, *(name for name, _ in facts.addresses), *(name for name, _ in facts.tools)]
     texts += [text for gpu in facts.gpus for text in (gpu.name, gpu.driver, gpu.uuid)]
     for text in texts:
-        if len(text) > MAX_TEXT or _CONTROL.search(text):
-            raise ValueError(f"a text is too long or holds control characters: {text[:80]!r}")
+        if not is_harmless(text, MAX_TEXT):
+            raise ValueError(f"at most {MAX_TEXT} characters that can be shown were expected, got {text[:80]!r}")
     for address in (*(address for _, address in facts.addresses), *filter(None, [facts.ssh_address])):
         ipaddress.ip_address(address)
     if facts.cpus < 1 or facts.memory_bytes < 0 or facts.uid < 0:

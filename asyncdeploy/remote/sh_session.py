@@ -15,8 +15,8 @@ import attrs
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.remote.worker import HEARTBEAT_S, open_script
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError, ToolMissing
+from asyncdeploy.values.words import last_lines
 
 MAX_ANSWER = 64 << 20
 """Bytes of one answer: the record of a tree of 300,000 names, or as many names."""

@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager
 from asyncdeploy.remote.frames import MAX_FRAME, Line
 from asyncdeploy.remote.programs import BYTECODE, needed, program_code, program_source
 from asyncdeploy.remote.transport import Channel, Remote
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ProgramFailed, ProtocolError, ToolMissing
+from asyncdeploy.values.words import last_lines
 
 KIND = "worker"
 HEARTBEAT_S = 15.0

@@ -14,8 +14,9 @@ from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_program, has_python
 from asyncdeploy.run.attached_sh import run_plain
 from asyncdeploy.run.streams import Output, input_blocks
-from asyncdeploy.values.command import Command, Completed, as_command, last_lines
+from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, DeployError, ProtocolError
+from asyncdeploy.values.words import last_lines, one_line
 
 GRACE_S = 2.0
 """TERM to KILL when we want an end: with the node's KILL wait and a round trip it stays below the 5 s that a cancelled
@@ -141,7 +142,7 @@ def _completed(remote: Remote, command: Command, output: Output, answer: bytes) 
         output.value("stdout"),
         output.value("stderr"),
         output.dropped,
-        survivors=tuple(part.decode("utf-8", "replace") for part in parts[2:]),
+        survivors=tuple(one_line(part) for part in parts[2:]),
     )
 
 

@@ -13,8 +13,9 @@ from asyncdeploy.remote.sh import exports, script
 from asyncdeploy.remote.transport import Channel, Exit, Remote
 from asyncdeploy.remote.worker import HEARTBEAT_S, open_script
 from asyncdeploy.run.streams import Output, Stream, input_blocks
-from asyncdeploy.values.command import Command, Completed, last_lines
+from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, DeployError, ToolMissing
+from asyncdeploy.values.words import last_lines
 
 GRACE_S = 1
 """TERM to KILL, in whole seconds, as a shell counts: with the looks between it stays below END_S."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job, JobStatus
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ProtocolError
+from asyncdeploy.values.words import clean, one_line
 
 MAX_MARKS = 2000
 """Times of an answer; a node gives no more."""
@@ -34,7 +34,8 @@ def job_of(remote: Remote, answer: Mapping[str, Any]) -> Job:
         assert isinstance(spec, dict)
         text = {key: str(spec.get(key) or "")[:4096] for key in ("name", "site", "line")}
         created = float(spec.get("created_at") or 0.0)
-        return Job(remote.node, str(answer["id"]), text["name"], text["site"], text["line"], created)
+        name, site, line = one_line(text["name"], 100), text["site"], clean(text["line"])  # a site is used as it is
+        return Job(remote.node, str(answer["id"]), name, site, line, created)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(remote.node.name, f"a job that is none was named: {error}") from None
 
@@ -61,7 +62,7 @@ def status_of(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
         signal_possible=answer.get("signal_possible") is True,
         stopped=answer.get("stopped") is True,
         told_at=_time(answer, "told_at"),
-        because=last_lines(str(answer.get("because", "")).encode(), 1),
+        because=one_line(str(answer.get("because", ""))),
         survivors=_names(answer.get("survivors")),
         gpu_left=_names(answer.get("gpu_left")),
     )
@@ -81,7 +82,7 @@ def marks_of(rows: Any) -> list[tuple[int, float]]:
 
 
 def _names(rows: Any) -> tuple[str, ...]:
-    return tuple(str(item)[:100] for item in rows[:50]) if isinstance(rows, list) else ()
+    return tuple(one_line(str(item), 100) for item in rows[:50]) if isinstance(rows, list) else ()
 
 
 def _time(answer: Mapping[str, Any], key: str) -> float | None:

@@ -20,7 +20,7 @@ from asyncdeploy.run.job_answers import job_of, parse_answer, status_of
 from asyncdeploy.run.streams import input_blocks
 from asyncdeploy.run.tmux import find_tmux, with_window
 from asyncdeploy.tasks.urgency import urgently
-from asyncdeploy.values.command import Command, as_command, last_lines
+from asyncdeploy.values.command import Command, as_command
 from asyncdeploy.values.errors import (
     ConnectError,
     ConnectionLost,
@@ -31,6 +31,7 @@ from asyncdeploy.values.errors import (
     ProtocolError,
 )
 from asyncdeploy.values.events import Noted, StageFailed, StageFinished, StageStarted
+from asyncdeploy.values.words import last_lines, one_line
 from asyncdeploy.values.workspace import Site
 
 UNDO_S = 4.5
@@ -136,13 +137,13 @@ def _check_started(remote: Remote, job: Job, answer: Mapping[str, Any]) -> None:
         case None:
             return
         case "exists":
-            other = str(answer.get("id", ""))[:100]
+            other = one_line(str(answer.get("id", "")), 100)
             hint = "stop_job ends it; another name starts a second one"
             raise JobExists(
                 node, f"a job named {job.name!r} runs on {job.site or 'this node'}: {other}", hint, "", other
             )
         case "failed":
-            reason = last_lines(str(answer.get("reason", "")).encode(), 1)
+            reason = one_line(str(answer.get("reason", "")))
             raise JobFailed(node, f"job {job.id} could not be started: {reason}", job_id=job.id)
     raise ProtocolError(node, f"the start of job {job.id} was answered by nonsense")
 
@@ -278,4 +279,4 @@ async def _known(remote: Remote, job_id: str) -> dict[str, Any]:
 async def _with_log(remote: Remote, status: JobStatus) -> JobStatus:
     if status.ok or status.state in ("starting", "running", "elsewhere"):
         return status
-    return attrs.evolve(status, last_lines=last_lines((await read_log(remote, status.job)).encode()))
+    return attrs.evolve(status, last_lines=last_lines(await read_log(remote, status.job)))

@@ -18,8 +18,9 @@ from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import open_script
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.streams import input_blocks
-from asyncdeploy.values.command import Command, last_lines
+from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError
+from asyncdeploy.values.words import last_lines
 
 MAX_ANSWER = 16 << 20
 """A list of some ten thousand jobs."""

@@ -10,9 +10,9 @@ from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_once
 from asyncdeploy.run.job import Job
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ToolMissing
 from asyncdeploy.values.events import Noted
+from asyncdeploy.values.words import one_line
 
 
 async def find_tmux(remote: Remote) -> str:
@@ -35,11 +35,11 @@ async def with_window(remote: Remote, job: Job, program: str) -> Job:
     request = {"tmux": program, "name": job.name, "id": job.id}
     try:
         answer = json.loads(await call_once(remote, "run.tmux", json.dumps(request).encode()))
-        session, problem = str(answer.get("session") or "")[:100], str(answer.get("error", ""))
+        session, problem = one_line(str(answer.get("session") or ""), 100), str(answer.get("error", ""))
     except (ValueError, AttributeError, RecursionError):
         session, problem = "", "the node answered with nonsense"
     if session:
         return attrs.evolve(job, window=session)
-    text = f"no window onto job {job.id}: {last_lines(problem.encode(), 1)}"
+    text = f"no window onto job {job.id}: {one_line(problem)}"
     remote.emit(Noted(node=remote.node.name, text=text))
     return job

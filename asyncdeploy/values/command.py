@@ -12,11 +12,10 @@ import attrs
 
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeployError
 from asyncdeploy.values.serialize import Pairs, fields_from_plain, fields_to_plain, to_pairs
+from asyncdeploy.values.words import last_lines
 
 MAX_ENV_BYTES = 128 * 1024 - 1
 """Linux refuses one longer string in an exec (MAX_ARG_STRLEN), so it is refused here, by name."""
-
-EVIDENCE_LINES = 5
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -252,12 +251,3 @@ class Completed:
     def from_dict(cls, data: Any) -> Self:
         """Build a Completed from ``to_dict``'s data."""
         return fields_from_plain(cls, data)
-
-
-def last_lines(data: bytes, count: int = EVIDENCE_LINES) -> str:
-    """Return the last lines of output as text that is safe to show, at most 400 characters each."""
-    text = data[-16384:].decode("utf-8", "replace").rstrip()
-    lines = [line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip()]
-    return "\n".join(
-        "".join(c if c.isprintable() else "?" for c in line.replace("\t", " "))[-400:] for line in lines[-count:]
-    )

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 
+from asyncdeploy.values.words import clean
+
 State = Literal["ok", "failed", "unknown", "skipped", "cancelled"]
 
 
@@ -27,9 +29,9 @@ class DeployError(Exception):
     outcome: ClassVar[State] = "failed"
 
     node: str
-    message: str
-    hint: str = ""
-    evidence: str = ""
+    message: str = attrs.field(converter=clean)
+    hint: str = attrs.field(default="", converter=clean)
+    evidence: str = attrs.field(default="", converter=clean)
 
     def __str__(self) -> str:
         text = f"{self.node}: {self.message}" if self.node else self.message

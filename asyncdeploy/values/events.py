@@ -11,6 +11,7 @@ from typing import Any, Literal, TextIO
 import attrs
 
 from asyncdeploy.values.serialize import fields_to_plain
+from asyncdeploy.values.words import clean
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +31,7 @@ class StageStarted(Event):
     """A stage began: "connect", "probe", "push", "env: <step>", "run", "start", "collect", ..."""
 
     stage: str
-    detail: str = ""
+    detail: str = attrs.field(default="", converter=clean)
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +40,7 @@ class StageFinished(Event):
 
     stage: str
     seconds: float
-    detail: str = ""
+    detail: str = attrs.field(default="", converter=clean)
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +49,7 @@ class StageFailed(Event):
 
     stage: str
     seconds: float
-    error: str
+    error: str = attrs.field(converter=clean)
 
 
 @attrs.frozen(kw_only=True)
@@ -73,23 +74,23 @@ class BytesMoved(Event):
 class Noted(Event):
     """Something a person should know that is no failure: what was overwritten, ignored, retried."""
 
-    text: str
+    text: str = attrs.field(converter=clean)
 
 
 Observer = Callable[[Event], None]
 """Takes each event as it happens, on the event loop: it must be quick and must not raise."""
 
 
-def visible(text: str) -> str:
-    """Return ``text`` with control characters made harmless, so that a node cannot drive our terminal."""
-    return "".join(
-        c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" if ord(c) < 256 else "\N{REPLACEMENT CHARACTER}"
-        for c in text
-    )
-
-
 def describe(event: Event) -> str | None:
-    """Return the event as one line for people, without node and time; None for those that only a bar can show."""
+    """Return the event for people, without node and time; None for those that only a bar can show.
+
+    What stands behind a first line is set in, so that none of it can be taken for another event.
+    """
+    text = _words(event)
+    return None if text is None else clean(text).replace("\n", "\n    ")
+
+
+def _words(event: Event) -> str | None:
     match event:
         case StageStarted(stage=stage, detail=detail):
             return f"{stage} ..." + (f" {detail}" if detail else "")
@@ -114,7 +115,7 @@ def print_events(file: TextIO | None = None) -> Observer:
     def show(event: Event) -> None:
         if (text := describe(event)) is not None:
             clock = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 10) % 10}"
-            print(f"{clock} {visible(event.node)} {visible(text)}", file=file or sys.stderr, flush=True)
+            print(f"{clock} {event.node} {text}", file=file or sys.stderr, flush=True)
 
     return show
 
@@ -126,8 +127,6 @@ def log_events(logger: logging.Logger | None = None) -> Observer:
     def show(event: Event) -> None:
         if (text := describe(event)) is not None:
             level = logging.WARNING if isinstance(event, StageFailed) else logging.INFO
-            log.log(
-                logging.DEBUG if isinstance(event, OutputLine) else level, "%s %s", visible(event.node), visible(text)
-            )
+            log.log(logging.DEBUG if isinstance(event, OutputLine) else level, "%s %s", event.node, text)
 
     return show

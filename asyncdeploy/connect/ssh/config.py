@@ -12,8 +12,8 @@ from pathlib import Path
 import attrs
 
 from asyncdeploy.tasks.programs import run_program
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ConnectError
+from asyncdeploy.values.words import last_lines
 
 ASK_S = 10.0
 """`Match exec` may run a program; one that takes longer would stop people's own ssh too."""

@@ -12,9 +12,9 @@ from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.stage import Stage, stage
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.remote.worker import Call, call_program, has_python, open_script
-from asyncdeploy.values.command import last_lines
 from asyncdeploy.values.errors import ConnectionLost, NodeFull, ProtocolError, TransferFailed
 from asyncdeploy.values.events import BytesMoved
+from asyncdeploy.values.words import last_lines
 
 BLOCK = 512 * 1024
 SEND_S = 3600.0

@@ -24,7 +24,7 @@ from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.tasks.threads import run_in_thread
-from asyncdeploy.values.command import Command, Completed, last_lines
+from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import (
     BootstrapFailed,
     ConnectionLost,
@@ -34,6 +34,7 @@ from asyncdeploy.values.errors import (
     WorkspaceBusy,
 )
 from asyncdeploy.values.texts import packaged_text, sh_line
+from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Site
 
 LOOK_S = 60.0

@@ -10,6 +10,7 @@ import attrs
 
 from asyncdeploy.nodes.parse import fold_names
 from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.words import one_line
 
 MAX_FRAMES = 60
 MAX_TEXT = 300
@@ -177,4 +178,4 @@ def main_frames(dump: str) -> tuple[Frame, ...]:
 
 def clean(text: object) -> str:
     """Return a node's word so that it can be shown."""
-    return "".join(letter for letter in str(text)[:MAX_TEXT] if letter.isprintable())
+    return one_line(str(text), MAX_TEXT)

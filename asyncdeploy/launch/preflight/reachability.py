@@ -15,6 +15,7 @@ from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.worker import Call, call_program
 from asyncdeploy.values.errors import PreflightFailed, ProtocolError
+from asyncdeploy.values.words import one_line
 
 PAIRS_S = 20.0
 """For all pairs: two round trips and a connect; the nodes' ports close by themselves after 60 s."""
@@ -142,5 +143,4 @@ async def _problems(call: Call, count: int) -> list[str]:
 
 def printable(said: object) -> str:
     """Return a node's own words so that they can be shown."""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-    return "".join(letter for letter in text[:MAX_WORD] if letter.isprintable())
+    return one_line(said if isinstance(said, bytes) else str(said), MAX_WORD)

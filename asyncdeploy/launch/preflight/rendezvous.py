@@ -18,6 +18,7 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_once, call_program
 from asyncdeploy.values.errors import PreflightFailed, ProtocolError
+from asyncdeploy.values.words import one_line
 
 PROOF_S = 45.0
 """For the whole proof: a slow name server, a connect on a bad line and a few round trips; the node listens for 60 s."""
@@ -95,7 +96,7 @@ async def port_opened(remote: Remote, launch_id: str, port: int) -> bool | None:
 async def _taken_port(call: Call, first: Node, port: int | None) -> int:
     kind, payload = await call.receive()
     if kind == b"Z":
-        problem = str(_object(call.remote, payload).get("error", ""))[:200]
+        problem = one_line(str(_object(call.remote, payload).get("error", "")), 200)
         what = f"port {port} cannot be taken" if port else "no free port was found"
         raise PreflightFailed(
             first.name, f"{what}: {problem}", "leave master_port out to get a free one" if port else ""
@@ -173,7 +174,7 @@ def _result(answer: object) -> tuple[str, str, str]:
         try:
             return _numeric(answer["peer"]), _numeric(answer["local"]), ""
         except (KeyError, ValueError):
-            return "", "", str(answer.get("error", "it gave no answer"))[:200]
+            return "", "", one_line(str(answer.get("error", "it gave no answer")), 200)
     return "", "", "it gave no answer"
 
 

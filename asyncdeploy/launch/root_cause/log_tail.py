@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.words import last_lines
 
 EVIDENCE_LINES = 8
 """Of the failing rank's last words: a traceback's end and the frames above it."""
@@ -33,7 +33,7 @@ def last_words(log: str, local_rank: int | None = None) -> str:
         elif not _AGENT_NOISE.match(line) and (found is None or local_rank is None):
             rest.append(_RANK_TAG.sub("", line, count=1))
     lines = [line.rstrip() for line in mine or rest if line.strip()]
-    return last_lines("\n".join(_telling(lines)).encode(), EVIDENCE_LINES)
+    return last_lines("\n".join(_telling(lines)), EVIDENCE_LINES)
 
 
 def error_line(words: str) -> str:

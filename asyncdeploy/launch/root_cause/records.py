@@ -13,7 +13,7 @@ import attrs
 
 from asyncdeploy.launch.root_cause.known_errors import is_symptom
 from asyncdeploy.launch.root_cause.log_tail import error_line, last_words
-from asyncdeploy.values.command import last_lines
+from asyncdeploy.values.words import one_line
 
 MOST_FRAMES = 6
 """Of the program's own code: from where the error began to where it was raised."""
@@ -157,14 +157,14 @@ class NodeRecords:
     def _log_of(self, rank: int | None) -> tuple[str, str]:
         for item in _dicts(self.evidence, "logs"):
             if _local(item) == rank:
-                return last_lines(str(item.get("path")).encode(), 1), str(item.get("text"))
+                return one_line(str(item.get("path"))), str(item.get("text"))
         return "", ""
 
     def _frames(self, record: Mapping[str, Any]) -> tuple[str, ...]:
         frames = record.get("frames")
         rows = [row for row in frames if isinstance(row, list) and len(row) == 3] if isinstance(frames, list) else []
         own = [row for row in rows if not _LIBRARY.search(str(row[0]))] or rows[-1:]
-        return tuple(last_lines(self._frame(*row).encode(), 1) for row in own[-MOST_FRAMES:])
+        return tuple(one_line(self._frame(*row)) for row in own[-MOST_FRAMES:])
 
     def _frame(self, file: Any, line: Any, function: Any) -> str:
         path = str(file)
@@ -179,7 +179,7 @@ class NodeRecords:
         killed = oom.get("killed")
         lines = killed if isinstance(killed, dict) else {}
         if end is not None and (line := lines.get(str(end.pid))):
-            return f"the kernel killed it for lack of memory: {last_lines(str(line).encode(), 1)}"
+            return f"the kernel killed it for lack of memory: {one_line(str(line))}"
         for name, where in (("cgroup", "in its memory cgroup"), ("machine", "on this machine")):
             if (count := _number(oom.get(name))) is not None:
                 return f"the kernel killed {count:.0f} process(es) {where} for lack of memory while it ran"
@@ -267,4 +267,4 @@ def _number(value: Any) -> float | None:
 
 def _first_line(text: str) -> str:
     line = next((line for line in text.splitlines() if line.strip()), "")
-    return last_lines(line[:MOST_ERROR].encode(), 1)
+    return one_line(line, MOST_ERROR)

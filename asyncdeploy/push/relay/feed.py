@@ -14,7 +14,8 @@ from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call
 from asyncdeploy.values.errors import ProtocolError
-from asyncdeploy.values.events import BytesMoved, visible
+from asyncdeploy.values.events import BytesMoved
+from asyncdeploy.values.words import one_line
 
 PROOF = 16
 """Bytes of a block's sha256 that a node gets: enough that no peer finds another block for it."""
@@ -147,13 +148,13 @@ class Feed:
             if kind == b"Q":
                 self._progress(int.from_bytes(payload, "big"))
             elif kind == b"X":
-                self._ask(int.from_bytes(payload[:4], "big"), visible(payload[4:404].decode("utf-8", "replace")))
+                self._ask(int.from_bytes(payload[:4], "big"), one_line(payload[4:]))
             elif kind == b"R" and len(payload) <= MAX_NEWS:
                 self._news(json.loads(payload))
             else:
                 return False
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ProtocolError(self.node.name, f"a push was told {visible(str(payload[:80]))}") from None
+            raise ProtocolError(self.node.name, f"a push was told {payload[:80]!r}") from None
         return True
 
     def _progress(self, reached: int) -> None:
@@ -176,11 +177,11 @@ class Feed:
         if "child" in news:
             self._is_linked = bool(news["linked"])
             if not self._is_linked:
-                self.trouble = visible(str(news["why"]))[:200]
+                self.trouble = one_line(str(news["why"]), 200)
             self._linked.set()
         elif "port" in news:
             self._place = (str(news["address"]), int(news["port"]))
             self._listening.set()
         else:
-            self.trouble = visible(str(news["why"]))[:200]
+            self.trouble = one_line(str(news["why"]), 200)
             (self._listening if news["cannot"] == "listen" else self._linked).set()

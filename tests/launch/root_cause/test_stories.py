@@ -371,4 +371,4 @@ def test_control_characters_of_a_node_are_not_shown() -> None:
     error = failure_of(judge_launch(launch, [RankEnd(status, evidence=evidence)]))
     assert error is not None
     assert "\x1b" not in describe_failure(error)
-    assert error.cause == "ValueError: ?[2J?gone"
+    assert error.cause == "ValueError: \\x1b[2J\\x07gone"

@@ -1,0 +1,70 @@
+"""Foreign words made harmless: the one room through which what a node said enters whatever people see.
+
+The law (fault H4): a node cannot drive our terminal, fake the line of another node, or flood us. What leaves this room
+
+- holds no control character (C0, DEL, C1), so no escape sequence begins in it; newlines and tabs only where a text may
+  have several lines;
+- holds nothing invisible that reorders or hides what stands around it (U+202A to E, U+2066 to 9, zero widths, tags):
+  only what ``str.isprintable`` takes; the rest is written out, as "\\x1b";
+- holds no surrogate, so it can be printed, logged and written as UTF-8;
+- is no longer than its bound.
+
+Every DeployError and every Event sends its texts through ``clean`` when it is built, so nobody can forget it. Who puts
+a node's word into a sentence of ours takes ``one_line``; evidence is ``last_lines`` of an output. What is used and not
+shown stays as it came (a path to act on, what a command printed): Python's own repr makes it harmless, and who shows
+it otherwise comes here first.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_LINE = 400
+"""Characters of one line: a long path with a sentence around it."""
+MAX_TEXT = 64 * 1024
+"""Characters of a text of several lines: a report on a thousand nodes, and no flood."""
+EVIDENCE_LINES = 5
+
+_TAIL = 16 * 1024  # of an output, where its last lines are looked for
+_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,40}[mK]")  # of an output; in a name it would hide that two are not the same
+_CUT = "..."
+
+
+def clean(text: str, limit: int = MAX_TEXT) -> str:
+    """Return a text, of several lines where it has them, as it may be shown."""
+    if text.isprintable() and len(text) <= limit:
+        return text
+    return _head("".join(c if c in "\n\t" else _harmless(c) for c in text[: limit + 1]), limit)
+
+
+def one_line(said: str | bytes, limit: int = MAX_LINE) -> str:
+    """Return what somebody said as a part of one line."""
+    text = said[: 4 * (limit + 1)].decode("utf-8", "replace") if isinstance(said, bytes) else said
+    return _head("".join(map(_harmless, text[: limit + 1])).strip(), limit)
+
+
+def last_lines(output: str | bytes, count: int = EVIDENCE_LINES) -> str:
+    """Return the last lines of an output that say anything, without their colours; of a long one its end."""
+    tail = output[-_TAIL:]
+    text = tail.decode("utf-8", "replace") if isinstance(tail, bytes) else tail
+    lines = [line for line in re.split(r"[\r\n]", _COLOUR.sub("", text)) if line.strip()]
+    return "\n".join(_end("".join(map(_harmless, line)).rstrip()) for line in lines[-count:])
+
+
+def is_harmless(text: str, limit: int = MAX_LINE) -> bool:
+    """Return whether a text may be shown as it is, as a part of one line."""
+    return text.isprintable() and len(text) <= limit
+
+
+def _harmless(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return " " if letter.isspace() else letter.encode("unicode_escape").decode("ascii")
+
+
+def _head(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: max(0, limit - len(_CUT))] + _CUT[:limit]
+
+
+def _end(line: str) -> str:
+    return line if len(line) <= MAX_LINE else _CUT + line[len(_CUT) - MAX_LINE :]
