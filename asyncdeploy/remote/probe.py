@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import time
 from typing import Any
 
 import anyio
+import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import call_once, has_python, open_script
-from asyncdeploy.values.errors import ConnectionLost, ProtocolError
-from asyncdeploy.values.words import is_harmless
+from asyncdeploy.remote.worker import ask, has_python, open_script
+from asyncdeploy.values.errors import ConnectionLost
+from asyncdeploy.values.words import is_harmless, one_line
 from asyncdeploy.values.workspace import check_remote_path
 
+PROBE = "our probe"
+"""What is asked here, in errors."""
 MAX_ANSWER = 256 * 1024
 """A node with 256 GPUs and as many addresses stays below it."""
 MAX_ROWS = 512
@@ -58,18 +61,15 @@ def describe_facts(facts: NodeFacts) -> str:
 async def _ask(remote: Remote) -> NodeFacts:
     python = await has_python(remote)  # connects and greets, so that only the call itself is timed
     sent_at = time.time()
-    answer = await (call_once(remote, "probe", b"") if python else _run_script(remote))
+    answer = await (ask(remote, "probe", {}, what=PROBE) if python else _ask_script(remote))
     received_at = time.time()
-    try:
-        facts, (start, end) = _read_json(answer) if python else _read_lines(answer)
-        # The mean of both ways' differences, as NTP does it: the time that the node worked in between does not count.
-        facts["clock_offset_s"] = ((start - sent_at) + (end - received_at)) / 2
-        return _checked(facts)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ProtocolError(remote.node.name, f"the node's answer to our probe is no facts: {error}") from None
+    start, end = (each.number() for each in answer["clock"].items(2))
+    # The mean of both ways' differences, as NTP does it: the time that the node worked in between does not count.
+    offset = ((start - sent_at) + (end - received_at)) / 2
+    return _checked(answer["facts"], offset)
 
 
-async def _run_script(remote: Remote) -> bytes:
+async def _ask_script(remote: Remote) -> Answer:
     channel = await open_script(remote, script(("probe",)))
     answer = b""
     try:
@@ -81,21 +81,23 @@ async def _run_script(remote: Remote) -> bytes:
         await channel.close()
     if limit.cancelled_caught:
         raise ConnectionLost(remote.node.name, f"the node did not say what it is within {PLAIN_S:.0f} s")
-    return answer
+    return _read_lines(remote.node.name, answer)
 
 
-def _read_json(answer: bytes) -> tuple[dict[str, Any], tuple[float, float]]:
+def _read_lines(node: str, answer: bytes) -> Answer:
+    """Return the sh probe's lines as what the Python probe answers."""
+    said = Answer(node, PROBE, None, beginning=one_line(answer))
     if len(answer) > MAX_ANSWER:
-        raise ValueError(f"it has over {MAX_ANSWER} bytes")
-    data = json.loads(answer)
-    start, end = data["clock"]
-    return dict(data["facts"]), (float(start), float(end))
+        raise said.refused(f"at most {MAX_ANSWER} bytes were expected")
+    try:
+        return attrs.evolve(said, value=_data(answer))
+    except KeyError as error:
+        raise said.refused(f"a line {error.args[0]}=... was expected") from None
+    except ValueError as error:
+        raise said.refused(str(error)) from None
 
 
-def _read_lines(answer: bytes) -> tuple[dict[str, Any], tuple[float, float]]:
-    """Return the sh probe's lines as the data that the Python probe gives."""
-    if len(answer) > MAX_ANSWER:
-        raise ValueError(f"it has over {MAX_ANSWER} bytes")
+def _data(answer: bytes) -> dict[str, Any]:
     rows: dict[str, list[str]] = {}
     for line in answer.decode("utf-8", "replace").splitlines():
         key, mark, value = line.partition("=")
@@ -111,7 +113,7 @@ def _read_lines(answer: bytes) -> tuple[dict[str, Any], tuple[float, float]]:
     facts["disks"] = _disks(one)
     facts["gpus"] = sorted((_gpu(value) for value in rows.get("gpu", [])), key=lambda row: int(row["index"]))
     # `date` cuts the second off: its middle is nearest.
-    return facts, (float(one["start"]) + 0.5, float(one["end"]) + 0.5)
+    return {"facts": facts, "clock": [float(one["start"]) + 0.5, float(one["end"]) + 0.5]}
 
 
 _TEXTS = ("home", "user", "hostname", "system", "arch", "libc", "ssh_address", "identity")
@@ -134,13 +136,21 @@ def _gpu(text: str) -> dict[str, Any]:
     return {**row, "driver": driver, "uuid": uuid}
 
 
-def _checked(data: dict[str, Any]) -> NodeFacts:
-    """Return facts built from a node's data.
+def _checked(answer: Answer, clock_offset_s: float) -> NodeFacts:
+    """Return the facts that a node gave.
 
     Raises:
-        ValueError: a field is missing, of a wrong type, too large, or would be dangerous in a path or on a terminal.
+        ProtocolError: a field is missing, of a wrong type, too large, or would be dangerous in a path or on a terminal.
     """
-    facts = NodeFacts.from_dict(data)
+    try:
+        facts = NodeFacts.from_dict(answer.object() | {"clock_offset_s": clock_offset_s})
+        _check(facts)
+    except ValueError as error:
+        raise answer.refused(str(error)) from None
+    return facts
+
+
+def _check(facts: NodeFacts) -> None:
     check_remote_path(facts.home, "home")
     for row in (facts.tools, facts.gpus, facts.disks, facts.addresses):
         if len(row) > MAX_ROWS:
@@ -158,5 +168,4 @@ def _checked(data: dict[str, Any]) -> NodeFacts:
     for address in (*(address for _, address in facts.addresses), *filter(None, [facts.ssh_address])):
         ipaddress.ip_address(address)
     if facts.cpus < 1 or facts.memory_bytes < 0 or facts.uid < 0:
-        raise ValueError("a count is negative")
-    return facts
+        raise ValueError("cpus, memory_bytes and uid: no number below 0 was expected (cpus: 1)")

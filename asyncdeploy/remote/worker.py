@@ -11,10 +11,13 @@ that execs another one, or a .bashrc that reads, would take our bytes for its ow
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.frames import MAX_FRAME, Line
 from asyncdeploy.remote.programs import BYTECODE, needed, program_code, program_source
 from asyncdeploy.remote.transport import Channel, Remote
@@ -104,12 +107,23 @@ async def call_once(remote: Remote, program: str, args: bytes) -> bytes:
         ProgramFailed and others: as ``Call.receive`` and ``call_program``.
     """
     async with call_program(remote, program, args) as call:
-        kind, payload = await call.receive()
-        if kind != b"Z":
-            raise ProtocolError(
-                remote.node.name, f"program {program} sent a frame {kind!r} where its answer was expected"
-            )
-        return payload
+        return await call.answer()
+
+
+async def ask(remote: Remote, program: str, request: Mapping[str, Any], *, what: str) -> Answer:
+    """Call a program that takes an object and only answers with one, as JSON; whoever takes it apart is told of lies.
+
+    Args:
+        remote: the node.
+        program: a module below node_side.
+        request: plain data.
+        what: what is asked, for people: "the answer to <what> is not what its program sends".
+
+    Raises:
+        ProtocolError: the answer is no JSON.
+        ProgramFailed and others: as ``Call.receive`` and ``call_program``.
+    """
+    return Answer.read(remote.node.name, what, await call_once(remote, program, json.dumps(request).encode()))
 
 
 async def open_script(remote: Remote, script: bytes) -> Channel:
@@ -235,6 +249,19 @@ class Call:
             what = f"our program {self._program!r} failed on the node: {last_lines(text, 1)}"
             raise ProgramFailed(self.remote.node.name, what, "", last_lines(trace, 8), self._program)
         return kind, payload
+
+    async def answer(self) -> bytes:
+        """Return the program's answer; no other frame may come before it.
+
+        Raises:
+            ProtocolError: one came.
+            ProgramFailed and others: as ``receive``.
+        """
+        kind, payload = await self.receive()
+        if kind != b"Z":
+            what = f"our program {self._program!r} sent a frame {kind!r} where its answer was expected"
+            raise ProtocolError(self.remote.node.name, what)
+        return payload
 
     def end(self) -> None:
         """Stop the signs of life."""

@@ -2,95 +2,73 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Mapping
-from typing import Any
+from typing import cast, get_args
 
+from asyncdeploy.remote.answers import LATEST, Answer
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.run.job import Job, JobStatus
-from asyncdeploy.values.errors import ProtocolError
-from asyncdeploy.values.words import clean, one_line
+from asyncdeploy.run.job import Job, JobState, JobStatus
+from asyncdeploy.values.words import clean
 
 MAX_MARKS = 2000
 """Times of an answer; a node gives no more."""
+MAX_NAMES = 50
+"""Survivors and GPUs, as many as a node names."""
+MAX_NAME = 100
+MAX_PATH = 4096
+"""Linux takes no longer path."""
 
 
-def parse_answer(remote: Remote, payload: bytes) -> dict[str, Any]:
-    """Return an answer's data."""
-    try:
-        answer = json.loads(payload)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise ProtocolError(remote.node.name, "a question about a job was answered by nonsense")
-    return answer
-
-
-def job_of(remote: Remote, answer: Mapping[str, Any]) -> Job:
+def job_of(remote: Remote, answer: Answer) -> Job:
     """Return the job that an answer describes."""
-    spec = answer.get("spec")
+    spec = answer["spec"]
+    name, line = spec["name"].text("", MAX_NAME), clean(spec["line"].exact(""))
+    site = spec["site"].exact("")[:MAX_PATH]
     try:
-        assert isinstance(spec, dict)
-        text = {key: str(spec.get(key) or "")[:4096] for key in ("name", "site", "line")}
-        created = float(spec.get("created_at") or 0.0)
-        name, site, line = one_line(text["name"], 100), text["site"], clean(text["line"])  # a site is used as it is
-        return Job(remote.node, str(answer["id"]), name, site, line, created)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise ProtocolError(remote.node.name, f"a job that is none was named: {error}") from None
+        return Job(remote.node, answer["id"].exact(), name, site, line, spec["created_at"].moment() or 0.0)
+    except ValueError as error:
+        raise answer["id"].refused(str(error)) from None
 
 
-def status_of(remote: Remote, job: Job, answer: Mapping[str, Any]) -> JobStatus:
+def status_of(job: Job, answer: Answer) -> JobStatus:
     """Return a job's state as an answer tells it."""
-    if answer.get("error") == "unknown":
+    if answer["error"].is_there:
+        answer["error"].word("unknown")
         return JobStatus(job, "lost")
-    state = answer.get("state")
-    status, number = answer.get("status"), answer.get("signal")
-    sound = state in ("starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere")
-    sound = sound and (state != "exited" or (isinstance(status, int) and 0 <= status <= 255))
-    sound = sound and (state != "signalled" or (isinstance(number, int) and 0 < number < 128))
-    if not sound:
-        raise ProtocolError(remote.node.name, f"the state of job {job.id} is nonsense")
+    state = cast(JobState, answer["state"].word(*get_args(JobState)))
     return JobStatus(
         job,
-        state,  # type: ignore[arg-type]  # checked above
-        status if state == "exited" else None,
-        _signal_name(number) if state == "signalled" else None,
-        _time(answer, "started_at"),
-        _time(answer, "ended_at"),
-        timed_out=answer.get("timed_out") is True,
-        signal_possible=answer.get("signal_possible") is True,
-        stopped=answer.get("stopped") is True,
-        told_at=_time(answer, "told_at"),
-        because=one_line(str(answer.get("because", ""))),
-        survivors=_names(answer.get("survivors")),
-        gpu_left=_names(answer.get("gpu_left")),
+        state,
+        answer["status"].whole(0, 255) if state == "exited" else None,
+        _signal_name(answer["signal"].whole(1, 127)) if state == "signalled" else None,
+        answer["started_at"].moment(),
+        answer["ended_at"].moment(),
+        timed_out=answer["timed_out"].flag(),
+        signal_possible=answer["signal_possible"].flag(),
+        stopped=answer["stopped"].flag(),
+        told_at=answer["told_at"].moment(),
+        because=answer["because"].text(""),
+        survivors=_names(answer["survivors"]),
+        gpu_left=_names(answer["gpu_left"]),
     )
 
 
-def number_of(value: Any) -> int:
-    """Return a count, 0 where it is none."""
-    return value if isinstance(value, int) else 0
+def marks_of(answer: Answer) -> list[tuple[int, float]]:
+    """Return [size, time] as a node says it, of what makes sense: a full disk may have cut one of them in two."""
+    rows = [row.value for row in answer.items()[:MAX_MARKS]] if answer.is_there else []
+    pairs = [row for row in rows if isinstance(row, list) and len(row) == 2]
+    return [
+        (size, float(at))
+        for size, at in pairs
+        if isinstance(size, int) and isinstance(at, int | float) and 0 <= at <= LATEST
+    ]
 
 
-def marks_of(rows: Any) -> list[tuple[int, float]]:
-    """Return [size, time] as a node says it, of what makes sense."""
-    pairs = (
-        [row for row in rows[:MAX_MARKS] if isinstance(row, list) and len(row) == 2] if isinstance(rows, list) else []
-    )
-    return [(int(size), float(at)) for size, at in pairs if isinstance(size, int) and isinstance(at, int | float)]
+def _names(answer: Answer) -> tuple[str, ...]:
+    return tuple(item.text(limit=MAX_NAME) for item in answer.items()[:MAX_NAMES]) if answer.is_there else ()
 
 
-def _names(rows: Any) -> tuple[str, ...]:
-    return tuple(one_line(str(item), 100) for item in rows[:50]) if isinstance(rows, list) else ()
-
-
-def _time(answer: Mapping[str, Any], key: str) -> float | None:
-    value = answer.get(key)
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _signal_name(number: Any) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name.removeprefix("SIG")
     except ValueError:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
-from asyncdeploy.run.job_answers import marks_of, number_of
+from asyncdeploy.run.job_answers import marks_of
 from asyncdeploy.run.jobs import ASK_S, ask_job_bytes, read_job_bytes
 from asyncdeploy.run.streams import LineCutter
 
@@ -59,16 +59,16 @@ class JobLog:
         """Read on, waiting up to so many seconds for something to read."""
         request = {"op": "read", "id": self._job.id, "offset": self._read_to, "wait_s": wait_s, "times": True}
         data, answer = await ask_job_bytes(self._remote, request)
-        if number_of(answer.get("offset")) < self._read_to:  # the log was emptied, and has a new beginning
+        if answer["offset"].whole() < self._read_to:  # the log was emptied, and has a new beginning
             self._cutter, self.offset, self._read_to = LineCutter(), 0, 0
             self._marks.clear()
         self._read_to += len(data)
-        self._size = number_of(answer.get("size"))
-        self._marks += marks_of(answer.get("times"))
-        ended = not data and answer.get("state") not in ("starting", "running", "orphaned")
+        self._size = answer["size"].whole()
+        self._marks += marks_of(answer["times"])
+        ended = not data and answer["state"].text() not in ("starting", "running", "orphaned")
         self._lines = self._cutter.cut(data, final=ended)[::-1] + self._lines
         if ended:
-            self.state = str(answer.get("state"))
+            self.state = answer["state"].text()
 
 
 @asynccontextmanager
@@ -84,5 +84,5 @@ async def follow_job(remote: Remote, job: Job, *, offset: int = 0) -> AsyncItera
     """
     if offset < 0:
         _, answer = await read_job_bytes(remote, job, offset, 0)
-        offset = int(answer.get("offset", 0))
+        offset = answer["offset"].whole()
     yield JobLog(remote, job, offset)

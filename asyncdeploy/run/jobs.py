@@ -6,17 +6,17 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import anyio
 import attrs
 
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_program, has_python
 from asyncdeploy.run import jobs_sh
 from asyncdeploy.run.job import Job, JobStatus, check_job_id, check_job_name, new_job_id
-from asyncdeploy.run.job_answers import job_of, parse_answer, status_of
+from asyncdeploy.run.job_answers import job_of, status_of
 from asyncdeploy.run.streams import input_blocks
 from asyncdeploy.run.tmux import find_tmux, with_window
 from asyncdeploy.tasks.urgency import urgently
@@ -31,7 +31,7 @@ from asyncdeploy.values.errors import (
     ProtocolError,
 )
 from asyncdeploy.values.events import Noted, StageFailed, StageFinished, StageStarted
-from asyncdeploy.values.words import last_lines, one_line
+from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Site
 
 UNDO_S = 4.5
@@ -96,15 +96,16 @@ async def start_job(
         remote.emit(StageFailed(node=remote.node.name, stage="start", seconds=seconds, error=error.message))
         raise
     remote.emit(StageFinished(node=remote.node.name, stage="start", seconds=time.monotonic() - start, detail=job_id))
-    if answer.get("survives_logout") is False:
+    if answer["survives_logout"].value is False:
         remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {LOGOUT}"))
         job = attrs.evolve(job, survives_logout=False)
     return await with_window(remote, job, program) if program else job
 
 
-async def _start(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
+async def _start(remote: Remote, job: Job, command: Command) -> Answer:
+    what = f"the start of job {job.id}"
     if not await has_python(remote):
-        return await jobs_sh.start_plain(remote, job, command)
+        return Answer(remote.node.name, what, await jobs_sh.start_plain(remote, job, command))
     env = {**dict(command.env), **command.secret_values()}
     spec = {
         "id": job.id,
@@ -125,27 +126,19 @@ async def _start(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
                 call.send(b"I", block)
                 await call.drain()
         call.send(b"E")
-        kind, payload = await call.receive()
-        if kind != b"Z":
-            raise ProtocolError(remote.node.name, f"the start of a job was answered by a frame {kind!r}")
-        return parse_answer(remote, payload)
+        return Answer.read(remote.node.name, what, await call.answer())
 
 
-def _check_started(remote: Remote, job: Job, answer: Mapping[str, Any]) -> None:
+def _check_started(remote: Remote, job: Job, answer: Answer) -> None:
+    if not answer["error"].is_there:
+        return
     node = remote.node.name
-    match answer.get("error"):
-        case None:
-            return
-        case "exists":
-            other = one_line(str(answer.get("id", "")), 100)
-            hint = "stop_job ends it; another name starts a second one"
-            raise JobExists(
-                node, f"a job named {job.name!r} runs on {job.site or 'this node'}: {other}", hint, "", other
-            )
-        case "failed":
-            reason = one_line(str(answer.get("reason", "")))
-            raise JobFailed(node, f"job {job.id} could not be started: {reason}", job_id=job.id)
-    raise ProtocolError(node, f"the start of job {job.id} was answered by nonsense")
+    if answer["error"].word("exists", "failed") == "failed":
+        reason = answer["reason"].text("the node does not say why")
+        raise JobFailed(node, f"job {job.id} could not be started: {reason}", job_id=job.id)
+    other = answer["id"].text(limit=100)
+    hint = "stop_job ends it; another name starts a second one"
+    raise JobExists(node, f"a job named {job.name!r} runs on {job.site or 'this node'}: {other}", hint, "", other)
 
 
 async def _undo(remote: Remote, job: Job) -> None:
@@ -162,7 +155,7 @@ async def job_status(remote: Remote, job: Job) -> JobStatus:
         ConnectionLost, ConnectError, ...: the node could not be asked, also after some tries.
     """
     with urgently():
-        return await _with_log(remote, status_of(remote, job, await _ask(remote, {"op": "status", "id": job.id})))
+        return await _with_log(remote, status_of(job, await _ask(remote, {"op": "status", "id": job.id})))
 
 
 async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, orphans: bool = True) -> JobStatus:
@@ -183,7 +176,7 @@ async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, 
     while True:
         left = max(0.0, min(ASK_S, deadline - time.monotonic()))
         request = {"op": "wait", "id": job.id, "timeout_s": left, "orphans": orphans}
-        status = status_of(remote, job, await _ask(remote, request))
+        status = status_of(job, await _ask(remote, request))
         alone = status.state == "orphaned" and not orphans
         if alone or status.state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
             return await _with_log(remote, status)
@@ -203,16 +196,13 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
     if not grace_s >= 0:
         raise ValueError(f"grace_s: 0 or more seconds were expected, got {grace_s!r}")
     with urgently():
-        return status_of(remote, job, await _ask(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
+        return status_of(job, await _ask(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
 
 
 async def list_jobs(remote: Remote) -> tuple[Job, ...]:
     """Return the jobs that a node knows, ended ones included, the oldest first."""
     answer = await _ask(remote, {"op": "list"})
-    found = answer.get("jobs")
-    if not isinstance(found, list):
-        raise ProtocolError(remote.node.name, "a list of jobs was expected")
-    jobs = [job_of(remote, item) for item in found]
+    jobs = [job_of(remote, item) for item in answer["jobs"].items()]
     return tuple(sorted(jobs, key=lambda job: job.created_at))
 
 
@@ -234,13 +224,13 @@ async def read_log(remote: Remote, job: Job, last_bytes: int = LOG_TAIL) -> str:
 # --- asking ---------------------------------------------------------------------
 
 
-async def _ask(remote: Remote, request: dict[str, Any]) -> dict[str, Any]:
+async def _ask(remote: Remote, request: dict[str, Any]) -> Answer:
     """Ask the node something that may be asked twice, again after the line broke."""
     _, answer = await ask_job_bytes(remote, request)
     return answer
 
 
-async def ask_job_bytes(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+async def ask_job_bytes(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Answer]:
     for attempt in range(1, TRIES + 1):
         try:
             return await _ask_once(remote, request)
@@ -251,27 +241,30 @@ async def ask_job_bytes(remote: Remote, request: dict[str, Any]) -> tuple[bytes,
     raise AssertionError("unreachable")
 
 
-async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Answer]:
+    what = f"a question about job {request['id']}" if "id" in request else "a question about its jobs"
     if not await has_python(remote):
-        return await jobs_sh.ask_plain(remote, request)
-    data = bytearray()
+        data, plain = await jobs_sh.ask_plain(remote, request)
+        return data, Answer(remote.node.name, what, plain)
+    log = bytearray()
     async with call_program(remote, "run.jobs", json.dumps(request).encode()) as call:
         while True:
             kind, payload = await call.receive()
             if kind == b"Z":
-                return bytes(data), parse_answer(remote, payload)
-            if kind != b"D" or len(data) > 1 << 20:
-                raise ProtocolError(remote.node.name, "a question about a job was answered by nonsense")
-            data += payload
+                return bytes(log), Answer.read(remote.node.name, what, payload)
+            if kind != b"D" or len(log) > 1 << 20:
+                text = f"{what}: its answer was expected, a frame {kind!r} came behind {len(log)} bytes"
+                raise ProtocolError(remote.node.name, text)
+            log += payload
 
 
-async def read_job_bytes(remote: Remote, job: Job, offset: int, wait_s: float) -> tuple[bytes, dict[str, Any]]:
+async def read_job_bytes(remote: Remote, job: Job, offset: int, wait_s: float) -> tuple[bytes, Answer]:
     return await ask_job_bytes(remote, {"op": "read", "id": job.id, "offset": offset, "wait_s": wait_s})
 
 
-async def _known(remote: Remote, job_id: str) -> dict[str, Any]:
+async def _known(remote: Remote, job_id: str) -> Answer:
     answer = await _ask(remote, {"op": "status", "id": job_id})
-    if answer.get("error") == "unknown":
+    if answer["error"].is_there:
         raise JobLost(remote.node.name, f"no job {job_id} is known here", "list_jobs shows what is", job_id=job_id)
     return answer
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import anyio
 
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.sh import exports, script
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import open_script
@@ -20,7 +22,7 @@ from asyncdeploy.run.job import Job
 from asyncdeploy.run.streams import input_blocks
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError
-from asyncdeploy.values.words import last_lines
+from asyncdeploy.values.words import last_lines, one_line
 
 MAX_ANSWER = 16 << 20
 """A list of some ten thousand jobs."""
@@ -28,6 +30,9 @@ READ_LIMIT = 512 * 1024
 WAIT_SLICE_S = 45
 """A wait answers at least so often; the client asks again."""
 TERM = 15
+SHOWN = 80
+"""Characters of what was not expected, in an error."""
+_HEAD = re.compile(rb"[0-9]{1,18} [0-9]{1,18}")
 
 
 async def start_plain(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
@@ -113,52 +118,55 @@ async def _read(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[st
     wait_s = math.ceil(min(float(request["wait_s"]), WAIT_SLICE_S))
     found, rest = await _ask(remote, "log", request["id"], str(request["offset"]), str(READ_LIMIT), str(wait_s))
     head, _, data = rest.partition(b"\n")
-    try:
-        size, place = map(int, head.split())
-    except ValueError:
-        raise ProtocolError(remote.node.name, "a log was announced by nonsense") from None
+    if not _HEAD.fullmatch(head):
+        what = "two numbers, a log's size and where it was read, were expected before it"
+        raise ProtocolError(remote.node.name, what, "", one_line(head))
+    size, place = map(int, head.split())
     return data, {"offset": place, "size": size, "state": found[0]["state"] if found else "lost"}
 
 
 async def _ask(remote: Remote, *words: str) -> tuple[list[dict[str, Any]], bytes]:
     """Return what the node says of jobs, and what follows that."""
+    what = f"a question about jobs ({words[0]})"
     channel = await open_script(remote, script(("processes", "run/job", "run/job_ask"), *words))
     try:
         said = bytearray()
         while data := await channel.read():
             said += data
             if len(said) > MAX_ANSWER:
-                raise ProtocolError(remote.node.name, "a question about jobs was answered without an end")
+                raise ProtocolError(remote.node.name, f"{what}: at most {MAX_ANSWER} bytes were expected, more came")
         if (await channel.wait()).status is None:
             raise ConnectionLost(remote.node.name, "the line broke while a job was asked about")
     finally:
         await channel.close()
-    try:
-        return _parse(bytes(said), is_log=words[0] == "log")
-    except (ValueError, TypeError, IndexError):
-        evidence = last_lines(bytes(said))
-        raise ProtocolError(remote.node.name, "a question about jobs was answered by nonsense", "", evidence) from None
+    answer = bytes(said)
+    return _parse(Answer(remote.node.name, what, answer, beginning=one_line(answer)), is_log=words[0] == "log")
 
 
-def _parse(said: bytes, *, is_log: bool) -> tuple[list[dict[str, Any]], bytes]:
-    found, rest = [], said
+def _parse(answer: Answer, *, is_log: bool) -> tuple[list[dict[str, Any]], bytes]:
+    """Return the states of jobs, and what follows the last one.
+
+    Raises:
+        ProtocolError: they make no sense.
+    """
+    found, rest = [], answer.value
     while rest.startswith(b"N"):
-        facts, rest = _facts(rest)
-        found.append(_state(facts))
+        facts, rest = _facts(answer, rest)
+        found.append(_state(answer, facts))
         if is_log:
             break
     if rest and not is_log:
-        raise ValueError("the node says more than it was asked")
+        raise answer.refused(f"a job (N...) or the end was expected, got {one_line(rest, SHOWN)}")
     return found, rest
 
 
-def _facts(said: bytes) -> tuple[dict[str, str], bytes]:
+def _facts(answer: Answer, said: bytes) -> tuple[dict[str, str], bytes]:
     facts: dict[str, str] = {}
     for line, rest in _lines(said):
         if line == b".":
             return facts, rest
-        facts[chr(line[0])] = line[1:].decode("utf-8", "surrogateescape")
-    raise ValueError("what is said of a job has no end")
+        facts[line[:1].decode("latin-1")] = line[1:].decode("utf-8", "surrogateescape")
+    raise answer.refused("a line with a dot was expected behind what is said of a job")
 
 
 def _lines(said: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -167,15 +175,15 @@ def _lines(said: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield line, said
 
 
-def _state(facts: dict[str, str]) -> dict[str, Any]:
+def _state(answer: Answer, facts: dict[str, str]) -> dict[str, Any]:
     """Return a job's state as node_side/run/job_state.py would."""
-    spec = json.loads(facts.get("S") or "null") or {}
+    spec = _file(answer, facts, "S")
     state: dict[str, Any] = {"id": facts["N"], "spec": spec, "state": "starting"}
     if isinstance(spec.get("started_at"), int | float):
         state["started_at"] = spec["started_at"]
     place, here = facts.get("I", ""), facts.get("H", "")
     if "X" in facts:
-        end: dict[str, Any] = json.loads(facts["X"])
+        end = _file(answer, facts, "X")
         return state | end | {"state": "signalled" if end.get("signal") else "exited"}
     if place and place != here:
         same_machine = place.rpartition(":")[2] == here.rpartition(":")[2]
@@ -187,3 +195,9 @@ def _state(facts: dict[str, str]) -> dict[str, Any]:
     elif "Y" not in facts:
         state["state"] = "lost"
     return state
+
+
+def _file(answer: Answer, facts: dict[str, str], name: str) -> dict[str, Any]:
+    """Return what a file of a job's folder holds, {} where there is none."""
+    text = facts.get(name, "").encode("utf-8", "surrogateescape")
+    return Answer.read(answer.node, answer.what, text).object() if text else {}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import attrs
 
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import call_once
+from asyncdeploy.remote.worker import ask
 from asyncdeploy.run.job import Job
-from asyncdeploy.values.errors import ToolMissing
+from asyncdeploy.values.errors import DeployError, ToolMissing
 from asyncdeploy.values.events import Noted
-from asyncdeploy.values.words import one_line
+
+MAX_SESSION = 100
+"""Of a session's name: a job's has 64 characters, and a number may follow."""
 
 
 async def find_tmux(remote: Remote) -> str:
@@ -34,12 +34,11 @@ async def with_window(remote: Remote, job: Job, program: str) -> Job:
     """Return the job with its window; where none can be opened that is said, and the job goes on."""
     request = {"tmux": program, "name": job.name, "id": job.id}
     try:
-        answer = json.loads(await call_once(remote, "run.tmux", json.dumps(request).encode()))
-        session, problem = one_line(str(answer.get("session") or ""), 100), str(answer.get("error", ""))
-    except (ValueError, AttributeError, RecursionError):
-        session, problem = "", "the node answered with nonsense"
-    if session:
-        return attrs.evolve(job, window=session)
-    text = f"no window onto job {job.id}: {one_line(problem)}"
-    remote.emit(Noted(node=remote.node.name, text=text))
+        answer = await ask(remote, "run.tmux", request, what="a wish for a window")
+        if answer["session"].is_there:
+            return attrs.evolve(job, window=answer["session"].text(limit=MAX_SESSION))
+        problem = answer["error"].text()
+    except DeployError as error:
+        problem = error.message
+    remote.emit(Noted(node=remote.node.name, text=f"no window onto job {job.id}: {problem}"))
     return job

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
-from asyncdeploy.remote.probe import MAX_ANSWER, _checked, _read_json, _read_lines, describe_facts, probe_node
+from asyncdeploy.remote.answers import Answer
+from asyncdeploy.remote.probe import MAX_ANSWER, PROBE, _checked, _read_lines, describe_facts, probe_node
 from asyncdeploy.values.errors import ProtocolError
 from asyncdeploy.values.events import StageFailed, StageFinished
 from tests.support.shell_remote import ShellRemote, busybox_shell
@@ -154,9 +155,9 @@ def change(**fields: object) -> Callable[[], dict[str, object]]:
     ],
 )
 def test_facts_that_are_none_are_refused(data: Callable[[], dict[str, object]]) -> None:
-    assert _checked(good()).home == "/root"
-    with pytest.raises(ValueError, match=r"."):
-        _checked(data())
+    assert _checked(Answer("gpu-1", PROBE, good()), 0.0).home == "/root"
+    with pytest.raises(ProtocolError, match="the answer to our probe is not what its program sends"):
+        _checked(Answer("gpu-1", PROBE, data()), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -172,16 +173,16 @@ def test_facts_that_are_none_are_refused(data: Callable[[], dict[str, object]]) 
     ],
 )
 def test_an_answer_that_is_none_is_refused(answer: bytes) -> None:
-    with pytest.raises((ValueError, TypeError, KeyError)):
-        _checked(_read_json(answer)[0])
-    with pytest.raises((ValueError, TypeError, KeyError)):
-        _checked(_read_lines(answer)[0])
+    with pytest.raises(ProtocolError, match="the answer to our probe is not what its program sends"):
+        _checked(Answer.read("gpu-1", PROBE, answer)["facts"], 0.0)
+    with pytest.raises(ProtocolError, match="the answer to our probe is not what its program sends"):
+        _checked(_read_lines("gpu-1", answer)["facts"], 0.0)
 
 
 async def test_a_node_that_lies_is_named(tmp_path: Path) -> None:
     async with ShellRemote(tmp_path / "home", python=False) as remote:
         remote.env["SSH_CONNECTION"] = "a b not-an-address d"
-        with pytest.raises(ProtocolError, match="here: the node's answer to our probe is no facts"):
+        with pytest.raises(ProtocolError, match=r"here: the answer to our probe is .*'not-an-address'"):
             await probe_node(remote)
         assert [event.stage for event in remote.events if isinstance(event, StageFailed)] == ["probe"]
         assert "facts" not in remote.memory

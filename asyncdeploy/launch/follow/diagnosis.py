@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import attrs
 
 from asyncdeploy.nodes.parse import fold_names
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
 from asyncdeploy.values.words import one_line
 
 MAX_FRAMES = 60
 MAX_TEXT = 300
+"""Of one word of a node's: a path, a command line."""
 _FAULTHANDLER = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
 _PY_SPY = re.compile(r"    (?P<name>.+) \((?P<file>.+):(?P<line>\d+)\)")
 _COLLECTIVE = re.compile(r"(^|/)torch/distributed/(?!run\.py|launcher/|elastic/)")
@@ -137,25 +139,25 @@ class Diagnosis:
         return fields_from_plain(cls, data)
 
 
-def stands_of(node_rank: int, node: str, answer: Mapping[str, Any]) -> list[RankStand]:
-    """Return what a node says of its ranks; it is looked at, not trusted.
+def stands_of(node_rank: int, node: str, answer: Answer) -> list[RankStand]:
+    """Return what a node says of its ranks.
 
     Raises:
-        ValueError, TypeError, KeyError: it makes no sense.
+        ProtocolError: it makes no sense.
     """
     return [
         RankStand(
             node_rank,
             node,
-            row["rank"] if isinstance(row["rank"], int) else None,
-            int(row["pid"]),
-            clean(row["name"]),
-            clean(row["state"]),
-            main_frames(str(row["dump"])),
-            clean(row["source"]),
-            clean(row["wchan"]),
+            row["rank"].whole() if row["rank"].is_there else None,
+            row["pid"].whole(),
+            row["name"].text(limit=MAX_TEXT),
+            row["state"].text(limit=MAX_TEXT),
+            main_frames(row["dump"].exact()),
+            row["source"].text(limit=MAX_TEXT),
+            row["wchan"].text(limit=MAX_TEXT),
         )
-        for row in answer["processes"]
+        for row in answer["processes"].items()
     ]
 
 
@@ -166,7 +168,8 @@ def main_frames(dump: str) -> tuple[Frame, ...]:
     for line in dump.splitlines():
         found = _FAULTHANDLER.match(line) or _PY_SPY.match(line)
         if found and threads and len(threads[-1]) < MAX_FRAMES and len(found["line"]) < 9:
-            threads[-1].append(Frame(clean(found["file"]), int(found["line"]), clean(found["name"])))
+            file, name = one_line(found["file"], MAX_TEXT), one_line(found["name"], MAX_TEXT)
+            threads[-1].append(Frame(file, int(found["line"]), name))
         elif "hread" in line[:20]:
             threads.append([])
             if '"MainThread"' in line:
@@ -174,8 +177,3 @@ def main_frames(dump: str) -> tuple[Frame, ...]:
     # faulthandler writes the main thread last, py-spy names it.
     chosen: Sequence[Frame] = mains[0] if mains else next((each for each in reversed(threads) if each), [])
     return tuple(chosen)
-
-
-def clean(text: object) -> str:
-    """Return a node's word so that it can be shown."""
-    return one_line(str(text), MAX_TEXT)

@@ -7,18 +7,20 @@ import json
 import anyio
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.launch.follow.diagnosis import Diagnosis, RankStand, clean, stands_of
+from asyncdeploy.launch.follow.diagnosis import MAX_TEXT, Diagnosis, RankStand, stands_of
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.nodes.parallel import map_nodes
-from asyncdeploy.remote.worker import call_once
+from asyncdeploy.remote.worker import ask
 from asyncdeploy.run.job import Job
-from asyncdeploy.values.errors import DeployError, ProtocolError
+from asyncdeploy.values.errors import DeployError
 from asyncdeploy.values.events import Noted
 
 AT_ONCE = 128
 """Nodes asked at the same time; each is one small call."""
 ASK_S = 30.0
 """Ranks have 2 s to write where they are, py-spy and nvidia-smi 10 s each."""
+MAX_TRACE = 4096
+"""Of what one flight recorder says: the last collectives of a rank."""
 LOOKS = 4
 """In the time after which silence counts; not more often than once a second."""
 
@@ -31,21 +33,23 @@ async def diagnose(pool: Pool, launch: Launch) -> Diagnosis:
     recorders: list[tuple[str, str]] = []
     silent: dict[str, str] = {job.node.name: f"not within {ASK_S:.0f} s" for job in launch.jobs}
 
-    async def ask(rank: int, job: Job) -> None:
-        name, request = job.node.name, json.dumps({"op": "stacks", "job": job.id})
+    async def look(rank: int, job: Job) -> None:
+        name, request = job.node.name, {"op": "stacks", "job": job.id}
         with anyio.move_on_after(ASK_S):
             try:
-                answer = json.loads(await call_once(pool.at(job.node), "launch.stacks", request.encode()))
-                found.extend(stands_of(rank, name, answer))
-                gpus.extend((name, clean(line)) for line in answer["gpus"])
-                recorders.extend((name, json.dumps(each)[:4096]) for each in answer["recorders"])
-                del silent[name]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                silent[name] = ProtocolError(name, "it answered with nonsense").message
+                answer = await ask(pool.at(job.node), "launch.stacks", request, what="where its ranks stand")
+                stands = stands_of(rank, name, answer)
+                loads = [(name, line.text(limit=MAX_TEXT)) for line in answer["gpus"].items()]
+                traces = [(name, json.dumps(each.value)[:MAX_TRACE]) for each in answer["recorders"].items()]
             except DeployError as error:
                 silent[name] = error.message
+                return
+            del silent[name]
+            found.extend(stands)
+            gpus.extend(loads)
+            recorders.extend(traces)
 
-    await map_nodes(launch.nodes, lambda node: ask(*order[node]), at_once=AT_ONCE)
+    await map_nodes(launch.nodes, lambda node: look(*order[node]), at_once=AT_ONCE)
     found.sort(key=lambda stand: (stand.node_rank, stand.rank if stand.rank is not None else -1, stand.pid))
     return Diagnosis(launch.id, tuple(found), tuple(silent.items()), tuple(sorted(gpus)), tuple(recorders))
 
@@ -71,12 +75,10 @@ async def _silence(pool: Pool, launch: Launch) -> float | None:
     """Return for how long no rank has printed anything, None where nobody can say that."""
     jobs = {job.node: job for job in launch.jobs}
 
-    async def ask(job: Job) -> float:
-        request = json.dumps({"op": "silence", "job": job.id}).encode()
-        try:
-            return float(json.loads(await call_once(pool.at(job.node), "launch.stacks", request))["silent_s"])
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ProtocolError(job.node.name, "a question about silence was answered by nonsense") from None
+    async def silent_s(job: Job) -> float:
+        request = {"op": "silence", "job": job.id}
+        answer = await ask(pool.at(job.node), "launch.stacks", request, what="how long it is silent")
+        return answer["silent_s"].number()
 
-    report = await map_nodes(launch.nodes, lambda node: ask(jobs[node]), at_once=AT_ONCE)
+    report = await map_nodes(launch.nodes, lambda node: silent_s(jobs[node]), at_once=AT_ONCE)
     return min(report.values) if report.ok else None

@@ -15,8 +15,8 @@ from asyncdeploy.launch.launch import Launch, check_launch_id
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node, fold_names
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import call_once
-from asyncdeploy.values.errors import LaunchFailed, ProtocolError
+from asyncdeploy.remote.worker import ask, call_once
+from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.texts import packaged_text
 
 _TOOLS = {"rank_runner.py": "rank_runner", "python/sitecustomize.py": "rank_shim"}
@@ -37,17 +37,11 @@ async def gather_evidence(remote: Remote, launch_id: str, node_rank: int, job_id
     """Return what a node's ranks left behind when they failed, as rank_evidence.py says.
 
     Raises:
-        ProtocolError: that is no such thing.
+        ProtocolError: the answer is no object.
         ConnectionLost, ConnectError, ...: the node could not be asked.
     """
-    request = json.dumps({"launch": launch_id, "node_rank": node_rank, "job": job_id})
-    try:
-        found = json.loads(await call_once(remote, "launch.rank_evidence", request.encode()))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ProtocolError(remote.node.name, "a question about failed ranks was answered by nonsense")
-    return found
+    request = {"launch": launch_id, "node_rank": node_rank, "job": job_id}
+    return (await ask(remote, "launch.rank_evidence", request, what="what its failed ranks left")).object()
 
 
 @functools.cache

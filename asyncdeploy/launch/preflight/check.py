@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import anyio
@@ -13,17 +12,25 @@ from asyncdeploy.envs.built import Built
 from asyncdeploy.launch.launchers.rank_env import PLANNED_ENV
 from asyncdeploy.launch.preflight.addresses import count_processes, interface_of, likely_addresses, meeting_addresses
 from asyncdeploy.launch.preflight.drift import drift_of
-from asyncdeploy.launch.preflight.reachability import Tried, printable, try_pairs
+from asyncdeploy.launch.preflight.reachability import Tried, try_pairs
 from asyncdeploy.launch.preflight.rendezvous import Meeting, prove_meeting
-from asyncdeploy.launch.preflight.verdict import GpuUser, NodeLook, Preflight, Problem, network_problems, warnings_of
+from asyncdeploy.launch.preflight.verdict import (
+    MAX_WORD,
+    GpuUser,
+    NodeLook,
+    Preflight,
+    Problem,
+    network_problems,
+    warnings_of,
+)
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import call_once
-from asyncdeploy.values.errors import DeployError, PreflightFailed, ProtocolError
+from asyncdeploy.remote.worker import ask
+from asyncdeploy.values.errors import DeployError, PreflightFailed
 
 AT_ONCE = 128
 """Nodes that are asked at the same time; each is one small call."""
@@ -221,24 +228,21 @@ async def _look(remote: Remote, ready: Ready) -> NodeLook:
     facts, folder = ready.facts, ready.folder or ready.facts.home
     tool = facts.tool("nvidia-smi") if facts.gpus else None
     request = {"pattern": PLANNED_ENV.pattern, "nvidia_smi": tool, "folder": folder}
-    try:
-        answer = json.loads(await call_once(remote, "launch.disturbances", json.dumps(request).encode()))
-        numbers = {gpu.uuid: gpu.index for gpu in facts.gpus}
-        users = tuple(
-            GpuUser(numbers.get(str(uuid), -1), int(pid), int(used), printable(program))
-            for uuid, pid, used, program in answer["gpu_users"]
-        )
-        used = {str(uuid): int(used) for uuid, used in answer["gpu_used"]}
+    answer = await ask(remote, "launch.disturbances", request, what="a look before a launch")
+    numbers = {gpu.uuid: gpu.index for gpu in facts.gpus}
+    users = tuple(
+        GpuUser(numbers.get(uuid.exact(), -1), pid.whole(), used.whole(), program.text(limit=MAX_WORD))
+        for uuid, pid, used, program in (row.items(4) for row in answer["gpu_users"].items())
+    )
+    used = {uuid.exact(): used.whole() for uuid, used in (row.items(2) for row in answer["gpu_used"].items())}
+    stray = [name.text(limit=MAX_WORD) for name in answer["stray"].items()]
+    return attrs.evolve(
+        NodeLook.of(remote.node.name, facts),
         # Our own, of the run that looks, are no stranger's.
-        stray = tuple(name for name in map(printable, answer["stray"]) if not name.startswith("ASYNCDEPLOY_"))
-        return attrs.evolve(
-            NodeLook.of(remote.node.name, facts),
-            stray=stray,
-            gpu_users=users,
-            gpu_used=tuple(used.get(gpu.uuid, 0) for gpu in facts.gpus),
-            folder=folder,
-            free_bytes=int(answer["free"]),
-            shared_memory_bytes=int(answer["shared_memory"]),
-        )
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ProtocolError(remote.node.name, "a look before a launch was answered by nonsense") from None
+        stray=tuple(name for name in stray if not name.startswith("ASYNCDEPLOY_")),
+        gpu_users=users,
+        gpu_used=tuple(used.get(gpu.uuid, 0) for gpu in facts.gpus),
+        folder=folder,
+        free_bytes=answer["free"].whole(-1),
+        shared_memory_bytes=answer["shared_memory"].whole(-1),
+    )

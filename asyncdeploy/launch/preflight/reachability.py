@@ -10,12 +10,12 @@ import anyio
 import attrs
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.launch.preflight.verdict import Unreached
+from asyncdeploy.launch.preflight.verdict import MAX_WORD, NO_ANSWER, Unreached
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.worker import Call, call_program
 from asyncdeploy.values.errors import PreflightFailed, ProtocolError
-from asyncdeploy.values.words import one_line
 
 PAIRS_S = 20.0
 """For all pairs: two round trips and a connect; the nodes' ports close by themselves after 60 s."""
@@ -24,7 +24,8 @@ CONNECT_S = 4.0
 ALL_PAIRS = 128
 """Up to so many nodes each connects to every other; of more, to the next 127 in rank order, or the tries would be
 thousands a node."""
-MAX_WORD = 200
+TRIES = "the tries to reach each other"
+"""What nodes are asked for here, in errors."""
 
 
 @attrs.frozen
@@ -108,14 +109,13 @@ class _Gathering:
 async def _taken_ports(call: Call) -> tuple[int, ...]:
     """Return where a node listens: below the ephemeral range, as a launch's meeting port, and in it, as its ranks."""
     kind, payload = await call.receive()
+    answer = Answer.read(call.remote.node.name, TRIES, payload)
     if kind == b"Z":
-        raise PreflightFailed(call.remote.node.name, f"no free port was found: {printable(payload)}")
-    try:
-        low, high = (int(port) for port in json.loads(payload))
-    except (ValueError, TypeError, RecursionError):
-        low = high = 0
-    if kind != b"P" or not (1 <= low <= 65535 and 1 <= high <= 65535):
-        raise ProtocolError(call.remote.node.name, f"two ports were expected, got {payload[:40]!r}")
+        problem = answer["error"].text(limit=MAX_WORD)
+        raise PreflightFailed(call.remote.node.name, f"no free port was found: {problem}")
+    if kind != b"P":
+        raise ProtocolError(call.remote.node.name, f"two ports were expected, got a frame {kind!r}")
+    low, high = (port.whole(1, 65535) for port in answer.items(2))
     return low, high
 
 
@@ -131,16 +131,7 @@ def _in_words(seen: Sequence[tuple[int, str]]) -> str:
 async def _problems(call: Call, count: int) -> list[str]:
     """Return what became of each try, "" where it worked."""
     kind, payload = await call.receive()
-    try:
-        found = json.loads(payload) if kind == b"R" else None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list) or len(found) != count:
-        raise ProtocolError(call.remote.node.name, "a try to reach the other nodes was answered by nonsense")
-    said = [each if isinstance(each, dict) else {} for each in found]
-    return ["" if "peer" in each else printable(each.get("error", "it gave no answer")) for each in said]
-
-
-def printable(said: object) -> str:
-    """Return a node's own words so that they can be shown."""
-    return one_line(said if isinstance(said, bytes) else str(said), MAX_WORD)
+    if kind != b"R":
+        raise ProtocolError(call.remote.node.name, f"what became of {TRIES} was expected, got a frame {kind!r}")
+    found = Answer.read(call.remote.node.name, TRIES, payload).items(count)
+    return ["" if each["peer"].is_there else each["error"].text(NO_ANSWER, MAX_WORD) for each in found]

@@ -12,13 +12,13 @@ import anyio
 import attrs
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.launch.preflight.verdict import OPEN_HINT
+from asyncdeploy.launch.preflight.verdict import MAX_WORD, NO_ANSWER, OPEN_HINT
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import Call, call_once, call_program
+from asyncdeploy.remote.worker import Call, ask, call_program
 from asyncdeploy.values.errors import PreflightFailed, ProtocolError
-from asyncdeploy.values.words import one_line
 
 PROOF_S = 45.0
 """For the whole proof: a slow name server, a connect on a bad line and a few round trips; the node listens for 60 s."""
@@ -26,6 +26,8 @@ CONNECT_S = 4.0
 """How long a node waits for an answer; where a firewall swallows packets none comes. A third SYN goes out after 3 s."""
 MORE_S = 0.5
 """How long the other addresses get once one has answered: which swallow packets are then not waited for."""
+PROOF = "the proof of a meeting port"
+"""What nodes are asked for here, in errors."""
 AT_ONCE = 128
 """Nodes that try at the same time; each is one small call."""
 
@@ -70,7 +72,7 @@ async def prove_meeting(
             taken = await _taken_port(call, first, port)
             request = {"do": "connect", "nonce": nonce, "port": taken, "targets": list(addresses)}
             answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": MORE_S})
-            if _shared(addresses, answers) is None and any(_left_out(answer) for answer in answers):
+            if _shared(addresses, answers) is None and any(_left_out(addresses, answer) for answer in answers):
                 answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": CONNECT_S})
             call.send(b"D")
             await call.receive()
@@ -88,25 +90,25 @@ async def port_opened(remote: Remote, launch_id: str, port: int) -> bool | None:
     Raises:
         DeployError: the node does not answer.
     """
-    answer = await _ask(remote, {"do": "opened", "nonce": launch_id, "port": port})
-    found = answer.get("opened")
-    return found if isinstance(found, bool) else None
+    found = (await _ask(remote, {"do": "opened", "nonce": launch_id, "port": port}))["opened"]
+    return found.flag() if found.is_there else None
 
 
 async def _taken_port(call: Call, first: Node, port: int | None) -> int:
     kind, payload = await call.receive()
+    answer = Answer.read(first.name, PROOF, payload)
     if kind == b"Z":
-        problem = one_line(str(_object(call.remote, payload).get("error", "")), 200)
+        problem = answer["error"].text(limit=MAX_WORD)
         what = f"port {port} cannot be taken" if port else "no free port was found"
         raise PreflightFailed(
             first.name, f"{what}: {problem}", "leave master_port out to get a free one" if port else ""
         )
-    if kind != b"P" or not payload.isdigit() or not 1 <= int(payload) <= 65535:
-        raise ProtocolError(first.name, f"a port was expected, got {payload[:40]!r}")
-    return int(payload)
+    if kind != b"P":
+        raise ProtocolError(first.name, f"a port was expected, got a frame {kind!r}")
+    return answer.whole(1, 65535)
 
 
-async def _all_answers(pool: Pool, nodes: Sequence[Node], request: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+async def _all_answers(pool: Pool, nodes: Sequence[Node], request: Mapping[str, Any]) -> tuple[Answer, ...]:
     report = await map_nodes(nodes, lambda node: _ask(pool.at(node), request), at_once=AT_ONCE)
     for outcome in report.failures:
         if outcome.error is not None:
@@ -114,27 +116,15 @@ async def _all_answers(pool: Pool, nodes: Sequence[Node], request: Mapping[str, 
     return tuple(report.values)
 
 
-async def _ask(remote: Remote, request: Mapping[str, Any]) -> dict[str, Any]:
-    return _object(remote, await call_once(remote, "launch.ports", json.dumps(request).encode()))
+async def _ask(remote: Remote, request: Mapping[str, Any]) -> Answer:
+    return await ask(remote, "launch.ports", request, what=PROOF)
 
 
-def _object(remote: Remote, payload: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(payload)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise ProtocolError(remote.node.name, "the proof of a port was answered with something that is no object")
-    return answer
-
-
-def _chosen(
-    nodes: Sequence[Node], addresses: Sequence[str], port: int, answers: Sequence[Mapping[str, Any]]
-) -> Meeting:
+def _chosen(nodes: Sequence[Node], addresses: Sequence[str], port: int, answers: Sequence[Answer]) -> Meeting:
     """Return the first address that every node reached."""
     shared = _shared(addresses, answers)
     if shared is not None:
-        results = [_result(answer.get(shared)) for answer in answers]
+        results = [_result(answer[shared]) for answer in answers]
         # The first node may know its own name as a loopback address, so the last one is asked.
         return Meeting(results[-1][0], port, tuple(local for _, local, _ in results))
     misses = [_misses(address, answers) for address in addresses]
@@ -146,7 +136,7 @@ def _chosen(
         raise PreflightFailed("", f"no other node reaches {nodes[0].name} at {', '.join(addresses)}", OPEN_HINT, tried)
     best = min(range(len(addresses)), key=lambda index: len(misses[index]))
     rank = misses[best][-1]
-    problem = _result(answers[rank].get(addresses[best]))[2]
+    problem = _result(answers[rank][addresses[best]])[2]
     raise PreflightFailed(
         nodes[rank].name,
         f"cannot reach {nodes[0].name} at {addresses[best]} port {port}: {problem}",
@@ -155,30 +145,30 @@ def _chosen(
     )
 
 
-def _misses(address: str, answers: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [rank for rank, answer in enumerate(answers) if not _result(answer.get(address))[0]]
+def _misses(address: str, answers: Sequence[Answer]) -> list[int]:
+    return [rank for rank, answer in enumerate(answers) if not _result(answer[address])[0]]
 
 
-def _shared(addresses: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> str | None:
+def _shared(addresses: Sequence[str], answers: Sequence[Answer]) -> str | None:
     return next((address for address in addresses if not _misses(address, answers)), None)
 
 
-def _left_out(answer: Mapping[str, Any]) -> bool:
+def _left_out(addresses: Sequence[str], answer: Answer) -> bool:
     """Whether a node did not wait for every address, because one had answered."""
-    return any(isinstance(each, Mapping) and bool(each.get("left")) for each in answer.values())
+    return any(each.is_there and each["left"].flag() for each in (answer[address] for address in addresses))
 
 
-def _result(answer: object) -> tuple[str, str, str]:
+def _result(answer: Answer) -> tuple[str, str, str]:
     """Return (peer, local, error) of one node's try, checked: what a node says is used in commands for all others."""
-    if isinstance(answer, Mapping):
-        try:
-            return _numeric(answer["peer"]), _numeric(answer["local"]), ""
-        except (KeyError, ValueError):
-            return "", "", one_line(str(answer.get("error", "it gave no answer")), 200)
-    return "", "", "it gave no answer"
+    if answer.is_there and answer["peer"].is_there:
+        return _numeric(answer["peer"]), _numeric(answer["local"]), ""
+    return "", "", answer["error"].text(NO_ANSWER, MAX_WORD) if answer.is_there else NO_ANSWER
 
 
-def _numeric(text: object) -> str:
-    address = ipaddress.ip_address(str(text))
+def _numeric(answer: Answer) -> str:
+    try:
+        address = ipaddress.ip_address(answer.exact())
+    except ValueError:
+        raise answer.wrong("an address") from None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)

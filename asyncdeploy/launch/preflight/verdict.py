@@ -22,6 +22,9 @@ MUCH_OFFSET_S = 2.0
 """Time stamps of logs from nodes that differ by more mislead whoever reads them side by side."""
 SHOWN = 20
 """Of further problems, in an error."""
+MAX_WORD = 200
+"""Of what a node says of one try, or of a process: a sentence."""
+NO_ANSWER = "it gave no answer"
 OPEN_HINT = "all TCP between the nodes must be open, both ways; Node(address=...) names a network that they share"
 NOTHING_SHARED = "these nodes share no private network; a multi-node job cannot work"
 

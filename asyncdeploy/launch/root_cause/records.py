@@ -238,7 +238,7 @@ def _from_error_file(item: Mapping[str, Any] | None) -> Mapping[str, Any] | None
     if isinstance(message, dict):
         extra = message.get("extraInfo")
         at = extra.get("timestamp") if isinstance(extra, dict) else None
-        number = float(at) if isinstance(at, str) and at.isdigit() else None
+        number = float(at) if isinstance(at, str) and at.isdecimal() and len(at) < 13 else None
         text = str(message.get("message"))
     elif isinstance(message, str):
         number, text = None, message
@@ -255,7 +255,7 @@ def _dicts(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
 
 def _local(item: Mapping[str, Any]) -> int | None:
     value = item.get("local_rank")
-    if isinstance(value, str) and value.isdigit() and len(value) < 7:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 7:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 

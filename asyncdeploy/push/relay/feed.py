@@ -11,6 +11,7 @@ import anyio
 
 from asyncdeploy.push.bundle.blocks import Block
 from asyncdeploy.push.bundle.bundle import Bundle
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call
 from asyncdeploy.values.errors import ProtocolError
@@ -19,6 +20,8 @@ from asyncdeploy.values.words import one_line
 
 PROOF = 16
 """Bytes of a block's sha256 that a node gets: enough that no peer finds another block for it."""
+MAX_WHY = 200
+"""Characters of why a link failed: a sentence."""
 MAX_NEWS = 4096
 """Bytes of what a node says about a link."""
 
@@ -150,16 +153,16 @@ class Feed:
             elif kind == b"X":
                 self._ask(int.from_bytes(payload[:4], "big"), one_line(payload[4:]))
             elif kind == b"R" and len(payload) <= MAX_NEWS:
-                self._news(json.loads(payload))
+                self._news(Answer.read(self.node.name, "an order about a link", payload))
             else:
                 return False
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ProtocolError(self.node.name, f"a push was told {payload[:80]!r}") from None
+        except ValueError as error:
+            raise ProtocolError(self.node.name, f"a push was told {kind!r}: {error}", "", one_line(payload)) from None
         return True
 
     def _progress(self, reached: int) -> None:
         if not self.reached <= reached <= len(self.blocks):
-            raise ValueError("a node cannot unlearn a block")
+            raise ValueError(f"from {self.reached} to {len(self.blocks)} blocks were expected, got {reached}")
         if reached > self.reached:
             self.reached = reached
             self._show(reached)
@@ -167,21 +170,21 @@ class Feed:
 
     def _ask(self, first: int, why: str) -> None:
         if first > len(self.blocks):
-            raise ValueError("there are no such blocks")
+            raise ValueError(f"at most {len(self.blocks)} blocks were expected, got {first}")
         self.reached = max(self.reached, first)
         self.asked_from = first
         self.direct_because = self.direct_because or why
         self.asked.set()
 
-    def _news(self, news: dict[str, Any]) -> None:
-        if "child" in news:
-            self._is_linked = bool(news["linked"])
+    def _news(self, news: Answer) -> None:
+        if news["child"].is_there:
+            self._is_linked = news["linked"].flag()
             if not self._is_linked:
-                self.trouble = one_line(str(news["why"]), 200)
+                self.trouble = news["why"].text(limit=MAX_WHY)
             self._linked.set()
-        elif "port" in news:
-            self._place = (str(news["address"]), int(news["port"]))
+        elif news["port"].is_there:
+            self._place = (news["address"].exact(), news["port"].whole(1, 65535))
             self._listening.set()
         else:
-            self.trouble = one_line(str(news["why"]), 200)
-            (self._listening if news["cannot"] == "listen" else self._linked).set()
+            self.trouble = news["why"].text(limit=MAX_WHY)
+            (self._listening if news["cannot"].text() == "listen" else self._linked).set()
