@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -17,7 +18,6 @@ from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import MAX_LISTING_BYTES, MAX_PATH, nonsense
 from asyncdeploy.remote.sh_session import MAX_NAMES, MAX_WORDS, Found, Steps, batches, open_steps
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.values.words import last_lines
 
 Frame = tuple[bytes, bytes]
 
@@ -29,6 +29,10 @@ TOGETHER = 4 << 20
 """Bytes of small files that travel in one step."""
 RACY_S = 3
 """A file that changed so short before it was listed may change once more within the same tick of its clock."""
+SHOWN = 80
+"""Bytes of what was not expected, in an error."""
+_NUMBER = re.compile(rb"[0-9]{1,18}")
+_SHA = re.compile(rb"[0-9a-f]{64}")
 WANT = 44
 """Bytes of what is wanted of a file: its number 4, offset 8, sha256 32."""
 
@@ -101,12 +105,16 @@ class PlainSender:
         """Yield all frames; what is wanted is read after the listing's end."""
         status, answer = await self._steps.ask("open_source", self._source)
         now, _, what = answer.rstrip(b"\n").partition(b" ")
-        if status or not now.isdigit():
+        if status or not _NUMBER.fullmatch(now):
             yield b"Z", answer.strip() or b"it cannot be read"
             return
         self._now_s = int(now)
         kind, _, name = what.partition(b" ")
         paths, cut = ([name], False) if kind == b"file" else await self._names()
+        if len(name) > MAX_PATH:
+            raise nonsense(
+                self._steps.remote.node.name, f"a name of {len(name)} bytes; at most {MAX_PATH} were expected"
+            )
         left = self._limits.max_files
         for batch in batches(paths):
             for frame in (await self._list(batch))[: left + 1]:
@@ -138,14 +146,20 @@ class PlainSender:
         self._steps.begin("names", str(room), str(self._limits.max_depth), b".")
         _, text = await self._steps.answer(room)
         *names, _cut = text.split(b"\0")
-        if any(not name.startswith(b"./") or len(name) > MAX_PATH + 2 for name in names):
-            raise nonsense(self._steps.remote.node.name, "names, of which each was expected to begin with './'")
-        return sorted(name[2:] for name in names), len(text) >= room
+        is_cut = len(text) >= room
+        if any(not name.startswith(b"./") or len(name) > MAX_PATH + 2 for name in names) or (is_cut and not names):
+            what = (
+                f"names, of which each was expected to begin with './' and to have at most {MAX_PATH} bytes behind it"
+            )
+            raise nonsense(self._steps.remote.node.name, what)
+        return sorted(name[2:] for name in names), is_cut
 
     async def _list(self, paths: list[bytes]) -> list[Frame]:
         found = await self._steps.look(paths)
         kinds = {path: stat.S_IFMT(info.st_mode) for path, info in found.items()}
         targets = await self._steps.links([path for path, kind in kinds.items() if kind == stat.S_IFLNK])
+        if any(len(target) > MAX_PATH for target in targets.values()):
+            raise nonsense(self._steps.remote.node.name, "where a link leads, in more bytes than any link has")
         closed = await self._closed([path for path, kind in kinds.items() if kind == stat.S_IFDIR])
         frames: list[Frame] = []
         for path in paths:
@@ -238,11 +252,9 @@ class PlainSender:
             await self._steps.answer()
             yield b"X", number + second
             return
-        if not (first.isdigit() and second.isdigit() and int(second) <= int(first)):
-            raise nonsense(
-                self._steps.remote.node.name,
-                f"{first + b' ' + second!r}, where sizes of {os.fsdecode(path)!r} were expected",
-            )
+        if not (_NUMBER.fullmatch(first) and _NUMBER.fullmatch(second) and int(second) <= int(first)):
+            what = f"{(first + b' ' + second)[:SHOWN]!r}, where sizes of {os.fsdecode(path)!r} were expected"
+            raise nonsense(self._steps.remote.node.name, what)
         left = int(first) - int(second)
         self._budget -= left
         yield b"B", number + int(second).to_bytes(8, "big")
@@ -257,10 +269,10 @@ class PlainSender:
         is_one = sent == sha.hexdigest().encode() and (second == b"0" or before == want.known.hex().encode())
         if second == b"0":
             is_one = is_one and whole == sent
-        if not is_one or len(whole) != len(sent):
+        if not is_one or not _SHA.fullmatch(whole):
             yield b"X", number + b"it changed while it was read"
             return
-        yield b"T", bytes.fromhex(last_lines(whole, 1)) + self._stamp(found)
+        yield b"T", bytes.fromhex(whole.decode("ascii")) + self._stamp(found)
 
     def _stamp(self, found: Found) -> bytes:
         """Return the time that the file here gets; one that is not the node's makes the next collect look again."""

@@ -45,12 +45,15 @@ class Found:
 
     @classmethod
     def parse(cls, line: bytes) -> Found:
-        """Build it from a line of ``look``; ValueError if it is none."""
+        """Build it from a line of ``look``; ValueError if it is none, or says what no disk has."""
         mode, size, ino, mtime, _, mtime_text, _, ctime, _, ctime_text, _ = line.split(b" ")
         fraction = _fraction(ctime_text)
         ino = ino if fraction else b"-1"
         times = int(mtime) * 10**9 + _fraction(mtime_text), int(ctime) * 10**9 + fraction
-        return cls(int(mode, 16), int(size), int(ino), *times)
+        found = cls(int(mode, 16), int(size), int(ino), *times)
+        if not (0 <= found.st_mode < 1 << 32 and 0 <= found.st_size < 1 << 63 and max(map(abs, times)) < 1 << 95):
+            raise ValueError(f"a mode, a size and times of a file were expected, got {line!r}")
+        return found
 
 
 def _fraction(text: bytes) -> int:

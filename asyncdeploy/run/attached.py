@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import signal
 import time
@@ -22,6 +23,9 @@ GRACE_S = 2.0
 """TERM to KILL when we want an end: with the node's KILL wait and a round trip it stays below the 5 s that a cancelled
 call may take.
 """
+_END = re.compile(rb"(-?[0-9]{1,9})\0(-?[0-9]{1,3})(?:\0|\Z)")
+SHOWN = 80
+"""Bytes of what was not expected, in an error."""
 END_S = 4.5
 """How long we wait for the node's word that a run was ended; then the line is closed, and the leash ends it alone."""
 
@@ -129,11 +133,12 @@ def _completed(remote: Remote, command: Command, output: Output, answer: bytes) 
         raise CommandFailed(
             node, f"could not be started: {last_lines(b' '.join(parts[1:]), 1)}: {command.line}", command=command.line
         )
-    try:
-        status, number = int(parts[0]), int(parts[1])
-        name = signal.Signals(number).name.removeprefix("SIG") if number in {*signal.Signals} else f"{number}"
-    except (ValueError, IndexError):
-        raise ProtocolError(node, f"a run ended with an answer that is none: {answer[:80]!r}") from None
+    found = _END.match(answer)
+    if found is None:
+        what = f"the end of a run: an exit status and a signal's number were expected, got {answer[:SHOWN]!r}"
+        raise ProtocolError(node, what)
+    status, number = int(found[1]), int(found[2])
+    name = signal.Signals(number).name.removeprefix("SIG") if number in {*signal.Signals} else f"{number}"
     return Completed(
         node,
         command.line,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -20,6 +21,7 @@ BLOCK = 512 * 1024
 SEND_S = 3600.0
 """How long one file may take: uv's 40 MB over a link of 100 kbit/s."""
 MAX_ANSWER = 64 * 1024
+_ROOM = re.compile(rb"[0-9]{1,18}\0[0-9]{1,18}")
 
 
 async def send_asset(remote: Remote, asset: Asset) -> None:
@@ -71,13 +73,15 @@ async def _send_to_program(remote: Remote, asset: Asset, ours: Stage) -> None:
         kind, payload = await call.receive()
         if kind == b"W":
             await _send_blocks(call, asset)
-            kind, payload = await call.receive()
-        if kind != b"Z":
-            raise ProtocolError(remote.node.name, f"the receiver of an asset sent a frame {kind!r}")
+            payload = await call.answer()
+        elif kind != b"Z":
+            raise ProtocolError(remote.node.name, f"a wish for {asset.name}, or an answer, was expected, got {kind!r}")
     word, _, rest = payload.partition(b"\0")
     if word == b"full":
-        free, _, needed = rest.partition(b"\0")
-        raise _full(remote, asset, int(free), int(needed))
+        if not _ROOM.fullmatch(rest):
+            what = f"{asset.name}: two numbers, bytes free and bytes needed, were expected, got {rest[:80]!r}"
+            raise ProtocolError(remote.node.name, what)
+        raise _full(remote, asset, *map(int, rest.split(b"\0")))
     ours.detail = _detail(remote, asset, word, rest)
 
 

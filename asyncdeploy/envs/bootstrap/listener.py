@@ -83,7 +83,7 @@ class StepListener:
 
     def _hear(self, words: list[str]) -> None:
         word, value = [*words, "", ""][:2]
-        number = int(value) if value.isdigit() and len(value) < 6 else None
+        number = int(value) if value.isdecimal() and len(value) < 6 else None
         if word == "step" and number is not None and 0 < number <= len(self._steps):
             self.end_step(well=True)
             self._begin_step(self._steps[number - 1])

@@ -16,8 +16,9 @@ from asyncdeploy.push.sh.site import PlainSite
 from asyncdeploy.remote.sh_session import batches, open_steps
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.threads import run_in_thread
-from asyncdeploy.values.errors import DeployError
+from asyncdeploy.values.errors import DeployError, ProtocolError
 from asyncdeploy.values.events import BytesMoved
+from asyncdeploy.values.words import one_line
 
 NAMES = 10
 """Names in one answer: enough to see what is meant."""
@@ -114,12 +115,15 @@ class _Push:
 
     async def running_jobs(self) -> list[bytes]:
         _, answer = await self.steps.ask("running")
+        if b"\0" not in answer:
+            what = "the folder of the site, and the jobs that run, were expected"
+            raise ProtocolError(self.remote.node.name, what, "", one_line(answer))
         here, *fields = answer.split(b"\0")[:-1]
-        sites: dict[bytes, str] = {}
+        sites: dict[bytes, bytes] = {}
         for name, spec in zip(fields[::2], fields[1::2], strict=False):
             try:
-                sites[name] = str(json.loads(spec)["site"])
-            except (ValueError, KeyError, TypeError):
+                sites[name] = os.fsencode(json.loads(spec)["site"])
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         if not sites:
             return []
