@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import shlex
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -26,6 +27,8 @@ MAX_NAMES = 400
 """Names in one step: a shell copies its arguments for each of them."""
 TOOLS = ("dd", "stat", "sha256sum", "cut", "find", "head", "cat", "mv", "rm", "mkdir", "chmod")
 INSTALL = "install coreutils there, or python3"
+
+_STATUS = re.compile(rb"[0-9]{1,3}")
 
 
 @attrs.frozen
@@ -154,7 +157,7 @@ class Steps:
             if stop >= 0:
                 text, status = bytes(self._inbox[:at]), bytes(self._inbox[at + len(self._end) : stop])
                 del self._inbox[: stop + 1]
-                if not status.isdigit():
+                if not _STATUS.fullmatch(status):
                     break
                 return int(status), text
             if len(self._inbox) > limit + len(self._end) + 4:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.lies import ANSWERS, RAW_VERBS, VERBS, Liar, Verb, lies_of, tell
 from tests.support.places import ROOT
+from tests.support.plain_lies import PLAIN_VERBS, PlainVerb, tell_plain
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *RAW_VERBS], ids=lambda verb: verb.name)
@@ -25,3 +26,10 @@ def test_none_gets_through_where_asserts_are_off(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(VERBS) + len(RAW_VERBS)
+
+
+@pytest.mark.parametrize("verb", PLAIN_VERBS, ids=lambda verb: f"{verb.name}-{verb.function}")
+async def test_no_lie_of_plain_sh_gets_through_as_another_error(tmp_path: Path, verb: PlainVerb) -> None:
+    (tmp_path / "liar").mkdir()
+    _, refused = await tell_plain(tmp_path / "liar", verb)
+    assert refused
