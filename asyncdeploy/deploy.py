@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
@@ -27,12 +27,12 @@ from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import start_job
 from asyncdeploy.values.command import Command, Completed, as_command
-from asyncdeploy.values.serialize import fields_to_plain, from_plain
+from asyncdeploy.values.serialize import PlainData, read_by
 from asyncdeploy.values.workspace import Collected, Site, Workspace, as_workspace
 
 
 @attrs.frozen
-class Deployment:
+class Deployment(PlainData):
     """A project that stands on a node, able to run.
 
     Attributes:
@@ -45,34 +45,13 @@ class Deployment:
 
     node: Node
     site: Site
-    env: Env
+    env: Env = attrs.field(metadata=read_by(env_from_dict))
     facts: NodeFacts
     built: Built | None = None
 
     def enter(self, command: Command | str) -> Command:
         """Return a command as it must run in this project: in its environment, by default in its folder."""
         return self.env.enter(as_command(command), self.site, self.facts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Deployment from ``to_dict``'s data.
-
-        Raises:
-            ValueError: it is not that, or its environment's class is not known here (``register_env``).
-        """
-        if not isinstance(data, dict) or set(data) - {"built"} != {"node", "site", "env", "facts"}:
-            raise ValueError("Deployment: an object with node, site, env and facts was expected")
-        return cls(
-            from_plain(Node, data["node"]),
-            from_plain(Site, data["site"]),
-            env_from_dict(data["env"]),
-            from_plain(NodeFacts, data["facts"]),
-            from_plain(Built, data["built"]) if data.get("built") is not None else None,
-        )
 
 
 def by_node(deployments: Iterable[Any]) -> dict[Node, Deployment]:

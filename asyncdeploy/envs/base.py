@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
+from asyncdeploy.values.serialize import PlainData, in_words
 from asyncdeploy.values.workspace import Site
 
 
@@ -84,3 +85,27 @@ class LocalEnv(Env, Protocol):
     def with_folder(self, folder: Path) -> Env:
         """Return the same Env for the project in a local folder (absolute); the Env itself if it needs none."""
         ...
+
+
+class PlainEnv(PlainData):
+    """What a frozen attrs class inherits from to be an Env with a plain form: its fields, and its name under "env"."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, with the class's name under "env"."""
+        return {"env": type(self).__name__, **super().to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build one from ``to_dict``'s data.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        name = data.get("env") if isinstance(data, dict) else data
+        if name != cls.__name__:
+            raise ValueError(
+                f"{cls.__name__}: an object with {cls.__name__!r} under 'env' was expected, got {in_words(name)}"
+            )
+        return super().from_dict({key: value for key, value in data.items() if key != "env"})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Self
+from typing import Self
 
 import attrs
 
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData
 from asyncdeploy.values.words import is_harmless
 
 MAX_WORD = 100
@@ -15,7 +15,7 @@ MAX_WORD = 100
 
 
 @attrs.frozen
-class Built:
+class Built(PlainData):
     """What an environment turned out to be on a node, as it says itself.
 
     Attributes:
@@ -36,17 +36,8 @@ class Built:
     def parse(cls, text: str) -> Self | None:
         """Return what a node's line says, None if it makes no sense: it is looked at, not trusted."""
         try:
-            found = fields_from_plain(cls, json.loads(text))
+            found = cls.from_dict(json.loads(text))
         except (ValueError, RecursionError):
             return None
         words = (found.python, found.torch, found.cuda, found.digest)
         return found if all(is_harmless(word, MAX_WORD) for word in words) else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build it from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Literal, Self
 
 import attrs
 
-from asyncdeploy.envs.base import Asset, Env, LocalEnv, Step
+from asyncdeploy.envs.base import Asset, Env, LocalEnv, PlainEnv, Step
 from asyncdeploy.envs.registry import env_from_dict, register_env
 from asyncdeploy.envs.this_machine import file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import sh_line
 from asyncdeploy.values.workspace import Site
 
@@ -66,7 +66,7 @@ def _as_lines(step: Step) -> str:
 
 @register_env
 @attrs.frozen
-class DockerEnv:
+class DockerEnv(PlainEnv):
     """Each command, job and rank in a container of its own, which ends with it.
 
     The workspace is mounted at its own path, results belong to the login user, the network and IPC are the node's (what
@@ -101,7 +101,7 @@ class DockerEnv:
     ulimits: tuple[str, ...] | None = attrs.field(default=None, kw_only=True, converter=_to_limits)
     options: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_texts)
     engine: Literal["docker", "podman"] | None = attrs.field(default=None, kw_only=True)
-    env: Env | None = attrs.field(default=None, kw_only=True)
+    env: Env | None = attrs.field(default=None, kw_only=True, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:
         if (count := sum(source is not None for source in (self.image, self.archive, self.dockerfile))) != 1:
@@ -255,9 +255,8 @@ class DockerEnv:
             raise TransferFailed("", what, path=str(self.archive)) from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        inner = {} if self.env is None else {"inside": self.env.to_dict()}
-        return {"env": type(self).__name__, **fields_to_plain(attrs.evolve(self, env=None)), **inner}
+        """Return plain data; the environment inside stands under "inside"."""
+        return super().to_dict() | ({} if self.env is None else {"inside": self.env.to_dict()})
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
@@ -266,8 +265,8 @@ class DockerEnv:
         Raises:
             ValueError: it is not that.
         """
-        if not isinstance(data, dict) or data.get("env") != cls.__name__:
-            raise ValueError(f"DockerEnv: its own plain data was expected, got {data!r}")
-        inner = env_from_dict(data["inside"]) if data.get("inside") is not None else None
-        fields = {key: value for key, value in data.items() if key not in ("env", "inside")}
-        return attrs.evolve(fields_from_plain(cls, fields), env=inner)
+        inside = data.get("inside") if isinstance(data, dict) else None
+        if inside is None:
+            return super().from_dict(data)
+        made = super().from_dict({key: value for key, value in data.items() if key != "inside"})
+        return attrs.evolve(made, env=env_from_dict(inside))

@@ -6,17 +6,17 @@ import hashlib
 import re
 import shlex
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import attrs
 
-from asyncdeploy.envs.base import Asset, Step
+from asyncdeploy.envs.base import Asset, PlainEnv, Step
 from asyncdeploy.envs.nix_closure import Closure, closure_assets
 from asyncdeploy.envs.registry import register_env
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import packaged_text, sh_line
 from asyncdeploy.values.workspace import Site
 
@@ -29,7 +29,7 @@ _HINT = "install nix there (a single-user installation in the home folder does),
 
 @register_env
 @attrs.frozen
-class NixEnv:
+class NixEnv(PlainEnv):
     """A flake's development shell, or one of its packages first on PATH.
 
     It is evaluated when it is deployed, never when a command enters it, and kept from nix's garbage collection. It is
@@ -54,7 +54,7 @@ class NixEnv:
     shell: str = attrs.field(default="", kw_only=True)
     package: str | None = attrs.field(default=None, kw_only=True)
     copy_closure: bool = attrs.field(default=False, kw_only=True)
-    folder: Path | None = attrs.field(default=None, kw_only=True, repr=False)
+    folder: Path | None = attrs.field(default=None, kw_only=True, repr=False, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:
         ref = self.flake_ref
@@ -133,18 +133,3 @@ class NixEnv:
         named = "\0".join((site.project or "", self.flake_ref, self.shell, self.package or ""))
         mark = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         return f"{site.path.rstrip('/')}/.asyncdeploy/nix-{mark}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data; where the project lies on this machine is no part of it."""
-        return {"env": type(self).__name__, **fields_to_plain(attrs.evolve(self, folder=None))}
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a NixEnv from ``to_dict``'s data.
-
-        Raises:
-            ValueError: it is not that.
-        """
-        if not isinstance(data, dict) or data.get("env") != cls.__name__:
-            raise ValueError(f"NixEnv: its own plain data was expected, got {data!r}")
-        return fields_from_plain(cls, {key: value for key, value in data.items() if key != "env"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from asyncdeploy.envs.base import Env
+from asyncdeploy.values.serialize import MAX_DEPTH, in_words, is_deeper
 
 E = TypeVar("E")
 
@@ -36,8 +37,10 @@ def env_from_dict(data: Any) -> Env:
     Raises:
         ValueError: no known class is named under "env", or its fields do not fit.
     """
+    if is_deeper(data, MAX_DEPTH):
+        raise ValueError(f"an environment of at most {MAX_DEPTH} objects and lists inside each other was expected")
     name = data.get("env") if isinstance(data, dict) else None
     if not isinstance(name, str) or name not in _classes:
-        raise ValueError(f"an environment was expected ({', '.join(sorted(_classes))}), got {name!r}")
+        raise ValueError(f"an environment was expected ({', '.join(sorted(_classes))}), got {in_words(name)}")
     env: Env = _classes[name].from_dict(data)
     return env

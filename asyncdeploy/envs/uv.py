@@ -7,11 +7,11 @@ import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import attrs
 
-from asyncdeploy.envs.base import Asset, Step
+from asyncdeploy.envs.base import Asset, PlainEnv, Step
 from asyncdeploy.envs.registry import register_env
 from asyncdeploy.envs.uv_wheel import uv_asset
 from asyncdeploy.envs.wanted import Wanted, node_python
@@ -19,7 +19,7 @@ from asyncdeploy.envs.wheelhouse import wheel_assets
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import packaged_text, sh_line
 from asyncdeploy.values.workspace import Site, check_remote_path
 
@@ -48,7 +48,7 @@ def _step_name(kind: str, text: str) -> str:
 
 @register_env
 @attrs.frozen
-class UvEnv:
+class UvEnv(PlainEnv):
     """The project's own ``.venv``, made by ``uv sync``; from pylock.toml or requirements.txt where there is no
     pyproject.toml. A new one is made beside the one in use, which stays whole until all steps are done.
 
@@ -96,7 +96,7 @@ class UvEnv:
     imports: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
     upgrade: bool = attrs.field(default=False, kw_only=True)
     offline: bool = attrs.field(default=False, kw_only=True)
-    folder: Path | None = attrs.field(default=None, kw_only=True, repr=False)
+    folder: Path | None = attrs.field(default=None, kw_only=True, repr=False, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:
         for what, names in (("extra", self.extra), ("groups", self.groups)):
@@ -219,18 +219,3 @@ class UvEnv:
         """Return the folder of the two environments that ``venv`` is a link to, by turns; one for each project."""
         mark = hashlib.sha256((site.project or "").encode("utf-8", "surrogateescape")).hexdigest()[:8]
         return f"{site.path.rstrip('/')}/.asyncdeploy/venv-{mark}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data; where the project lies on this machine is no part of it."""
-        return {"env": type(self).__name__, **fields_to_plain(attrs.evolve(self, folder=None))}
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a UvEnv from ``to_dict``'s data.
-
-        Raises:
-            ValueError: it is not that.
-        """
-        if not isinstance(data, dict) or data.get("env") != cls.__name__:
-            raise ValueError(f"UvEnv: its own plain data was expected, got {data!r}")
-        return fields_from_plain(cls, {key: value for key, value in data.items() if key != "env"})

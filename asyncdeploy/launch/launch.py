@@ -14,7 +14,7 @@ import attrs
 from asyncdeploy.launch.placement import Placement
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.run.job import Job, check_job_id, new_job_id
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData, not_plain
 
 MAX_FILE_BYTES = 16 << 20
 """A launch of 10,000 nodes stays below it."""
@@ -42,7 +42,7 @@ def rank_job(launch_id: str, node: Node, node_rank: int, site: str, command: str
 
 
 @attrs.frozen
-class Launch:
+class Launch(PlainData):
     """Ranks that were set off together, detached: a handle.
 
     Attributes:
@@ -65,7 +65,7 @@ class Launch:
     clock_offsets_s: tuple[float, ...] = ()
     created_at: float = 0.0
     before: tuple[str, ...] = ()
-    recovery: Any = attrs.field(default=None, eq=False, repr=False)
+    recovery: Any = attrs.field(default=None, eq=False, repr=False, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:
         count = len(self.placement.places)
@@ -114,18 +114,9 @@ class Launch:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} holds no launch: {error}") from None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(attrs.evolve(self, recovery=None))
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Launch from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
-
 
 @attrs.frozen
-class LaunchLine:
+class LaunchLine(PlainData):
     """One line that a node of a launch printed.
 
     Attributes:
@@ -143,7 +134,3 @@ class LaunchLine:
     stream: Literal["stdout", "stderr", "log"] = "log"
     at: float = 0.0
     node_ranks: tuple[int, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)

@@ -7,17 +7,17 @@ what is worth trying, and in which order.
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Protocol, Self
+from typing import Protocol
 
 import attrs
 
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.command import Command
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData
 
 
 @attrs.frozen
-class NodePlace:
+class NodePlace(PlainData):
     """One node's place in a launch.
 
     Attributes:
@@ -38,18 +38,9 @@ class NodePlace:
         if self.nproc < 1:
             raise ValueError(f"NodePlace nproc: at least 1 was expected, got {self.nproc}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a NodePlace from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
-
 
 @attrs.frozen
-class Placement:
+class Placement(PlainData):
     """The whole plan of a launch: the same for every node.
 
     Attributes:
@@ -81,15 +72,6 @@ class Placement:
     def first_rank(self, node_rank: int) -> int:
         """Return the global rank of a node's local rank 0."""
         return sum(place.nproc for place in self.places[:node_rank])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Placement from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
 
 
 class Launcher(Protocol):

@@ -4,11 +4,9 @@ built.
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import attrs
 
-from asyncdeploy.values.serialize import Pairs, fields_from_plain, fields_to_plain, to_pairs
+from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
 
 
 @attrs.frozen
@@ -34,7 +32,7 @@ class Disk:
 
 
 @attrs.frozen
-class NodeFacts:
+class NodeFacts(PlainData):
     """What a node answered when it was asked what it is.
 
     Attributes:
@@ -91,12 +89,3 @@ class NodeFacts:
         if path == "~":
             return self.home
         return f"{self.home.rstrip('/')}/{path[2:]}" if path.startswith("~/") else path
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build NodeFacts from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)

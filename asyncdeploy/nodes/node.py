@@ -7,14 +7,13 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Self
 
 import attrs
 
 from asyncdeploy.nodes.names import check_count, check_host, check_name, check_user, default_name, same_host, shown
 from asyncdeploy.nodes.ranges import GAPS
 from asyncdeploy.nodes.syntax import Written, is_ssh_line, read_ssh_line, read_target
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData
 
 MAX_HOPS = 8
 """Jump hosts in a row: each is a connection inside a connection."""
@@ -65,7 +64,7 @@ def _to_name(value: str | None) -> str:
 
 
 @attrs.frozen(repr=False)
-class Node:
+class Node(PlainData):
     """A machine that runs sshd, and the way to it.
 
     Args:
@@ -109,7 +108,7 @@ class Node:
         _check_jump(self)
 
     def __repr__(self) -> str:
-        said = fields_to_plain(self) | ({"jump": self.jump} if self.jump else {})
+        said = self.to_dict() | ({"jump": self.jump} if self.jump else {})
         rest = "".join(f", {field}={value!r}" for field, value in said.items() if field != "host")
         return f"Node({self.host!r}{rest})"
 
@@ -135,20 +134,6 @@ class Node:
             raise ValueError(f"{shown(text)}: {error}") from None
         tell(note)
         return node
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, without what is None."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Node from ``to_dict``'s data."""
-        hop, hops = data, 0
-        while isinstance(hop, dict):  # counted first: from_dict calls itself for each hop
-            hop, hops = hop.get("jump"), hops + 1
-            if hops > MAX_HOPS + 1:
-                raise ValueError(f"Node jump: at most {MAX_HOPS} hops were expected")
-        return fields_from_plain(cls, data)
 
 
 def _read_one(line: str) -> tuple[Written, str]:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Any, Self
 
 import attrs
 
 from asyncdeploy.values.errors import ProtocolError
+from asyncdeploy.values.serialize import MAX_DEPTH, in_words, is_deeper
 from asyncdeploy.values.words import MAX_LINE, one_line
 
 MAX_WHOLE = 2**63 - 1
 """Sizes, pids and counts of any machine stay below it."""
 LATEST = 1e11
 """Seconds since 1970, in the year 5138: what Python's calendar can still take."""
-MAX_DEPTH = 32
-"""Lists and objects inside each other: our programs send five. Who walks through them calls itself for each."""
-SHOWN = 80
-"""Characters of a wrong value in an error."""
 
 
 @attrs.frozen(eq=False)
@@ -50,7 +46,7 @@ class Answer:
             value = json.loads(payload)
         except (ValueError, RecursionError):
             raise found.refused("JSON was expected") from None
-        if _is_deeper(value, MAX_DEPTH):
+        if is_deeper(value, MAX_DEPTH):
             raise found.refused(f"at most {MAX_DEPTH} lists and objects inside each other were expected")
         return attrs.evolve(found, value=value)
 
@@ -120,7 +116,7 @@ class Answer:
 
     def wrong(self, expected: str) -> ProtocolError:
         """Return the error that says what was expected here."""
-        return self.refused(f"{expected} was expected, got {_shown(self.value)}")
+        return self.refused(f"{expected} was expected, got {in_words(self.value)}")
 
     def refused(self, why: str) -> ProtocolError:
         """Return the error that says why this cannot be."""
@@ -130,25 +126,3 @@ class Answer:
 
     def _part(self, place: str, value: Any) -> Answer:
         return Answer(self.node, self.what, value, place, self.beginning)
-
-
-def _is_deeper(value: Any, most: int) -> bool:
-    """Return whether more lists and objects than that lie inside each other; a loop, for whose depth we ask."""
-    level = [value]
-    for _ in range(most):
-        level = [child for each in level for child in _children(each) if isinstance(child, dict | list)]
-        if not level:
-            return False
-    return True
-
-
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
-    return "nothing" if value is None else one_line(json.dumps(value, ensure_ascii=False), SHOWN)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Any, Literal, Self
+from typing import Literal
 
 import attrs
 
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import DeployError, JobFailed, JobLost
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData
 
 JobState = Literal["starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere"]
 
@@ -41,7 +41,7 @@ def new_job_id(name: str) -> str:
 
 
 @attrs.frozen
-class Job:
+class Job(PlainData):
     """A detached job on a node: a handle, good on any machine that can reach the node.
 
     Attributes:
@@ -65,18 +65,9 @@ class Job:
     window: str = ""
     survives_logout: bool = True
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Job from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
-
 
 @attrs.frozen
-class JobStatus:
+class JobStatus(PlainData):
     """What the job's folder on the node says.
 
     Attributes:
@@ -139,12 +130,3 @@ class JobStatus:
             what = f"job {job_id} {self.how}"
             return JobFailed(node, what, "", self.last_lines, job_id, self.exit_status, self.signal)
         return JobLost(node, f"job {job_id} {self.how}: no exit status was recorded", "", self.last_lines, job_id)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a JobStatus from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any, Self
 import attrs
 
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeployError
-from asyncdeploy.values.serialize import Pairs, fields_from_plain, fields_to_plain, to_pairs
+from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
 from asyncdeploy.values.words import last_lines
 
 MAX_ENV_BYTES = 128 * 1024 - 1
@@ -77,8 +78,16 @@ def check_env(name: str, value: str) -> None:
         )
     if "\0" in value:
         raise ValueError(f"environment variable {name}: its value holds a NUL byte, which no process can take")
-    if len(name) + 1 + len(value.encode("utf-8", "surrogateescape")) > MAX_ENV_BYTES:
+    if len(name) + 1 + _size(f"environment variable {name}", value) > MAX_ENV_BYTES:
         raise ValueError(f"environment variable {name}: over 128 KiB, which Linux refuses; send it as stdin or a file")
+
+
+def _size(what: str, text: str) -> int:
+    """Return the bytes of a text as a node gets it; bytes that are no UTF-8 stand in it as surrogates."""
+    try:
+        return len(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise ValueError(f"{what}: a text that can be sent as UTF-8 was expected, got {text[:80]!r}") from None
 
 
 def _to_stdin(value: bytes | str | Path | None) -> bytes | Path | None:
@@ -90,7 +99,7 @@ def _to_path(value: str | Path | None) -> Path | None:
 
 
 @attrs.frozen
-class Command:
+class Command(PlainData):
     """One command for a node.
 
     Args:
@@ -123,12 +132,14 @@ class Command:
         for what, text in (("line", self.line), ("cwd", self.cwd), ("on_end", self.on_end)):
             if text is not None and "\0" in text:
                 raise ValueError(f"Command {what}: a NUL byte cannot be sent to a shell: {text!r}")
+            _size(f"Command {what}", text or "")
         if not self.line.strip():
             raise ValueError("Command line: a shell line was expected, got an empty one")
         if self.cwd is not None and not self.cwd.startswith(("/", "~/")) and self.cwd != "~":
             raise ValueError(f"Command cwd: an absolute path or ~/... was expected, got {self.cwd!r}")
-        if self.timeout_s is not None and not self.timeout_s > 0:
-            raise ValueError(f"Command timeout_s: a positive number of seconds was expected, got {self.timeout_s!r}")
+        if self.timeout_s is not None and not 0 < self.timeout_s < math.inf:
+            expected = "a positive number of seconds, or None for no limit"
+            raise ValueError(f"Command timeout_s: {expected} was expected, got {self.timeout_s!r}")
         for name, value in self.env:
             check_env(name, value)
         for name, secret in self.secrets:
@@ -166,15 +177,6 @@ class Command:
             values[name] = secret.value
         return values
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data; of secrets only the names."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Command from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
-
 
 def as_command(value: Command | str) -> Command:
     """Return a Command; a str is a shell line."""
@@ -182,7 +184,7 @@ def as_command(value: Command | str) -> Command:
 
 
 @attrs.frozen
-class Completed:
+class Completed(PlainData):
     """What an attached command left behind.
 
     Attributes:
@@ -242,12 +244,3 @@ class Completed:
         if error := self.failure():
             raise error
         return self
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Completed from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Literal
 
 import attrs
 
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData
 
 Conflict = Literal["refuse", "overwrite"]
 
@@ -16,7 +16,10 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _to_local(value: str | Path) -> Path:
-    return Path(value).expanduser().absolute()
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:  # pathlib's word for a user that it does not know
+        raise ValueError(f"Workspace path: a home folder that exists was expected, got {str(value)!r}") from None
 
 
 def _to_names(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -24,7 +27,7 @@ def _to_names(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
 
 
 @attrs.frozen
-class Workspace:
+class Workspace(PlainData):
     """A local folder to be pushed.
 
     Args:
@@ -67,15 +70,6 @@ class Workspace:
         """Where the workspace goes on a node, still with "~/" where the home is meant."""
         return self.remote_path if self.remote_path is not None else f"~/{self.path.name}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Workspace from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
-
 
 def as_workspace(value: Workspace | Path | str) -> Workspace:
     """Return a Workspace; a path is a folder with the defaults."""
@@ -98,7 +92,7 @@ def check_inside(text: str, what: str) -> None:
 
 
 @attrs.frozen
-class Site:
+class Site(PlainData):
     """A workspace as it stands on a node.
 
     Attributes:
@@ -120,18 +114,9 @@ class Site:
         """Absolute folder where commands start."""
         return f"{self.path.rstrip('/')}/{self.project}" if self.project else self.path
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Site from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
-
 
 @attrs.frozen
-class Collected:
+class Collected(PlainData):
     """What came home from a node.
 
     Attributes:
@@ -156,12 +141,3 @@ class Collected:
     def complete(self) -> bool:
         """True if nothing was left behind."""
         return not self.skipped
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Collected from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)

@@ -58,7 +58,7 @@ def main(worker, args):
 """
 NASTY: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 256, 2**63, 10**400, 0.5, float("nan"), float("inf"), 1e300, -1e300),
-    *("", "x", "²", "1" * 5000, "\x1b[2J\u202e\n", "\ud800", "/", "unknown", "exists", "running"),
+    *("", "x", "²", "1" * 5000, "\x1b[2J\u202e\n", "\ud800", "/", "unknown", "exists", "running", "~nobody-here/x"),
     *([], [[]], {}, {"a": 1}, [None], [1, 2, 3], ["x", "y"], [{"error": 3}]),
 )
 BROKEN = (

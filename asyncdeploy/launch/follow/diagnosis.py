@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Self
 
 import attrs
 
 from asyncdeploy.nodes.parse import fold_names
 from asyncdeploy.remote.answers import Answer
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData
 from asyncdeploy.values.words import one_line
 
 MAX_FRAMES = 60
@@ -79,7 +78,7 @@ class RankStand:
 
 
 @attrs.frozen
-class Diagnosis:
+class Diagnosis(PlainData):
     """Where all ranks of a launch stand.
 
     Attributes:
@@ -128,15 +127,6 @@ class Diagnosis:
             lines.append(f"{len(stands)} on {nodes} (ranks {', '.join(ranks)}): {place}")
         lines += [f"{node} GPU {text}" for node, text in self.gpus]
         return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Diagnosis from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
 
 
 def stands_of(node_rank: int, node: str, answer: Answer) -> list[RankStand]:

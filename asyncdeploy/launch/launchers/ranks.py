@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import attrs
 
 from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, RUNNER, check_rank_env, rank_start, start_env
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.command import Command, as_command
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData, read_by
 
 Each = Literal["rank", "node"]
 
@@ -24,7 +24,7 @@ def _to_command(value: Command | str | NodeCommand) -> Command | NodeCommand:
 
 
 @attrs.frozen
-class Ranks:
+class Ranks(PlainData):
     """A multi-node job of any program that takes its rank from the environment.
 
     With ``each="rank"`` a node runs the command ``nproc_per_node`` times, each with RANK, LOCAL_RANK, WORLD_SIZE and
@@ -50,7 +50,7 @@ class Ranks:
     A launcher with a callable pickles if the callable does, and has no JSON form.
     """
 
-    command: Command | NodeCommand = attrs.field(converter=_to_command)
+    command: Command | NodeCommand = attrs.field(converter=_to_command, metadata=read_by(Command.from_dict))
     nproc_per_node: int | None = attrs.field(default=1, kw_only=True)
     each: Each = attrs.field(default="rank", kw_only=True)
     name: str = attrs.field(default="ranks", kw_only=True)
@@ -89,27 +89,7 @@ class Ranks:
         """
         if not isinstance(self.command, Command):
             raise ValueError("Ranks with a callable has no plain form: give it a Command")
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Ranks from ``to_dict``'s data."""
-        built = fields_from_plain(_Fields, data)
-        values = {field.name: getattr(built, field.name) for field in attrs.fields(_Fields)}
-        return cls(values.pop("command"), **values)
-
-
-@attrs.frozen
-class _Fields:
-    """Ranks' fields as plain data holds them."""
-
-    command: Command
-    nproc_per_node: int | None = 1
-    each: Each = "rank"
-    name: str = "ranks"
-    master_port: int | None = None
-    uneven: bool = False
-    opens_port: bool = False
+        return super().to_dict()
 
 
 def _check(command: Command) -> Command:

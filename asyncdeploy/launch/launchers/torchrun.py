@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import PurePosixPath
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
 from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, check_rank_env, rank_start, start_env
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.command import Command, Secrets, to_secrets
-from asyncdeploy.values.serialize import Pairs, fields_from_plain, fields_to_plain, to_pairs
+from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
 
 RENDEZVOUS_S = 120
 """Seconds that nodes wait for each other; all start within a few, and torch's own 900 would hide a dead one."""
@@ -26,7 +26,7 @@ _PLANNED_SHORT = ("-m", "-t", "-r", "-h")
 
 
 @attrs.frozen(init=False)
-class Torchrun:
+class Torchrun(PlainData):
     """A multi-node torchrun job with static rendezvous: every rank is known before anything starts.
 
     Args:
@@ -105,33 +105,6 @@ class Torchrun:
             env={**start_env(placement, place), **dict(self.env)},
             secrets=self.secrets,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data; of secrets only the names."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Torchrun from ``to_dict``'s data."""
-        built = fields_from_plain(_Fields, data)
-        values = {field.name: getattr(built, field.name) for field in attrs.fields(_Fields)}
-        return cls(values.pop("script"), *values.pop("args"), **values)
-
-
-@attrs.frozen
-class _Fields:
-    """Torchrun's fields with the constructor that plain data wants."""
-
-    script: str
-    args: tuple[str, ...] = ()
-    nproc_per_node: int | None = None
-    master_port: int | None = None
-    module: bool = False
-    env: Pairs = ()
-    secrets: Secrets = ()
-    options: tuple[str, ...] = ()
-    uneven: bool = False
-    python: str = "python"
 
 
 def _bracketed(address: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parse import fold_names
 from asyncdeploy.values.errors import PreflightFailed
-from asyncdeploy.values.serialize import fields_from_plain, fields_to_plain
+from asyncdeploy.values.serialize import PlainData
 
 LITTLE_DISK = 2 * 10**9
 """A checkpoint of a small model; below it a run ends in the middle of its first save."""
@@ -116,7 +116,7 @@ class Problem:
 
 
 @attrs.frozen
-class Preflight:
+class Preflight(PlainData):
     """The verdict.
 
     Attributes:
@@ -172,15 +172,6 @@ class Preflight:
         lines += [f"warning: {text}" for text in self.warnings]
         where = f"ok: they meet at {self.master_addr} port {self.master_port}" if self.ok else "they cannot run one job"
         return "\n".join([*lines, where])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return fields_to_plain(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Self:
-        """Build a Preflight from ``to_dict``'s data."""
-        return fields_from_plain(cls, data)
 
 
 def pair_problems(names: Sequence[str], bad: Sequence[Unreached]) -> tuple[Problem, ...]:
