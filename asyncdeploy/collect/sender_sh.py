@@ -16,7 +16,7 @@ import attrs
 
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import MAX_LISTING_BYTES, MAX_PATH, nonsense
-from asyncdeploy.remote.sh_session import MAX_NAMES, MAX_WORDS, Found, Steps, batches, open_steps
+from asyncdeploy.remote.sh_session import MAX_NAMES, MAX_WORDS, Found, ShSession, batches, open_sh_session
 from asyncdeploy.remote.transport import Remote
 
 Frame = tuple[bytes, bytes]
@@ -26,7 +26,7 @@ BLOCK = 1 << 18
 SMALL = 1 << 20
 """Bytes of a file that is held in memory until its hash is proven; a larger one travels by itself."""
 TOGETHER = 4 << 20
-"""Bytes of small files that travel in one step."""
+"""Bytes of small files that travel in one request."""
 RACY_S = 3
 """A file that changed so short before it was listed may change once more within the same tick of its clock."""
 SHOWN = 80
@@ -48,10 +48,10 @@ async def open_sender(remote: Remote, source: str, limits: CollectLimits) -> Asy
 
     Raises:
         ToolMissing: the node has not even stat or sha256sum.
-        NoShell and others: as ``open_steps``.
+        NoShell and others: as ``open_sh_session``.
     """
-    async with open_steps(remote, "collect/collect", *TOOLS) as steps:
-        sender = PlainSender(steps, source, limits)
+    async with open_sh_session(remote, "collect/collect", *TOOLS) as session:
+        sender = PlainSender(session, source, limits)
         async with aclosing(sender.frames()) as frames:
             sender.answers = frames
             yield sender
@@ -75,8 +75,8 @@ class PlainSender:
 
     answers: AsyncIterator[Frame]
 
-    def __init__(self, steps: Steps, source: str, limits: CollectLimits) -> None:
-        self._steps = steps
+    def __init__(self, session: ShSession, source: str, limits: CollectLimits) -> None:
+        self._session = session
         self._source = source
         self._limits = limits
         self._budget = limits.max_bytes
@@ -93,7 +93,7 @@ class PlainSender:
             self._asked += payload
 
     async def drain(self) -> None:
-        """Nothing waits here: what was asked goes out with the next step."""
+        """Nothing waits here: what was asked goes out with the next request."""
 
     async def receive(self) -> Frame:
         """Return the next frame."""
@@ -103,7 +103,7 @@ class PlainSender:
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """Yield all frames; what is wanted is read after the listing's end."""
-        status, answer = await self._steps.ask("open_source", self._source)
+        status, answer = await self._session.ask("open_source", self._source)
         now, _, what = answer.rstrip(b"\n").partition(b" ")
         if status or not _NUMBER.fullmatch(now):
             yield b"Z", answer.strip() or b"it cannot be read"
@@ -112,9 +112,7 @@ class PlainSender:
         kind, _, name = what.partition(b" ")
         paths, cut = ([name], False) if kind == b"file" else await self._names()
         if len(name) > MAX_PATH:
-            raise nonsense(
-                self._steps.remote.node.name, f"a name of {len(name)} bytes; at most {MAX_PATH} were expected"
-            )
+            raise nonsense(self._session.remote.node.name, f"a name of {len(name)} bytes, more than any has")
         left = self._limits.max_files
         for batch in batches(paths):
             for frame in (await self._list(batch))[: left + 1]:
@@ -143,23 +141,21 @@ class PlainSender:
     async def _names(self) -> tuple[list[bytes], bool]:
         """Return paths, folders before what is in them, and whether there are more."""
         room = MAX_LISTING_BYTES // 2
-        self._steps.begin("names", str(room), str(self._limits.max_depth), b".")
-        _, text = await self._steps.answer(room)
+        self._session.begin("names", str(room), str(self._limits.max_depth), b".")
+        _, text = await self._session.answer(room)
         *names, _cut = text.split(b"\0")
         is_cut = len(text) >= room
         if any(not name.startswith(b"./") or len(name) > MAX_PATH + 2 for name in names) or (is_cut and not names):
-            what = (
-                f"names, of which each was expected to begin with './' and to have at most {MAX_PATH} bytes behind it"
-            )
-            raise nonsense(self._steps.remote.node.name, what)
+            what = f"names, of which each was expected to begin with './', and to have at most {MAX_PATH} bytes more"
+            raise nonsense(self._session.remote.node.name, what)
         return sorted(name[2:] for name in names), is_cut
 
     async def _list(self, paths: list[bytes]) -> list[Frame]:
-        found = await self._steps.look(paths)
+        found = await self._session.look(paths)
         kinds = {path: stat.S_IFMT(info.st_mode) for path, info in found.items()}
-        targets = await self._steps.links([path for path, kind in kinds.items() if kind == stat.S_IFLNK])
+        targets = await self._session.links([path for path, kind in kinds.items() if kind == stat.S_IFLNK])
         if any(len(target) > MAX_PATH for target in targets.values()):
-            raise nonsense(self._steps.remote.node.name, "where a link leads, in more bytes than any link has")
+            raise nonsense(self._session.remote.node.name, "where a link leads, in more bytes than any link has")
         closed = await self._closed([path for path, kind in kinds.items() if kind == stat.S_IFDIR])
         frames: list[Frame] = []
         for path in paths:
@@ -185,7 +181,7 @@ class PlainSender:
         """Return those that this user may not read."""
         if not folders:
             return set()
-        _, marks = await self._steps.ask("closed", *(b"./" + path for path in folders))
+        _, marks = await self._session.ask("closed", *(b"./" + path for path in folders))
         return {path for path, mark in zip(folders, marks, strict=False) if mark == ord("+")}
 
     # --- contents --------------------------------------------------------------------------
@@ -197,7 +193,7 @@ class PlainSender:
             yield Wanted(number, offset, data[at + 12 : at + WANT])
 
     def _groups(self) -> Iterator[list[Wanted]]:
-        """Yield small files that travel whole, in groups for one step."""
+        """Yield small files that travel whole, in groups for one request."""
         group: list[Wanted] = []
         size = names = 0
         for want in self._wanted():
@@ -215,10 +211,10 @@ class PlainSender:
     async def _send_together(self, wanted: list[Wanted]) -> tuple[list[Frame], list[Wanted]]:
         """Return the frames of small files, and those that are not what was listed, to be tried again by themselves."""
         files = [self._files[want.number] for want in wanted]
-        sums = await self._steps.sums(path for path, _ in files)
+        sums = await self._session.sums(path for path, _ in files)
         total = sum(found.st_size for _, found in files)
         if total:
-            self._steps.begin("fetch", str(total), *(b"./" + path for path, found in files if found.st_size))
+            self._session.begin("fetch", str(total), *(b"./" + path for path, found in files if found.st_size))
         frames: list[Frame] = []
         again: list[Wanted] = []
         for want, (path, found) in zip(wanted, files, strict=True):
@@ -232,13 +228,13 @@ class PlainSender:
             frames += [(b"D", data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
             frames.append((b"T", sha.digest() + self._stamp(found)))
         if total:
-            await self._steps.answer()
+            await self._session.answer()
         return frames, again
 
     async def _read(self, size: int) -> bytes:
         parts = []
         while size:
-            parts.append(await self._steps.read(size))
+            parts.append(await self._session.read(size))
             size -= len(parts[-1])
         return b"".join(parts)
 
@@ -246,25 +242,25 @@ class PlainSender:
         """Send a file, or what the client lacks of it, and prove that it is one state of it."""
         path, found = self._files[want.number]
         number = want.number.to_bytes(4, "big")
-        self._steps.begin("fetch_one", b"./" + path, str(want.offset), want.known.hex(), str(self._budget))
-        first, _, second = (await self._steps.read_line()).partition(b" ")
+        self._session.begin("fetch_one", b"./" + path, str(want.offset), want.known.hex(), str(self._budget))
+        first, _, second = (await self._session.read_line()).partition(b" ")
         if first == b"-":
-            await self._steps.answer()
+            await self._session.answer()
             yield b"X", number + second
             return
         if not (_NUMBER.fullmatch(first) and _NUMBER.fullmatch(second) and int(second) <= int(first)):
             what = f"{(first + b' ' + second)[:SHOWN]!r}, where sizes of {os.fsdecode(path)!r} were expected"
-            raise nonsense(self._steps.remote.node.name, what)
+            raise nonsense(self._session.remote.node.name, what)
         left = int(first) - int(second)
         self._budget -= left
         yield b"B", number + int(second).to_bytes(8, "big")
         sha = hashlib.sha256()
         while left:
-            data = await self._steps.read(min(left, BLOCK))
+            data = await self._session.read(min(left, BLOCK))
             sha.update(data)
             left -= len(data)
             yield b"D", data
-        _, answer = await self._steps.answer()
+        _, answer = await self._session.answer()
         whole, sent, before = [*answer.split(), b"", b"", b""][:3]
         is_one = sent == sha.hexdigest().encode() and (second == b"0" or before == want.known.hex().encode())
         if second == b"0":

@@ -140,8 +140,8 @@ def _spans(values: list[str]) -> Iterator[str]:
 
 def _follows(span: _Span, value: str) -> bool:
     same_width = len(value) == len(span.first)
-    plain = not _is_padded(span.first) and not _is_padded(value)
-    return (same_width or plain) and _ordinal(value) == _ordinal(span.last) + 1
+    unpadded = not _is_padded(span.first) and not _is_padded(value)
+    return (same_width or unpadded) and _ordinal(value) == _ordinal(span.last) + 1
 
 
 def _ordinal(text: str) -> int:

@@ -1,1 +1,1 @@
-"""How a verb talks to one node: a channel, a worker or plain sh behind it, never a connection."""
+"""How a verb talks to one node: a channel, a worker or an sh behind it, never a connection."""

@@ -1,4 +1,4 @@
-"""A worker's line: what is on its wire, frame by frame, and the greeting before the first."""
+"""A worker's session: what is on its wire, frame by frame, and the greeting before the first."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Inbox:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-class Line:
+class Session:
     """A channel with our side of the conversation on it: what came but was not taken, which modules it knows."""
 
     def __init__(self, remote: Remote, channel: Channel) -> None:

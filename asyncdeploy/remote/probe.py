@@ -25,7 +25,7 @@ MAX_ANSWER = 256 * 1024
 """A node with 256 GPUs and as many addresses stays below it."""
 MAX_ROWS = 512
 MAX_TEXT = 4096
-PLAIN_S = 30.0
+SH_S = 30.0
 """How long the sh probe may take: it runs two dozen small programs, and nvidia-smi at most 5 s."""
 
 
@@ -74,13 +74,13 @@ async def _ask_script(remote: Remote) -> Answer:
     answer = b""
     try:
         channel.send_eof()
-        with anyio.move_on_after(PLAIN_S) as limit:
+        with anyio.move_on_after(SH_S) as limit:
             while len(answer) <= MAX_ANSWER and (data := await channel.read()):
                 answer += data
     finally:
         await channel.close()
     if limit.cancelled_caught:
-        raise ConnectionLost(remote.node.name, f"the node did not say what it is within {PLAIN_S:.0f} s")
+        raise ConnectionLost(remote.node.name, f"the node did not say what it is within {SH_S:.0f} s")
     return _read_lines(remote.node.name, answer)
 
 

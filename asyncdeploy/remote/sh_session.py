@@ -1,4 +1,4 @@
-"""A conversation with plain sh on a node: we decide, it does step after step (node_side/steps.sh)."""
+"""A session of sh on a node: we decide, it does one request after the other (node_side/sh_session.sh)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.remote.worker import HEARTBEAT_S, open_script
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError, ToolMissing
-from asyncdeploy.values.words import last_lines
+from asyncdeploy.values.words import last_lines, one_line
 
 MAX_ANSWER = 64 << 20
 """Bytes of one answer: the record of a tree of 300,000 names, or as many names."""
 MAX_WORDS = 32 * 1024
-"""Bytes of names in one step; a shell hands them to a program, whose arguments are bounded."""
+"""Bytes of names in one request; a shell hands them to a program, whose arguments are bounded."""
 MAX_NAMES = 400
-"""Names in one step: a shell copies its arguments for each of them."""
+"""Names in one request: a shell copies its arguments for each of them."""
+SHOWN = 400
+"""Bytes of what was not expected, as evidence."""
 TOOLS = ("dd", "stat", "sha256sum", "cut", "find", "head", "cat", "mv", "rm", "mkdir", "chmod")
 INSTALL = "install coreutils there, or python3"
 
@@ -64,7 +66,7 @@ def _fraction(text: bytes) -> int:
 
 
 def batches(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield paths in groups that fit one step."""
+    """Yield paths in groups that fit one request."""
     batch: list[bytes] = []
     size = 0
     for path in paths:
@@ -83,8 +85,8 @@ def words(*values: str | bytes) -> bytes:
 
 
 @asynccontextmanager
-async def open_steps(remote: Remote, program: str, *tools: str) -> AsyncIterator[Steps]:
-    """Run steps.sh and another program of node_side on a node; the context's end closes the line, which ends them.
+async def open_sh_session(remote: Remote, program: str, *tools: str) -> AsyncIterator[ShSession]:
+    """Run sh_session.sh and another program of node_side on a node; the context's end closes their channel.
 
     Args:
         remote: a node without python3.
@@ -96,21 +98,21 @@ async def open_steps(remote: Remote, program: str, *tools: str) -> AsyncIterator
         NoShell, ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
     """
     mark = f"asyncdeploy-{secrets.token_hex(16)}"
-    channel = await open_script(remote, script(("steps", program), mark))
-    steps = Steps(remote, channel, mark.encode())
+    channel = await open_script(remote, script(("sh_session", program), mark))
+    session = ShSession(remote, channel, mark.encode())
     try:
-        steps.beat()
-        status, answer = await steps.ask("tools", *TOOLS, *tools)
+        session.beat()
+        status, answer = await session.ask("tools", *TOOLS, *tools)
         if status:
             tool = last_lines(answer, 1)
             raise ToolMissing(remote.node.name, f"{tool} is needed on a node without python3", INSTALL, tool=tool)
-        yield steps
+        yield session
     finally:
-        steps.stop()
+        session.stop()
         await channel.close()
 
 
-class Steps:
+class ShSession:
     """The conversation. Signs of life go out by themselves while it lasts."""
 
     def __init__(self, remote: Remote, channel: Channel, mark: bytes) -> None:
@@ -120,14 +122,16 @@ class Steps:
         self._end = b"\n" + mark + b" "
         self._inbox = bytearray()
         self._timer: asyncio.TimerHandle | None = None
+        self._asked = ""
 
     async def ask(self, *command: str | bytes) -> tuple[int, bytes]:
-        """Do one step and return its status and what it printed."""
+        """Make one request and return its status and what it printed."""
         self.begin(*command)
         return await self.answer()
 
     def begin(self, *command: str | bytes) -> None:
-        """Send one step; its body, if it takes one, follows."""
+        """Send one request; its body, if it takes one, follows."""
+        self._asked = os.fsdecode(command[0])
         self._send(words(*command) + b"\n# " + self._mark)
 
     def body(self, data: bytes) -> None:
@@ -140,14 +144,14 @@ class Steps:
         self._channel.send(b"%-11s\n" % b"end")
 
     async def drain(self) -> None:
-        """Wait until the queue towards the node is short; ConnectionLost if the line broke."""
+        """Wait until the queue towards the node is short; ConnectionLost if the connection broke."""
         await self._channel.drain()
 
     async def answer(self, limit: int = MAX_ANSWER) -> tuple[int, bytes]:
-        """Return the status of the step that was sent and what it printed, at most ``limit`` bytes.
+        """Return the status of the request that was sent and what it printed, at most ``limit`` bytes.
 
         Raises:
-            ConnectionLost: the line broke: what it did is unknown.
+            ConnectionLost: the connection broke: what it did is unknown.
             ProtocolError: it printed more.
         """
         start = 0
@@ -164,10 +168,10 @@ class Steps:
                 break
             start = max(0, len(self._inbox) - len(self._end) - 4)
             await self._fill()
-        raise ProtocolError(self.remote.node.name, f"a step of ours was answered with nonsense, or over {limit} bytes")
+        raise self._refused(f"a status behind at most {limit} bytes", bytes(self._inbox[:SHOWN]))
 
     async def read(self, limit: int) -> bytes:
-        """Return the next bytes that a step prints, at least one and at most ``limit``."""
+        """Return the next bytes that a request prints, at least one and at most ``limit``."""
         if not self._inbox:
             await self._fill()
         data = bytes(self._inbox[:limit])
@@ -175,10 +179,10 @@ class Steps:
         return data
 
     async def read_line(self) -> bytes:
-        """Return the next line that a step prints, a short one."""
+        """Return the next line that a request prints, a short one."""
         while (at := self._inbox.find(b"\n")) < 0:
             if len(self._inbox) > MAX_WORDS:
-                raise ProtocolError(self.remote.node.name, "a step of ours printed no line where one was expected")
+                raise self._refused(f"a line of at most {MAX_WORDS} bytes", bytes(self._inbox[:SHOWN]))
             await self._fill()
         line = bytes(self._inbox[:at])
         del self._inbox[: at + 1]
@@ -193,7 +197,7 @@ class Steps:
             there = [path for path, mark in zip(batch, marks, strict=False) if mark == ord("+")]
             lines = rest.splitlines()
             if len(marks) != len(batch) or len(lines) != len(there):
-                raise self._nonsense("look")
+                raise self._refused(f"a mark for each of {len(batch)} names, and a line for each that is there", text)
             for path, line in zip(there, lines, strict=True):
                 if line != b"-":
                     found[path] = self._parse(line)
@@ -202,16 +206,16 @@ class Steps:
     async def sums(self, paths: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the sha256, as hex, of each regular file that can be read."""
         found: dict[bytes, bytes] = {}
-        plain: list[bytes] = []
+        simple: list[bytes] = []
         odd: list[bytes] = []
         for path in paths:
-            (odd if b"\n" in path or b"\\" in path else plain).append(path)
-        for command, group in (("sums", plain), ("each_sum", odd)):
+            (odd if b"\n" in path or b"\\" in path else simple).append(path)
+        for command, group in (("sums", simple), ("each_sum", odd)):
             for batch in batches(group):
                 _, text = await self.ask(command, *_dotted(batch))
                 lines = text.splitlines()
                 if len(lines) != len(batch):
-                    raise self._nonsense(command)
+                    raise self._refused(f"a line for each of {len(batch)} names", text)
                 found.update((path, line[:64]) for path, line in zip(batch, lines, strict=True) if len(line) >= 64)
         return found
 
@@ -222,7 +226,7 @@ class Steps:
             _, text = await self.ask("links", *_dotted(batch))
             targets = text.split(b"\0")[:-1]
             if len(targets) != len(batch):
-                raise self._nonsense("links")
+                raise self._refused(f"a NUL for each of {len(batch)} names", text)
             found.update((path, line[:-1]) for path, line in zip(batch, targets, strict=True) if line)
         return found
 
@@ -254,10 +258,11 @@ class Steps:
         try:
             return Found.parse(line)
         except ValueError:
-            raise self._nonsense("look") from None
+            raise self._refused("what stat says of a name", line) from None
 
-    def _nonsense(self, what: str) -> ProtocolError:
-        return ProtocolError(self.remote.node.name, f"our step {what!r} was answered with nonsense")
+    def _refused(self, expected: str, came: bytes) -> ProtocolError:
+        what = f"the answer to {self._asked!r} is not what our script prints: {expected} was expected"
+        return ProtocolError(self.remote.node.name, what, "", one_line(came))
 
 
 def _dotted(paths: list[bytes]) -> list[bytes]:

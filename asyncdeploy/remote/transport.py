@@ -1,4 +1,4 @@
-"""The seams: what a verb may ask of a node's line. Pool stands behind them, and in tests a local shell or a script.
+"""The seams: what a verb may ask of a node. Pool stands behind them, and in tests a local shell or a script.
 
 One primitive carries everything: open a line on the node, feed it bytes, read its bytes, get its end.
 """
@@ -45,7 +45,7 @@ class Channel(Protocol):
         """Wait until the queue towards the node is short.
 
         Raises:
-            ConnectionLost: the line broke.
+            ConnectionLost: the connection broke.
         """
         ...
 
@@ -61,7 +61,7 @@ class Channel(Protocol):
         """Return up to ``limit`` bytes of stdout, b"" at its end. Reading is what makes room: unread bytes are bounded.
 
         Raises:
-            ConnectionLost: the line broke.
+            ConnectionLost: the connection broke.
         """
         ...
 
@@ -69,7 +69,7 @@ class Channel(Protocol):
         """Return up to ``limit`` bytes of stderr, b"" at its end.
 
         Raises:
-            ConnectionLost: the line broke.
+            ConnectionLost: the connection broke.
         """
         ...
 
@@ -77,7 +77,7 @@ class Channel(Protocol):
         """Return how the line ended; ``Exit()`` if the node never said.
 
         Raises:
-            ConnectionLost: the line broke.
+            ConnectionLost: the connection broke.
         """
         ...
 

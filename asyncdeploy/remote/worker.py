@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncdeploy.remote.answers import Answer
-from asyncdeploy.remote.frames import MAX_FRAME, Line
+from asyncdeploy.remote.frames import MAX_FRAME, Session
 from asyncdeploy.remote.programs import BYTECODE, needed, program_code, program_source
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.values.errors import ProgramFailed, ProtocolError, ToolMissing
@@ -61,10 +61,10 @@ async def has_python(remote: Remote) -> bool:
     """
     known = remote.memory.get("python")
     if known is None:
-        line = await _open_worker(remote)
-        if line is not None:
-            remote.give_back(line.channel, KIND)
-        known = line is not None
+        session = await _open_worker(remote)
+        if session is not None:
+            remote.give_back(session.channel, KIND)
+        known = session is not None
     return bool(known)
 
 
@@ -81,22 +81,22 @@ async def call_program(remote: Remote, program: str, args: bytes) -> AsyncIterat
         ToolMissing: the node has no python3.
         NoShell, ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
     """
-    line = await _open_worker(remote) if remote.memory.get("python") is not False else None
-    if line is None:
+    session = await _open_worker(remote) if remote.memory.get("python") is not False else None
+    if session is None:
         name = remote.node.name
         raise ToolMissing(
             name, "python3 >= 3.8 is needed on the node for this", "install python3 there", tool="python3"
         )
-    call = Call(remote, line)
+    call = Call(remote, session)
     try:
         call.begin(program, args)
         yield call
     finally:
         call.end()
         if call.returned:
-            remote.give_back(line.channel, KIND)
+            remote.give_back(session.channel, KIND)
         else:
-            await line.channel.close()
+            await session.channel.close()
 
 
 async def call_once(remote: Remote, program: str, args: bytes) -> bytes:
@@ -127,7 +127,7 @@ async def ask(remote: Remote, program: str, request: Mapping[str, Any], *, what:
 
 
 async def open_script(remote: Remote, script: bytes) -> Channel:
-    """Run a script by plain sh and return its channel: for nodes without python3.
+    """Run a script by sh and return its channel: for nodes without python3.
 
     Args:
         script: POSIX shell without a NUL; stdin, stdout, stderr and the exit status are its own once it runs.
@@ -138,8 +138,8 @@ async def open_script(remote: Remote, script: bytes) -> Channel:
     nonce = _nonce()
     channel = await remote.open(_SCRIPT_LINE.format(nonce=nonce))
     try:
-        line = Line(remote, channel)
-        await line.greet(nonce)
+        session = Session(remote, channel)
+        await session.greet(nonce)
         channel.send(b"%d\n%s" % (len(script), script))
         await channel.drain()
     except BaseException:
@@ -152,26 +152,26 @@ def _nonce() -> str:
     return "asyncdeploy-" + secrets.token_hex(8)
 
 
-async def _open_worker(remote: Remote) -> Line | None:
+async def _open_worker(remote: Remote) -> Session | None:
     """Return a worker at rest, warm or new; None on a node without a usable python3."""
     nonce = _nonce()
     channel = await remote.open(_WORKER_LINE.format(nonce=nonce), kind=KIND)
     warm = channel.notes.get(KIND)
-    if isinstance(warm, Line):
-        warm.remote, warm.channel = remote, channel  # a pool may lend the same line under another handle
+    if isinstance(warm, Session):
+        warm.remote, warm.channel = remote, channel  # a pool may lend the same channel under another handle
         return warm
-    line = Line(remote, channel)
+    session = Session(remote, channel)
     try:
-        answer = await line.greet(nonce)
+        answer = await session.greet(nonce)
         version, _, bytecode = answer.partition(" ")
         found = version != "sh" and int(version) >= OLDEST_PYTHON
         remote.memory["python"] = found
         if found:
-            line.takes_code = bytecode == BYTECODE
+            session.takes_code = bytecode == BYTECODE
             source = program_source("worker")
             channel.send(b"%d\n%s" % (len(source), source))
-            channel.notes[KIND] = line
-            return line
+            channel.notes[KIND] = session
+            return session
     except BaseException:
         await channel.close()
         raise
@@ -187,10 +187,10 @@ class Call:
         returned: True once the program's answer was received.
     """
 
-    def __init__(self, remote: Remote, line: Line) -> None:
+    def __init__(self, remote: Remote, session: Session) -> None:
         self.remote = remote
         self.returned = False
-        self._line = line
+        self._session = session
         self._program = ""
         self._beat: asyncio.TimerHandle | None = None
 
@@ -203,10 +203,10 @@ class Call:
         self._schedule()
 
     def _provide(self, module: str) -> None:
-        if module not in self._line.modules:
-            text = program_code(module) if self._line.takes_code else program_source(module)
+        if module not in self._session.modules:
+            text = program_code(module) if self._session.takes_code else program_source(module)
             self.send(b"P", module.encode() + b"\0" + text)
-            self._line.modules.add(module)
+            self._session.modules.add(module)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Queue one frame; never waits, so call ``drain`` after more than a few.
@@ -218,29 +218,29 @@ class Call:
         assert len(kind) == 1, kind
         if len(payload) > MAX_FRAME:
             raise ValueError(f"a frame holds at most {MAX_FRAME} bytes, got {len(payload)}")
-        self._line.channel.send(kind + len(payload).to_bytes(4, "big") + payload)
+        self._session.channel.send(kind + len(payload).to_bytes(4, "big") + payload)
 
     async def drain(self) -> None:
         """Wait until the queue towards the node is short.
 
         Raises:
-            ConnectionLost: the line broke.
+            ConnectionLost: the connection broke.
         """
-        await self._line.channel.drain()
+        await self._session.channel.drain()
 
     def rate(self) -> float:
         """Return the bytes a second that the network has been seen to carry for this connection, 0 if unknown."""
-        return self._line.channel.rate()
+        return self._session.channel.rate()
 
     async def receive(self) -> tuple[bytes, bytes]:
         """Return the program's next frame; (b"Z", answer) is its end.
 
         Raises:
             ProgramFailed: it raised.
-            ConnectionLost: the line broke or the worker died: what it did is unknown.
+            ConnectionLost: the connection broke or the worker died: what it did is unknown.
             ProtocolError: the node speaks nonsense.
         """
-        kind, payload = await self._line.receive()
+        kind, payload = await self._session.receive()
         if kind == b"Z":
             self.returned = True
         elif kind == b"F":

@@ -102,7 +102,7 @@ class ProgramFailed(DeployError):
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
 class ConnectionLost(DeployError):
-    """The line broke while something ran: what became of it is unknown."""
+    """The connection broke while something ran: what became of it is unknown."""
 
     outcome: ClassVar[State] = "unknown"
 

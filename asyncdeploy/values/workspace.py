@@ -124,8 +124,8 @@ class Collected(PlainData):
         source: absolute path on the node.
         target: local folder.
         files: regular files and links that stand in target now.
-        received: how many of them came over the line this time (the rest was here already).
-        bytes_received: bytes of content that came over the line.
+        received: how many of them came over the network this time (the rest was here already).
+        bytes_received: bytes of content that came over the network.
         skipped: (path, reason) of what was left behind: odd entries, refused names, budgets.
     """
 

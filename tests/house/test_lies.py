@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.lies import ANSWERS, RAW_VERBS, VERBS, Liar, Verb, lies_of, tell
 from tests.support.places import ROOT
-from tests.support.plain_lies import PLAIN_VERBS, PlainVerb, tell_plain
+from tests.support.sh_lies import SH_VERBS, ShVerb, tell_by_sh
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *RAW_VERBS], ids=lambda verb: verb.name)
@@ -28,8 +28,8 @@ def test_none_gets_through_where_asserts_are_off(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == len(VERBS) + len(RAW_VERBS)
 
 
-@pytest.mark.parametrize("verb", PLAIN_VERBS, ids=lambda verb: f"{verb.name}-{verb.function}")
-async def test_no_lie_of_plain_sh_gets_through_as_another_error(tmp_path: Path, verb: PlainVerb) -> None:
+@pytest.mark.parametrize("verb", SH_VERBS, ids=lambda verb: f"{verb.name}-{verb.function}")
+async def test_no_lie_of_sh_gets_through_as_another_error(tmp_path: Path, verb: ShVerb) -> None:
     (tmp_path / "liar").mkdir()
-    _, refused = await tell_plain(tmp_path / "liar", verb)
+    _, refused = await tell_by_sh(tmp_path / "liar", verb)
     assert refused

@@ -8,7 +8,7 @@ import pytest
 
 from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.push.push import push_code
-from asyncdeploy.remote.sh_session import open_steps
+from asyncdeploy.remote.sh_session import open_sh_session
 from asyncdeploy.values.errors import ConnectionLost, ToolMissing
 from asyncdeploy.values.events import BytesMoved, Event
 from tests.support.plain_remote import SHELLS, PlainRemote
@@ -35,21 +35,21 @@ async def test_b10_a_silent_client_is_given_up(shell: str, tmp_path: Path) -> No
         (tmp_path / "bin/timeout").write_text('#!/bin/sh\nshift\nPATH=${PATH#*:}\nexec timeout 1 "$@"\n')  # of 90 s
         (tmp_path / "bin/timeout").chmod(0o755)
         remote.env["PATH"] = f"{tmp_path}/bin:{remote.env['PATH']}"
-        async with open_steps(remote, "push/push") as steps:
-            steps.stop()
+        async with open_sh_session(remote, "push/push") as session:
+            session.stop()
             with pytest.raises(ConnectionLost, match="ended without an answer"):
-                await steps.answer()
+                await session.answer()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 async def test_a_step_that_was_cut_is_not_run(shell: str, tmp_path: Path) -> None:
     async with PlainRemote(tmp_path / "home", shell) as remote:
-        async with open_steps(remote, "push/push") as steps:
+        async with open_sh_session(remote, "push/push") as session:
             channel = remote.channels[-1]
             channel.send(b"%-11d\n" % 1000 + b"mkdir done")
             channel.send_eof()
             with pytest.raises(ConnectionLost):
-                await steps.answer()
+                await session.answer()
         assert not list((tmp_path / "home").iterdir())
 
 

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncdeploy.remote.frames import Inbox, Line
+from asyncdeploy.remote.frames import Inbox, Session
 from tests.support.shell_remote import ShellRemote
 
 
@@ -34,7 +34,7 @@ def test_frames_do_not_depend_on_the_pieces_in_which_they_come(
         wire = wire[size:]
 
     async def receive() -> list[tuple[bytes, bytes]]:
-        line = Line(ShellRemote("/nowhere"), Pieces(pieces))
+        line = Session(ShellRemote("/nowhere"), Pieces(pieces))
         return [await line.receive() for _ in sent]
 
     assert asyncio.run(receive()) == sent

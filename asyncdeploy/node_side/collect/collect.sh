@@ -1,4 +1,4 @@
-# Say what lies at a path and send it: for nodes without python3. The client asks, this answers; steps.sh stands above.
+# Say what lies at a path and send it: for nodes without python3. The client asks, this answers; sh_session.sh stands above.
 # shellcheck shell=sh disable=SC2088
 
 open_source() { # PATH: goes there; says the time, and "folder" or "file NAME"; with status 2 why there is nothing to send

@@ -1,4 +1,4 @@
-# Take a push: for nodes without python3. The client decides, this does; steps.sh stands above.
+# Take a push: for nodes without python3. The client decides, this does; sh_session.sh stands above.
 # What lies in .asyncdeploy/ is what node_side/push/receiver.py puts there, so that either finishes what the other began.
 # shellcheck shell=sh disable=SC2015,SC2088,SC2154
 own=.asyncdeploy

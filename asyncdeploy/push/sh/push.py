@@ -11,9 +11,9 @@ import anyio
 from asyncdeploy.node_side.push.plan import Plan
 from asyncdeploy.node_side.push.site_record import FILE, META, Entry, Record, Refused
 from asyncdeploy.push.bundle.bundle import Bundle
-from asyncdeploy.push.sh.script import END, TarOf, stage, tree_of
+from asyncdeploy.push.sh.script import END, TarOf, name_staged, tree_of
 from asyncdeploy.push.sh.site import PlainSite
-from asyncdeploy.remote.sh_session import batches, open_steps
+from asyncdeploy.remote.sh_session import batches, open_sh_session
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.errors import DeployError, ProtocolError
@@ -39,12 +39,12 @@ async def push_plain(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[byt
     Raises:
         ToolMissing: the node has not even tar, stat or sha256sum.
         TransferFailed: a file cannot be read here.
-        ConnectionLost and others: as ``open_steps``.
+        ConnectionLost and others: as ``open_sh_session``.
 
     On cancellation the old tree stands, or the new one if the swap had begun: it is finished by the next push.
     """
-    async with open_steps(remote, "push/push", *TOOLS) as steps:
-        push = _Push(remote, bundle, PlainSite(steps))
+    async with open_sh_session(remote, "push/push", *TOOLS) as session:
+        push = _Push(remote, bundle, PlainSite(session))
         try:
             return b"\0".join(await push.run(wait_s)), push.sent
         except Refused as refused:
@@ -63,11 +63,11 @@ async def finish_plain(remote: Remote, path: str, wait_s: float) -> bytes:
         The receiver's answer.
 
     Raises:
-        ConnectionLost and others: as ``open_steps``.
+        ConnectionLost and others: as ``open_sh_session``.
     """
-    async with open_steps(remote, "push/push", *TOOLS) as steps:
-        site = PlainSite(steps)
-        status, at = await steps.ask("begun", path)
+    async with open_sh_session(remote, "push/push", *TOOLS) as session:
+        site = PlainSite(session)
+        status, at = await session.ask("begun", path)
         if status:
             return b"same\0" + at
         try:
@@ -85,7 +85,7 @@ class _Push:
         self.remote = remote
         self.bundle = bundle
         self.site = site
-        self.steps = site.steps
+        self.session = site.session
         self.workspace = bundle.workspace
         self.project, self.digest = os.fsencode(bundle.project), bundle.digest.encode()
         self.sent = 0
@@ -104,7 +104,7 @@ class _Push:
         new = await run_in_thread(tree_of, self.bundle)
         old = state.entries if state else []
         await seen.see(old, new)
-        fresh = state is None and (await self.steps.ask("is_fresh"))[0] == 0
+        fresh = state is None and (await self.session.ask("is_fresh"))[0] == 0
         plan = await run_in_thread(Plan, None, seen, old, new, fresh)
         if plan.edited and not overwrite:
             names = sorted(plan.edited)
@@ -114,7 +114,7 @@ class _Push:
         return await self.fill(plan, new)
 
     async def running_jobs(self) -> list[bytes]:
-        _, answer = await self.steps.ask("running")
+        _, answer = await self.session.ask("running")
         if b"\0" not in answer:
             what = "the folder of the site, and the jobs that run, were expected"
             raise ProtocolError(self.remote.node.name, what, "", one_line(answer))
@@ -127,7 +127,7 @@ class _Push:
                 continue
         if not sites:
             return []
-        _, answer = await self.steps.ask("physical", *sites.values())
+        _, answer = await self.session.ask("physical", *sites.values())
         return [name for name, path in zip(sites, answer.split(b"\0"), strict=False) if path == here]
 
     # --- contents -------------------------------------------------------------------------
@@ -135,12 +135,12 @@ class _Push:
     async def fill(self, plan: Plan, new: list[Entry]) -> tuple[bytes, ...]:
         """Stage what is missing, then swap; we may go once all is verified."""
         await self.check_room(plan)
-        files, links = stage(plan)
-        self.site.check(*await self.steps.ask("clear_staging"), META)
+        files, links = name_staged(plan)
+        self.site.check(*await self.session.ask("clear_staging"), META)
         await self.send_files(files)
         at = 0
         for batch in batches(entry.target for entry in links):
-            self.site.check(*await self.steps.ask("stage_links", str(at), *batch), META + b"/staging")
+            self.site.check(*await self.session.ask("stage_links", str(at), *batch), META + b"/staging")
             at += len(batch)
         await self.verify(files)
         record = Record(self.project, self.digest, new, plan.removals + plan.blockers, os.fsencode(self.bundle.label))
@@ -153,10 +153,10 @@ class _Push:
 
     async def check_room(self, plan: Plan) -> None:
         """Refused before anything travels if it cannot fit."""
-        _, answer = await self.steps.ask("room")
+        _, answer = await self.session.ask("room")
         room = self.site.room(answer)
         needed = sum(entry.size for entry in plan.moves if entry.kind == FILE)
-        needed += 800 * (len(plan.new) + len(plan.removals))  # journal, state and the swap's steps
+        needed += 800 * (len(plan.new) + len(plan.removals))  # journal, state and the swap's session
         self.site.needed = needed
         short = room.inodes is not None and len(plan.moves) + plan.folders + 4 > room.inodes
         if short or (room.free is not None and needed + 4096 * plan.folders > room.free):
@@ -167,7 +167,7 @@ class _Push:
         if not files:
             return
         failure: DeployError | None = None
-        self.steps.begin("take_tree")
+        self.session.begin("take_tree")
         async with anyio.create_task_group() as group:
 
             async def send() -> None:
@@ -180,7 +180,7 @@ class _Push:
 
             group.start_soon(send)
             try:
-                status, why = await self.steps.answer()
+                status, why = await self.session.answer()
             except DeployError as error:
                 failure, status, why = failure or error, 1, b""
             group.cancel_scope.cancel()
@@ -191,21 +191,21 @@ class _Push:
 
     async def send_tar(self, files: list[Entry]) -> None:
         tar = TarOf(self.bundle, files)
-        self.steps.body(tar.head())
+        self.session.body(tar.head())
         for block in tar.blocks():
-            self.steps.body(await run_in_thread(tar.pack, block))
-            await self.steps.drain()
+            self.session.body(await run_in_thread(tar.pack, block))
+            await self.session.drain()
             self.sent += sum(piece.length for piece in block)
             self.remote.emit(BytesMoved(node=self.remote.node.name, stage="push", done=self.sent, total=tar.total))
-        self.steps.body(END)
-        self.steps.end_body()
+        self.session.body(END)
+        self.session.end_body()
 
     async def verify(self, files: Sequence[Entry]) -> None:
         if not files:
             return
-        self.steps.begin("verify")
+        self.session.begin("verify")
         await self.site.send_body(b"".join(b"%s  %s\n" % (entry.sha, entry.staged) for entry in files))
-        _, answer = await self.steps.answer()
+        _, answer = await self.session.answer()
         if answer.strip() != b"%d" % len(files):
-            await self.steps.ask("clear_staging")
+            await self.session.ask("clear_staging")
             raise self.site.refused(b"changed", files[0].path if len(files) == 1 else b"a file")

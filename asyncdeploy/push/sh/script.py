@@ -1,4 +1,4 @@
-"""What a push says to plain sh: its files as tar, its swap as a list of steps, its records."""
+"""What a push says to plain sh: its files as tar, its swap as a list of commands, its records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tree_of(bundle: Bundle) -> list[Entry]:
     return entries
 
 
-def stage(plan: Plan) -> tuple[list[Entry], list[Entry]]:
+def name_staged(plan: Plan) -> tuple[list[Entry], list[Entry]]:
     """Give every name that will be put in place its name in staging; return those of files and those of links."""
     files: list[Entry] = []
     links: list[Entry] = []

@@ -26,7 +26,7 @@ from asyncdeploy.node_side.push.site_record import (
 from asyncdeploy.node_side.push.swap import Swap
 from asyncdeploy.push.sh.script import Room, packed, swap_text
 from asyncdeploy.push.sh.site_view import SeenSite
-from asyncdeploy.remote.sh_session import Steps, batches
+from asyncdeploy.remote.sh_session import ShSession, batches
 
 BODY = 1 << 20
 """Bytes of one frame of a body."""
@@ -44,17 +44,17 @@ _FULL = (b"No space left on device", b"isk quota exceeded", b"Wrote only", b"sho
 
 
 class PlainSite:
-    """One site, open and locked until the steps end.
+    """One site, open and locked until the session ends.
 
     Attributes:
-        steps: the conversation.
+        session: with the sh that serves it.
         seen: what was seen of the tree; ``seen.path`` is where it stands, absolute on the node.
         needed: bytes that this push needs there, for the report of a full disk.
     """
 
-    def __init__(self, steps: Steps) -> None:
-        self.steps = steps
-        self.seen = SeenSite(steps, b"")
+    def __init__(self, session: ShSession) -> None:
+        self.session = session
+        self.seen = SeenSite(session, b"")
         self.needed = 0
         self._is_root = False
 
@@ -71,37 +71,37 @@ class PlainSite:
             Refused: it is not ours to take, is held, or cannot be made.
         """
         path = f"~/{posixpath.normpath(path[2:])}" if path.startswith("~/") else posixpath.normpath(path)
-        status, answer = await self.steps.ask("open_site", path, "overwrite" if overwrite else "refuse")
+        status, answer = await self.session.ask("open_site", path, "overwrite" if overwrite else "refuse")
         user, _, rest = answer.partition(b"\0")
         self.seen.path, _, why = rest.partition(b"\0")
         self._is_root = user == b"0"
         if status == 2:
             raise self.refused(b"conflict", why.strip())
         self.check(status, why, self.seen.path)
-        status, why = await self.steps.ask("acquire", str(math.ceil(wait_s)), holder)
+        status, why = await self.session.ask("acquire", str(math.ceil(wait_s)), holder)
         if status == 2:
             raise self.refused(b"busy", why.replace(b"\0", b""))
         self.check(status, why, META + b"/lock")
-        await self.steps.ask("forget", "journal.new", "swap")
+        await self.session.ask("forget", "journal.new", "swap")
 
     async def read_record(self, name: str) -> Record | None:
         """Return a record of ours, None if there is none or it is torn."""
-        self.steps.begin("record", name)
-        _, data = await self.steps.answer(MAX_RECORD)
+        self.session.begin("record", name)
+        _, data = await self.session.answer(MAX_RECORD)
         return Record.parse(data) if data else None
 
     async def keep(self, name: str, data: bytes) -> None:
         """Write a file into our folder, whole or not at all."""
-        self.steps.begin("keep", name, str(len(data)))
+        self.session.begin("keep", name, str(len(data)))
         await self.send_body(data)
-        self.check(*await self.steps.answer(), META + b"/" + name.encode())
+        self.check(*await self.session.answer(), META + b"/" + name.encode())
 
     async def send_body(self, data: bytes) -> None:
-        """Send what the step that was begun takes."""
+        """Send what the request that was begun takes."""
         for start in range(0, len(data), BODY):
-            self.steps.body(data[start : start + BODY])
-            await self.steps.drain()
-        self.steps.end_body()
+            self.session.body(data[start : start + BODY])
+            await self.session.drain()
+        self.session.end_body()
 
     # --- the swap --------------------------------------------------------------------------
 
@@ -114,14 +114,14 @@ class PlainSite:
 
     async def _do_swap(self, record: Record) -> None:
         await self.keep("swap", swap_text(record, self.seen))
-        self.check(*await self.steps.ask("swap"), b".")
+        self.check(*await self.session.ask("swap"), b".")
         await self._note_placed(record)
 
     async def _remember(self, record: Record) -> None:
         record.removals = []
         await self.keep("state", packed(record))
-        await self.steps.ask("forget", "journal")
-        await self.steps.ask("clear_staging")
+        await self.session.ask("forget", "journal")
+        await self.session.ask("clear_staging")
 
     async def _note_placed(self, record: Record) -> None:
         placed = [entry for entry in record.entries if entry.staged]
@@ -136,7 +136,7 @@ class PlainSite:
         """Finish a swap that somebody began and did not end."""
         record = await self.read_record("journal")
         if record is None:
-            await self.steps.ask("forget", "journal")
+            await self.session.ask("forget", "journal")
             return
         staged = [entry for entry in record.entries if entry.staged]
         names = {entry.path for entry in staged}.union(record.removals)
@@ -154,7 +154,7 @@ class PlainSite:
         """Return those whose content survived neither staged nor in place; what is left of it goes."""
         files = [entry for entry in staged if entry.kind == FILE and entry.staged != IN_PLACE]
         folder = META + b"/staging/"
-        shelf = SeenSite(self.steps, self.seen.path)
+        shelf = SeenSite(self.session, self.seen.path)
         await shelf.see_names(folder + entry.staged for entry in files)
         await shelf.see_contents(shelf.found)
         await self.seen.see_contents([entry.path for entry in files if entry.path in self.seen.found])
@@ -172,7 +172,7 @@ class PlainSite:
                 lost.append(entry)
                 entry.staged = b""
         for batch in batches(bad):
-            await self.steps.ask("rm", "-f", *(b"./" + path for path in batch))
+            await self.session.ask("rm", "-f", *(b"./" + path for path in batch))
         return lost
 
     def _check_parents(self, record: Record) -> None:
@@ -190,7 +190,7 @@ class PlainSite:
         return Refused(word, self.seen.path, *fields)
 
     def check(self, status: int, why: bytes, where: bytes) -> None:
-        """Refused unless the node's step went well."""
+        """Refused unless a request went well."""
         if not status:
             return
         text, _, room = why.rstrip(b"\n").rpartition(b"\n")
@@ -201,7 +201,7 @@ class PlainSite:
         raise self.refused(b"error", name.encode(), last, where)
 
     def room(self, line: bytes) -> Room:
-        """Return what ``room`` said in a step's last line."""
+        """Return what ``room`` said in an answer's last line."""
         return Room.parse(line.rpartition(b"\n")[2] or line, root=self._is_root)
 
     def full(self, room: Room) -> Refused:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Sequence
 
 from asyncdeploy.node_side.push.site_record import DIR, FILE, LINK, MAX_DEPTH, Entry, ancestors
-from asyncdeploy.remote.sh_session import MAX_ANSWER, Found, Steps
+from asyncdeploy.remote.sh_session import MAX_ANSWER, Found, ShSession
 from asyncdeploy.values.errors import ProtocolError
 
 Content = tuple[bytes, bytes, bytes]
@@ -22,10 +22,10 @@ class SeenSite:
         found: what stands at each path that was looked at.
     """
 
-    def __init__(self, steps: Steps, path: bytes) -> None:
+    def __init__(self, session: ShSession, path: bytes) -> None:
         self.path = path
         self.found: dict[bytes, Found] = {}
-        self._steps = steps
+        self._session = session
         self._contents: dict[bytes, Content] = {}
         self._names: dict[bytes, list[bytes]] = {}
 
@@ -82,24 +82,24 @@ class SeenSite:
         asked = sorted(paths)
         for path in asked:
             self.found.pop(path, None)
-        self.found.update(await self._steps.look(asked))
+        self.found.update(await self._session.look(asked))
 
     async def see_contents(self, paths: Iterable[bytes]) -> None:
         """Learn the hash of each regular file and where each link leads."""
         kinds = {path: stat.S_IFMT(self.found[path].st_mode) for path in paths}
-        sums = await self._steps.sums(path for path, kind in kinds.items() if kind == stat.S_IFREG)
-        links = await self._steps.links(path for path, kind in kinds.items() if kind == stat.S_IFLNK)
+        sums = await self._session.sums(path for path, kind in kinds.items() if kind == stat.S_IFREG)
+        links = await self._session.links(path for path, kind in kinds.items() if kind == stat.S_IFLNK)
         self._contents.update((path, (FILE, sha, b"")) for path, sha in sums.items())
         self._contents.update((path, (LINK, b"", target)) for path, target in links.items())
 
     async def _see_below(self, folder: bytes) -> None:
-        _, text = await self._steps.ask("names", str(MAX_ANSWER), str(MAX_DEPTH), b"./" + folder)
+        _, text = await self._session.ask("names", str(MAX_ANSWER), str(MAX_DEPTH), b"./" + folder)
         below = [name.removeprefix(b"./") for name in text.split(b"\0")[:-1]]
         if (other := next((name for name in below if not name.startswith(folder + b"/")), None)) is not None:
             what = (
                 f"what lies in {os.fsdecode(folder)!r} was asked for, and the node named {os.fsdecode(other[:300])!r}"
             )
-            raise ProtocolError(self._steps.remote.node.name, what)
+            raise ProtocolError(self._session.remote.node.name, what)
         await self.see_names(below)
         for parent, names in itertools.groupby(sorted(below, key=_split), key=lambda name: _split(name)[0]):
             self._names[parent] = [_split(name)[1] for name in names]

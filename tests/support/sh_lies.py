@@ -55,7 +55,7 @@ PROBES = (
 )
 
 
-class PlainLiar(ShellRemote):
+class ShLiar(ShellRemote):
     """A node without python3 on which one function of our scripts is another.
 
     Args:
@@ -84,16 +84,16 @@ class PlainLiar(ShellRemote):
 
 
 @attrs.frozen
-class PlainVerb:
+class ShVerb:
     """Something that is asked of a node without python3, and the function of ours that lies there."""
 
     name: str
     function: str
-    ask: Callable[[PlainLiar], Awaitable[object]]
+    ask: Callable[[ShLiar], Awaitable[object]]
     lies: tuple[bytes, ...]
 
 
-async def _collect(remote: PlainLiar) -> object:
+async def _collect(remote: ShLiar) -> object:
     target = remote.home.parent / "here"
     shutil.rmtree(target, ignore_errors=True)
     (remote.home / "out").mkdir(exist_ok=True)
@@ -104,7 +104,7 @@ async def _collect(remote: PlainLiar) -> object:
     return await sync_results(remote, "~/out", target)
 
 
-async def _push(remote: PlainLiar) -> object:
+async def _push(remote: ShLiar) -> object:
     source = remote.home.parent / "source"
     source.mkdir(exist_ok=True)
     (source / "a").write_bytes(secrets.token_bytes(8))
@@ -112,35 +112,35 @@ async def _push(remote: PlainLiar) -> object:
     return await push_code(remote, source)
 
 
-def _job(remote: PlainLiar) -> Job:
+def _job(remote: ShLiar) -> Job:
     return Job(remote.node, "train-abcdefgh", "train")
 
 
-PLAIN_VERBS = (
-    PlainVerb("collect", "open_source", _collect, PLACES),
-    PlainVerb("collect", "names", _collect, NAMES),
-    PlainVerb("collect", "look", _collect, LOOKS),
-    PlainVerb("collect", "links", _collect, LINKS),
-    PlainVerb("collect", "fetch_one", _collect, CONTENTS),
-    PlainVerb("push", "look", _push, LOOKS),
-    PlainVerb("push", "running", _push, RUNNING),
-    PlainVerb("list", "", list_jobs, (*JOBS, *BROKEN)),
-    PlainVerb("status", "", lambda r: job_status(r, _job(r)), (*JOBS, *BROKEN)),
-    PlainVerb("log", "", lambda r: read_log(r, _job(r)), (*JOBS, *BROKEN)),
-    PlainVerb("start", "", lambda r: start_job(r, "true", name="train"), (*JOBS, *BROKEN)),
-    PlainVerb("run", "", lambda r: run_command(r, "true"), (*ENDS, *BROKEN)),
-    PlainVerb("probe", "", lambda r: probe_node(r, fresh=True), (*PROBES, *BROKEN)),
+SH_VERBS = (
+    ShVerb("collect", "open_source", _collect, PLACES),
+    ShVerb("collect", "names", _collect, NAMES),
+    ShVerb("collect", "look", _collect, LOOKS),
+    ShVerb("collect", "links", _collect, LINKS),
+    ShVerb("collect", "fetch_one", _collect, CONTENTS),
+    ShVerb("push", "look", _push, LOOKS),
+    ShVerb("push", "running", _push, RUNNING),
+    ShVerb("list", "", list_jobs, (*JOBS, *BROKEN)),
+    ShVerb("status", "", lambda r: job_status(r, _job(r)), (*JOBS, *BROKEN)),
+    ShVerb("log", "", lambda r: read_log(r, _job(r)), (*JOBS, *BROKEN)),
+    ShVerb("start", "", lambda r: start_job(r, "true", name="train"), (*JOBS, *BROKEN)),
+    ShVerb("run", "", lambda r: run_command(r, "true"), (*ENDS, *BROKEN)),
+    ShVerb("probe", "", lambda r: probe_node(r, fresh=True), (*PROBES, *BROKEN)),
 )
 
 
-async def tell_plain(home: Path, verb: PlainVerb) -> tuple[int, int]:
+async def tell_by_sh(home: Path, verb: ShVerb) -> tuple[int, int]:
     """Tell a verb everything; return how many it took for true and how many it refused.
 
     Raises:
         RuntimeError: something else than a DeployError came out.
     """
     taken = refused = 0
-    async with PlainLiar(home, verb.function) as remote:
+    async with ShLiar(home, verb.function) as remote:
         for said in verb.lies:
             (home / "said").write_bytes(said)
             try:

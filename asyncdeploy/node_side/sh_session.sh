@@ -1,8 +1,8 @@
-# Do the client's steps one after the other, and the looks that pushes and collects share: for nodes without python3.
+# Serve the client's requests one after the other, and the looks that pushes and collects share: for nodes without python3.
 # usage: MARK       other programs follow this one; the last of them calls serve
 # stdin: frames, "<bytes>" padded to 11 letters and a newline, then the bytes. 0 is a sign of life, "end" ends a body.
-# A step is a frame of shell that ends with "# MARK", so that a cut one is never run; what it prints is followed by a line
-# of MARK and its status: 0 done, 1 trouble (its text, and in the last line the room left), others as the step says.
+# A request is a frame of shell that ends with "# MARK", so that a cut one is never run; what it prints is followed by a line
+# of MARK and its status: 0 done, 1 trouble (its text, and in the last line the room left), others as the request says.
 # shellcheck shell=sh disable=SC2034
 mark=$1
 LC_ALL=C TZ=UTC0
@@ -30,10 +30,10 @@ frames() { # copies a body
 
 serve() {
     while next_size; do
-        step=$(take)
-        case $step in *"
+        request=$(take)
+        case $request in *"
 # $mark") ;; *) exit 1 ;; esac
-        eval "$step"
+        eval "$request"
         printf '\n%s %s\n' "$mark" "$?"
     done
 }
