@@ -17,7 +17,7 @@ from asyncdeploy.collect.choice import Choice, Want
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import MAX_LISTING_BYTES, Entry, Listing, nonsense
 from asyncdeploy.collect.portions import in_portions
-from asyncdeploy.collect.sender_sh import PlainSender, open_sender
+from asyncdeploy.collect.sender_sh import ShSender, open_sender
 from asyncdeploy.collect.target import Target
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
@@ -113,13 +113,13 @@ class _Collect:
             self.listing.left_behind.all(),
         )
 
-    async def _open(self) -> AbstractAsyncContextManager[Call | PlainSender]:
+    async def _open(self) -> AbstractAsyncContextManager[Call | ShSender]:
         if not await has_python(self.remote):
             return open_sender(self.remote, self.source, self.limits)
         request = {**attrs.asdict(self.limits), "source": self.source, "max_listing": MAX_LISTING_BYTES}
         return call_program(self.remote, "collect.sender", json.dumps(request).encode())
 
-    async def _read_listing(self, call: Call | PlainSender) -> str | None:
+    async def _read_listing(self, call: Call | ShSender) -> str | None:
         """Take the node's listing; return why it has none, or None."""
         while True:
             kind, payload = await call.receive()
@@ -134,7 +134,7 @@ class _Collect:
             else:
                 raise nonsense(self.remote.node.name, f"a frame {kind!r}, where its listing was expected")
 
-    async def _ask(self, call: Call | PlainSender, wanted: Mapping[int, Want]) -> None:
+    async def _ask(self, call: Call | ShSender, wanted: Mapping[int, Want]) -> None:
         asked = [
             number.to_bytes(4, "big") + want.offset.to_bytes(8, "big") + want.known for number, want in wanted.items()
         ]

@@ -1,4 +1,4 @@
-"""Results from a node without python3: plain sh is asked, and answers here as node_side/collect/sender.py would there.
+"""Results from a node without python3: sh is asked, and answers here as node_side/collect/sender.py would there.
 
 So the one collector, with its checks, budgets and files, serves both.
 """
@@ -38,7 +38,7 @@ WANT = 44
 
 
 @asynccontextmanager
-async def open_sender(remote: Remote, source: str, limits: CollectLimits) -> AsyncIterator[PlainSender]:
+async def open_sender(remote: Remote, source: str, limits: CollectLimits) -> AsyncIterator[ShSender]:
     """Open what stands for a call of the node_side program "sender"; the context's end closes its channel.
 
     Args:
@@ -51,7 +51,7 @@ async def open_sender(remote: Remote, source: str, limits: CollectLimits) -> Asy
         NoShell and others: as ``open_sh_session``.
     """
     async with open_sh_session(remote, "collect/collect", *TOOLS) as session:
-        sender = PlainSender(session, source, limits)
+        sender = ShSender(session, source, limits)
         async with aclosing(sender.frames()) as frames:
             sender.answers = frames
             yield sender
@@ -66,7 +66,7 @@ class Wanted:
     known: bytes
 
 
-class PlainSender:
+class ShSender:
     """The frames of ``node_side/collect/sender.py``, in the order in which it sends them.
 
     Attributes:

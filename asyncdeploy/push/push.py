@@ -7,7 +7,7 @@ from pathlib import Path
 from asyncdeploy.push.answer import Answer, read_answer
 from asyncdeploy.push.bundle.bundle import Bundle, pack_workspace
 from asyncdeploy.push.relay.crew import Crew
-from asyncdeploy.push.sh.push import finish_plain, push_plain
+from asyncdeploy.push.sh.push import finish_by_sh, push_by_sh
 from asyncdeploy.push.transfer import Transfer
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
@@ -73,7 +73,7 @@ async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S)
     if path in whole:
         return
     if not await has_python(remote):
-        answer = read_answer(remote.node.name, await finish_plain(remote, path, wait_s))
+        answer = read_answer(remote.node.name, await finish_by_sh(remote, path, wait_s))
         whole.update((path, answer.path))
         return
     args = b"\0".join([b"finish", path.encode("utf-8", "surrogateescape"), *[b""] * 6, b"%g" % wait_s])
@@ -114,7 +114,7 @@ async def _push_to_receiver(remote: Remote, crew: Crew, bundle: Bundle, wait_s: 
 
 async def _push_to_script(remote: Remote, crew: Crew, bundle: Bundle, wait_s: float) -> tuple[Answer, str]:
     crew.gone(remote.node.name)
-    payload, sent = await push_plain(remote, bundle, wait_s)
+    payload, sent = await push_by_sh(remote, bundle, wait_s)
     answer = read_answer(remote.node.name, payload)
     return answer, answer.summary(sent)
 

@@ -1,4 +1,4 @@
-"""What a push must do on a node, found by looking at every name; push_plain makes the same plan of what sh has seen."""
+"""What a push must do on a node, found by looking at every name; push_by_sh makes the same plan of what sh has seen."""
 
 import stat
 

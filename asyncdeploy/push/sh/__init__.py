@@ -1,1 +1,1 @@
-"""A push to a node without python3: plain sh does there what the receiver would."""
+"""A push to a node without python3: sh does there what the receiver would."""

@@ -1,4 +1,4 @@
-"""Push to a node without python3: the receiver's own plan is made here, and plain sh does it."""
+"""Push to a node without python3: the receiver's own plan is made here, and sh does it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asyncdeploy.node_side.push.plan import Plan
 from asyncdeploy.node_side.push.site_record import FILE, META, Entry, Record, Refused
 from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.sh.script import END, TarOf, name_staged, tree_of
-from asyncdeploy.push.sh.site import PlainSite
+from asyncdeploy.push.sh.site import ShSite
 from asyncdeploy.remote.sh_session import batches, open_sh_session
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.threads import run_in_thread
@@ -25,8 +25,8 @@ NAMES = 10
 TOOLS = ("tar", "grep", "sed", "wc", "ln", "date", "id")
 
 
-async def push_plain(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[bytes, int]:
-    """Put a workspace on a node by plain sh; only files that are not there yet travel, whole.
+async def push_by_sh(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[bytes, int]:
+    """Put a workspace on a node by sh; only files that are not there yet travel, whole.
 
     Args:
         remote: a node without python3.
@@ -44,15 +44,15 @@ async def push_plain(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[byt
     On cancellation the old tree stands, or the new one if the swap had begun: it is finished by the next push.
     """
     async with open_sh_session(remote, "push/push", *TOOLS) as session:
-        push = _Push(remote, bundle, PlainSite(session))
+        push = _Push(remote, bundle, ShSite(session))
         try:
             return b"\0".join(await push.run(wait_s)), push.sent
         except Refused as refused:
             return b"\0".join(refused.fields), push.sent
 
 
-async def finish_plain(remote: Remote, path: str, wait_s: float) -> bytes:
-    """Finish a swap that a dead push left begun in a site, by plain sh.
+async def finish_by_sh(remote: Remote, path: str, wait_s: float) -> bytes:
+    """Finish a swap that a dead push left begun in a site, by sh.
 
     Args:
         remote: a node without python3.
@@ -66,7 +66,7 @@ async def finish_plain(remote: Remote, path: str, wait_s: float) -> bytes:
         ConnectionLost and others: as ``open_sh_session``.
     """
     async with open_sh_session(remote, "push/push", *TOOLS) as session:
-        site = PlainSite(session)
+        site = ShSite(session)
         status, at = await session.ask("begun", path)
         if status:
             return b"same\0" + at
@@ -81,7 +81,7 @@ async def finish_plain(remote: Remote, path: str, wait_s: float) -> bytes:
 class _Push:
     """One push, from the first look to the swap."""
 
-    def __init__(self, remote: Remote, bundle: Bundle, site: PlainSite) -> None:
+    def __init__(self, remote: Remote, bundle: Bundle, site: ShSite) -> None:
         self.remote = remote
         self.bundle = bundle
         self.site = site

@@ -1,4 +1,4 @@
-"""What a push says to plain sh: its files as tar, its swap as a list of commands, its records."""
+"""What a push says to sh: its files as tar, its swap as a list of commands, its records."""
 
 from __future__ import annotations
 

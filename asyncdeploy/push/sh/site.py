@@ -1,4 +1,4 @@
-"""A site on a node without python3, held open by plain sh: its lock, its records, its swap (node_side/push/push.sh).
+"""A site on a node without python3, held open by sh: its lock, its records, its swap (node_side/push/push.sh).
 
 The records that lie on the node are the receiver's: either finishes what the other began, and knows what it brought.
 """
@@ -43,7 +43,7 @@ _ERRNO = {
 _FULL = (b"No space left on device", b"isk quota exceeded", b"Wrote only", b"short write")
 
 
-class PlainSite:
+class ShSite:
     """One site, open and locked until the session ends.
 
     Attributes:

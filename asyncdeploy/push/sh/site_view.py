@@ -1,4 +1,4 @@
-"""A site as plain sh has seen it: what the node's own plan of a push asks for, answered here."""
+"""A site as sh has seen it: what the node's own plan of a push asks for, answered here."""
 
 from __future__ import annotations
 
