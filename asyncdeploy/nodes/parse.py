@@ -73,7 +73,7 @@ def read_hostfile(path: str | os.PathLike[str]) -> tuple[Node, ...]:
     with file.open("rb") as stream:
         raw = stream.read(MAX_HOSTFILE_BYTES + 1)
     if len(raw) > MAX_HOSTFILE_BYTES:
-        raise ValueError(f"{file}: a hostfile of at most {MAX_HOSTFILE_BYTES} bytes was expected")
+        raise ValueError(f"{file}: a hostfile of at most {MAX_HOSTFILE_BYTES} bytes was expected, it has more")
     found: list[Node] = []
     lines: list[int] = []  # where each node stands
     ignored: list[str] = []
@@ -115,7 +115,7 @@ def _read_item(item: str | Node, *, at_most: int) -> list[Node]:
     else:
         raise ValueError(f"nodes: text or a Node was expected, got {shown(item)}")
     if len(found) > at_most:
-        raise ValueError(f"nodes: at most {MAX_NODES} were expected")
+        raise ValueError(f"nodes: at most {MAX_NODES} were expected, got more")
     return found
 
 

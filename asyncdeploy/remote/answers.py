@@ -9,11 +9,9 @@ from typing import Any, Self
 import attrs
 
 from asyncdeploy.values.errors import ProtocolError
-from asyncdeploy.values.serialize import MAX_DEPTH, in_words, is_deeper
+from asyncdeploy.values.serialize import MAX_DEPTH, MAX_WHOLE, in_words, is_deeper
 from asyncdeploy.values.words import MAX_LINE, one_line
 
-MAX_WHOLE = 2**63 - 1
-"""Sizes, pids and counts of any machine stay below it."""
 LATEST = 1e11
 """Seconds since 1970, in the year 5138: what Python's calendar can still take."""
 

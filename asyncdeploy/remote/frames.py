@@ -99,7 +99,7 @@ class Session:
                 self._head = self._inbox.take(HEAD)
             size = int.from_bytes(self._head[1:], "big")
             if size > MAX_FRAME:
-                what = f"a frame of {size} bytes was announced, at most {MAX_FRAME} are allowed"
+                what = f"a frame of at most {MAX_FRAME} bytes was expected, one of {size} was announced"
                 raise ProtocolError(self.remote.node.name, what)
             if self._head and self._inbox.size >= size:
                 kind, self._head = self._head[:1], b""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
-from asyncdeploy.remote.answers import Answer
+from asyncdeploy.remote.answers import LATEST, Answer
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
@@ -63,7 +64,7 @@ async def _ask(remote: Remote) -> NodeFacts:
     sent_at = time.time()
     answer = await (ask(remote, "probe", {}, what=PROBE) if python else _ask_script(remote))
     received_at = time.time()
-    start, end = (each.number() for each in answer["clock"].items(2))
+    start, end = (each.number(0, LATEST) for each in answer["clock"].items(2))
     # The mean of both ways' differences, as NTP does it: the time that the node worked in between does not count.
     offset = ((start - sent_at) + (end - received_at)) / 2
     return _checked(answer["facts"], offset)
@@ -151,21 +152,49 @@ def _checked(answer: Answer, clock_offset_s: float) -> NodeFacts:
 
 
 def _check(facts: NodeFacts) -> None:
+    """Raise ValueError, naming the field, for what types alone do not tell."""
     check_remote_path(facts.home, "home")
-    for row in (facts.tools, facts.gpus, facts.disks, facts.addresses):
-        if len(row) > MAX_ROWS:
-            raise ValueError(f"it has over {MAX_ROWS} rows of a kind")
-    for path in (*(path for _, path in facts.tools), *(disk.path for disk in facts.disks), facts.python or "/"):
-        check_remote_path(path, "a path")
+    for name, rows in (
+        ("tools", facts.tools),
+        ("gpus", facts.gpus),
+        ("disks", facts.disks),
+        ("addresses", facts.addresses),
+    ):
+        if len(rows) > MAX_ROWS:
+            raise ValueError(f"{name}: at most {MAX_ROWS} were expected, got {len(rows)}")
+    paths = [*facts.tools, *(("disks", disk.path) for disk in facts.disks), ("python", facts.python or "/")]
+    for name, path in paths:
+        check_remote_path(path, name)
         if not path.startswith("/"):
-            raise ValueError(f"an absolute path was expected, got {path!r}")
-    texts = [facts.user, facts.hostname, facts.system, facts.arch, facts.libc, facts.python_version, facts.identity]
-    texts += [facts.home_identity, *(name for name, _ in facts.addresses), *(name for name, _ in facts.tools)]
-    texts += [text for gpu in facts.gpus for text in (gpu.name, gpu.driver, gpu.uuid)]
-    for text in texts:
+            raise ValueError(f"{name}: an absolute path was expected, got {path!r}")
+    for name, text in _texts(facts):
         if not is_harmless(text, MAX_TEXT):
-            raise ValueError(f"at most {MAX_TEXT} characters that can be shown were expected, got {text[:80]!r}")
-    for address in (*(address for _, address in facts.addresses), *filter(None, [facts.ssh_address])):
-        ipaddress.ip_address(address)
-    if facts.cpus < 1 or facts.memory_bytes < 0 or facts.uid < 0:
-        raise ValueError("cpus, memory_bytes and uid: no number below 0 was expected (cpus: 1)")
+            raise ValueError(f"{name}: at most {MAX_TEXT} characters to be shown were expected, got {text[:80]!r}")
+    for name, address in (*facts.addresses, ("ssh_address", facts.ssh_address or "::")):
+        if not _is_address(address):
+            raise ValueError(f"{name}: an IP address was expected, got {address[:80]!r}")
+    for name, number, least in (
+        ("cpus", facts.cpus, 1),
+        ("memory_bytes", facts.memory_bytes, 0),
+        ("uid", facts.uid, 0),
+    ):
+        if number < least:
+            raise ValueError(f"{name}: a whole number from {least} was expected, got {number}")
+
+
+def _texts(facts: NodeFacts) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of what people are shown."""
+    for name in ("user", "hostname", "system", "arch", "libc", "python_version", "identity", "home_identity"):
+        yield name, getattr(facts, name)
+    yield from (("addresses", name) for name, _ in facts.addresses)
+    yield from (("tools", name) for name, _ in facts.tools)
+    for gpu in facts.gpus:
+        yield from (("gpus", text) for text in (gpu.name, gpu.driver, gpu.uuid))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

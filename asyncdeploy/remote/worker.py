@@ -238,7 +238,7 @@ class Call:
         Raises:
             ProgramFailed: it raised.
             ConnectionLost: the connection broke or the worker died: what it did is unknown.
-            ProtocolError: the node speaks nonsense.
+            ProtocolError: something else came than a frame.
         """
         kind, payload = await self._session.receive()
         if kind == b"Z":

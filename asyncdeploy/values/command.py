@@ -153,7 +153,7 @@ class Command(PlainData):
             ValueError: no word was given, or one holds a NUL byte.
         """
         if not argv:
-            raise ValueError("Command.of: at least the program's name was expected")
+            raise ValueError("Command.of: at least the program's name was expected, got no word")
         return cls(shlex.join(str(word) for word in argv))
 
     def with_env(self, env: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> Command:

@@ -25,6 +25,8 @@ Pairs = tuple[tuple[str, str], ...]
 
 MAX_DEPTH = 32
 """Deeper data than any class of ours makes: a bound on recursion for text that came from outside."""
+MAX_WHOLE = 2**63 - 1
+"""Sizes, pids and counts of any machine stay below it."""
 MAX_ERROR = 1000
 """Characters of an error: some places inside each other, and what came."""
 SHOWN = 80
@@ -249,6 +251,8 @@ def _from_scalar(kind: type[T], data: Any) -> T:
         return cast(T, Path(data))
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and abs(data) <= _MAX_FLOAT:
         return cast(T, float(data))
-    if kind in (str, bool, int) and type(data) is kind:
+    if kind is int and type(data) is int and abs(data) <= MAX_WHOLE:
+        return cast(T, data)
+    if kind in (str, bool) and type(data) is kind:
         return data
     raise wrong(_SCALARS.get(kind, f"a {getattr(kind, '__name__', kind)}"), data)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncdeploy.remote.answers import MAX_DEPTH, MAX_WHOLE, Answer
+from asyncdeploy.remote.answers import Answer
 from asyncdeploy.values.errors import ProtocolError
+from asyncdeploy.values.serialize import MAX_DEPTH, MAX_WHOLE
 
 READERS: dict[str, tuple[Callable[[Answer], Any], Callable[[Any], bool]]] = {
     "object": (Answer.object, lambda found: isinstance(found, dict)),

@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 import asyncdeploy as ad
-from asyncdeploy.envs import env_from_dict
 from asyncdeploy.envs.built import Built
+from asyncdeploy.envs.registry import env_from_dict
 from asyncdeploy.launch.follow.diagnosis import Diagnosis, Frame, RankStand
 from asyncdeploy.launch.preflight.verdict import GpuUser, NodeLook, Preflight, Problem
 from asyncdeploy.nodes.facts import Disk, Gpu, NodeFacts
