@@ -13,8 +13,6 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.command import Command, as_command
 from asyncdeploy.values.workspace import Workspace
 
-AT_ONCE = 32
-"""Nodes worked on at a time: enough to fill a client's line, few enough to be kind to a login node."""
 DEFAULT_ENV: Env = UvEnv()
 
 

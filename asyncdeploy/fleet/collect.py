@@ -13,10 +13,10 @@ from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.source import find_source
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, by_node
-from asyncdeploy.fleet.arguments import AT_ONCE, lent_pool
+from asyncdeploy.fleet.arguments import lent_pool
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.rank_env import log_folder
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parallel import AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.remote.transport import Remote
@@ -98,11 +98,11 @@ async def collect_logs(
     two of its own), those of a command that is run once a node beside it.
     """
     launch = launch.current
-    folders = {job.node: (rank, log_folder(launch.id, rank)) for rank, job in enumerate(launch.jobs)}
+    ranks = launch.ranks
 
     async def work(node: Node) -> Collected:
-        rank, folder = folders[node]
-        return await sync_results(lent.at(node), folder, Path(target) / f"{rank}-{node.name}", limits=limits)
+        rank, place = ranks[node], Path(target) / f"{ranks[node]}-{node.name}"
+        return await sync_results(lent.at(node), log_folder(launch.id, rank), place, limits=limits)
 
     async with lent_pool(pool) as lent:
         return await map_nodes(launch.nodes, work, at_once=at_once)

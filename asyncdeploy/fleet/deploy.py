@@ -13,8 +13,8 @@ import anyio
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project
 from asyncdeploy.envs.base import Env
-from asyncdeploy.fleet.arguments import AT_ONCE, DEFAULT_ENV, Asked, Code, Nodes, as_asked, lent_pool
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.fleet.arguments import DEFAULT_ENV, Asked, Code, Nodes, as_asked, lent_pool
+from asyncdeploy.nodes.parallel import AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.bundle.bundle import begin_packing

@@ -26,7 +26,7 @@ from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.preflight.check import Ready, check_nodes
 from asyncdeploy.launch.preflight.verdict import Preflight
-from asyncdeploy.nodes.parse import Node, parse_nodes
+from asyncdeploy.nodes.parse import Node, node_ranks, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Relay
 from asyncdeploy.run.job import JobStatus
@@ -215,7 +215,7 @@ async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None)
 def _not_deployed(report: Report[Deployment]) -> LaunchFailed:
     outcome = report.failures[0]
     cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
-    rank = [seen.node for seen in report].index(outcome.node)
+    rank = node_ranks(seen.node for seen in report)[outcome.node]
     error = launch_failed(cause, "is not ready, nothing was started", node_rank=rank)
     rest = tuple(f"{seen.node.name}: {seen.error.message}" for seen in report.failures[1:] if seen.error is not None)
     error = attrs.evolve(error, consequences=rest)

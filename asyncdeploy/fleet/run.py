@@ -9,8 +9,8 @@ import anyio
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, by_node, start_in_project
-from asyncdeploy.fleet.arguments import AT_ONCE, Asked, Nodes, as_asked, lent_pool
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.fleet.arguments import Asked, Nodes, as_asked, lent_pool
+from asyncdeploy.nodes.parallel import AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.attached import run_command

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import attrs
 
 from asyncdeploy.launch.placement import Placement
-from asyncdeploy.nodes.parse import Node
+from asyncdeploy.nodes.parse import Node, node_ranks
 from asyncdeploy.run.job import Job, check_job_id, new_job_id
 from asyncdeploy.values.serialize import PlainData, not_plain
 
@@ -78,6 +78,11 @@ class Launch(PlainData):
     def nodes(self) -> tuple[Node, ...]:
         """The nodes, in node rank order."""
         return tuple(job.node for job in self.jobs)
+
+    @property
+    def ranks(self) -> dict[Node, int]:
+        """The node rank of each node."""
+        return node_ranks(self.nodes)
 
     @property
     def current(self) -> Launch:

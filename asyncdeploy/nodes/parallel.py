@@ -14,12 +14,22 @@ from asyncdeploy.values.errors import Cancelled, DeadlineExceeded, DeployError, 
 
 T = TypeVar("T")
 
+AT_ONCE = 32
+"""Nodes worked on at a time: enough to fill a client's uplink, few enough to be kind to a login node."""
+CALLS_AT_ONCE = 128
+"""Nodes asked at the same time for what is a call or two: as many as a Pool connects to at once."""
+
 Work = Callable[[Node], Awaitable[T]]
 Nodes = str | Node | Iterable[str | Node]
 
 
 async def map_nodes(
-    nodes: Nodes, work: Work[T], *, at_once: int = 32, stop_on_failure: bool = False, at_most_s: float | None = None
+    nodes: Nodes,
+    work: Work[T],
+    *,
+    at_once: int = AT_ONCE,
+    stop_on_failure: bool = False,
+    at_most_s: float | None = None,
 ) -> Report[T]:
     """Do the same work for many nodes and report what became of each.
 
@@ -49,7 +59,7 @@ async def map_nodes(
 
 
 async def iter_nodes(
-    nodes: Nodes, work: Work[T], *, at_once: int = 32, at_most_s: float | None = None
+    nodes: Nodes, work: Work[T], *, at_once: int = AT_ONCE, at_most_s: float | None = None
 ) -> AsyncGenerator[Outcome[T], None]:
     """Do the same work for many nodes and give each outcome as it comes: ``async for outcome in iter_nodes(...)``.
 

@@ -15,7 +15,7 @@ from asyncdeploy.nodes.node import MAX_HOPS, Node, NodeNote, as_jump, as_key_pat
 from asyncdeploy.nodes.ranges import GAPS, expand_ranges, fold_names, split_items
 from asyncdeploy.nodes.syntax import is_ssh_line
 
-__all__ = ["MAX_HOPS", "MAX_NODES", "Node", "NodeNote", "fold_names", "parse_nodes", "read_hostfile"]
+__all__ = ["MAX_HOPS", "MAX_NODES", "Node", "NodeNote", "fold_names", "node_ranks", "parse_nodes", "read_hostfile"]
 
 MAX_NODES = 10_000
 """Nodes in one list: a client's descriptors end before it, so a longer one is a slip of the finger."""
@@ -54,6 +54,11 @@ def parse_nodes(
     filled = tuple(_fill(node, defaults) for node in found)
     _refuse_twins(filled, lambda index: f"node {index}")
     return filled
+
+
+def node_ranks(nodes: Iterable[Node]) -> dict[Node, int]:
+    """Return the rank of each node: its number in their order, the first one is 0."""
+    return {node: rank for rank, node in enumerate(nodes)}
 
 
 def read_hostfile(path: str | os.PathLike[str]) -> tuple[Node, ...]:

@@ -9,14 +9,12 @@ import anyio
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.follow.diagnosis import MAX_TEXT, Diagnosis, RankStand, stands_of
 from asyncdeploy.launch.launch import Launch
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
+from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.worker import ask
-from asyncdeploy.run.job import Job
 from asyncdeploy.values.errors import DeployError
 from asyncdeploy.values.events import Noted
 
-AT_ONCE = 128
-"""Nodes asked at the same time; each is one small call."""
 ASK_S = 30.0
 """Ranks have 2 s to write where they are, py-spy and nvidia-smi 10 s each."""
 MAX_TRACE = 4096
@@ -27,17 +25,18 @@ LOOKS = 4
 
 async def diagnose(pool: Pool, launch: Launch) -> Diagnosis:
     """Return where all ranks of a launch stand; none of them is stopped or disturbed. See ``diagnose_launch``."""
-    order = {job.node: (rank, job) for rank, job in enumerate(launch.jobs)}
+    ranks = launch.ranks
     found: list[RankStand] = []
     gpus: list[tuple[str, str]] = []
     recorders: list[tuple[str, str]] = []
     silent: dict[str, str] = {job.node.name: f"not within {ASK_S:.0f} s" for job in launch.jobs}
 
-    async def look(rank: int, job: Job) -> None:
-        name, request = job.node.name, {"op": "stacks", "job": job.id}
+    async def look(node: Node) -> None:
+        name, rank = node.name, ranks[node]
+        request = {"op": "stacks", "job": launch.jobs[rank].id}
         with anyio.move_on_after(ASK_S):
             try:
-                answer = await ask(pool.at(job.node), "launch.stacks", request, what="where its ranks stand")
+                answer = await ask(pool.at(node), "launch.stacks", request, what="where its ranks stand")
                 stands = stands_of(rank, name, answer)
                 loads = [(name, line.text(limit=MAX_TEXT)) for line in answer["gpus"].items()]
                 traces = [(name, json.dumps(each.value)[:MAX_TRACE]) for each in answer["recorders"].items()]
@@ -49,7 +48,7 @@ async def diagnose(pool: Pool, launch: Launch) -> Diagnosis:
             gpus.extend(loads)
             recorders.extend(traces)
 
-    await map_nodes(launch.nodes, lambda node: look(*order[node]), at_once=AT_ONCE)
+    await map_nodes(launch.nodes, look, at_once=CALLS_AT_ONCE)
     found.sort(key=lambda stand: (stand.node_rank, stand.rank if stand.rank is not None else -1, stand.pid))
     return Diagnosis(launch.id, tuple(found), tuple(silent.items()), tuple(sorted(gpus)), tuple(recorders))
 
@@ -73,12 +72,12 @@ async def watch_silence(pool: Pool, launch: Launch, silent_after_s: float) -> No
 
 async def _silence(pool: Pool, launch: Launch) -> float | None:
     """Return for how long no rank has printed anything, None where nobody can say that."""
-    jobs = {job.node: job for job in launch.jobs}
+    ranks = launch.ranks
 
-    async def silent_s(job: Job) -> float:
-        request = {"op": "silence", "job": job.id}
-        answer = await ask(pool.at(job.node), "launch.stacks", request, what="how long it is silent")
+    async def silent_s(node: Node) -> float:
+        request = {"op": "silence", "job": launch.jobs[ranks[node]].id}
+        answer = await ask(pool.at(node), "launch.stacks", request, what="how long it is silent")
         return answer["silent_s"].number()
 
-    report = await map_nodes(launch.nodes, lambda node: silent_s(jobs[node]), at_once=AT_ONCE)
+    report = await map_nodes(launch.nodes, silent_s, at_once=CALLS_AT_ONCE)
     return min(report.values) if report.ok else None

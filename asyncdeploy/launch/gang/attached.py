@@ -89,6 +89,6 @@ async def _root_cause(pool: Pool, launch: Launch, done: Mapping[Node, Completed]
                     return found
         return found
 
-    ranks = {node: rank for rank, node in enumerate(launch.nodes)}
+    ranks = launch.ranks
     ends = await map_nodes(launch.nodes, lambda node: end(ranks[node]), at_once=len(ranks))
     return failure_of(judge_launch(launch, ends.unwrap()))

@@ -12,7 +12,7 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.launch import Launch, check_launch_id
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, fold_names
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import ask, call_once
@@ -49,8 +49,6 @@ def _tools() -> bytes:
     return json.dumps({path: packaged_text(f"node_side/launch/{name}.py") for path, name in _TOOLS.items()}).encode()
 
 
-AT_ONCE = 128
-"""Nodes that are started at the same time: a start is one call, and ranks wait for each other for 120 s."""
 MAX_KEPT = 64 << 20
 """Bytes of a launch's description, unpacked: a node is not trusted with our memory."""
 
@@ -69,7 +67,7 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> La
     """
     request = b"find\0" + check_launch_id(launch_id).encode() + b"\0"
     report = await map_nodes(
-        nodes, lambda node: call_once(pool.at(node), "launch.launch_folder", request), at_once=AT_ONCE
+        nodes, lambda node: call_once(pool.at(node), "launch.launch_folder", request), at_once=CALLS_AT_ONCE
     )
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
     evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])

@@ -10,7 +10,7 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.gang.links import with_links
-from asyncdeploy.launch.gang.node_folder import AT_ONCE, packed_launch, place_tools
+from asyncdeploy.launch.gang.node_folder import packed_launch, place_tools
 from asyncdeploy.launch.gang.plan import plan_launch
 from asyncdeploy.launch.gang.watch import LOG_BYTES
 from asyncdeploy.launch.launch import Launch
@@ -18,7 +18,7 @@ from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.preflight.rendezvous import port_opened
 from asyncdeploy.launch.root_cause.judge import worker_failed
 from asyncdeploy.launch.root_cause.known_errors import port_was_taken
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, fold_names
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.push import finish_push
@@ -101,8 +101,8 @@ async def start_launch(
 
 async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> tuple[Job, ...]:
     """Start every rank and return their jobs; whatever happens instead, none stays."""
-    ranks = {job.node: rank for rank, job in enumerate(launch.jobs)}
-    limit, waiting, all_started = anyio.CapacityLimiter(AT_ONCE), set(ranks), anyio.Event()
+    ranks = launch.ranks
+    limit, waiting, all_started = anyio.CapacityLimiter(CALLS_AT_ONCE), set(ranks), anyio.Event()
 
     async def start(node: Node) -> Job:
         job, remote, late_s = launch.jobs[ranks[node]], pool.at(node), FORGET_S
@@ -144,15 +144,15 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
 
 async def _undo(pool: Pool, launch: Launch) -> tuple[Node, ...]:
     """Stop and forget all ranks, started or not, in bounded time; return the nodes that did not confirm it."""
-    jobs = {job.node: job for job in launch.jobs}
+    ranks = launch.ranks
     gone: set[Node] = set()
 
     async def undo(node: Node) -> None:
-        if await _undo_rank(pool.at(node), launch, jobs[node]):
+        if await _undo_rank(pool.at(node), launch, launch.jobs[ranks[node]]):
             gone.add(node)
 
     with anyio.move_on_after(UNDO_S, shield=True):
-        await map_nodes(launch.nodes, undo, at_once=len(jobs))
+        await map_nodes(launch.nodes, undo, at_once=len(ranks))
     return tuple(node for node in launch.nodes if node not in gone)
 
 
@@ -179,7 +179,7 @@ def _not_started(launch: Launch, report: Report[Job], left: Iterable[Node]) -> L
     cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
     unsure = fold_names([node.name for node in left])
     fate = f"it is not confirmed that nothing runs on {unsure}" if unsure else "nothing stays running on any node"
-    error = launch_failed(cause, f"could not be started ({fate})", launch.id, launch.nodes.index(outcome.node))
+    error = launch_failed(cause, f"could not be started ({fate})", launch.id, launch.ranks[outcome.node])
     error.__cause__ = cause
     return error
 

@@ -12,7 +12,7 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.gang.node_folder import gather_evidence
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.root_cause.judge import RankEnd, judge_launch
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import Job, JobStatus
 from asyncdeploy.run.jobs import read_log, stop_job, wait_job
@@ -21,8 +21,6 @@ from asyncdeploy.values.events import Noted
 
 KILL_S = 5.0
 """After TERM and its grace: KILL, the sweep and the way back. A node that has not confirmed by then is unknown."""
-AT_ONCE = 128
-"""Nodes asked for their last words at the same time; each is two small calls."""
 LOG_S = 10.0
 """For the last words of a rank that has ended, and what its node knows of it; a report without is better than none."""
 LOG_BYTES = 64 * 1024
@@ -89,7 +87,7 @@ async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -
 
 async def _stop_all(pool: Pool, launch: Launch, grace_s: float) -> list[RankEnd]:
     """Stop every job, also those that have ended: their workers may have left something."""
-    jobs = {job.node: job for job in launch.jobs}
+    ranks = launch.ranks
 
     async def stop(job: Job) -> JobStatus:
         with anyio.move_on_after(grace_s + KILL_S):
@@ -99,7 +97,7 @@ async def _stop_all(pool: Pool, launch: Launch, grace_s: float) -> list[RankEnd]
         )
 
     # All at once: ranks that lose their peers while others still run would only write misleading last words.
-    report = await map_nodes(launch.nodes, lambda node: _end(stop(jobs[node])), at_once=len(jobs))
+    report = await map_nodes(launch.nodes, lambda node: _end(stop(launch.jobs[ranks[node]])), at_once=len(ranks))
     return list(report.unwrap())
 
 
@@ -137,6 +135,6 @@ async def _with_logs(pool: Pool, launch: Launch, ends: Sequence[RankEnd]) -> lis
                 return end
         return end
 
-    ranks = {job.node: rank for rank, job in enumerate(launch.jobs)}
-    report = await map_nodes(launch.nodes, lambda node: with_log(ranks[node]), at_once=AT_ONCE)
+    ranks = launch.ranks
+    report = await map_nodes(launch.nodes, lambda node: with_log(ranks[node]), at_once=CALLS_AT_ONCE)
     return list(report.unwrap())

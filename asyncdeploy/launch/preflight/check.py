@@ -24,16 +24,13 @@ from asyncdeploy.launch.preflight.verdict import (
     warnings_of,
 )
 from asyncdeploy.nodes.facts import NodeFacts
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import ask
 from asyncdeploy.values.errors import DeployError, PreflightFailed
-
-AT_ONCE = 128
-"""Nodes that are asked at the same time; each is one small call."""
 
 
 @attrs.frozen
@@ -63,7 +60,7 @@ async def check_nodes(
     On cancellation no port stays taken.
     """
     nodes = [each.node if isinstance(each, Ready) else each for each in asked]
-    known = await map_nodes(nodes, lambda node: probe_node(pool.at(node), fresh=True), at_once=AT_ONCE)
+    known = await map_nodes(nodes, lambda node: probe_node(pool.at(node), fresh=True), at_once=CALLS_AT_ONCE)
     ready, silent = list[Ready](), dict[str, DeployError]()
     for each, outcome in zip(asked, known, strict=True):
         if outcome.value is None:
@@ -157,7 +154,7 @@ async def _asked(pool: Pool, ready: Sequence[Ready], port: int | None) -> tuple[
     reports, networks, errors = list[Report[NodeLook]](), list[_Network](), list[DeployError]()
 
     async def look() -> None:
-        reports.append(await map_nodes(known, lambda node: _look(pool.at(node), known[node]), at_once=AT_ONCE))
+        reports.append(await map_nodes(known, lambda node: _look(pool.at(node), known[node]), at_once=CALLS_AT_ONCE))
 
     async def network() -> None:
         try:

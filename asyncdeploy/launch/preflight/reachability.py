@@ -12,7 +12,7 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.preflight.verdict import MAX_WORD, NO_ANSWER, Unreached
 from asyncdeploy.nodes.parallel import map_nodes
-from asyncdeploy.nodes.parse import Node
+from asyncdeploy.nodes.parse import Node, node_ranks
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.worker import Call, call_program
 from asyncdeploy.values.errors import PreflightFailed, ProtocolError
@@ -52,13 +52,13 @@ async def try_pairs(pool: Pool, nodes: Sequence[Node], places: Sequence[tuple[st
     """
     if len(nodes) < 2:
         return Tried()
-    gathering, order = _Gathering(len(nodes)), {node: rank for rank, node in enumerate(nodes)}
+    gathering, ranks = _Gathering(len(nodes)), node_ranks(nodes)
     # A nonce of its own each: who reaches itself instead, at an address that two nodes have, must not take it for the
     # other one.
     nonces = [secrets.token_hex(16) for _ in nodes]
 
     async def work(node: Node) -> list[Unreached]:
-        rank = order[node]
+        rank = ranks[node]
         others = [(rank + step) % len(nodes) for step in range(1, min(len(nodes), ALL_PAIRS))]
         request = {"do": "pairs", "nonce": nonces[rank], "timeout_s": CONNECT_S}
         async with call_program(pool.at(node), "launch.ports", json.dumps(request).encode()) as call:

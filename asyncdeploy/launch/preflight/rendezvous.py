@@ -13,7 +13,7 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.preflight.verdict import MAX_WORD, NO_ANSWER, OPEN_HINT
-from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.transport import Remote
@@ -28,8 +28,6 @@ MORE_S = 0.5
 """How long the other addresses get once one has answered: which swallow packets are then not waited for."""
 PROOF = "the proof of a meeting port"
 """What nodes are asked for here, in errors."""
-AT_ONCE = 128
-"""Nodes that try at the same time; each is one small call."""
 
 
 @attrs.frozen
@@ -109,7 +107,7 @@ async def _taken_port(call: Call, first: Node, port: int | None) -> int:
 
 
 async def _all_answers(pool: Pool, nodes: Sequence[Node], request: Mapping[str, Any]) -> tuple[Answer, ...]:
-    report = await map_nodes(nodes, lambda node: _ask(pool.at(node), request), at_once=AT_ONCE)
+    report = await map_nodes(nodes, lambda node: _ask(pool.at(node), request), at_once=CALLS_AT_ONCE)
     for outcome in report.failures:
         if outcome.error is not None:
             raise outcome.error
