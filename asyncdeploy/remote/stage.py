@@ -1,44 +1,75 @@
-"""A stage of the work on a node as events: its start, and its end however it comes."""
+"""A stage of the work on a node as events: its start, and one end, however it comes.
+
+Nobody else makes these events (a test of the house looks for that), so that no stage stays open on a screen for ever.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import anyio
-import attrs
 
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.values.errors import DeployError
 from asyncdeploy.values.events import StageFailed, StageFinished, StageStarted
 
 
-@attrs.define
 class Stage:
-    """A stage under way; what it sets as ``detail`` its end will say."""
-
-    detail: str = ""
-
-
-@contextmanager
-def stage(remote: Remote, name: str, detail: str = "") -> Iterator[Stage]:
-    """Emit StageStarted, then StageFinished or StageFailed: a stage that began always ends.
+    """A stage under way: making one says that it began, the first ``finish`` or ``fail`` that it ended.
 
     Args:
         remote: whose observer is told.
         name: the stage ("probe", "env").
-        detail: what the start says beside it.
+        start: what the start says beside it.
+
+    Attributes:
+        detail: what a good end will say beside it.
     """
-    node, start = remote.node.name, time.monotonic()
-    remote.emit(StageStarted(node=node, stage=name, detail=detail))
-    ours = Stage()
+
+    def __init__(self, remote: Remote, name: str, start: str = "") -> None:
+        self.detail = ""
+        self._remote = remote
+        self._name = name
+        self._began = time.monotonic()
+        self._ended = False
+        remote.emit(StageStarted(node=remote.node.name, stage=name, detail=start))
+
+    def finish(self) -> None:
+        """Say that it ended well; nothing where its end was told already."""
+        if not self._ended:
+            self._ended, seconds = True, time.monotonic() - self._began
+            node, name = self._remote.node.name, self._name
+            self._remote.emit(StageFinished(node=node, stage=name, seconds=seconds, detail=self.detail))
+
+    def fail(self, why: str) -> None:
+        """Say that it ended badly; nothing where its end was told already."""
+        if not self._ended:
+            self._ended, seconds = True, time.monotonic() - self._began
+            node, name = self._remote.node.name, self._name
+            self._remote.emit(StageFailed(node=node, stage=name, seconds=seconds, error=why))
+
+
+@contextmanager
+def stage(remote: Remote, name: str, start: str = "") -> Iterator[Stage]:
+    """Give a stage that ends with the block: well, or badly with whatever leaves it, a cancellation too.
+
+    Args:
+        remote: whose observer is told.
+        name: the stage ("probe", "env").
+        start: what the start says beside it.
+    """
+    ours = Stage(remote, name, start)
     try:
         yield ours
-    except DeployError as error:
-        remote.emit(StageFailed(node=node, stage=name, seconds=time.monotonic() - start, error=error.message))
+    except BaseException as error:
+        ours.fail(_why(error))
         raise
-    except anyio.get_cancelled_exc_class():
-        remote.emit(StageFailed(node=node, stage=name, seconds=time.monotonic() - start, error="cancelled"))
-        raise
-    remote.emit(StageFinished(node=node, stage=name, seconds=time.monotonic() - start, detail=ours.detail))
+    ours.finish()
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    text = error.message if isinstance(error, DeployError) else f"{type(error).__name__}: {error}"
+    return text.partition("\n")[0]

@@ -12,6 +12,7 @@ import anyio
 import attrs
 
 from asyncdeploy.remote.answers import Answer
+from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_program, has_python
 from asyncdeploy.run import jobs_sh
@@ -30,7 +31,7 @@ from asyncdeploy.values.errors import (
     JobLost,
     ProtocolError,
 )
-from asyncdeploy.values.events import Noted, StageFailed, StageFinished, StageStarted
+from asyncdeploy.values.events import Noted
 from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Site
 
@@ -82,20 +83,15 @@ async def start_job(
     program = await find_tmux(remote) if tmux else ""
     folder = site.path if isinstance(site, Site) else site or ""
     job = Job(remote.node, job_id, name, folder, command.line, time.time())
-    start = time.monotonic()
-    remote.emit(StageStarted(node=remote.node.name, stage="start", detail=job_id))
-    try:
-        answer = await _start(remote, job, command)
+    with stage(remote, "start", job_id) as ours:
+        try:
+            answer = await _start(remote, job, command)
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(UNDO_S, shield=True):
+                await _undo(remote, job)
+            raise
         _check_started(remote, job, answer)
-    except anyio.get_cancelled_exc_class():
-        with anyio.move_on_after(UNDO_S, shield=True):
-            await _undo(remote, job)
-        raise
-    except DeployError as error:
-        seconds = time.monotonic() - start
-        remote.emit(StageFailed(node=remote.node.name, stage="start", seconds=seconds, error=error.message))
-        raise
-    remote.emit(StageFinished(node=remote.node.name, stage="start", seconds=time.monotonic() - start, detail=job_id))
+        ours.detail = job_id
     if answer["survives_logout"].value is False:
         remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {LOGOUT}"))
         job = attrs.evolve(job, survives_logout=False)

@@ -329,6 +329,19 @@ def test_work_never_prints() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_stages_are_told_in_one_place() -> None:
+    """Whoever tells a stage's start tells its end: remote/stage.py sees to it, and nobody does it by hand."""
+    events = {"StageStarted", "StageFinished", "StageFailed"}
+    wrong = [
+        where(path, node.lineno)
+        for path in sources()
+        if module_of(path) != "asyncdeploy.remote.stage"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in events
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_no_error_is_swallowed_without_a_word() -> None:
     wrong = []
     for path in sources():

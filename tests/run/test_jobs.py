@@ -18,10 +18,12 @@ from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed, JobLost
+from asyncdeploy.values.events import StageFailed, StageStarted
 from tests.run.test_attached import STUBBORN, alive, gone, pids_of
 from tests.support.places import ROOT
 from tests.support.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
+from tests.support.waiting import eventually
 
 TITLE = """
 import os, setproctitle, time
@@ -260,3 +262,15 @@ async def test_cancelling_a_start_leaves_nothing_running(remote: ShellRemote) ->
         states = {(await job_status(remote, job)).state for job in await list_jobs(remote)}
         assert states <= {"exited", "signalled"}
     assert not any(alive(pid) for pid in (pids_of(remote.home) if (remote.home / "pids").exists() else []))
+
+
+async def test_a_start_that_is_cancelled_is_said_to_have_ended(remote: ShellRemote) -> None:
+    """For ever "start ..." on a screen otherwise."""
+    starting = asyncio.create_task(start_job(remote, "sleep 300", name="cancelled"))
+    await eventually(lambda: any(isinstance(event, StageStarted) for event in remote.events))
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    ended = remote.events[-1]
+    assert isinstance(ended, StageFailed)
+    assert (ended.stage, ended.error) == ("start", "cancelled")

@@ -16,6 +16,7 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Exit
 from asyncdeploy.values.errors import ConnectionLost
 from asyncdeploy.values.events import Event
+from tests.support.stages import open_stages
 
 
 class ShellChannel:
@@ -137,6 +138,8 @@ class ShellRemote:
 
     async def __aexit__(self, *_exc: object) -> None:
         await self.close()
+        left = open_stages(self.events)
+        assert not left, f"stages without an end: {left}"
 
 
 def busybox_shell() -> tuple[str, ...]:

@@ -13,9 +13,10 @@ from asyncdeploy.envs.bootstrap.known_errors import find_hint
 from asyncdeploy.envs.built import Built
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parse import Node
+from asyncdeploy.remote.stage import Stage
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.values.errors import BootstrapFailed
-from asyncdeploy.values.events import Event, Noted, OutputLine, StageFailed, StageFinished, StageStarted
+from asyncdeploy.values.events import Event, Noted, OutputLine
 
 EVIDENCE_LINES = 12
 KEPT_LINES = 200
@@ -50,10 +51,9 @@ class StepListener:
         self._mark = mark + " "
         self._steps = steps
         self._limit = limit
-        self._began: float | None = None
-        self._heard_at = 0.0
+        self._stage: Stage | None = None
+        self._began = self._heard_at = 0.0
         self._sign: asyncio.TimerHandle | None = None
-        self._detail = ""
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
 
     async def open(self, line: str, *, kind: str | None = None) -> Channel:
@@ -89,8 +89,8 @@ class StepListener:
             self._begin_step(self._steps[number - 1])
         elif word == "built":
             self.built = Built.parse(value)
-        elif word == "skipped":
-            self._detail = "= nothing to do"
+        elif word == "skipped" and self._stage is not None:
+            self._stage.detail = "= nothing to do"
         elif word == "waits":
             self._remote.emit(Noted(node=self.node.name, text="waiting for another deployer's env"))
         elif word in ("same", "differs", "busy", "made", "moved", "failed"):
@@ -98,17 +98,17 @@ class StepListener:
             self.end_step(well=word == "made")
 
     def _begin_step(self, step: Step) -> None:
-        self.step_name, self._began, self._detail = step.name, time.monotonic(), ""
+        self.step_name = step.name
+        self._began = self._heard_at = time.monotonic()
         self._lines.clear()
-        self._heard_at = self._began
         self._sign = asyncio.get_running_loop().call_later(SIGN_S, self._give_sign)
-        self._remote.emit(StageStarted(node=self.node.name, stage=f"env: {step.name}"))
+        self._stage = Stage(self._remote, f"env: {step.name}")
         if self._limit is not None:
             self._limit.deadline = anyio.current_time() + step.timeout_s
 
     def _give_sign(self) -> None:
         """Say that the step still runs, where it does not say so itself."""
-        if self._began is not None:
+        if self._stage is not None:
             now = time.monotonic()
             if now - self._heard_at >= SIGN_S * 0.9:
                 text = f"env: {self.step_name}: still running, {now - self._began:.0f} s"
@@ -119,15 +119,11 @@ class StepListener:
         """Say that the step under way, if there is one, has ended."""
         if self._sign is not None:
             self._sign.cancel()
-        if self._began is None:
-            return
-        seconds, self._began = time.monotonic() - self._began, None
-        node, name = self.node.name, f"env: {self.step_name}"
-        if well:
-            self._remote.emit(StageFinished(node=node, stage=name, seconds=seconds, detail=self._detail))
-        else:
-            what = f"exited {self.status}" if self.status is not None else "ended"
-            self._remote.emit(StageFailed(node=node, stage=name, seconds=seconds, error=what))
+        ended, self._stage = self._stage, None
+        if ended is not None and well:
+            ended.finish()
+        elif ended is not None:
+            ended.fail(f"exited {self.status}" if self.status is not None else "ended")
 
     def evidence(self) -> str:
         """Return the last lines of the step that ran last."""
