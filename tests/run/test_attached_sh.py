@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -130,7 +131,7 @@ async def test_a_cut_line_is_unknown_and_the_leash_ends_the_run(remote: PlainRem
 
 
 async def start(remote: PlainRemote, silence: int) -> ShellChannel:
-    words = ("feedfeed", "1", str(silence), "", "", STUBBORN + "sleep 300")
+    words = (secrets.token_hex(8), "1", str(silence), "", "", STUBBORN + "sleep 300")
     channel = await open_script(remote, script(("processes", "run/run"), *words))
     channel.send(b"%-11d\n" % 0)
     return channel
