@@ -42,6 +42,7 @@ async def run_command(remote: Remote, command: Command | str, *, check: bool = F
     Raises:
         CommandFailed: with ``check``; or it could not be started (its working folder is missing).
         CommandTimeout: it ran longer than its timeout_s and was ended.
+        TransferFailed: its stdout_to or stderr_to cannot be written: before anything connects, or the run is ended.
         ConnectionLost: the line broke: what became of it is unknown, its leash ends it.
         NoShell, ConnectError, AuthError, HostKeyError: it was never started.
 

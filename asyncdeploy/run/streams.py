@@ -102,8 +102,10 @@ def _cut(data: bytes, *, final: bool) -> list[tuple[bytes, int]]:
 
 
 class Output:
-    """Where the output of one command goes: captured, into files, as events. A context: the files are closed at its
-    end.
+    """Where the output of one command goes: captured, into files, as events. A context: its files are open meanwhile.
+
+    Raises:
+        TransferFailed: a local file cannot be opened, on entering.
     """
 
     def __init__(self, remote: Remote, command: Command, source: str = "") -> None:
@@ -115,13 +117,13 @@ class Output:
         self._files: dict[Stream, BinaryIO] = {}
 
     def __enter__(self) -> Self:
-        try:
-            for stream, path in self._paths.items():
-                if path is not None:
+        for stream, path in self._paths.items():
+            if path is not None:
+                try:
                     self._files[stream] = path.open("wb", buffering=0)
-        except OSError as error:
-            self._close()
-            raise ValueError(f"stdout_to/stderr_to: {path} cannot be written: {error.strerror}") from None
+                except OSError as error:
+                    self._close()
+                    raise self._not_taken(stream, error) from error
         return self
 
     def __exit__(
@@ -145,10 +147,7 @@ class Output:
                 while view:
                     view = view[file.write(view) :]
             except OSError as error:
-                path = str(self._paths[stream])
-                raise TransferFailed(
-                    self._remote.node.name, f"{path} on this machine: {error.strerror}", path=path
-                ) from error
+                raise self._not_taken(stream, error) from error
         if self._remote.observed:
             self._show(stream, data)
 
@@ -164,6 +163,11 @@ class Output:
     def _show(self, stream: Stream, data: bytes, *, final: bool = False) -> None:
         for text in self._cutters[stream].add(data, final=final):
             self._remote.emit(OutputLine(node=self._remote.node.name, stream=stream, text=text, source=self._source))
+
+    def _not_taken(self, stream: Stream, error: OSError) -> TransferFailed:
+        path = str(self._paths[stream])
+        what = f"{stream}_to: {path} on this machine cannot be written: {error.strerror}"
+        return TransferFailed(self._remote.node.name, what, path=path)
 
     def _close(self) -> None:
         for file in self._files.values():

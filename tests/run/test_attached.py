@@ -12,10 +12,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.streams import HeadTail, LineCutter
 from asyncdeploy.values.command import Command
-from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, NoShell
+from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, NoShell, TransferFailed
 from asyncdeploy.values.events import OutputLine
 from tests.support.places import ROOT
 from tests.support.shell_remote import ShellRemote, busybox_shell
@@ -152,6 +153,20 @@ async def test_a_flood_is_bounded_and_says_what_it_dropped(remote: ShellRemote, 
     assert everything.stat().st_size == 30_000_011 == done.dropped + 2 * (1 << 20)
 
 
+@pytest.mark.parametrize("stream", ["stdout_to", "stderr_to"])
+async def test_a_local_file_that_cannot_be_written_is_named_before_anything_connects(
+    remote: ShellRemote, tmp_path: Path, stream: str
+) -> None:
+    path = tmp_path / "missing" / "out"
+    command = Command("true", **{stream: path})
+    with pytest.raises(TransferFailed, match=f"{stream}: .*/missing/out on this machine .*: No such file") as caught:
+        await run_command(remote, command)
+    assert (caught.value.node, caught.value.path) == ("here", str(path))
+    assert remote.opens == 0
+    report = await map_nodes([remote.node], lambda _: run_command(remote, command))
+    assert isinstance(report["here"].error, TransferFailed), "the caller's own work has not failed"
+
+
 async def test_stderr_may_flood_while_stdout_is_silent(remote: ShellRemote) -> None:
     done = await run_command(remote, "head -c 5000000 /dev/zero >&2; echo done", check=True)
     assert done.stdout == b"done\n"
@@ -269,6 +284,7 @@ async def test_our_own_sigkill_ends_the_run(tmp_path: Path) -> None:
     program = f"""
 import asyncio
 from pathlib import Path
+from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.run.attached import run_command
 from tests.support.shell_remote import ShellRemote
 async def main():
