@@ -105,11 +105,7 @@ async def fan_out(
         deployed = await deploy_all(everybody, workspace, env, relay=relay, pool=lent)
         ready, left = _filled(deployed, len(fleet), lent)
         launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
-        if restart is None:
-            return launch
-        recovery = Recovery(restart, ready, left, launcher, grace_s)
-        launch = recovery.current = attrs.evolve(launch, recovery=recovery)
-        return launch
+        return launch if restart is None else Recovery(restart, ready, left, launcher, grace_s).begin(launch)
 
 
 def _filled(deployed: Report[Deployment], count: int, pool: Pool) -> tuple[list[Deployment], list[Deployment]]:
@@ -166,8 +162,8 @@ async def diagnose_launch(launch: Launch, *, pool: Pool | None = None) -> Diagno
 
 async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
     """Stop all ranks; within the grace (None: the launch's own) and 5 s more nothing lives."""
-    if launch.recovery is not None:
-        launch.recovery.stopped = True
+    if launch.attempts is not None:
+        launch.attempts.stopped = True
     async with lent_pool(pool) as lent:
         return await end_launch(lent, launch.current, grace_s)
 

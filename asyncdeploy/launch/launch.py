@@ -1,4 +1,4 @@
-"""A launch as data: Launch, LaunchLine. Good on any machine that can reach the nodes."""
+"""A launch as data, good on any machine that can reach the nodes: Launch, LaunchLine; what of it changes: Attempts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import attrs
 
@@ -41,6 +41,31 @@ def rank_job(launch_id: str, node: Node, node_rank: int, site: str, command: str
     return Job(node, check_job_id(f"{job_name}-{suffix}"), job_name, site, command, created_at)
 
 
+@attrs.define(eq=False)
+class Attempts:
+    """The one thing about a launch that changes: which of its attempts runs. Who watches over it writes that down here.
+
+    Only a launch with a Restart has it, and only in the process that set it off: all of its handles there share it, so
+    that the first one leads to the attempt that runs. It does not travel. A handle that was pickled, copied, saved or
+    found on the nodes is good without, and nobody starts that launch again by it: two who did would start it twice.
+
+    Attributes:
+        current: the attempt that runs, or ran last; None before the first one.
+        stopped: somebody here has stopped it: what ends then is no failure.
+    """
+
+    current: Launch | None = attrs.field(default=None, init=False, repr=False)
+    stopped: bool = attrs.field(default=False, init=False)
+
+    def begin(self, attempt: Launch) -> Launch:
+        """Make this the attempt that runs, and return its handle."""
+        self.current = attrs.evolve(attempt, attempts=self)
+        return self.current
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return (type(None), ())
+
+
 @attrs.frozen
 class Launch(PlainData):
     """Ranks that were set off together, detached: a handle.
@@ -54,7 +79,8 @@ class Launch(PlainData):
         clock_offsets_s: each node's clock minus that of the machine that launched, in seconds.
         created_at: seconds since 1970, the clock of the machine that launched.
         before: ids of its earlier attempts, the first one first.
-        recovery: what a launch with a Restart remembers in the process that made it; no part of its JSON.
+        attempts: which of them runs; None unless it has a Restart and was set off here. No part of what it is equal to,
+            of its JSON or its pickle.
     """
 
     id: str = attrs.field(validator=lambda _self, _field, value: check_launch_id(value))
@@ -65,7 +91,7 @@ class Launch(PlainData):
     clock_offsets_s: tuple[float, ...] = ()
     created_at: float = 0.0
     before: tuple[str, ...] = ()
-    recovery: Any = attrs.field(default=None, eq=False, repr=False, metadata=not_plain())
+    attempts: Attempts | None = attrs.field(default=None, eq=False, repr=False, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:
         count = len(self.placement.places)
@@ -87,8 +113,7 @@ class Launch(PlainData):
     @property
     def current(self) -> Launch:
         """The attempt that runs, or ran last: itself, unless it was restarted in this process."""
-        attempt = self.recovery.current if self.recovery is not None else None
-        return attempt if isinstance(attempt, Launch) else self
+        return self.attempts.current or self if self.attempts is not None else self
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the launch, its last attempt, to a file (0600), whole or not at all."""

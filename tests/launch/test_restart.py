@@ -1,16 +1,20 @@
 """Launches that are started again: as a whole, on a new port, a spare in the place of the node that failed."""
 
+import copy
 import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 
 import asyncdeploy as ad
 from asyncdeploy.launch.gang.restart import Recovery, signature
+from asyncdeploy.launch.placement import NodePlace
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.nodes.report import Outcome, Report
+from asyncdeploy.run.job import Job
 from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.events import Event, Noted
 
@@ -60,11 +64,27 @@ def test_a_node_that_fell_silent_needs_a_spare() -> None:
     gone = Cancelled("a", "stopped because of b")
     report = Report((Outcome(nodes[0], "cancelled", None, gone), Outcome(nodes[1], "unknown", None, silent)))
     with_spare = Recovery(ad.Restart(), ["on a", "on b"], ["on c"], None, 5.0)
-    assert with_spare.next_nodes(report, silent) == ["on a", "on c"]
+    assert with_spare.next_deployments(report, silent) == ["on a", "on c"]
     assert (with_spare.attempt, with_spare.spares) == (1, [])
-    assert with_spare.next_nodes(report, silent) is None, "the same cause again"
+    assert with_spare.next_deployments(report, silent) is None, "the same cause again"
     without = Recovery(ad.Restart(), ["on a", "on b"], [], None, 5.0)
-    assert without.next_nodes(report, silent) is None, "nobody knows what still runs there"
+    assert without.next_deployments(report, silent) is None, "nobody knows what still runs there"
+
+
+def test_nobody_elses_word_says_which_attempt_runs() -> None:
+    """A node that is asked for a launch (find_launch) does not put one of its own in its place."""
+    node = ad.Node("a")
+    place = NodePlace(node, 0, 1, "10.0.0.1")
+    job = Job(node, "train.0-aaaaaaaa")
+    launch = ad.Launch(
+        "train-aaaaaaaa", (job,), ad.Placement("train-aaaaaaaa", "10.0.0.1", 1, (place,)), 5, ("/a",), (0.0,)
+    )
+    with_restart = Recovery(ad.Restart(), [], [], None, 5.0).begin(launch)
+    assert "attempts" not in with_restart.to_dict()
+    assert ad.Launch.from_dict(with_restart.to_dict()) == launch
+    for theirs in ({"current": launch.to_dict()}, {}, "now"):
+        with pytest.raises(ValueError, match="Launch has no field 'attempts'"):
+            ad.Launch.from_dict({**launch.to_dict(), "attempts": theirs})
 
 
 async def test_a_spare_takes_the_place_of_the_node_that_failed(workspace: ad.Workspace, tmp_path: Path) -> None:
@@ -91,7 +111,9 @@ async def test_a_spare_takes_the_place_of_the_node_that_failed(workspace: ad.Wor
         assert "exited 9" in note
         current.save(tmp_path / "saved.json")
         assert ad.Launch.load(tmp_path / "saved.json") == current
-        assert pickle.loads(pickle.dumps(launch)) == launch
+        assert pickle.loads(pickle.dumps(launch)) == copy.deepcopy(launch) == launch
+        assert hash(launch) == hash(attrs.evolve(launch, attempts=None))
+        assert pickle.loads(pickle.dumps(launch)).current == launch, "it leads on in this process only"
         assert current.before == (launch.id,)
         assert await ad.find_launch(cluster.nodes, launch.id, pool=pool) == current
         assert await ad.find_launch(cluster.nodes, current.id, pool=pool) == current

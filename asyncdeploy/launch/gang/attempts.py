@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
-
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.gang.restart import Recovery
 from asyncdeploy.launch.gang.start import start_launch
@@ -37,11 +35,11 @@ async def next_attempt(pool: Pool, launch: Launch, report: Report[JobStatus]) ->
 
     On cancellation nothing of the new attempt stays running.
     """
-    recovery = launch.recovery
+    recovery = launch.attempts
     if not isinstance(recovery, Recovery):
         return None
     failed, before = failure_of(report), list(recovery.deployments)
-    deployments = recovery.next_nodes(report, failed)
+    deployments = recovery.next_deployments(report, failed)
     if deployments is None or failed is None:
         return None
     first = deployments[0].node
@@ -51,12 +49,11 @@ async def next_attempt(pool: Pool, launch: Launch, report: Report[JobStatus]) ->
     text = f"attempt {recovery.attempt} of {launch.id} begins{swaps}; before: {failed.message}"
     remote.emit(Noted(node=first.name, text=text))
     try:
-        earlier = recovery.current or launch
+        earlier = launch.current
         started = await start_launch(
             pool, deployments, recovery.launcher, grace_s=recovery.grace_s, before=(*earlier.before, earlier.id)
         )
     except DeployError as error:
         remote.emit(Noted(node=first.name, text=f"attempt {recovery.attempt} could not be started: {error}"))
         return None
-    recovery.current = attrs.evolve(started, recovery=recovery)
-    return recovery.current
+    return recovery.begin(started)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 
-from asyncdeploy.launch.launch import Launch
+from asyncdeploy.deploy import Deployment
+from asyncdeploy.launch.launch import Attempts
+from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.errors import LaunchFailed
@@ -35,41 +36,34 @@ class Restart:
             raise ValueError(f"Restart times: 1 or more were expected, got {self.times!r}")
 
 
-class Recovery:
-    """What a launch with a Restart remembers in the process that made it; elsewhere its handle is good without.
+@attrs.define(eq=False)
+class Recovery(Attempts):
+    """The attempts of a launch with a Restart, and what the next one would need.
 
     Attributes:
+        policy: how often.
         deployments: where it runs, in node rank order.
         spares: ready, and not used yet.
         launcher / grace_s: how it was started.
-        current: the attempt that runs, or ran last.
-        stopped: somebody here has stopped it: that is no failure.
+        attempt: the number of the one that runs.
     """
 
-    def __init__(
-        self, policy: Restart, deployments: Sequence[Any], spares: Sequence[Any], launcher: Any, grace_s: float
-    ) -> None:
-        self.deployments = list(deployments)
-        self.spares = list(spares)
-        self.launcher = launcher
-        self.grace_s = grace_s
-        self.current: Launch | None = None
-        self.stopped = False
-        self.attempt = 0
-        self._left = policy.times
-        self._seen: set[tuple[str, ...]] = set()
+    policy: Restart
+    deployments: Sequence[Deployment]
+    spares: Sequence[Deployment]
+    launcher: Launcher
+    grace_s: float
+    attempt: int = attrs.field(default=0, init=False)
+    _seen: set[tuple[str, ...]] = attrs.field(factory=set, init=False)
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return (type(None), ())  # two who restart one launch would start it twice
-
-    def next_nodes(self, report: Report[JobStatus], failed: LaunchFailed | None) -> list[Any] | None:
+    def next_deployments(self, report: Report[JobStatus], failed: LaunchFailed | None) -> list[Deployment] | None:
         """Return where the next attempt shall run, None if there shall be none.
 
         Args:
             report: what became of the attempt.
             failed: its root cause, None if nobody knows one.
         """
-        if failed is None or self.stopped or self._left < 1:
+        if failed is None or self.stopped or self.attempt >= self.policy.times:
             return None
         rank = failed.node_rank if failed.node_rank is not None else -1
         outcomes = list(report)
@@ -79,17 +73,16 @@ class Recovery:
             return None
         lost = [index for index, outcome in enumerate(outcomes) if outcome.state == "unknown"]
         bad = [*lost, *([rank] if rank >= 0 and rank not in lost else [])]
-        nodes, spares = list(self.deployments), list(self.spares)
+        deployments, spares = list(self.deployments), list(self.spares)
         for index in bad:
             if spares:
-                nodes[index] = spares.pop(0)
+                deployments[index] = spares.pop(0)
             elif index in lost:
                 return None  # nobody can say that nothing of it runs there any more
         self._seen.add(cause)
-        self._left -= 1
         self.attempt += 1
-        self.deployments, self.spares = nodes, spares
-        return nodes
+        self.deployments, self.spares = deployments, spares
+        return deployments
 
 
 def signature(failed: LaunchFailed) -> tuple[str, ...]:
