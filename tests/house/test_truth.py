@@ -165,10 +165,12 @@ async def test_c1_a_lost_line_is_unknown(fleet: Fleet, sshd_nodes: Sequence[Sshd
     """The command would end with 0; the other node's result is there nevertheless."""
     first, second = sshd_nodes[:2]
     (first.home / "go").touch()
-    asking = asyncio.create_task(asked(ask, fleet, Command("touch ~/began; until [ -e ~/go ]; do sleep 0.02; done")))
-    await eventually((second.home / "began").exists)
-    second.end_sessions(signal.SIGKILL)
-    found = await asking
+    async with asyncio.TaskGroup() as group:  # which ends the run also where something before its end fails
+        command = Command("touch ~/began; until [ -e ~/go ]; do sleep 0.02; done")
+        asking = group.create_task(asked(ask, fleet, command))
+        await eventually((second.home / "began").exists)
+        second.end_sessions(signal.SIGKILL)
+    found = asking.result()
     if isinstance(found, Report):
         assert not found.ok
         outcome = found[second.node.name]

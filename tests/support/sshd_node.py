@@ -1,5 +1,6 @@
 """One real OpenSSH server and all that runs below it."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -92,7 +93,8 @@ class SshdNode:
     def end_sessions(self, signum: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to every session's sshd, not to the one that listens and not to what runs."""
         for pid in self.sessions():
-            os.kill(pid, signum)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since, by itself or because another one did
+                os.kill(pid, signum)
 
     def sweep(self) -> None:
         """Kill everything on the node but the listening sshd."""
