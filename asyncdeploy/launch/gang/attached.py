@@ -14,7 +14,8 @@ from asyncdeploy.launch.gang.node_folder import gather_evidence, place_tools
 from asyncdeploy.launch.gang.plan import plan_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import Launcher
-from asyncdeploy.launch.root_cause.judge import RankEnd, failure_of, judge_launch
+from asyncdeploy.launch.root_cause.case import RankEnd
+from asyncdeploy.launch.root_cause.judge import failure_of, judge_launch
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report

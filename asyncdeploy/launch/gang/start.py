@@ -16,7 +16,7 @@ from asyncdeploy.launch.gang.watch import LOG_BYTES
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.preflight.rendezvous import port_opened
-from asyncdeploy.launch.root_cause.judge import worker_failed
+from asyncdeploy.launch.root_cause.agent_log import worker_failed
 from asyncdeploy.launch.root_cause.known_errors import port_was_taken
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, fold_names

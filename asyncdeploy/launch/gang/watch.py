@@ -11,7 +11,8 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.gang.node_folder import gather_evidence
 from asyncdeploy.launch.launch import Launch
-from asyncdeploy.launch.root_cause.judge import RankEnd, judge_launch
+from asyncdeploy.launch.root_cause.case import RankEnd
+from asyncdeploy.launch.root_cause.judge import judge_launch
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import Job, JobStatus

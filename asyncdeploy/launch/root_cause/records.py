@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import calendar
 import re
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 import attrs
 
+from asyncdeploy.launch.root_cause.agent_log import ProcessEnd, worker_exits
 from asyncdeploy.launch.root_cause.known_errors import is_symptom
 from asyncdeploy.launch.root_cause.log_tail import error_line, last_words
 from asyncdeploy.values.words import one_line
@@ -22,15 +21,6 @@ STOPPED_CODES = (-15, -2, -1, 128 + 15, 128 + 2, 128 + 1)
 """TERM, INT and HUP, as a signal and as a shell tells it."""
 KILLED_CODES = (-9, 128 + 9)
 
-_FIRST_FAILED = re.compile(r"failed \(exitcode: (-?[0-9]{1,10})\) local_rank: ([0-9]{1,6}) \(pid: ([0-9]{1,10})\)")
-_ALSO_FAILED = re.compile(
-    r"rank +: [0-9]+ \(local_rank: ([0-9]{1,6})\)\s+exitcode +: (-?[0-9]{1,10}) \(pid: ([0-9]{1,10})\)"
-)
-_AGENT_TIME = re.compile(
-    r"^[EW]([0-9]{2})([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{6}) .*"
-    r"(?:Sending process|failed \(exitcode)",
-    re.MULTILINE,
-)
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python[0-9.]+/|^<frozen |/tools/rank_runner\.py$")
 _AGENTS_OWN = re.compile(r"ChildFailedError|SignalException|CalledProcessError|KeyboardInterrupt")
 
@@ -69,16 +59,6 @@ class RankFailure:
 
 
 @attrs.frozen
-class _Exit:
-    """How a process of a node ended; ``stopped`` is a process that whoever started it had told to stop."""
-
-    pid: int
-    code: int
-    at: float
-    stopped: bool = False
-
-
-@attrs.frozen
 class NodeRecords:
     """What a node says of its ranks, and what is needed to read it.
 
@@ -102,7 +82,7 @@ class NodeRecords:
         """Return the failures of its ranks, none where nothing is known of single ranks."""
         exits = _runner_exits(self.evidence) or {}
         agents = worker_exits(self.log, self.ended_at)
-        known: dict[int | None, _Exit] = {**agents, **exits}
+        known: dict[int | None, ProcessEnd] = {**agents, **exits}
         records = [record for record in _dicts(self.evidence, "records") if _number(record.get("at")) is not None]
         errors = {_local(item): item for item in _dicts(self.evidence, "error_files")}
         ranks = {_local(record) for record in records if record.get("rank") is not None} | set(errors) | set(known)
@@ -124,7 +104,7 @@ class NodeRecords:
         found = self._failure(None, end, telling[-1] if telling else None)
         return attrs.evolve(found, at=self._ours(self.ended_at), exit_code=exit_code)
 
-    def _failure(self, rank: int | None, end: _Exit | None, record: Mapping[str, Any] | None) -> RankFailure:
+    def _failure(self, rank: int | None, end: ProcessEnd | None, record: Mapping[str, Any] | None) -> RankFailure:
         path, text = self._log_of(rank)
         words = last_words(text or self.log, rank if not text else None)
         code = end.code if end else None
@@ -172,7 +152,7 @@ class NodeRecords:
         name = path.removeprefix(inside) if path.startswith(inside) else PurePosixPath(path).name
         return f"{name}:{line}" + ("" if function == "<module>" else f" in {function}")
 
-    def _oom(self, end: _Exit | None) -> str:
+    def _oom(self, end: ProcessEnd | None) -> str:
         """Say what speaks for the kernel's OOM killer."""
         seen = self.evidence.get("oom")
         oom = seen if isinstance(seen, dict) else {}
@@ -186,45 +166,16 @@ class NodeRecords:
         return ""
 
 
-def worker_exits(log: str, ended_at: float) -> dict[int | None, _Exit]:
-    """Return how torchrun's workers ended, by local rank, as their agent says in its log.
-
-    The agent writes local time without year and zone; the zone is what brings it next to the end of the job.
-    """
-    first = _FIRST_FAILED.search(log)
-    if first is None:
-        return {}
-    at = _agent_time(log, ended_at)
-    exits: dict[int | None, _Exit] = {int(first[2]): _Exit(int(first[3]), int(first[1]), at)}
-    for found in _ALSO_FAILED.finditer(log):
-        exits.setdefault(int(found[1]), _Exit(int(found[3]), int(found[2]), at + 0.001))
-    return exits
-
-
-def _agent_time(log: str, ended_at: float) -> float:
-    found = _AGENT_TIME.search(log)
-    if found is None:
-        return ended_at
-    month, day, hour, minute, second, micros = map(int, found.groups())
-    year = time.gmtime(ended_at).tm_year
-    try:
-        at = calendar.timegm((year, month, day, hour, minute, second)) + micros / 1e6
-    except ValueError:
-        return ended_at
-    zone = round((ended_at - at) / 900) * 900  # zones differ by quarters of an hour; an agent ends within seconds
-    return min(at + zone, ended_at)
-
-
-def _runner_exits(evidence: Mapping[str, Any]) -> dict[int | None, _Exit]:
+def _runner_exits(evidence: Mapping[str, Any]) -> dict[int | None, ProcessEnd]:
     exits = {}
     for item in _dicts(evidence, "exits"):
         code, at, pid = (_number(item.get(name)) for name in ("exit_code", "at", "pid"))
         if code is not None and at is not None:
-            exits[_local(item)] = _Exit(int(pid or 0), int(code), at, item.get("stopped") is True)
+            exits[_local(item)] = ProcessEnd(int(pid or 0), int(code), at, item.get("stopped") is True)
     return exits
 
 
-def _record_of(records: Iterable[Mapping[str, Any]], rank: int, end: _Exit | None) -> Mapping[str, Any] | None:
+def _record_of(records: Iterable[Mapping[str, Any]], rank: int, end: ProcessEnd | None) -> Mapping[str, Any] | None:
     """Return the exception that ended a rank: that of its own process, else the last one below it."""
     mine = [record for record in records if record.get("rank") is not None and _local(record) == rank]
     own = [record for record in mine if end is not None and record.get("pid") == end.pid]

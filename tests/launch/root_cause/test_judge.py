@@ -8,8 +8,10 @@ import pytest
 
 from asyncdeploy.launch.launch import Launch, LaunchLine, new_launch_id, rank_job
 from asyncdeploy.launch.placement import Placement
+from asyncdeploy.launch.root_cause.agent_log import worker_failed
+from asyncdeploy.launch.root_cause.case import RankEnd
 from asyncdeploy.launch.root_cause.describe import describe_failure
-from asyncdeploy.launch.root_cause.judge import RankEnd, failure_of, judge_launch, worker_failed
+from asyncdeploy.launch.root_cause.judge import failure_of, judge_launch
 from asyncdeploy.launch.root_cause.log_tail import last_words
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.errors import ConnectionLost, JobFailed, LaunchFailed

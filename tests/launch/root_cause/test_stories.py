@@ -6,8 +6,9 @@ import attrs
 import pytest
 
 from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.root_cause.case import RankEnd
 from asyncdeploy.launch.root_cause.describe import describe_failure
-from asyncdeploy.launch.root_cause.judge import RankEnd, failure_of, judge_launch
+from asyncdeploy.launch.root_cause.judge import failure_of, judge_launch
 from asyncdeploy.run.job import JobState, JobStatus
 from asyncdeploy.values.errors import ConnectionLost
 from tests.launch.root_cause.test_judge import launch_of
