@@ -19,7 +19,7 @@ from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.launch.follow.diagnosis import stands_of
 from asyncdeploy.launch.gang.node_folder import gather_evidence, recall_launch
-from asyncdeploy.launch.preflight.check import Ready, _look
+from asyncdeploy.launch.preflight.disturbances import see_node
 from asyncdeploy.launch.preflight.reachability import try_pairs
 from asyncdeploy.launch.preflight.rendezvous import port_opened, prove_meeting
 from asyncdeploy.launch.root_cause.records import NodeRecords
@@ -219,7 +219,10 @@ VERBS = (
     Verb("window", "run.tmux", lambda r: with_window(r, _job(r), "/usr/bin/tmux"), {"session": "train"}),
     Verb("window", "run.tmux", lambda r: with_window(r, _job(r), "/usr/bin/tmux"), {"error": "no terminal"}),
     Verb(
-        "look", "launch.disturbances", lambda r: _look(r, _READY), {**LOOK, "free": 1 << 40, "shared_memory": 1 << 30}
+        "look",
+        "launch.disturbances",
+        lambda r: see_node(r, _FACTS),
+        {**LOOK, "free": 1 << 40, "shared_memory": 1 << 30},
     ),
     Verb("stands", "launch.stacks", _stands, {"processes": [STAND]}),
     Verb("evidence", "launch.rank_evidence", _evidence, EVIDENCE),
@@ -236,7 +239,7 @@ RAW_VERBS = (
     Verb("push", "push.receiver", lambda r: finish_push(r, "/root/proj"), b"same\0/root/proj"),
     Verb("launch", "launch.launch_folder", lambda r: recall_launch(_pool(r), [r.node], "train-abcdefgh"), b""),
 )
-_READY = Ready(Node("127.0.0.1", name="liar"), NodeFacts("/root", "root", 0, gpus=(Gpu(0, "H100", uuid="GPU-0"),)))
+_FACTS = NodeFacts("/root", "root", 0, gpus=(Gpu(0, "H100", uuid="GPU-0"),))
 
 
 async def _meet(remote: Liar) -> object:

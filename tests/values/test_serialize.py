@@ -13,7 +13,7 @@ import asyncdeploy as ad
 from asyncdeploy.envs.built import Built
 from asyncdeploy.envs.registry import env_from_dict
 from asyncdeploy.launch.follow.diagnosis import Diagnosis, Frame, RankStand
-from asyncdeploy.launch.preflight.verdict import GpuUser, NodeLook, Preflight, Problem
+from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, Problem
 from asyncdeploy.nodes.facts import Disk, Gpu, NodeFacts
 from asyncdeploy.values.serialize import MAX_DEPTH, PlainData, from_plain, to_plain
 from tests.launch.root_cause.test_stories import launch_of
@@ -47,7 +47,7 @@ VALUES: tuple[PlainData, ...] = (
     ad.UvEnv("train", groups=("dev",), python="3.12"),
     ad.DockerEnv("img", env=ad.UvEnv(), ulimits=("a=1",)),
     ad.NixEnv(),
-    Preflight((NodeLook("gpu-1", "10.0.0.1", gpu_users=(GpuUser(0, 7),)),), "10.0.0.1", 1, (Problem("", "x"),), ("w",)),
+    Preflight((NodeSeen("gpu-1", "10.0.0.1", gpu_users=(GpuUser(0, 7),)),), "10.0.0.1", 1, (Problem("", "x"),), ("w",)),
     Diagnosis("run-abcdefgh", (STAND,), (("gpu-2", "off"),), (("gpu-1", "0, 1"),), (("gpu-1", "{}"),)),
 )
 

@@ -13,7 +13,7 @@ from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.launch import Launch, new_launch_id, rank_job
 from asyncdeploy.launch.placement import Launcher, NodePlace, Placement
 from asyncdeploy.launch.preflight.check import Ready, check_together
-from asyncdeploy.launch.preflight.verdict import NodeLook
+from asyncdeploy.launch.preflight.verdict import NodeSeen
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.events import Noted
@@ -41,8 +41,8 @@ async def plan_launch(
         found.master_addr,
         found.master_port,
         tuple(
-            NodePlace(each.node, rank, look.nproc, look.address, look.interface)
-            for rank, (each, look) in enumerate(zip(deployments, found.nodes, strict=True))
+            NodePlace(each.node, rank, seen.nproc, seen.address, seen.interface)
+            for rank, (each, seen) in enumerate(zip(deployments, found.nodes, strict=True))
         ),
         len(before),
     )
@@ -62,16 +62,16 @@ async def plan_launch(
         tuple(before),
     )
     entered = tuple(
-        _with_gpus(each.enter(command), each.facts, look)
-        for each, command, look in zip(deployments, commands, found.nodes, strict=True)
+        _with_gpus(each.enter(command), each.facts, seen)
+        for each, command, seen in zip(deployments, commands, found.nodes, strict=True)
     )
     return launch, entered, found.link_port
 
 
-def _with_gpus(command: Command, facts: NodeFacts, look: NodeLook) -> Command:
+def _with_gpus(command: Command, facts: NodeFacts, seen: NodeSeen) -> Command:
     """Return the command with what its supervisor needs to tell at its end whether it has left memory in use."""
     if not facts.gpus:
         return command
-    used = [[gpu.uuid, in_use] for gpu, in_use in zip(facts.gpus, look.gpu_used, strict=True)]
+    used = [[gpu.uuid, in_use] for gpu, in_use in zip(facts.gpus, seen.gpu_used, strict=True)]
     before = json.dumps({"nvidia_smi": facts.tool("nvidia-smi"), "used": used})
     return attrs.evolve(command, env=(*command.env, (GPUS_VARIABLE, before)))

@@ -9,27 +9,17 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.envs.built import Built
-from asyncdeploy.launch.launchers.rank_env import PLANNED_ENV
-from asyncdeploy.launch.preflight.addresses import count_processes, interface_of, likely_addresses, meeting_addresses
+from asyncdeploy.launch.preflight.addresses import count_processes
+from asyncdeploy.launch.preflight.disturbances import see_node, warnings_of
 from asyncdeploy.launch.preflight.drift import drift_of
-from asyncdeploy.launch.preflight.reachability import Tried, try_pairs
-from asyncdeploy.launch.preflight.rendezvous import Meeting, prove_meeting
-from asyncdeploy.launch.preflight.verdict import (
-    MAX_WORD,
-    GpuUser,
-    NodeLook,
-    Preflight,
-    Problem,
-    network_problems,
-    warnings_of,
-)
+from asyncdeploy.launch.preflight.network import Network, try_network
+from asyncdeploy.launch.preflight.problems import network_problems
+from asyncdeploy.launch.preflight.verdict import NodeSeen, Preflight, Problem
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.remote.probe import probe_node
-from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import ask
 from asyncdeploy.values.errors import DeployError, PreflightFailed
 
 
@@ -85,12 +75,12 @@ async def check_nodes(
 
 def _with_silent(found: Preflight, nodes: Sequence[Node], silent: dict[str, DeployError]) -> Preflight:
     """Return the verdict over those that answered as one over all nodes."""
-    looks = {look.node: look for look in found.nodes}
+    seen = {each.node: each for each in found.nodes}
     problems = [
         Problem(name, f"does not take part: {error.message}", error.hint, error.evidence)
         for name, error in silent.items()
     ]
-    everybody = tuple(looks.get(node.name) or NodeLook(node.name) for node in nodes)
+    everybody = tuple(seen.get(node.name) or NodeSeen(node.name) for node in nodes)
     return Preflight(everybody, problems=(*problems, *found.problems), warnings=found.warnings)
 
 
@@ -118,12 +108,11 @@ async def check_together(
         counts = count_processes(nodes, facts, nproc, uneven=uneven)
     except PreflightFailed as error:
         counts = count_processes(nodes, facts, nproc, uneven=True)
-        problems.append(_problem(error))
-    looks, network = await _asked(pool, ready, port)
-    places = network.places
+        problems.append(Problem.of(error))
+    seen, network = await _see(pool, ready, port)
     placed = tuple(
-        attrs.evolve(look, address=address, interface=interface, nproc=count)
-        for look, (address, interface), count in zip(looks, places, counts, strict=True)
+        attrs.evolve(each, address=address, interface=interface, nproc=count)
+        for each, (address, interface), count in zip(seen, network.places, counts, strict=True)
     )
     problems += network_problems([node.name for node in nodes], network.tried.unreached, network.problems)
     drift = drift_of([(each.node.name, each.facts, each.built) for each in ready])
@@ -134,112 +123,31 @@ async def check_together(
     return Preflight(placed, meeting.address, meeting.port, tuple(problems), warnings, link_port)
 
 
-@attrs.define
-class _Network:
-    """What the nodes' tries to reach each other came to."""
-
-    places: list[tuple[str, str]]
-    meeting: Meeting | None = None
-    tried: Tried = attrs.field(factory=Tried)
-    problems: list[Problem] = attrs.field(factory=list)
-
-
-async def _asked(pool: Pool, ready: Sequence[Ready], port: int | None) -> tuple[list[NodeLook], _Network]:
-    """Look at every node while they try each other.
+async def _see(pool: Pool, ready: Sequence[Ready], port: int | None) -> tuple[list[NodeSeen], Network]:
+    """Ask every node what might disturb, while they try each other.
 
     Raises:
         DeployError: a node does not answer.
     """
     known = {each.node: each for each in ready}
-    reports, networks, errors = list[Report[NodeLook]](), list[_Network](), list[DeployError]()
+    reports, networks, errors = list[Report[NodeSeen]](), list[Network](), list[DeployError]()
 
-    async def look() -> None:
-        reports.append(await map_nodes(known, lambda node: _look(pool.at(node), known[node]), at_once=CALLS_AT_ONCE))
+    async def see(node: Node) -> NodeSeen:
+        return await see_node(pool.at(node), known[node].facts, known[node].folder)
+
+    async def see_all() -> None:
+        reports.append(await map_nodes(known, see, at_once=CALLS_AT_ONCE))
 
     async def network() -> None:
         try:
-            networks.append(await _try_network(pool, ready, port))
+            networks.append(await try_network(pool, list(known), [each.facts for each in ready], port))
         except DeployError as error:
             errors.append(error)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(look)
+        group.start_soon(see_all)
         group.start_soon(network)
     errors += [outcome.error for outcome in reports[0].failures if outcome.error is not None]
     if errors:
         raise errors[0]
     return list(reports[0].values), networks[0]
-
-
-async def _try_network(pool: Pool, ready: Sequence[Ready], port: int | None) -> _Network:
-    """Find where the nodes meet; at the same time let all try each other where they probably will.
-
-    What a node uses towards the first one is known for sure only after the meeting. It is nearly always what was
-    expected, and then all is known after one connect's time, also where a firewall swallows packets.
-    """
-    nodes, facts = [each.node for each in ready], [each.facts for each in ready]
-    addresses = meeting_addresses(nodes, facts)
-    found = _Network(_placed(facts, likely_addresses(facts, addresses[0])))
-    errors = list[DeployError]()
-    done = False
-
-    async def pairs() -> None:
-        nonlocal done
-        try:
-            found.tried = await try_pairs(pool, nodes, found.places)
-            done = True
-        except PreflightFailed as error:
-            found.problems.append(_problem(error))
-        except DeployError as error:
-            errors.append(error)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(pairs)
-        try:
-            found.meeting = await prove_meeting(pool, nodes, addresses, port)
-        except PreflightFailed as error:
-            found.problems.append(_problem(error))
-        except DeployError as error:
-            errors.append(error)
-        proven = _placed(facts, found.meeting.locals) if found.meeting is not None else found.places
-        if errors or proven != found.places:
-            group.cancel_scope.cancel()
-    if not errors and proven != found.places:
-        found.places, found.problems = proven, []
-        await pairs()
-    if errors:
-        raise errors[0]
-    return found
-
-
-def _placed(facts: Sequence[NodeFacts], addresses: Sequence[str]) -> list[tuple[str, str]]:
-    return [(address, interface_of(known, address)) for known, address in zip(facts, addresses, strict=True)]
-
-
-def _problem(error: PreflightFailed) -> Problem:
-    return Problem(error.node, error.message, error.hint, error.evidence)
-
-
-async def _look(remote: Remote, ready: Ready) -> NodeLook:
-    """Ask a node for what only it knows, and only now."""
-    facts, folder = ready.facts, ready.folder or ready.facts.home
-    tool = facts.tool("nvidia-smi") if facts.gpus else None
-    request = {"pattern": PLANNED_ENV.pattern, "nvidia_smi": tool, "folder": folder}
-    answer = await ask(remote, "launch.disturbances", request, what="a look before a launch")
-    numbers = {gpu.uuid: gpu.index for gpu in facts.gpus}
-    users = tuple(
-        GpuUser(numbers.get(uuid.exact(), -1), pid.whole(), used.whole(), program.text(limit=MAX_WORD))
-        for uuid, pid, used, program in (row.items(4) for row in answer["gpu_users"].items())
-    )
-    used = {uuid.exact(): used.whole() for uuid, used in (row.items(2) for row in answer["gpu_used"].items())}
-    stray = [name.text(limit=MAX_WORD) for name in answer["stray"].items()]
-    return attrs.evolve(
-        NodeLook.of(remote.node.name, facts),
-        # Our own, of the run that looks, are no stranger's.
-        stray=tuple(name for name in stray if not name.startswith("ASYNCDEPLOY_")),
-        gpu_users=users,
-        gpu_used=tuple(used.get(gpu.uuid, 0) for gpu in facts.gpus),
-        folder=folder,
-        free_bytes=answer["free"].whole(-1),
-        shared_memory_bytes=answer["shared_memory"].whole(-1),
-    )

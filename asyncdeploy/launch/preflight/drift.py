@@ -1,4 +1,4 @@
-"""What nodes got from their bootstrap, and how they differ: Built, drift_of. Text and data; no I/O."""
+"""How nodes that shall work as one differ, by their facts and by what their bootstraps made. Text; no I/O."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def drift_of(nodes: Sequence[tuple[str, NodeFacts, Built | None]]) -> tuple[str,
     Args:
         nodes: name, facts, and what was built there, in the order of their ranks.
     """
-    looks: list[tuple[str, Callable[[NodeFacts, Built | None], str]]] = [
+    things: list[tuple[str, Callable[[NodeFacts, Built | None], str]]] = [
         ("Python", lambda _, built: built.python if built else ""),
         ("torch", lambda _, built: built.torch if built else ""),
         ("torch's CUDA", lambda _, built: built.cuda if built else ""),
         ("NVIDIA driver", lambda facts, _: facts.gpus[0].driver if facts.gpus else ""),
         ("GPUs", lambda facts, _: ", ".join(sorted({gpu.name for gpu in facts.gpus}))),
     ]
-    lines = [line for what, look in looks if (line := _difference(what, [(n, look(f, b)) for n, f, b in nodes]))]
+    lines = [line for what, of in things if (line := _difference(what, [(n, of(f, b)) for n, f, b in nodes]))]
     if not lines:
         packages = [(name, f"{built.packages} ({built.digest[:8]})" if built else "") for name, _, built in nodes]
         lines = [line for line in [_difference("packages", packages)] if line]

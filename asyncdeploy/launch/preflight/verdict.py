@@ -8,25 +8,15 @@ from typing import Self
 import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
-from asyncdeploy.nodes.parse import fold_names
 from asyncdeploy.values.errors import PreflightFailed
 from asyncdeploy.values.serialize import PlainData
 
-LITTLE_DISK = 2 * 10**9
-"""A checkpoint of a small model; below it a run ends in the middle of its first save."""
-LITTLE_SHARED_MEMORY = 2**30
-"""Docker's default is 64 MB, which NCCL between two GPUs and one DataLoader fill."""
-MUCH_GPU_MEMORY = 2 * 2**30
-"""What a driver keeps of an idle GPU for itself is less."""
-MUCH_OFFSET_S = 2.0
-"""Time stamps of logs from nodes that differ by more mislead whoever reads them side by side."""
 SHOWN = 20
 """Of further problems, in an error."""
 MAX_WORD = 200
 """Of what a node says of one try, or of a process: a sentence."""
 NO_ANSWER = "it gave no answer"
 OPEN_HINT = "all TCP between the nodes must be open, both ways; Node(address=...) names a network that they share"
-NOTHING_SHARED = "these nodes share no private network; a multi-node job cannot work"
 
 
 @attrs.frozen
@@ -40,7 +30,7 @@ class GpuUser:
 
 
 @attrs.frozen
-class NodeLook:
+class NodeSeen:
     """What was seen of one node.
 
     Attributes:
@@ -111,6 +101,11 @@ class Problem:
     hint: str = ""
     evidence: str = ""
 
+    @classmethod
+    def of(cls, error: PreflightFailed) -> Self:
+        """Return what was raised as one of the problems that a verdict names."""
+        return cls(error.node, error.message, error.hint, error.evidence)
+
     def __str__(self) -> str:
         return f"{self.node} {self.text}" if self.node else self.text
 
@@ -127,7 +122,7 @@ class Preflight(PlainData):
         link_port: another port of the first node, tried by all: for the supervisors' own link; 0 where there is none.
     """
 
-    nodes: tuple[NodeLook, ...]
+    nodes: tuple[NodeSeen, ...]
     master_addr: str = ""
     master_port: int = 0
     problems: tuple[Problem, ...] = ()
@@ -156,14 +151,14 @@ class Preflight(PlainData):
         rows = [
             (
                 str(rank),
-                look.node,
-                f"{look.address or '-'} {look.interface}".strip(),
-                _in_words(look.gpus),
-                look.driver or "-",
-                f"{look.clock_offset_s:+.1f}s",
-                f"{look.free_bytes / 1e9:.0f} GB free" if look.free_bytes >= 0 else "-",
+                seen.node,
+                f"{seen.address or '-'} {seen.interface}".strip(),
+                _in_words(seen.gpus),
+                seen.driver or "-",
+                f"{seen.clock_offset_s:+.1f}s",
+                f"{seen.free_bytes / 1e9:.0f} GB free" if seen.free_bytes >= 0 else "-",
             )
-            for rank, look in enumerate(self.nodes)
+            for rank, seen in enumerate(self.nodes)
         ]
         widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -172,88 +167,6 @@ class Preflight(PlainData):
         lines += [f"warning: {text}" for text in self.warnings]
         where = f"ok: they meet at {self.master_addr} port {self.master_port}" if self.ok else "they cannot run one job"
         return "\n".join([*lines, where])
-
-
-def pair_problems(names: Sequence[str], bad: Sequence[Unreached]) -> tuple[Problem, ...]:
-    """Return which nodes do not reach which, in as few words as say all of it.
-
-    Args:
-        names: of all nodes, in node rank order.
-        bad: every pair that failed.
-    """
-    count = len(names)
-    if count > 1 and len({(each.source, each.target) for each in bad}) == count * (count - 1):
-        return (Problem("", NOTHING_SHARED, OPEN_HINT, "\n".join(map(str, bad[:SHOWN]))),)
-    found = []
-    for target in names:
-        to_it = [each for each in bad if each.target == target]
-        if count > 2 and len(to_it) == count - 1:
-            found.append(Problem("", f"no node reaches {to_it[0].where}", OPEN_HINT))
-        else:
-            found += [Problem(each.source, f"cannot reach {each.where}", OPEN_HINT) for each in to_it]
-    return tuple(found)
-
-
-def network_problems(names: Sequence[str], bad: Sequence[Unreached], meeting: Sequence[Problem]) -> tuple[Problem, ...]:
-    """Return what is wrong with the network, each thing once.
-
-    Args:
-        names: of all nodes, in node rank order.
-        bad: every pair that failed.
-        meeting: why the nodes could not meet at the first one, if they could not.
-    """
-    pairs = pair_problems(names, bad)
-    if not meeting:
-        return pairs
-    if any(problem.text == NOTHING_SHARED for problem in pairs):
-        evidence = [line for problem in (*meeting, *pairs) for line in (str(problem), problem.evidence)]
-        return (Problem("", NOTHING_SHARED, OPEN_HINT, "\n".join(line for line in evidence if line != NOTHING_SHARED)),)
-    if any(problem.node != names[0] for problem in meeting):  # it has said already that the first one is not reached
-        bad = [each for each in bad if each.target != names[0]]
-    return (*meeting, *pair_problems(names, bad))
-
-
-def warnings_of(looks: Sequence[NodeLook]) -> tuple[str, ...]:
-    """Return what might disturb a job on these nodes, a line each."""
-    lines = []
-    most = max((len(look.gpus) for look in looks), default=0)
-    for look in looks:
-        lines += [f"{look.node}: {text}" for text in (*_of_gpus(look, most), *_of_space(look))]
-    offsets = sorted((look.clock_offset_s, look.node) for look in looks)
-    if offsets and offsets[-1][0] - offsets[0][0] > MUCH_OFFSET_S:
-        (low, behind), (high, ahead) = offsets[0], offsets[-1]
-        lines.append(f"the clock of {ahead} is {high - low:.1f} s ahead of that of {behind}")
-    found: dict[tuple[str, ...], list[str]] = {}
-    for look in looks:
-        if look.stray:
-            found.setdefault(look.stray, []).append(look.node)
-    for stray, names in found.items():
-        lines.append(f"{fold_names(names)}: {', '.join(stray)} in the login environment; ranks start without them")
-    return tuple(lines)
-
-
-def _of_gpus(look: NodeLook, most: int) -> list[str]:
-    lines = []
-    for user in look.gpu_users:
-        held = f"{user.memory_bytes / 2**30:.1f} GiB of " if user.memory_bytes else ""
-        program = f" ({user.program})" if user.program else ""
-        lines.append(f"pid {user.pid}{program} holds {held}GPU {user.gpu}")
-    seen = {user.gpu for user in look.gpu_users}
-    for gpu, used in enumerate(look.gpu_used):
-        if used >= MUCH_GPU_MEMORY and gpu not in seen:
-            lines.append(f"{used / 2**30:.1f} GiB of GPU {gpu} are held by somebody who cannot be seen from here")
-    if most and look.nproc > len(look.gpus):  # no error: ranks may be there for the CPUs
-        lines.append(f"{look.nproc} processes for {len(look.gpus) or 'no'} GPUs")
-    return lines
-
-
-def _of_space(look: NodeLook) -> list[str]:
-    lines = []
-    if 0 <= look.free_bytes < LITTLE_DISK:
-        lines.append(f"{look.free_bytes / 1e9:.1f} GB free on the disk of {look.folder or 'the home folder'}")
-    if look.gpus and look.nproc > 1 and 0 <= look.shared_memory_bytes < LITTLE_SHARED_MEMORY:
-        lines.append(f"{look.shared_memory_bytes >> 20} MiB of shared memory; NCCL and DataLoader workers need more")
-    return lines
 
 
 def _in_words(names: Sequence[str]) -> str:

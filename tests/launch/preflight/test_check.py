@@ -12,17 +12,9 @@ import pytest
 
 import asyncdeploy as ad
 from asyncdeploy.envs.built import Built
-from asyncdeploy.launch.preflight.verdict import (
-    NOTHING_SHARED,
-    GpuUser,
-    NodeLook,
-    Preflight,
-    Problem,
-    Unreached,
-    network_problems,
-    pair_problems,
-    warnings_of,
-)
+from asyncdeploy.launch.preflight.disturbances import warnings_of
+from asyncdeploy.launch.preflight.problems import NOTHING_SHARED, network_problems, pair_problems
+from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, Problem, Unreached
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.remote.worker import call_once
 from asyncdeploy.values.errors import PreflightFailed
@@ -77,7 +69,7 @@ def test_what_the_meeting_has_said_is_not_said_again() -> None:
 
 
 def test_what_might_disturb_is_said() -> None:
-    look = NodeLook("gpu-a", gpus=("H100", "H100"), nproc=2, free_bytes=10**12)
+    look = NodeSeen("gpu-a", gpus=("H100", "H100"), nproc=2, free_bytes=10**12)
     assert warnings_of([look, attrs.evolve(look, node="gpu-b", clock_offset_s=1.0)]) == ()
     held = attrs.evolve(look, gpu_users=(GpuUser(1, 9912, 61 << 30, "python"),))
     assert warnings_of([held]) == ("gpu-a: pid 9912 (python) holds 61.0 GiB of GPU 1",)
@@ -101,7 +93,7 @@ def test_what_might_disturb_is_said() -> None:
 
 def test_it_is_data_and_words_for_people() -> None:
     facts = NodeFacts("/root", "root", 0, gpus=(Gpu(0, "H100", driver="550.54"),) * 8)
-    look = attrs.evolve(NodeLook.of("gpu-a", facts), address="10.0.0.2", interface="eth1", free_bytes=912 * 10**9)
+    look = attrs.evolve(NodeSeen.of("gpu-a", facts), address="10.0.0.2", interface="eth1", free_bytes=912 * 10**9)
     good = Preflight((look, attrs.evolve(look, node="gpu-bb")), "10.0.0.2", 23456)
     assert good.ok
     assert good.check() is good
