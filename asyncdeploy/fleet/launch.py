@@ -18,7 +18,7 @@ from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.follow.follow import LaunchFollower
 from asyncdeploy.launch.follow.hangs import diagnose, watch_silence
 from asyncdeploy.launch.gang.attempts import watch_attempts
-from asyncdeploy.launch.gang.node_folder import recall_launch
+from asyncdeploy.launch.gang.recall import recall_launch
 from asyncdeploy.launch.gang.restart import Recovery, Restart
 from asyncdeploy.launch.gang.start import launch_failed, start_launch
 from asyncdeploy.launch.gang.watch import end_launch

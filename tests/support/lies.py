@@ -18,7 +18,8 @@ import attrs
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.launch.follow.diagnosis import stands_of
-from asyncdeploy.launch.gang.node_folder import gather_evidence, recall_launch
+from asyncdeploy.launch.gang.node_folder import gather_evidence
+from asyncdeploy.launch.gang.recall import recall_launch
 from asyncdeploy.launch.preflight.disturbances import see_node
 from asyncdeploy.launch.preflight.reachability import try_pairs
 from asyncdeploy.launch.preflight.rendezvous import port_opened, prove_meeting

@@ -10,8 +10,10 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.gang.links import with_links
-from asyncdeploy.launch.gang.node_folder import packed_launch, place_tools
+from asyncdeploy.launch.gang.node_folder import place_tools
 from asyncdeploy.launch.gang.plan import plan_launch
+from asyncdeploy.launch.gang.recall import keep_launch
+from asyncdeploy.launch.gang.undo import FORGET_S, UNDO_S, undo_launch, undo_rank
 from asyncdeploy.launch.gang.watch import LOG_BYTES
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import Launcher
@@ -22,10 +24,8 @@ from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, fold_names
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.push import finish_push
-from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import call_once
 from asyncdeploy.run.job import Job
-from asyncdeploy.run.jobs import job_status, read_log, start_job, stop_job
+from asyncdeploy.run.jobs import job_status, read_log, start_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.values.events import Noted
@@ -35,12 +35,7 @@ PORT_TRIES = 3
 OPENING_S = 60.0
 """How long rank 0 may take to listen: importing torch from a cold network disk. Later is no failure, only not seen."""
 OPENING_LOOK_S = 0.25
-UNDO_S = 4.5
-"""A start that is cancelled is back within 5 s."""
-FORGET_S = 0.4
-"""The same, behind a start_job that was cancelled and took up to 4.5 s of them to end what it had begun."""
-UNDO_GRACE_S = 1.0
-"""Ranks that have only just started have nothing to save."""
+"""Between two looks whether it listens; each is two small calls."""
 SILENCE_S = 60.0
 """A node that is away for less comes back in time: a switch that restarts, a nap of a virtual machine."""
 
@@ -85,7 +80,7 @@ async def start_launch(
         launch = attrs.evolve(launch, jobs=jobs)
         if not launcher.opens_port or await _opened(pool, launch):
             return launch
-        await _undo(pool, launch)
+        await undo_launch(pool, launch)
         first = launch.jobs[0].node
         pool.at(first).emit(
             Noted(node=first.name, text=f"port {launch.placement.master_port} was taken meanwhile (try {attempt + 1})")
@@ -109,13 +104,7 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
         try:
             async with limit:
                 await finish_push(remote, job.site)
-                await call_once(
-                    remote, "launch.launch_folder", b"keep\0" + launch.id.encode() + b"\0" + packed_launch(launch)
-                )
-                if launch.before:  # whoever asks for an earlier attempt finds this one
-                    await call_once(
-                        remote, "launch.launch_folder", "\0".join(("next", launch.before[-1], launch.id)).encode()
-                    )
+                await keep_launch(remote, launch)
                 await place_tools(remote, launch.id)
                 started = await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
             late_s = UNDO_S
@@ -128,42 +117,18 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
             # All nodes undo at the same time, or many would not be back in time; a start on its way has undone itself.
             if waiting:
                 with anyio.move_on_after(late_s, shield=True):
-                    await _undo_rank(remote, launch, job)
+                    await undo_rank(remote, launch, job)
             raise
 
     try:
         report = await map_nodes(launch.nodes, start, at_once=len(ranks), stop_on_failure=True)
     except anyio.get_cancelled_exc_class():
         if not waiting:  # all had started: some of their tasks have ended well, and undo nothing
-            await _undo(pool, launch)
+            await undo_launch(pool, launch)
         raise
     if not report.ok:
-        raise _not_started(launch, report, await _undo(pool, launch))
+        raise _not_started(launch, report, await undo_launch(pool, launch))
     return tuple(report.values)
-
-
-async def _undo(pool: Pool, launch: Launch) -> tuple[Node, ...]:
-    """Stop and forget all ranks, started or not, in bounded time; return the nodes that did not confirm it."""
-    ranks = launch.ranks
-    gone: set[Node] = set()
-
-    async def undo(node: Node) -> None:
-        if await _undo_rank(pool.at(node), launch, launch.jobs[ranks[node]]):
-            gone.add(node)
-
-    with anyio.move_on_after(UNDO_S, shield=True):
-        await map_nodes(launch.nodes, undo, at_once=len(ranks))
-    return tuple(node for node in launch.nodes if node not in gone)
-
-
-async def _undo_rank(remote: Remote, launch: Launch, job: Job) -> bool:
-    """Stop and forget one rank; True if the node says that nothing of it lives."""
-    try:
-        status = await stop_job(remote, job, grace_s=UNDO_GRACE_S)
-        await call_once(remote, "launch.launch_folder", b"forget\0" + launch.id.encode() + b"\0")
-    except DeployError:
-        return False
-    return status.ended and not status.survivors
 
 
 def launch_failed(cause: DeployError, what: str, launch_id: str = "", node_rank: int | None = None) -> LaunchFailed:
@@ -201,6 +166,6 @@ async def _opened(pool: Pool, launch: Launch) -> bool:
     except DeployError:
         pass  # the ranks were started; what becomes of them is the watcher's to say
     except BaseException:
-        await _undo(pool, launch)
+        await undo_launch(pool, launch)
         raise
     return True

@@ -1,0 +1,46 @@
+"""Take back the ranks of a launch that did not come to be: none stays, and no node remembers it."""
+
+from __future__ import annotations
+
+import anyio
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.launch.gang.recall import forget_launch
+from asyncdeploy.launch.launch import Launch
+from asyncdeploy.nodes.parallel import map_nodes
+from asyncdeploy.nodes.parse import Node
+from asyncdeploy.remote.transport import Remote
+from asyncdeploy.run.job import Job
+from asyncdeploy.run.jobs import stop_job
+from asyncdeploy.values.errors import DeployError
+
+UNDO_S = 4.5
+"""A start that is cancelled is back within 5 s."""
+FORGET_S = 0.4
+"""The same, behind a start_job that was cancelled and took up to 4.5 s of them to end what it had begun."""
+UNDO_GRACE_S = 1.0
+"""Ranks that have only just started have nothing to save."""
+
+
+async def undo_launch(pool: Pool, launch: Launch) -> tuple[Node, ...]:
+    """Stop and forget all ranks, started or not, in bounded time; return the nodes that did not confirm it."""
+    ranks = launch.ranks
+    gone: set[Node] = set()
+
+    async def undo(node: Node) -> None:
+        if await undo_rank(pool.at(node), launch, launch.jobs[ranks[node]]):
+            gone.add(node)
+
+    with anyio.move_on_after(UNDO_S, shield=True):
+        await map_nodes(launch.nodes, undo, at_once=len(ranks))
+    return tuple(node for node in launch.nodes if node not in gone)
+
+
+async def undo_rank(remote: Remote, launch: Launch, job: Job) -> bool:
+    """Stop and forget one rank; True if the node says that nothing of it lives."""
+    try:
+        status = await stop_job(remote, job, grace_s=UNDO_GRACE_S)
+        await forget_launch(remote, launch.id)
+    except DeployError:
+        return False
+    return status.ended and not status.survivors
