@@ -20,8 +20,9 @@ import asyncssh
 from asyncdeploy.connect.limits import Limits
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.local.host import Host, Terms
 from asyncdeploy.local.processes import find_processes
-from asyncdeploy.local.server import Host, Terms
+from asyncdeploy.local.server import Server
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connector
 from asyncdeploy.tasks.finish import BACK_S, finish
@@ -70,7 +71,7 @@ class LocalCluster:
             raise ValueError(f"max_sessions={max_sessions}: at least 1 was expected")
         self._count = count
         self._terms = Terms(shell, path, max_sessions, forwarding, getpass.getuser())
-        self._hosts: dict[str, Host] = {}
+        self._servers: dict[str, Server] = {}
         self.nodes: tuple[Node, ...] = ()
         self.folder = Path()
         self.known_hosts = Path()
@@ -131,9 +132,9 @@ class LocalCluster:
 
     def _host(self, node: Node) -> Host:
         try:
-            return self._hosts[str(node.name)]
+            return self._servers[str(node.name)].host
         except KeyError:
-            raise ValueError(f"{node.name}: not a node of this cluster ({', '.join(self._hosts)})") from None
+            raise ValueError(f"{node.name}: not a node of this cluster ({', '.join(self._servers)})") from None
 
     async def _start(self) -> None:
         key = asyncssh.generate_private_key("ssh-ed25519")
@@ -145,12 +146,11 @@ class LocalCluster:
             name = f"local-{number}"
             home = self.folder / name
             home.mkdir(mode=0o700)
-            host = Host(name, home, self._terms, key.convert_to_public())
-            self._hosts[name] = host
-            await host.listen()
-            node = Node("127.0.0.1", port=host.port, user=self._terms.user, name=name, key_path=str(key_path))
+            server = self._servers[name] = Server(Host(name, home, self._terms), key.convert_to_public())
+            await server.listen()
+            node = Node("127.0.0.1", port=server.port, user=self._terms.user, name=name, key_path=str(key_path))
             self.nodes += (node,)
-            known_hosts += f"[127.0.0.1]:{host.port},{name} {host.public_key}\n"
+            known_hosts += f"[127.0.0.1]:{server.port},{name} {server.public_key}\n"
         self.known_hosts = self.folder / "known_hosts"
         self.known_hosts.write_text(known_hosts)
 
@@ -161,7 +161,7 @@ class LocalCluster:
 
     async def _end_all(self) -> dict[int, str]:
         left: dict[int, str] = {}
-        for still in await asyncio.gather(*(host.close() for host in self._hosts.values())):
+        for still in await asyncio.gather(*(server.close() for server in self._servers.values())):
             left |= still
         await run_in_thread(lambda: shutil.rmtree(self.folder, ignore_errors=True))
         return left

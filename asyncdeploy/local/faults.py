@@ -13,13 +13,13 @@ from typing import Any, cast
 
 import attrs
 
-# Bytes kept in each direction of a slowed or frozen line: about what the kernel's own socket buffers would hold.
+# Bytes kept in each direction of a slowed or frozen connection: about what the kernel's own socket buffers would hold.
 _HELD_BYTES = 1 << 20
 
 
 @attrs.define
 class Faults:
-    """What is wrong with a node's line at present; shared by all of its connections."""
+    """What is wrong with a node's connections at present; shared by all of them."""
 
     delay_s: float = 0.0
     frozen: bool = False
@@ -73,7 +73,7 @@ class Gate(asyncio.Transport, asyncio.Protocol):
 
     Args:
         guarded: the protocol of an accepted connection.
-        faults: what is wrong with the line; after a change call ``turn``.
+        faults: what is wrong with the connection; after a change call ``turn``.
         gates: where the gate is listed while its connection lives.
     """
 
@@ -135,7 +135,7 @@ class Gate(asyncio.Transport, asyncio.Protocol):
         self.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        """Close; what is held by a fault is lost, as on any broken line."""
+        """Close; what is held by a fault is lost, as on any that breaks."""
         self._closing = True
         if self._real is not None:
             self._real.close()
