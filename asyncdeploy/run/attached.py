@@ -13,7 +13,7 @@ import attrs
 
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_program, has_python
-from asyncdeploy.run.attached_sh import run_plain
+from asyncdeploy.run.attached_sh import run_by_sh
 from asyncdeploy.run.streams import Output, input_blocks
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, DeployError, ProtocolError
@@ -55,7 +55,7 @@ async def run_command(remote: Remote, command: Command | str, *, check: bool = F
         if await has_python(remote):
             completed = await _run_leashed(remote, command, output)
         else:
-            completed = await run_plain(remote, command, output)
+            completed = await run_by_sh(remote, command, output)
     error = completed.failure() if check else None
     if error:
         raise error

@@ -1,4 +1,4 @@
-"""Run a command on a node without python3: the leash in plain sh (node_side/run/run.sh)."""
+"""Run a command on a node without python3: the leash in sh (node_side/run/run.sh)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ REST_S = 2.0
 MAX_ANSWER = 64 * 1024
 
 
-async def run_plain(remote: Remote, command: Command, output: Output) -> Completed:
-    """Run a command by plain sh, with the same promises as ``run_command``, but for one: a status above 128 may be a
+async def run_by_sh(remote: Remote, command: Command, output: Output) -> Completed:
+    """Run a command by sh alone, with the same promises as ``run_command``, but for one: a status above 128 may be a
     signal.
 
     Args:

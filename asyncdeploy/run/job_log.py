@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.job_answers import marks_of
-from asyncdeploy.run.jobs import ASK_S, ask_job_bytes, read_job_bytes
+from asyncdeploy.run.job_ask import ASK_S, ask_job_bytes, read_job_bytes
 from asyncdeploy.run.streams import LineCutter
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import random
 import time
-from typing import Any
 
 import anyio
 import attrs
@@ -14,33 +10,20 @@ import attrs
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import call_program, has_python
-from asyncdeploy.run import jobs_sh
 from asyncdeploy.run.job import Job, JobStatus, check_job_id, check_job_name, new_job_id
 from asyncdeploy.run.job_answers import job_of, status_of
-from asyncdeploy.run.streams import input_blocks
+from asyncdeploy.run.job_ask import ASK_S, ask_job, read_job_bytes
+from asyncdeploy.run.job_start import start_once
 from asyncdeploy.run.tmux import find_tmux, with_window
 from asyncdeploy.tasks.urgency import urgently
 from asyncdeploy.values.command import Command, as_command
-from asyncdeploy.values.errors import (
-    ConnectError,
-    ConnectionLost,
-    DeployError,
-    JobExists,
-    JobFailed,
-    JobLost,
-    ProtocolError,
-)
+from asyncdeploy.values.errors import DeployError, JobLost
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Site
 
 UNDO_S = 4.5
 """How long a cancelled start may take to end what it may have started: a cancelled call is back within 5 s."""
-ASK_S = 50.0
-"""How long the node holds a question open until it answers "still running"."""
-TRIES = 6
-"""How often a question that changes nothing is asked after the line broke: about half a minute of a node away."""
 LOG_TAIL = 16 * 1024
 LOGOUT = "ends with our connection: this node's logind kills what a user runs at logout (KillUserProcesses=yes)"
 
@@ -85,61 +68,20 @@ async def start_job(
     job = Job(remote.node, job_id, name, folder, command.line, time.time())
     with stage(remote, "start", job_id) as ours:
         try:
-            answer = await _start(remote, job, command)
+            job = await start_once(remote, job, command)
         except anyio.get_cancelled_exc_class():
             with anyio.move_on_after(UNDO_S, shield=True):
                 await _undo(remote, job)
             raise
-        _check_started(remote, job, answer)
         ours.detail = job_id
-    if answer["survives_logout"].value is False:
+    if not job.survives_logout:
         remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {LOGOUT}"))
-        job = attrs.evolve(job, survives_logout=False)
     return await with_window(remote, job, program) if program else job
-
-
-async def _start(remote: Remote, job: Job, command: Command) -> Answer:
-    what = f"the start of job {job.id}"
-    if not await has_python(remote):
-        return Answer(remote.node.name, what, await jobs_sh.start_plain(remote, job, command))
-    env = {**dict(command.env), **command.secret_values()}
-    spec = {
-        "id": job.id,
-        "name": job.name,
-        "site": job.site,
-        "line": command.line,
-        "cwd": command.cwd,
-        "env": sorted(env),
-        "on_end": command.on_end,
-        "timeout_s": command.timeout_s,
-        "created_at": job.created_at,
-    }
-    request = json.dumps({"op": "start", "spec": spec}).encode()
-    async with call_program(remote, "run.jobs", request) as call:
-        call.send(b"V", "\0".join(f"{key}={value}" for key, value in env.items()).encode("utf-8", "surrogateescape"))
-        async with contextlib.aclosing(input_blocks(command.stdin)) as blocks:
-            async for block in blocks:
-                call.send(b"I", block)
-                await call.drain()
-        call.send(b"E")
-        return Answer.read(remote.node.name, what, await call.answer())
-
-
-def _check_started(remote: Remote, job: Job, answer: Answer) -> None:
-    if not answer["error"].is_there:
-        return
-    node = remote.node.name
-    if answer["error"].word("exists", "failed") == "failed":
-        reason = answer["reason"].text("the node does not say why")
-        raise JobFailed(node, f"job {job.id} could not be started: {reason}", job_id=job.id)
-    other = answer["id"].text(limit=100)
-    hint = "stop_job ends it; another name starts a second one"
-    raise JobExists(node, f"a job named {job.name!r} runs on {job.site or 'this node'}: {other}", hint, "", other)
 
 
 async def _undo(remote: Remote, job: Job) -> None:
     try:
-        await _ask(remote, {"op": "stop", "id": job.id, "grace_s": 1, "forbid": True})
+        await ask_job(remote, {"op": "stop", "id": job.id, "grace_s": 1, "forbid": True})
     except DeployError:
         return  # the node is away: what could be done was done; the caller's cancellation goes on
 
@@ -151,7 +93,7 @@ async def job_status(remote: Remote, job: Job) -> JobStatus:
         ConnectionLost, ConnectError, ...: the node could not be asked, also after some tries.
     """
     with urgently():
-        return await _with_log(remote, status_of(job, await _ask(remote, {"op": "status", "id": job.id})))
+        return await _with_log(remote, status_of(job, await ask_job(remote, {"op": "status", "id": job.id})))
 
 
 async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, orphans: bool = True) -> JobStatus:
@@ -172,7 +114,7 @@ async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, 
     while True:
         left = max(0.0, min(ASK_S, deadline - time.monotonic()))
         request = {"op": "wait", "id": job.id, "timeout_s": left, "orphans": orphans}
-        status = status_of(job, await _ask(remote, request))
+        status = status_of(job, await ask_job(remote, request))
         alone = status.state == "orphaned" and not orphans
         if alone or status.state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
             return await _with_log(remote, status)
@@ -192,12 +134,12 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
     if not grace_s >= 0:
         raise ValueError(f"grace_s: 0 or more seconds were expected, got {grace_s!r}")
     with urgently():
-        return status_of(job, await _ask(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
+        return status_of(job, await ask_job(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
 
 
 async def list_jobs(remote: Remote) -> tuple[Job, ...]:
     """Return the jobs that a node knows, ended ones included, the oldest first."""
-    answer = await _ask(remote, {"op": "list"})
+    answer = await ask_job(remote, {"op": "list"})
     jobs = [job_of(remote, item) for item in answer["jobs"].items()]
     return tuple(sorted(jobs, key=lambda job: job.created_at))
 
@@ -217,49 +159,8 @@ async def read_log(remote: Remote, job: Job, last_bytes: int = LOG_TAIL) -> str:
     return data.decode("utf-8", "replace")
 
 
-# --- asking ---------------------------------------------------------------------
-
-
-async def _ask(remote: Remote, request: dict[str, Any]) -> Answer:
-    """Ask the node something that may be asked twice, again after the line broke."""
-    _, answer = await ask_job_bytes(remote, request)
-    return answer
-
-
-async def ask_job_bytes(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Answer]:
-    for attempt in range(1, TRIES + 1):
-        try:
-            return await _ask_once(remote, request)
-        except (ConnectionLost, ConnectError):
-            if attempt == TRIES:
-                raise
-            await anyio.sleep(random.uniform(0, min(10, 0.5 * 2**attempt)))
-    raise AssertionError("unreachable")
-
-
-async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Answer]:
-    what = f"a question about job {request['id']}" if "id" in request else "a question about its jobs"
-    if not await has_python(remote):
-        data, plain = await jobs_sh.ask_plain(remote, request)
-        return data, Answer(remote.node.name, what, plain)
-    log = bytearray()
-    async with call_program(remote, "run.jobs", json.dumps(request).encode()) as call:
-        while True:
-            kind, payload = await call.receive()
-            if kind == b"Z":
-                return bytes(log), Answer.read(remote.node.name, what, payload)
-            if kind != b"D" or len(log) > 1 << 20:
-                text = f"{what}: its answer was expected, a frame {kind!r} came behind {len(log)} bytes"
-                raise ProtocolError(remote.node.name, text)
-            log += payload
-
-
-async def read_job_bytes(remote: Remote, job: Job, offset: int, wait_s: float) -> tuple[bytes, Answer]:
-    return await ask_job_bytes(remote, {"op": "read", "id": job.id, "offset": offset, "wait_s": wait_s})
-
-
 async def _known(remote: Remote, job_id: str) -> Answer:
-    answer = await _ask(remote, {"op": "status", "id": job_id})
+    answer = await ask_job(remote, {"op": "status", "id": job_id})
     if answer["error"].is_there:
         raise JobLost(remote.node.name, f"no job {job_id} is known here", "list_jobs shows what is", job_id=job_id)
     return answer

@@ -1,4 +1,4 @@
-"""Detached jobs on a node without python3: the folder, states and answers of node_side/run/jobs.py, by plain sh.
+"""Detached jobs on a node without python3: the folder, states and answers of node_side/run/jobs.py, by sh alone.
 
 Who keeps a job is a shell (node_side/run/job_keep.sh). It cannot tell a status above 128 from a signal, so it says
 which it was given (``signal_possible``), and its times are whole seconds.
@@ -35,7 +35,7 @@ SHOWN = 80
 _HEAD = re.compile(rb"[0-9]{1,18} [0-9]{1,18}")
 
 
-async def start_plain(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
+async def start_by_sh(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
     """Start a job once, however often it is asked for.
 
     Args:
@@ -81,7 +81,7 @@ async def start_plain(remote: Remote, job: Job, command: Command) -> dict[str, A
         await channel.close()
 
 
-async def ask_plain(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+async def ask_by_sh(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """Answer a question about jobs, as node_side/run/jobs.py does.
 
     Args:

@@ -267,7 +267,7 @@ async def test_a_host_that_dies_while_it_runs(
     start_sshd: Callable[..., SshdNode], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F13: one node falls silent; the others are stopped, its own fate is unknown."""
-    monkeypatch.setattr("asyncdeploy.run.jobs.TRIES", 2)  # a node may be away for a minute before it is given up
+    monkeypatch.setattr("asyncdeploy.run.job_ask.TRIES", 2)  # a node may be away for a minute before it is given up
     machines = [start_sshd(f"box-{number}") for number in range(3)]
     async with Pool(host_keys=HostKeys.strict(machines[0].known_hosts)) as pool:
         nodes = [sshd.node for sshd in machines]

@@ -48,10 +48,10 @@ def meeting_addresses(nodes: Sequence[Node], facts: Sequence[NodeFacts]) -> tupl
     if len(nodes) == 1:
         return (LOOPBACK,)
     # The same address on two nodes (docker0) leads each of them to itself.
-    seen = Counter(address for other in facts for address in {_plain(text) for _, text in other.addresses})
+    seen = Counter(address for other in facts for address in {_bare(text) for _, text in other.addresses})
     one_machine = _one_machine(nodes, facts)
-    own = [_plain(text) for _, text in known.addresses if one_machine or seen[_plain(text)] == 1]
-    others = [[_plain(text) for _, text in other.addresses] for other in facts[1:]]
+    own = [_bare(text) for _, text in known.addresses if one_machine or seen[_bare(text)] == 1]
+    others = [[_bare(text) for _, text in other.addresses] for other in facts[1:]]
     own.sort(key=lambda address: _nearness(address, others), reverse=True)
     wanted = [LOOPBACK] if one_machine else []
     wanted += [*own, known.ssh_address, first.host]
@@ -71,7 +71,7 @@ def likely_addresses(facts: Sequence[NodeFacts], meeting: str) -> tuple[str, ...
 
 
 def _nearest_of(facts: NodeFacts, address: str) -> str:
-    own = [_plain(text) for _, text in facts.addresses] or [facts.ssh_address or address]
+    own = [_bare(text) for _, text in facts.addresses] or [facts.ssh_address or address]
     return max(own, key=lambda text: _shared_bits(address, text))
 
 
@@ -79,7 +79,7 @@ def interface_of(facts: NodeFacts, address: str) -> str:
     """Return the interface that has this address on the node, "" if none is known to."""
     if is_loopback(address):
         return "lo" if facts.system == "Linux" else ""
-    return next((interface for interface, text in facts.addresses if _plain(text) == address), "")
+    return next((interface for interface, text in facts.addresses if _bare(text) == address), "")
 
 
 def is_loopback(text: str) -> bool:
@@ -96,7 +96,7 @@ def _one_machine(nodes: Sequence[Node], facts: Sequence[NodeFacts]) -> bool:
     return bool(facts[0].identity) and len({known.identity for known in facts}) == 1
 
 
-def _plain(text: str) -> str:
+def _bare(text: str) -> str:
     """An address without the length of its prefix."""
     return text.partition("/")[0]
 
