@@ -125,7 +125,7 @@ async def sync_while_running(
     Raises:
         ConnectionLost, ConnectError: the node stayed away for longer than ``wait_job`` tries.
         DeployError: the last collect failed. One before it that fails because the results are not there yet, or the
-            line broke, is tried again at the next turn.
+            connection broke, is tried again at the next turn.
 
     On cancellation the job is untouched, and what came whole stays.
     """

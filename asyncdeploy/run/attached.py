@@ -27,7 +27,7 @@ _END = re.compile(rb"(-?[0-9]{1,9})\0(-?[0-9]{1,3})(?:\0|\Z)")
 SHOWN = 80
 """Bytes of what was not expected, in an error."""
 END_S = 4.5
-"""How long we wait for the node's word that a run was ended; then the line is closed, and the leash ends it alone."""
+"""How long we wait for the node's word that a run was ended; then the channel is closed, and its leash acts."""
 
 
 async def run_command(remote: Remote, command: Command | str, *, check: bool = False, source: str = "") -> Completed:
@@ -43,7 +43,7 @@ async def run_command(remote: Remote, command: Command | str, *, check: bool = F
         CommandFailed: with ``check``; or it could not be started (its working folder is missing).
         CommandTimeout: it ran longer than its timeout_s and was ended.
         TransferFailed: its stdout_to or stderr_to cannot be written: before anything connects, or the run is ended.
-        ConnectionLost: the line broke: what became of it is unknown, its leash ends it.
+        ConnectionLost: the connection broke: what became of it is unknown, its leash ends it.
         NoShell, ConnectError, AuthError, HostKeyError: it was never started.
 
     On cancellation the run is ended on the node (TERM, after 2 s KILL, to everything that it started) before this
@@ -114,8 +114,9 @@ async def _pump(call: Call, output: Output) -> bytes:
 
 
 async def _stop(call: Call, output: Output) -> bool:
-    """Ask the node to end the run; True if it said that nothing of it lives. Otherwise leaving the call cuts the line,
-    and the leash acts.
+    """Ask the node to end the run; True if it said that nothing of it lives.
+
+    Otherwise leaving the call closes the channel, and the leash acts.
     """
     with anyio.move_on_after(END_S, shield=True):
         try:

@@ -20,7 +20,7 @@ from asyncdeploy.values.words import last_lines
 GRACE_S = 1
 """TERM to KILL, in whole seconds, as a shell counts: with the looks between it stays below END_S."""
 END_S = 4.5
-"""How long we wait for the node's word that a run was ended; then the line is closed, and the leash ends it alone."""
+"""How long we wait for the node's word that a run was ended; then the channel is closed, and its leash acts."""
 SILENCE_S = 90
 """The node ends a run when nothing was heard for so long: a shorter nap of ours must not cost it."""
 REST_S = 2.0
@@ -41,7 +41,7 @@ async def run_by_sh(remote: Remote, command: Command, output: Output) -> Complet
         CommandFailed: it could not be started.
         CommandTimeout: it ran longer than its timeout_s and was ended.
         ToolMissing: the node has no timeout, without which our silence would go unnoticed.
-        ConnectionLost: the line broke, or no status came back: what became of it is unknown, its leash ends it.
+        ConnectionLost: the connection broke, or no status came back: what became of it is unknown, its leash ends it.
 
     On cancellation the run is ended on the node before this returns.
     """
@@ -170,7 +170,7 @@ class _Run:
                 self.output.add(stream, data)
 
     async def stop(self) -> bool:
-        """Ask the node to end the run; True if it said that nothing of it lives. Otherwise closing the line does it."""
+        """Ask the node to end the run; True if it said that nothing of it lives. If not, the channel's end does it."""
         if not self.sent:
             return True  # it begins when its input is complete, and that will never be
         with anyio.move_on_after(END_S, shield=True):

@@ -47,7 +47,7 @@ class JobLog:
         while not self._lines:
             if self.state is not None:
                 raise StopAsyncIteration
-            await self.look(ASK_S)
+            await self.read_on(ASK_S)
         line, size = self._lines.pop()
         self.offset += size
         while self._marks and self._marks[0][0] < self.offset:
@@ -55,7 +55,7 @@ class JobLog:
         self.printed_at = self._marks[0][1] if self._marks else None
         return line
 
-    async def look(self, wait_s: float = 0.0) -> None:
+    async def read_on(self, wait_s: float = 0.0) -> None:
         """Read on, waiting up to so many seconds for something to read."""
         request = {"op": "read", "id": self._job.id, "offset": self._read_to, "wait_s": wait_s, "times": True}
         data, answer = await ask_job_bytes(self._remote, request)
@@ -80,7 +80,7 @@ async def follow_job(remote: Remote, job: Job, *, offset: int = 0) -> AsyncItera
         job: the job.
         offset: byte of the log to begin at; negative counts from its end.
 
-    Lines that break are mended without loss or repetition. On cancellation the job is untouched.
+    A connection that breaks is made again: no line is lost or given twice. On cancellation the job is untouched.
     """
     if offset < 0:
         _, answer = await read_job_bytes(remote, job, offset, 0)

@@ -53,7 +53,7 @@ async def start_job(
         ToolMissing: a window was asked for, and the node has no tmux or no python3; nothing was started.
         JobExists: a job of that name runs on that site.
         JobFailed: it could not be started; nothing of it stays.
-        ConnectionLost: the line broke; the folder's name is the key, so the same job_id may be started again.
+        ConnectionLost: the connection broke; the folder's name is the key, so the same job_id may be started again.
         ConnectError, AuthError, HostKeyError, NoShell: it was never started.
         ValueError: the command has stdout_to or stderr_to, which only a run that we attend to can fill.
 
@@ -97,7 +97,7 @@ async def job_status(remote: Remote, job: Job) -> JobStatus:
 
 
 async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, orphans: bool = True) -> JobStatus:
-    """Wait until a job ended and return its state; lines that break in between are mended.
+    """Wait until a job ended and return its state; a connection that breaks in between is made again.
 
     Args:
         remote: the node.

@@ -47,7 +47,7 @@ async def start_by_sh(remote: Remote, job: Job, command: Command) -> dict[str, A
         What node_side/run/jobs.py answers: {} or "error" with what it is.
 
     Raises:
-        ConnectionLost: the line broke; it may have been started.
+        ConnectionLost: the connection broke; it may have been started.
     """
     env = {**dict(command.env), **command.secret_values()}
     spec: dict[str, Any] = {"id": job.id, "name": job.name, "site": job.site}
@@ -92,7 +92,7 @@ async def ask_by_sh(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dic
         Bytes of a log, and the answer.
 
     Raises:
-        ConnectionLost: the line broke.
+        ConnectionLost: the connection broke.
         ProtocolError: the node's words make no sense.
     """
     match request["op"]:
@@ -136,7 +136,7 @@ async def _ask(remote: Remote, *words: str) -> tuple[list[dict[str, Any]], bytes
             if len(said) > MAX_ANSWER:
                 raise ProtocolError(remote.node.name, f"{what}: at most {MAX_ANSWER} bytes were expected, more came")
         if (await channel.wait()).status is None:
-            raise ConnectionLost(remote.node.name, "the line broke while a job was asked about")
+            raise ConnectionLost(remote.node.name, "the connection broke while a job was asked about")
     finally:
         await channel.close()
     answer = bytes(said)

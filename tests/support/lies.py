@@ -192,7 +192,7 @@ async def _evidence(remote: Liar) -> object:
 
 async def _log(remote: Liar) -> object:
     log = JobLog(remote, _job(remote), 0)
-    await log.look()
+    await log.read_on()
     return log.offset, log.printed_at
 
 

@@ -176,7 +176,7 @@ class LaunchFollower:
         remote, at = self._pool.at(job.node), 0.0
         try:
             async with follow_job(remote, job, offset=offset) as lines:
-                await lines.look()
+                await lines.read_on()
                 if not lines.behind:
                     merger.caught_up(rank)
                 async for text in lines:

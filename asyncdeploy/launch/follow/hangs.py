@@ -31,7 +31,7 @@ async def diagnose(pool: Pool, launch: Launch) -> Diagnosis:
     recorders: list[tuple[str, str]] = []
     silent: dict[str, str] = {job.node.name: f"not within {ASK_S:.0f} s" for job in launch.jobs}
 
-    async def look(node: Node) -> None:
+    async def ask_node(node: Node) -> None:
         name, rank = node.name, ranks[node]
         request = {"op": "stacks", "job": launch.jobs[rank].id}
         with anyio.move_on_after(ASK_S):
@@ -48,7 +48,7 @@ async def diagnose(pool: Pool, launch: Launch) -> Diagnosis:
             gpus.extend(loads)
             recorders.extend(traces)
 
-    await map_nodes(launch.nodes, look, at_once=CALLS_AT_ONCE)
+    await map_nodes(launch.nodes, ask_node, at_once=CALLS_AT_ONCE)
     found.sort(key=lambda stand: (stand.node_rank, stand.rank if stand.rank is not None else -1, stand.pid))
     return Diagnosis(launch.id, tuple(found), tuple(silent.items()), tuple(sorted(gpus)), tuple(recorders))
 

@@ -21,7 +21,7 @@ from asyncdeploy.remote.worker import Call, ask, call_program
 from asyncdeploy.values.errors import PreflightFailed, ProtocolError
 
 PROOF_S = 45.0
-"""For the whole proof: a slow name server, a connect on a bad line and a few round trips; the node listens for 60 s."""
+"""For the whole proof: a slow name server, a connect that loses packets, round trips; the node listens for 60 s."""
 CONNECT_S = 4.0
 """How long a node waits for an answer; where a firewall swallows packets none comes. A third SYN goes out after 3 s."""
 MORE_S = 0.5
@@ -61,7 +61,7 @@ async def prove_meeting(
         ToolMissing: a node has no python3.
         DeployError: a node does not answer.
 
-    On cancellation the port is free again as soon as the line is closed.
+    On cancellation the port is free again as soon as the channel is closed.
     """
     first, nonce = nodes[0], secrets.token_hex(16)
     with anyio.move_on_after(PROOF_S):
