@@ -1,4 +1,9 @@
-"""Watch over a launch that runs: wait for all ranks, stop the gang when one fails, say why. Nothing is started here."""
+"""Watch over a launch that runs: wait for all ranks, stop the gang when one fails, say why. Nothing is started here.
+
+torchrun's agents never tell each other of a failure (fault F13): node 1 exits 1, and node 0 waits in its collective for
+ever. Nor is one node's 0 a success: node 0 exits 0 after a barrier of 300 s when node 1 is lost. So success is N zeros,
+and whoever watches stops the rest.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +48,8 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
     async with anyio.create_task_group() as group:
 
         async def wait(rank: int, job: Job) -> None:
+            # Without orphans: a rank whose supervisor is gone (fault F5) lives on, and nobody will know how it ends. It
+            # was waited for once, and of 200 launches whose processes were killed at random the 93rd stood still.
             ends[rank] = await _end(wait_job(pool.at(job.node), job, orphans=False))
             if not ends[rank].ok and not first:
                 first.append(rank)
@@ -55,8 +62,10 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
         return judge_launch(launch, [ends[rank] for rank in range(len(launch.jobs))])
     cause = launch.jobs[first[0]].node
     end = ends[first[0]].status
+    # Its supervisor may have been told to end by another rank's, while nobody watched: that one is to be named.
     why = end.because if end is not None and end.because else f"node rank {first[0]} failed"
     pool.at(cause).emit(Noted(node=cause.name, text=f"{why}: the other nodes are stopped"))
+    # Before the first TERM: what ended later may have ended because of it, and accuses nobody.
     stopped_at = time.time()
     after = await _stop_all(pool, launch, launch.grace_s)
     # What was known before we stopped anything is the better witness; the stop only made sure that nothing lives.
@@ -87,10 +96,11 @@ async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -
 
 
 async def _stop_all(pool: Pool, launch: Launch, grace_s: float) -> list[RankEnd]:
-    """Stop every job, also those that have ended: their workers may have left something."""
+    """Stop every job, also those that have ended: workers have sessions of their own and may outlive their agent."""
     ranks = launch.ranks
 
     async def stop(job: Job) -> JobStatus:
+        # A node that does not answer keeps the others' report waiting for no longer than a stop may take.
         with anyio.move_on_after(grace_s + KILL_S):
             return await stop_job(pool.at(job.node), job, grace_s=grace_s)
         raise ConnectionLost(
@@ -114,6 +124,7 @@ def _name_what_is_left(pool: Pool, ends: Sequence[RankEnd]) -> None:
 
 
 async def _end(work: Awaitable[JobStatus]) -> RankEnd:
+    """Return how a rank ended, or why nobody can say: an error of one node must not cancel the wait for the others."""
     try:
         return RankEnd(await work, known_at=time.time())
     except DeployError as error:
@@ -128,6 +139,8 @@ async def _with_logs(pool: Pool, launch: Launch, ends: Sequence[RankEnd]) -> lis
         if end.ok or end.status is None:
             return end
         remote = pool.at(job.node)
+        # One after the other, and what came first stays: the log alone often names the cause, also where a node is too
+        # busy with the ends of its ranks to gather the rest.
         with anyio.move_on_after(LOG_S):
             try:
                 end = attrs.evolve(end, log=await read_log(remote, job, LOG_BYTES))

@@ -60,13 +60,15 @@ async def check_nodes(
         else:
             ready.append(Ready(each, outcome.value))
     found = Preflight(())
-    while ready:  # once, or once more for each node that answered the first question only
+    # Once, or once more for each node that answered the probe and then fell silent: it must not hide what is wrong with
+    # the others. Each turn takes at least one node away, so it ends.
+    while ready:
         try:
             found = await check_together(pool, ready, nproc=nproc, uneven=uneven, port=port)
             break
         except DeployError as error:
             lost = {error.node} & {each.node.name for each in ready}
-            if not lost:
+            if not lost:  # nobody's in particular: without a node to leave out, the next turn would be the same
                 raise
             silent[error.node] = error
             ready = [each for each in ready if each.node.name not in lost]
@@ -107,7 +109,7 @@ async def check_together(
     try:
         counts = count_processes(nodes, facts, nproc, uneven=uneven)
     except PreflightFailed as error:
-        counts = count_processes(nodes, facts, nproc, uneven=True)
+        counts = count_processes(nodes, facts, nproc, uneven=True)  # all that is wrong is found and told at once
         problems.append(Problem.of(error))
     seen, network = await _see(pool, ready, port)
     placed = tuple(
@@ -130,6 +132,8 @@ async def _see(pool: Pool, ready: Sequence[Ready], port: int | None) -> tuple[li
         DeployError: a node does not answer.
     """
     known = {each.node: each for each in ready}
+    # Beside each other, because each waits for round trips and for nvidia-smi; an error is kept until both have ended,
+    # or the task group would wrap it and cancel the half that may name the same node better.
     reports, networks, errors = list[Report[NodeSeen]](), list[Network](), list[DeployError]()
 
     async def see(node: Node) -> NodeSeen:

@@ -32,11 +32,18 @@ async def try_network(pool: Pool, nodes: Sequence[Node], facts: Sequence[NodeFac
 
     What a node uses towards the first one is known for sure only after the meeting. It is nearly always what was
     expected, and then all is known after one connect's time, also where a firewall swallows packets.
+
+    Raises:
+        DeployError: a node does not answer.
+
+    On cancellation no port stays taken.
     """
     addresses = meeting_addresses(nodes, facts)
     found = Network(_placed(facts, likely_addresses(facts, addresses[0])))
     errors = list[DeployError]()
 
+    # An error that left the task group would come in an ExceptionGroup and cancel the other half: both are noted here,
+    # so that a node that cannot be met does not hide which pairs fail.
     async def pairs() -> None:
         try:
             found.tried = await try_pairs(pool, nodes, found.places)
@@ -57,6 +64,7 @@ async def try_network(pool: Pool, nodes: Sequence[Node], facts: Sequence[NodeFac
         if errors or proven != found.places:
             group.cancel_scope.cancel()
     if not errors and proven != found.places:
+        # The guess was wrong, and so is what the pairs came to at those addresses: they try again at the proven ones.
         found.places, found.problems = proven, []
         await pairs()
     if errors:

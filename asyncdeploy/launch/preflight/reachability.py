@@ -1,4 +1,8 @@
-"""Let every node connect to every other one, at ports of its own: what a launch's ranks will do, tried beforehand."""
+"""Let every node connect to every other one, at ports of its own: what a launch's ranks will do, tried beforehand.
+
+That all reach rank 0 says nothing of two others (fault F11), and NCCL and gloo connect all to all. Both take random
+ports of the ephemeral range, where a firewall may have a rule of its own, so two ports of each node are tried.
+"""
 
 from __future__ import annotations
 
@@ -63,11 +67,13 @@ async def try_pairs(pool: Pool, nodes: Sequence[Node], places: Sequence[tuple[st
         request = {"do": "pairs", "nonce": nonces[rank], "timeout_s": CONNECT_S}
         async with call_program(pool.at(node), "launch.ports", json.dumps(request).encode()) as call:
             gathering.ports[rank] = await _taken_ports(call)
+            # Who tried earlier would find ports closed that are only not open yet.
             await gathering.until("all listen")
             tries = [(other, port) for other in others for port in gathering.ports[other]]
             targets = [[places[other][0], port, nonces[other]] for other, port in tries]
             call.send(b"T", json.dumps(targets).encode())
             problems = dict(zip(tries, await _problems(call, len(tries)), strict=True))
+            # And who left earlier would close its ports to those that are slower.
             await gathering.until("all have tried")
             call.send(b"D")
             await call.receive()
@@ -78,10 +84,13 @@ async def try_pairs(pool: Pool, nodes: Sequence[Node], places: Sequence[tuple[st
         ]
 
     with anyio.move_on_after(PAIRS_S):
+        # All of them at once, whatever the number: with fewer the first ones would wait for the rest for ever. One that
+        # fails ends the others, which would wait for it.
         report = await map_nodes(nodes, work, at_once=len(nodes), stop_on_failure=True)
         for outcome in report.failures:
             if outcome.error is not None and outcome.state != "cancelled":
                 raise outcome.error
+        # The low one may serve the supervisors' link: no outgoing connection takes it between now and the start.
         ports = tuple(gathering.ports[rank][0] for rank in range(len(nodes)))
         return Tried(tuple(each for outcome in report for each in outcome.value or ()), ports)
     raise PreflightFailed(

@@ -1,4 +1,9 @@
-"""Where the ranks of a launch meet: an address of node rank 0 and a port there, proven from every node beforehand."""
+"""Where the ranks of a launch meet: an address of node rank 0 and a port there, proven from every node beforehand.
+
+Proven and not worked out (fault F11): behind NAT a node's own addresses say little of how others reach it, a host name
+means another thing on another node, and torchrun shows a wrong choice late: with its port held by a stranger node 0
+fails after 7 s, while node 1 hangs past its own timeout.
+"""
 
 from __future__ import annotations
 
@@ -63,15 +68,19 @@ async def prove_meeting(
 
     On cancellation the port is free again as soon as the channel is closed.
     """
+    # Who answers must know the nonce: a stranger's server at that port, or another machine at that address, does not.
     first, nonce = nodes[0], secrets.token_hex(16)
     with anyio.move_on_after(PROOF_S):
         wanted = {"do": "listen", "nonce": nonce, "port": port or 0}
         async with call_program(pool.at(first), "launch.ports", json.dumps(wanted).encode()) as call:
             taken = await _taken_port(call, first, port)
+            # All nodes try all addresses at once: one after the other, each that swallows packets would cost CONNECT_S.
             request = {"do": "connect", "nonce": nonce, "port": taken, "targets": list(addresses)}
             answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": MORE_S})
+            # Each has found some address that works, but not all the same one: now each waits for every address.
             if _shared(addresses, answers) is None and any(_left_out(addresses, answer) for answer in answers):
                 answers = await _all_answers(pool, nodes, {**request, "timeout_s": CONNECT_S, "more_s": CONNECT_S})
+            # The port must be free again before its address is told to anybody, or rank 0 could find it taken by us.
             call.send(b"D")
             await call.receive()
         return _chosen(nodes, addresses, taken, answers)
@@ -130,8 +139,11 @@ def _chosen(nodes: Sequence[Node], addresses: Sequence[str], port: int, answers:
         f"{address}: {len(lost)} of {len(nodes)} nodes cannot reach it"
         for address, lost in zip(addresses, misses, strict=True)
     )
+    # The first node reaches itself, so all but one are all others: then it is no single pair's fault. Of two nodes
+    # nobody can tell whose fault it is.
     if len(nodes) > 2 and all(len(lost) >= len(nodes) - 1 for lost in misses):
         raise PreflightFailed("", f"no other node reaches {nodes[0].name} at {', '.join(addresses)}", OPEN_HINT, tried)
+    # The address that most nodes reach is the one that was meant; who misses it is the one to look at.
     best = min(range(len(addresses)), key=lambda index: len(misses[index]))
     rank = misses[best][-1]
     problem = _result(answers[rank][addresses[best]])[2]
@@ -168,5 +180,6 @@ def _numeric(answer: Answer) -> str:
         address = ipaddress.ip_address(answer.exact())
     except ValueError:
         raise answer.wrong("an address") from None
+    # A socket that speaks both families says ::ffff:10.0.0.1; the node's interfaces, by which it is found, do not.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)

@@ -74,7 +74,7 @@ class Case:
         return self.launch.placement.first_rank(failure.node_rank) + failure.local_rank
 
     def ended_at(self, rank: int) -> float:
-        """Return when a rank ended, by our clock."""
+        """Return when a rank ended, by our clock; when we learned of it, where the node did not say."""
         end = self.ends[rank]
         if end.status is None or end.status.ended_at is None:
             return end.known_at

@@ -1,4 +1,4 @@
-"""Why a launch failed, from what its nodes recorded: the root cause first, its consequences folded. No I/O.
+"""Which end is the root cause of a launch's failure, by what its nodes recorded. No I/O.
 
 A rank that dies takes the others with it, in any order: some see their connections break and die of that, the rest is
 stopped by us. What ended by itself before we stopped anything is a failure of its own, the earliest of these the cause,
@@ -40,6 +40,7 @@ def judge_launch(
     case = Case(launch, tuple(ends), stopped_at, first)
     own = {rank: _own_failures(case, rank) for rank, end in enumerate(ends) if not end.ok}
     case = attrs.evolve(case, own={rank: failures for rank, failures in own.items() if failures})
+    # A node that a person's stop does not reach is not accused of the end: its fate is unknown, and that is said.
     by_person = stopped_at is not None and first is None
     lost = [] if by_person else [_silence(case, rank) for rank, end in enumerate(ends) if end.status is None]
     candidates = [failure for failures in case.own.values() for failure in failures] + lost
@@ -62,7 +63,9 @@ def _own_failures(case: Case, rank: int) -> tuple[RankFailure, ...]:
     records = NodeRecords(rank, ended_at, offset, launch.workdirs[rank], end.log, end.evidence)
     if own := tuple(failure for failure in records.failures() if _is_own(case, failure)):
         return own
-    # Nothing that one of its ranks did: what is known of the node's command is all there is.
+    # Nothing that one of its ranks did: what is known of the node's command is all there is. It ended by itself where
+    # we stopped because of it, unless other supervisors had told it to end; or where it had ended before that, by its
+    # node's clock or because we knew of it by then. Each alone may be wrong: clocks are off, and news is late.
     stopped_at, told = case.told_to_stop_at(rank), end.status.told_at is not None
     by_itself = rank == case.first and not told
     if stopped_at is not None and not by_itself and min(end.known_at, case.ended_at(rank)) >= stopped_at:
@@ -77,6 +80,7 @@ def _is_own(case: Case, failure: RankFailure) -> bool:
     stopped_at = case.told_to_stop_at(failure.node_rank)
     if stopped_at is None or failure.at < stopped_at:
         return True
+    # An exception is dated when it was raised, an exit only when the agent saw it; KILL and TERM may have been ours.
     ended_by_us = failure.stopped or failure.exit_code in KILLED_CODES
     return failure.noted and not ended_by_us and failure.at < stopped_at + NOTED_LATE_S
 
@@ -87,5 +91,10 @@ def _silence(case: Case, rank: int) -> RankFailure:
 
 
 def _order(case: Case, failure: RankFailure) -> tuple[int, float]:
+    """What comes first is the root cause: failures that were seen, silence, complaints of a peer, what we stopped.
+
+    Time decides within a kind only: a victim's "connection reset" is often recorded before the end of the rank that
+    died and took its time to die, and a node is called silent long after it fell silent.
+    """
     silent = case.ends[failure.node_rank].status is None
     return (3 if failure.stopped else 2 if failure.symptom else 1 if silent else 0, failure.at)
