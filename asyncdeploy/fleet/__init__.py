@@ -1,1 +1,1 @@
-"""The same for many nodes: short compositions of what the other folders do for one."""
+"""The same for many nodes: short compositions of what the other folders do for one. A pool is lent, or opened."""

@@ -1,4 +1,7 @@
-"""What the functions of the fleet take: nodes, code and commands as people write them, a pool lent or opened."""
+"""What the functions of the fleet take: nodes, code and commands as people write them, a pool lent or opened.
+
+Everywhere a str, a Node or several of them are nodes, a path is a workspace; ``pool=None`` opens a Pool for the call.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,7 @@ DEFAULT_ENV: Env = UvEnv()
 
 
 Nodes = str | Node | Iterable[str | Node]
-
-
 Code = Workspace | Path | str
-
-
 Asked = Command | str | Callable[[Node], Command | str]
 
 
@@ -36,4 +35,5 @@ async def lent_pool(pool: Pool | None) -> AsyncIterator[Pool]:
 
 
 def as_asked(command: Asked, node: Node) -> Command:
+    """Return the command of a node, of what may be one for all or a callable that gives each its own."""
     return as_command(command if isinstance(command, Command | str) else command(node))

@@ -1,7 +1,4 @@
-"""The high level: many nodes at once, from bare to a running job and its results. Each function is a short composition.
-
-Everywhere a str, a Node or several of them are nodes, a path is a workspace; ``pool=None`` opens a Pool for the call.
-"""
+"""A project on many nodes: pushed, made ready, run."""
 
 from __future__ import annotations
 

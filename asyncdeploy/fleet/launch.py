@@ -1,4 +1,4 @@
-"""Launches on many nodes: from bare nodes to ranks that run, what they print, how they end, their logs at home."""
+"""Launches on many nodes: from bare nodes to ranks that run, what they print, where they stand, how they end."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Who runs what where, as arithmetic: node ranks, processes a node, the addresses at which rank 0 may be met. No I/O.
-
-What only a try can tell (which address every node reaches, which port is free) is tried by meeting.py; this room says
-what is worth trying, and in which order.
-"""
+"""Who runs what where, as data: Placement, a launch's plan; Launcher, which writes the commands of one. No I/O."""
 
 from __future__ import annotations
 

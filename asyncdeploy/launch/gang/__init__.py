@@ -1,1 +1,1 @@
-"""Ranks set off together, are watched together and end together."""
+"""Ranks are set off together, watched together, and end together."""

@@ -1,4 +1,4 @@
-"""What is to become of a launch that failed: Restart, and who decides by it. Text and arithmetic; no I/O."""
+"""Whether and where a launch that failed is started again: Restart, the rule; Recovery, how far it went. No I/O."""
 
 from __future__ import annotations
 

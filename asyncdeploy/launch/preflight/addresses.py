@@ -1,4 +1,4 @@
-"""Which address of each node the others reach: arithmetic on what the nodes said."""
+"""What follows from what nodes said of themselves: processes a node, addresses worth a try. Arithmetic; no I/O."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Before a rank starts: forget what a provider's image or another torchrun left. Every option of torchrun is read from
-# PET_<NAME> too, and its workers believe the rest. rank_start.py joins these lines with "; " and puts its own behind.
+# PET_<NAME> too, and its workers believe the rest. rank_env.py joins these lines with "; " and puts its own behind.
 # shellcheck shell=sh disable=SC2046
 unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_WORLD_SIZE ROLE_NAME
 unset PYTHON_EXEC TORCHELASTIC_RESTART_COUNT TORCHELASTIC_MAX_RESTARTS TORCHELASTIC_RUN_ID TORCHELASTIC_ERROR_FILE

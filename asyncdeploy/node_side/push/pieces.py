@@ -1,4 +1,4 @@
-"""What names a content: its sha256, or of a large one that of its pieces' sha256; contents.py is the client's half."""
+"""What names a content: its sha256, or of a large one that of its pieces' sha256; push/bundle has the client's half."""
 
 import os
 
