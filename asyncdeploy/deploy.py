@@ -64,9 +64,10 @@ def by_node(deployments: Iterable[Any]) -> dict[Node, Deployment]:
     for deployment in deployments:
         if not isinstance(deployment, Deployment):
             hint = "; pass report.unwrap()" if isinstance(deployment, Outcome) else ""
-            raise ValueError(f"a Deployment was expected, not {type(deployment).__name__}{hint}")
+            raise ValueError(f"a Deployment was expected, got {type(deployment).__name__}{hint}")
         if deployment.node in found:
-            raise ValueError(f"two deployments of {deployment.node.name}: give each its own call")
+            name = deployment.node.name
+            raise ValueError(f"one deployment a node was expected, got two of {name}: give each its own call")
         found[deployment.node] = deployment
     return found
 

@@ -64,8 +64,10 @@ async def collect_all(
         folders = dict(zip(jobs, deployments.workdirs, strict=True))
     else:
         folders = {node: deployment.site.workdir for node, deployment in by_node(deployments).items()}
-    if every_s is not None and (not jobs or every_s <= 0):
-        raise ValueError(f"collect_all every_s: a launch and a number of seconds were expected, got {every_s!r}")
+    if every_s is not None and not jobs:
+        raise ValueError("collect_all every_s: a launch was expected, got deployments, which do not say when they end")
+    if every_s is not None and not every_s > 0:
+        raise ValueError(f"collect_all every_s: a number of seconds above 0 was expected, got {every_s!r}")
     sources = {node: find_source(source, folder, "collect_all source") for node, folder in folders.items()}
     targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
     limiter = anyio.CapacityLimiter(at_once)

@@ -104,7 +104,7 @@ async def _with_crew(
 ) -> Report[T]:
     """Do the work of each node, which may connect while the workspace is scanned; a failed scan ends all of it."""
     if relay not in ("auto", "on", "off"):
-        raise ValueError(f"relay: 'auto', 'on' or 'off' was expected, got {relay!r}")
+        raise ValueError(f"push relay: 'auto', 'on' or 'off' was expected, got {relay!r}")
     async with begin_packing(as_workspace(code)) as scan:
         crew = Crew(scan, relay, [node.name for node in fleet], at_once)
 

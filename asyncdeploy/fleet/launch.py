@@ -60,7 +60,8 @@ async def preflight(
     given: list[Any] = [nodes] if isinstance(nodes, str | Node | Deployment) else list(nodes)
     deployed = [each for each in given if isinstance(each, Deployment)]
     if deployed and len(deployed) != len(given):
-        raise ValueError("preflight: nodes or Deployments were expected, not some of each")
+        mixed = f"got {len(deployed)} Deployments among {len(given)}"
+        raise ValueError(f"preflight: nodes or Deployments were expected, {mixed}")
     ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployed]
     asked: Sequence[Ready | Node] = ready or parse_nodes(given)
     async with lent_pool(pool) as lent:

@@ -95,8 +95,10 @@ class Launch(PlainData):
 
     def __attrs_post_init__(self) -> None:
         count = len(self.placement.places)
-        if len(self.jobs) != count or len(self.workdirs) != count or len(self.clock_offsets_s) != count:
-            raise ValueError(f"Launch: one job, workdir and clock offset for each of {count} nodes were expected")
+        given = (len(self.jobs), len(self.workdirs), len(self.clock_offsets_s))
+        if given != (count, count, count):
+            what = f"one job, workdir and clock offset for each of {count} nodes were expected"
+            raise ValueError(f"Launch: {what}, got {given[0]}, {given[1]} and {given[2]}")
         if not self.grace_s >= 0:
             raise ValueError(f"Launch grace_s: 0 or more seconds were expected, got {self.grace_s!r}")
 
@@ -138,7 +140,7 @@ class Launch(PlainData):
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            raise ValueError(f"{path}: a launch of at most {MAX_FILE_BYTES} bytes was expected")
+            raise ValueError(f"{path}: a launch of at most {MAX_FILE_BYTES} bytes was expected, got a larger file")
         try:
             return cls.from_dict(json.loads(data))
         except (ValueError, RecursionError) as error:

@@ -11,6 +11,9 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.serialize import PlainData
 
+SHOWN = 20
+"""Of wrong node ranks, in an error."""
+
 
 @attrs.frozen
 class NodePlace(PlainData):
@@ -54,8 +57,9 @@ class Placement(PlainData):
     attempt: int = 0
 
     def __attrs_post_init__(self) -> None:
-        if not self.places or [place.node_rank for place in self.places] != list(range(len(self.places))):
-            raise ValueError("Placement places: node ranks 0, 1, 2, ... were expected, in order")
+        ranks = [place.node_rank for place in self.places]
+        if not ranks or ranks != list(range(len(ranks))):
+            raise ValueError(f"Placement places: node ranks 0, 1, 2, ... were expected, in order, got {ranks[:SHOWN]}")
         if not 1 <= self.master_port <= 65535:
             raise ValueError(f"Placement master_port: 1 to 65535 was expected, got {self.master_port}")
         ipaddress.ip_address(self.master_addr)

@@ -66,9 +66,9 @@ class LocalCluster:
         forwarding: bool = False,
     ) -> None:
         if count < 1:
-            raise ValueError(f"a cluster of {count} nodes: at least 1 was expected")
+            raise ValueError(f"LocalCluster count: at least 1 was expected, got {count!r}")
         if max_sessions < 1:
-            raise ValueError(f"max_sessions={max_sessions}: at least 1 was expected")
+            raise ValueError(f"LocalCluster max_sessions: at least 1 was expected, got {max_sessions!r}")
         self._count = count
         self._terms = Terms(shell, path, max_sessions, forwarding, getpass.getuser())
         self._servers: dict[str, Server] = {}
@@ -127,14 +127,14 @@ class LocalCluster:
     def delay(self, node: Node, seconds: float) -> None:
         """Make everything to and from the node take this much longer each way; 0 ends it."""
         if seconds < 0:
-            raise ValueError(f"a delay of {seconds} s: 0 or more was expected")
+            raise ValueError(f"LocalCluster delay: 0 or more seconds were expected, got {seconds!r}")
         self._host(node).change(delay_s=seconds)
 
     def _host(self, node: Node) -> Host:
         try:
             return self._servers[str(node.name)].host
         except KeyError:
-            raise ValueError(f"{node.name}: not a node of this cluster ({', '.join(self._servers)})") from None
+            raise ValueError(f"LocalCluster: one of {', '.join(self._servers)} was expected, got {node.name}") from None
 
     async def _start(self) -> None:
         key = asyncssh.generate_private_key("ssh-ed25519")
@@ -157,7 +157,7 @@ class LocalCluster:
     async def _close(self) -> None:
         left = await finish(self._end_all(), BACK_S)
         if left:
-            raise RuntimeError(f"processes that cannot be ended: {left}")
+            raise RuntimeError(f"LocalCluster: all that ran was to end, still there by pid: {left}")
 
     async def _end_all(self) -> dict[int, str]:
         left: dict[int, str] = {}

@@ -110,7 +110,8 @@ async def _pump(call: Call, output: Output) -> bytes:
         elif kind == b"Z":
             return payload
         else:
-            raise ProtocolError(call.remote.node.name, f"a run sent a frame {kind!r}")
+            what = f"a run: its output or its end was expected, got a frame {kind!r}"
+            raise ProtocolError(call.remote.node.name, what)
 
 
 async def _stop(call: Call, output: Output) -> bool:

@@ -115,7 +115,8 @@ class _Run:
         errors = b""
         with anyio.move_on_after(1):
             errors = await self.channel.read_stderr()
-        raise ConnectionLost(node, "the shell on the node ended without a word", evidence=last_lines(said + errors))
+        what = "a word about the run's start was expected, the shell on the node ended without one"
+        raise ConnectionLost(node, what, evidence=last_lines(said + errors))
 
     async def watch(self) -> Exit:
         """Take the output until the script ends, and return how it did."""

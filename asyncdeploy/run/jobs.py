@@ -61,7 +61,7 @@ async def start_job(
     """
     command, check_name = as_command(command), check_job_name(name)
     if command.stdout_to or command.stderr_to:
-        raise ValueError(f"job {name}: stdout_to and stderr_to are for attached runs; a job's output is in its log")
+        raise ValueError(f"start_job {name}: no stdout_to or stderr_to was expected: a job's output goes into its log")
     job_id = check_job_id(job_id) if job_id else new_job_id(check_name)
     program = await find_tmux(remote) if tmux else ""
     folder = site.path if isinstance(site, Site) else site or ""
@@ -132,7 +132,7 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
         ConnectionLost, ConnectError: the node could not be asked.
     """
     if not grace_s >= 0:
-        raise ValueError(f"grace_s: 0 or more seconds were expected, got {grace_s!r}")
+        raise ValueError(f"stop_job grace_s: 0 or more seconds were expected, got {grace_s!r}")
     with urgently():
         return status_of(job, await ask_job(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
 

@@ -75,7 +75,7 @@ async def start_by_sh(remote: Remote, job: Job, command: Command) -> dict[str, A
         errors = b""
         with anyio.move_on_after(1):
             errors = await channel.read_stderr()
-        what = "the shell on the node ended without a word about the job"
+        what = f"a word about the start of job {job.id} was expected, the shell on the node ended without one"
         raise ConnectionLost(remote.node.name, what, evidence=last_lines(said + errors))
     finally:
         await channel.close()
@@ -119,8 +119,8 @@ async def _read(remote: Remote, request: dict[str, Any]) -> tuple[bytes, dict[st
     found, rest = await _ask(remote, "log", request["id"], str(request["offset"]), str(READ_LIMIT), str(wait_s))
     head, _, data = rest.partition(b"\n")
     if not _HEAD.fullmatch(head):
-        what = "two numbers, a log's size and where it was read, were expected before it"
-        raise ProtocolError(remote.node.name, what, "", one_line(head))
+        what = "a log's size and where it was read, two numbers, were expected in front of it"
+        raise ProtocolError(remote.node.name, f"{what}, got {one_line(head, SHOWN)}")
     size, place = map(int, head.split())
     return data, {"offset": place, "size": size, "state": found[0]["state"] if found else "lost"}
 

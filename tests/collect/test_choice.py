@@ -178,5 +178,5 @@ async def test_a_launch_is_collected_while_it_runs(tmp_path: Path) -> None:
         assert report.ok
         assert names(home) == ["0-local-0/one", "0-local-0/two", "1-local-1/one", "1-local-1/two"]
         deployments = (await deploy_all(cluster.nodes, tmp_path / "project", SystemEnv(), pool=pool)).unwrap()
-        with pytest.raises(ValueError, match="every_s: a launch and a number of seconds"):
+        with pytest.raises(ValueError, match="every_s: a launch was expected, got deployments"):
             await collect_all(deployments, "results", home, every_s=1, pool=pool)

@@ -110,9 +110,9 @@ async def test_results_come_home_into_a_folder_a_node(
 async def test_no_deployment_is_lost_without_a_word(cluster: LocalCluster, pool: Pool, workspace: Workspace) -> None:
     report = await deploy_all(cluster.nodes, workspace, SystemEnv(), pool=pool)
     deployments = report.unwrap()
-    with pytest.raises(ValueError, match="two deployments of local-0"):
+    with pytest.raises(ValueError, match="got two of local-0"):
         await start_all([*deployments, deployments[0]], "true", name="twice", pool=pool)
-    with pytest.raises(ValueError, match=r"not Outcome; pass report\.unwrap\(\)"):
+    with pytest.raises(ValueError, match=r"got Outcome; pass report\.unwrap\(\)"):
         await start_all(report, "true", name="report", pool=pool)  # type: ignore[arg-type]
 
 

@@ -52,7 +52,7 @@ async def ended(tmp_path: Path, line: str) -> Ended:
 async def test_f8_memory_that_nobody_frees_is_named(tmp_path: Path) -> None:
     end = await ended(tmp_path, TAKES)
     assert end.status.gpu_left == ("GPU 1: 59.6 GiB",)
-    assert "memory stays in use though nothing of the run is seen: GPU 1: 59.6 GiB" in end.notes
+    assert "GPU memory stays in use though nothing of the run is seen there: GPU 1: 59.6 GiB" in end.notes
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ class LaunchFollower:
         silent_after_s: float | None = None,
     ) -> None:
         if offsets and (len(offsets) != len(launch.jobs) or min(offsets) < 0):
-            raise ValueError(f"offsets: one of 0 or more for each of {len(launch.jobs)} nodes was expected")
+            what = f"one of 0 or more for each of {len(launch.jobs)} nodes was expected"
+            raise ValueError(f"follow_launch offsets: {what}, got {len(offsets)}, the smallest {min(offsets)}")
         self.launch = launch.current
         self.report: Report[JobStatus] | None = None
         self._offsets = list(offsets) or [0] * len(launch.jobs)

@@ -27,7 +27,7 @@ async def plan_launch(
 ) -> tuple[Launch, tuple[Command, ...], int]:
     """Return the launch as it will be, the command of each node, and a port for their link; nothing is started."""
     if not deployments:
-        raise ValueError("a launch of no node: at least one deployment was expected")
+        raise ValueError("launch: at least one deployment was expected, got none")
     first = deployments[0].node
     ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployments]
     nproc, uneven = launcher.nproc_per_node, launcher.uneven

@@ -119,7 +119,7 @@ def _name_what_is_left(pool: Pool, ends: Sequence[RankEnd]) -> None:
         if status.survivors:
             pool.at(node).emit(Noted(node=node.name, text=f"could not be ended: {', '.join(status.survivors)}"))
         if status.gpu_left:
-            text = f"memory stays in use though nothing of the run is seen: {', '.join(status.gpu_left)}"
+            text = f"GPU memory stays in use though nothing of the run is seen there: {', '.join(status.gpu_left)}"
             pool.at(node).emit(Noted(node=node.name, text=text))
 
 

@@ -61,4 +61,4 @@ def check_rank_env(what: str, env: Pairs, secrets: Secrets) -> None:
     for name, value in values:
         check_env(name, value)
         if PLANNED_ENV.match(name):
-            raise ValueError(f"{what} env: {name} is set by the launch or by torchrun itself")
+            raise ValueError(f"{what} env: {name} is set by the launch or by torchrun itself; leave it out")

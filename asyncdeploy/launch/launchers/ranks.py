@@ -88,12 +88,12 @@ class Ranks(PlainData):
             ValueError: the command is a callable.
         """
         if not isinstance(self.command, Command):
-            raise ValueError("Ranks with a callable has no plain form: give it a Command")
+            raise ValueError("Ranks command: a Command was expected, got a callable, which has no plain form")
         return super().to_dict()
 
 
 def _check(command: Command) -> Command:
     check_rank_env("Ranks", command.env, command.secrets)
     if command.stdin is not None:
-        raise ValueError("Ranks command: the input of several processes is nobody's; let them read a file")
+        raise ValueError("Ranks command: no stdin was expected: several processes would share it; let them read a file")
     return command

@@ -113,11 +113,11 @@ def _bracketed(address: str) -> str:
 
 def _check_option(option: str) -> None:
     if option == "--":
-        raise ValueError("Torchrun options: '--' would end them; arguments of the script are given after it")
+        raise ValueError("Torchrun options: '--' would end them; the script's arguments are Torchrun(script, *args)")
     name = option.partition("=")[0].replace("_", "-")
     if name.startswith("--") and any(
         planned.startswith(name) for planned in _PLANNED
     ):  # argparse takes the beginning of a name
-        raise ValueError(f"Torchrun options: {option} follows from the plan of the launch")
+        raise ValueError(f"Torchrun options: {option} follows from the plan of the launch; leave it out")
     if not name.startswith("--") and name.startswith(_PLANNED_SHORT):
-        raise ValueError(f"Torchrun options: {option} follows from the plan of the launch")
+        raise ValueError(f"Torchrun options: {option} follows from the plan of the launch; leave it out")

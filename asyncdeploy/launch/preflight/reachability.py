@@ -123,7 +123,7 @@ async def _taken_ports(call: Call) -> tuple[int, ...]:
         problem = answer["error"].text(limit=MAX_WORD)
         raise PreflightFailed(call.remote.node.name, f"no free port was found: {problem}")
     if kind != b"P":
-        raise ProtocolError(call.remote.node.name, f"two ports were expected, got a frame {kind!r}")
+        raise ProtocolError(call.remote.node.name, f"{TRIES}: two ports were expected, got a frame {kind!r}")
     low, high = (port.whole(1, 65535) for port in answer.items(2))
     return low, high
 
@@ -141,6 +141,6 @@ async def _problems(call: Call, count: int) -> list[str]:
     """Return what became of each try, "" where it worked."""
     kind, payload = await call.receive()
     if kind != b"R":
-        raise ProtocolError(call.remote.node.name, f"what became of {TRIES} was expected, got a frame {kind!r}")
+        raise ProtocolError(call.remote.node.name, f"{TRIES}: what became of each was expected, got a frame {kind!r}")
     found = Answer.read(call.remote.node.name, TRIES, payload).items(count)
     return ["" if each["peer"].is_there else each["error"].text(NO_ANSWER, MAX_WORD) for each in found]

@@ -111,7 +111,7 @@ async def _taken_port(call: Call, first: Node, port: int | None) -> int:
             first.name, f"{what}: {problem}", "leave master_port out to get a free one" if port else ""
         )
     if kind != b"P":
-        raise ProtocolError(first.name, f"a port was expected, got a frame {kind!r}")
+        raise ProtocolError(first.name, f"{PROOF}: a port was expected, got a frame {kind!r}")
     return answer.whole(1, 65535)
 
 
