@@ -6,7 +6,7 @@ paid once a node.
 
 A frame is one byte of kind, four bytes of length (big endian), the payload. Kinds from the client: P a module's name
 below node_side and its source, C a call of one, H a sign of life, others belong to the program. Kinds to the client:
-Z the program returned, F it raised, others belong to the program.
+Z the program returned, F it raised, H a sign of life, others belong to the program.
 """
 
 import os
@@ -21,6 +21,8 @@ MAX_INBOX = 8 << 20  # what may lie unread while a program sends
 # Without a sign of life in a call the client is gone; it sends one every 15 s, so a short nap survives. A node's
 # environment may say otherwise (sshd's SetEnv): longer where people's laptops sleep longer, shorter in tests.
 SILENCE_S = float(os.environ.get("ASYNCDEPLOY_SILENCE_S") or 90)
+LIFE_S = min(15.0, SILENCE_S / 6)  # we owe the client the same in a call: it gives up a node that has hung
+LIFE = b"H\0\0\0\0"
 READ = 1 << 18
 
 
@@ -32,7 +34,7 @@ class Worker:
         self.buffer = memoryview(bytearray(READ))  # one for all reads: new memory costs more than the copy out of it
         self.incoming = select.poll()
         self.incoming.register(0, select.POLLIN)
-        self.seen_at = time.monotonic()
+        self.seen_at = self.heard_at = time.monotonic()  # the client by us, we by it
         self.sent = Sent()
         os.set_blocking(0, False)
         os.set_blocking(1, False)
@@ -74,26 +76,47 @@ class Worker:
             frame = self.take()
             if frame is not None:
                 return frame
-            self.fill(3600 if idle else SILENCE_S)
+            self.fill(3600 if idle else LIFE_S)
             if not idle:
                 self.check_life()
+                self.sign_life()
 
     def check_life(self):
         """SystemExit if the client has been silent for too long."""
         if time.monotonic() - self.seen_at > SILENCE_S:
             raise SystemExit("the client fell silent")
 
+    def life(self):
+        """Return the frame that says that we live, if it is time for one."""
+        if time.monotonic() - self.heard_at < LIFE_S:
+            return b""
+        self.heard_at = time.monotonic()
+        return LIFE
+
+    def sign_life(self):
+        """Say that we live, if it is time for that; a channel that is full has said enough."""
+        frame = self.life()
+        try:
+            frame = frame[os.write(1, frame) :] if frame else b""
+        except BlockingIOError:
+            return
+        except OSError:
+            raise SystemExit("the client closed the channel") from None
+        self.write(frame)
+
     def poll(self):
-        """SystemExit if the client is gone; for long loops."""
+        """SystemExit if the client is gone; for long loops, at least every few seconds."""
         if len(self.inbox) < MAX_INBOX:
             self.fill(0)
         self.check_life()
+        self.sign_life()
 
     def send(self, kind, payload=b""):
         """Send one frame; waits while the channel is full, SystemExit when the client is gone."""
         if len(payload) > MAX_FRAME:
             raise ValueError("a frame is too large")
         self.write(kind + len(payload).to_bytes(4, "big") + payload)
+        self.heard_at = time.monotonic()
 
     def write(self, data):
         view = memoryview(data)
@@ -122,7 +145,7 @@ class Worker:
             if kind == b"P":
                 self.sent.add(PACKAGE + name.decode(), rest)
             elif kind == b"C":
-                self.seen_at = time.monotonic()
+                self.seen_at = self.heard_at = time.monotonic()
                 self.call(name.decode(), rest)
             # Anything else belonged to a call that has ended meanwhile.
 

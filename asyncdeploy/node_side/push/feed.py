@@ -7,7 +7,7 @@ import os
 import select
 
 PROOF = 16  # bytes of a block's sha256: what a peer would have to find a second block for
-SILENCE_MS = 90000  # the worker's own bound
+LOOK_MS = 5000  # between two looks at whether the client lives, and at whether it should hear of us
 
 
 class Feed:
@@ -51,7 +51,7 @@ class Feed:
             poll = select.poll()
             poll.register(0, select.POLLIN)
             poll.register(self.bell.fd, select.POLLIN)
-            if any(fd == self.bell.fd for fd, _ in poll.poll(SILENCE_MS)):
+            if any(fd == self.bell.fd for fd, _ in poll.poll(LOOK_MS)):
                 self.bell.hear()
             self.worker.poll()
             frame = self.worker.take()

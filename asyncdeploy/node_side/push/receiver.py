@@ -46,7 +46,7 @@ class Push:
         self.needed = 0
 
     def run(self):
-        finish_journal(self.site)
+        finish_journal(self.worker, self.site)
         state = self.site.read_record(b"state")
         overwrite = self.conflict == b"overwrite"
         if state is not None and state.project != self.project and not overwrite:
@@ -160,7 +160,7 @@ class Push:
         kept = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGHUP, signal.SIGTERM)]
         try:
             self.site.write_record(b"journal", record, True)
-            Swap(Deaf(), self.site, record, False).run()
+            Swap(Deaf(self.worker), self.site, record, False).run()
         finally:
             for number, handler in kept:
                 signal.signal(number, handler)
@@ -201,7 +201,7 @@ def main(worker, args):
                 return b"same\0" + site.path
             site.open(False)
             site.take_lock(worker, float(fields[8]))
-            finish_journal(site)
+            finish_journal(worker, site)
             return b"same\0" + site.path
         site.open(fields[6] == b"overwrite")
         site.take_lock(worker, float(fields[8]), fields[5])

@@ -123,16 +123,22 @@ def remove_folders(name, parent):
 
 
 class Deaf:
-    """Stands for the worker where our client's death must not stop us."""
+    """Stands for the worker where our client's death must not stop us; it still hears that we live."""
+
+    def __init__(self, worker):
+        self.worker = worker
 
     def poll(self):
-        pass
+        try:
+            self.worker.sign_life()
+        except SystemExit:
+            pass  # nobody is there to hear it; what was begun is finished all the same
 
 
-def finish_journal(site):
+def finish_journal(worker, site):
     """Finish a swap that somebody began and did not end."""
     record = site.read_record(b"journal")
     if record is not None:
-        Swap(Deaf(), site, record, True).run()
+        Swap(Deaf(worker), site, record, True).run()
     else:
         quietly(FileNotFoundError, os.unlink, b"journal", dir_fd=site.meta)

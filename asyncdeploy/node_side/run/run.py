@@ -136,6 +136,7 @@ class Run:
         try:
             self.worker.fill(0)
             self.worker.check_life()
+            self.out += self.worker.life()  # between two frames: what waits to be sent may end within one
             frame = self.worker.take()
             while frame is not None:
                 if frame[0] == b"K":
