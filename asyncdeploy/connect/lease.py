@@ -91,6 +91,14 @@ class Lease:
         """Return up to ``limit`` bytes of stderr."""
         return self._channel.read_stderr(limit)
 
+    def quiet_s(self) -> float:
+        """Return for how long nothing has come."""
+        return self._channel.quiet_s()
+
+    def break_off(self, why: str) -> None:
+        """Give the line up as lost."""
+        self._channel.break_off(why)
+
     def wait(self) -> Coroutine[Any, Any, Exit]:
         """Return how the line ended."""
         return self._channel.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,13 +13,16 @@ import attrs
 from asyncdeploy.connect.connecting import Connecting, closed_error
 from asyncdeploy.connect.lease import Lease, PooledConnection
 from asyncdeploy.connect.limits import Limits
-from asyncdeploy.connect.slots import Connect, Open, Reuse, Slots, Use, Waiter
+from asyncdeploy.connect.slots import SUSPECT_S, Connect, Open, Reuse, Slots, Use, Waiter
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Channel, ChannelRefused, Connection
+from asyncdeploy.tasks.finish import outlast
 from asyncdeploy.tasks.urgency import is_urgent
 from asyncdeploy.values.errors import ConnectError, DeployError
 from asyncdeploy.values.events import Event, Noted, Observer
 
+CLOSE_S = 1.0
+"""To take back what was asked of a connection: nothing is waited for on the network."""
 REFUSED_PAUSE_S = 0.2
 """sshd frees a session's slot some tens of milliseconds after the session ended."""
 REFUSALS = 100
@@ -78,6 +82,8 @@ class PooledRemote:
                 return grant.lease
             try:
                 return await self._open(grant, line)
+            except Silent:
+                continue  # over another connection, which is made if need be
             except ChannelRefused as error:
                 why = str(error)
             # To the end of the queue, and not at once: all who were refused with us would come again together.
@@ -134,10 +140,30 @@ class PooledRemote:
         try:
             if grant.instead is not None:
                 await grant.instead.close_idle()
-            return Lease(await grant.connection.inner.open(line), grant.connection, self._slots.release)
+            channel = await _unless_silent(grant.connection.inner, line)
+            return Lease(channel, grant.connection, self._slots.release)
         except ChannelRefused:
             self._slots.refused(grant.connection)
             raise
         except BaseException:  # cancelled too: the channel ends itself when it is granted, see _Wire
             self._slots.release(grant.connection)
             raise
+
+
+class Silent(Exception):
+    """Nothing at all came over a connection for a while after we asked for a channel."""
+
+
+async def _unless_silent(connection: Connection, line: str) -> Channel:
+    """Open a channel; Silent where the connection may have gone dead without a word."""
+    opening = asyncio.get_running_loop().create_task(connection.open(line))
+    try:
+        while not opening.done():
+            await asyncio.wait((opening,), timeout=SUSPECT_S)
+            if not opening.done() and connection.owes_s() >= SUSPECT_S:
+                raise Silent
+        return opening.result()
+    finally:
+        if not opening.done():  # a channel that is granted later closes itself
+            opening.cancel()
+            await outlast(opening, CLOSE_S)

@@ -15,6 +15,9 @@ import attrs
 from asyncdeploy.connect.lease import Lease, PooledConnection
 from asyncdeploy.remote.transport import Connection
 
+SUSPECT_S = 2.0
+"""A connection that owes an answer for so long, and says nothing else, may have gone dead without a word: new channels
+go over another one, while what runs over this one waits on. Round trips take 0.3 s, forks of a loaded sshd 1 s."""
 URGENT_SLOTS = 2
 """Beyond a connection's own: for a stop, and for a question about it. sshd allows ten, others take four of them."""
 
@@ -113,7 +116,8 @@ class Slots:
         self._drop_dead()
         # First those who want no slot: a hundred nodes may wait behind this one, and take nothing from the queue.
         while self.passers:
-            way = Use(self.connections[0]) if self.connections else self._connect()
+            answering = self._answering()
+            way = Use(answering[0]) if answering else self._connect()
             if way is None:
                 break
             self._serve(self.passers, way)
@@ -127,7 +131,7 @@ class Slots:
     def add(self, connection: Connection) -> None:
         """A connection was made."""
         # One more than there may be was made for somebody in a hurry: those who wait would take all of it at once.
-        limit = self.per_connection if len(self.connections) < self.at_most else 0
+        limit = self.per_connection if len(self._answering()) < self.at_most else 0
         self.connections.append(PooledConnection(connection, limit))
         self.connecting = False
         self.turn()
@@ -143,11 +147,11 @@ class Slots:
         """
         self.connecting = False
         self._drop_dead()  # the first one may have died meanwhile: then those who wait must learn it now
-        only = not self.connections
+        only = not self._answering()
         if error is not None and only:
             self._fail_all(error)
         elif error is not None:
-            self.at_most = len(self.connections)  # not tried again at every call
+            self.at_most = len(self._answering())  # not tried again at every call
         self.turn()
         return only
 
@@ -180,14 +184,17 @@ class Slots:
         return connections
 
     def _choose(self, waiter: Waiter[Any]) -> Reuse | Open | Connect | None:
-        idle = [lease for lease in self.idle if waiter.urgent or self._has_room(lease.connection)]
+        answering = self._answering()
+        idle = [lease for lease in self.idle if lease.connection in answering]
+        if not waiter.urgent:
+            idle = [lease for lease in idle if self._has_room(lease.connection)]
         for lease in idle:
             if lease.kind == waiter.kind and not lease.ended:
                 self.idle.remove(lease)
                 return Reuse(lease)
         # Eight who follow logs hold all slots for as long as those grow; whoever stops a job must not wait for that.
         spare = URGENT_SLOTS if waiter.urgent else 0
-        free = [each for each in self.connections if each.taken < min(each.limit + spare, each.most)]
+        free = [each for each in answering if each.taken < min(each.limit + spare, each.most)]
         if free:  # the emptiest: the fuller one is, the more often sshd refuses (of 10 at a time 30 %, of 6 0.5 %)
             connection = min(free, key=lambda connection: connection.taken)
             connection.taken += 1
@@ -200,6 +207,9 @@ class Slots:
             return Open(lease.connection, instead=lease)
         return self._connect(urgent=waiter.urgent)
 
+    def _answering(self) -> list[PooledConnection]:
+        return [connection for connection in self.connections if connection.inner.owes_s() < SUSPECT_S]
+
     def _has_room(self, connection: PooledConnection) -> bool:
         """Whether those without a hurry may take what is idle: some of it holds slots that are kept for the others."""
         idle = sum(lease.connection is connection for lease in self.idle)
@@ -207,7 +217,7 @@ class Slots:
 
     def _connect(self, *, urgent: bool = False) -> Connect | None:
         # One at a time: it brings slots for those behind as well, and sshd drops us where too many shake hands at once.
-        if self.connecting or len(self.connections) >= self.at_most + (1 if urgent else 0):
+        if self.connecting or len(self._answering()) >= self.at_most + (1 if urgent else 0):
             return None
         self.connecting = True
         return Connect()

@@ -73,6 +73,14 @@ class Channel(Protocol):
         """
         ...
 
+    def quiet_s(self) -> float:
+        """Return for how long nothing has come from the node, in seconds; 0 while it is we who hold it back."""
+        ...
+
+    def break_off(self, why: str) -> None:
+        """Give the line up as lost: whoever waits for it gets ConnectionLost with this reason."""
+        ...
+
     async def wait(self) -> Exit:
         """Return how the line ended; ``Exit()`` if the node never said.
 
@@ -101,6 +109,10 @@ class Connection(Protocol):
     @property
     def alive(self) -> bool:
         """False once the connection is known to be dead."""
+        ...
+
+    def owes_s(self) -> float:
+        """Return for how long the node has owed an answer while nothing at all came from it, in seconds."""
         ...
 
     async def close(self) -> None:

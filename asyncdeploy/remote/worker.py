@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,7 +27,9 @@ from asyncdeploy.values.words import last_lines
 
 KIND = "worker"
 HEARTBEAT_S = 15.0
-"""The node waits for 90 s of silence, so five may be lost."""
+"""The node waits for 90 s of silence, so five may be lost; it signs its own life as often."""
+SILENCE_S = 90.0
+"""A worker that was silent for so long in a call hangs (a dead network disk, a stopped process) and is given up."""
 OLDEST_PYTHON = 0x03080000
 
 # The system's own interpreter comes first: the first python3 of PATH may be a shim that only prints an error.
@@ -193,6 +196,7 @@ class Call:
         self._session = session
         self._program = ""
         self._beat: asyncio.TimerHandle | None = None
+        self._began_at = 0.0
 
     def begin(self, program: str, args: bytes) -> None:
         """Send what the program needs and this worker does not know yet, and the call."""
@@ -200,6 +204,7 @@ class Call:
         for module in needed(program):
             self._provide(module)
         self.send(b"C", program.encode() + b"\0" + args)
+        self._began_at = time.monotonic()
         self._schedule()
 
     def _provide(self, module: str) -> None:
@@ -241,6 +246,8 @@ class Call:
             ProtocolError: something else came than a frame.
         """
         kind, payload = await self._session.receive()
+        while kind == b"H":  # a sign of life: that it came is all that it says
+            kind, payload = await self._session.receive()
         if kind == b"Z":
             self.returned = True
         elif kind == b"F":
@@ -273,5 +280,10 @@ class Call:
         self._beat = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._send_beat)
 
     def _send_beat(self) -> None:
+        """Say that we live, and see whether the node does: one clock for all waits of a call."""
+        channel = self._session.channel
+        if min(channel.quiet_s(), time.monotonic() - self._began_at) > SILENCE_S:
+            channel.break_off(f"our worker on the node has hung: nothing came from it for over {SILENCE_S:g} s")
+            return
         self.send(b"H")
         self._schedule()

@@ -62,6 +62,9 @@ class CountedConnection:
     def alive(self) -> bool:
         return self.inner.alive
 
+    def owes_s(self) -> float:
+        return self.inner.owes_s()
+
     async def open(self, line: str) -> "CountedChannel":
         self.counted.opens += 1
         return CountedChannel(self.counted, await self.inner.open(line))
@@ -74,6 +77,9 @@ class CountedChannel:
         self.counted, self.inner = counted, inner
         self.reused = False
         self.notes: dict[str, object] = {}
+
+    def quiet_s(self) -> float:
+        return self.inner.quiet_s()
 
     def send(self, data: bytes) -> None:
         if data[:1] == b"C":

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,8 @@ class ShellChannel:
         self.reused = False
         self.notes: dict[str, object] = {}
         self.closed = False
+        self.heard_at = time.monotonic()
+        self.lost = ""
 
     def send(self, data: bytes) -> None:
         if not self.process.stdin.is_closing():
@@ -45,8 +48,19 @@ class ShellChannel:
     def rate(self) -> float:
         return 0.0
 
+    def quiet_s(self) -> float:
+        return time.monotonic() - self.heard_at
+
+    def break_off(self, why: str) -> None:
+        self.lost = why
+        self.process.kill()
+
     async def read(self, limit: int = 262144) -> bytes:
-        return await self.process.stdout.read(limit)
+        data = await self.process.stdout.read(limit)
+        self.heard_at = time.monotonic()
+        if self.lost:
+            raise ConnectionLost(self.node.name, self.lost)
+        return data
 
     async def read_stderr(self, limit: int = 262144) -> bytes:
         return await self.process.stderr.read(limit)

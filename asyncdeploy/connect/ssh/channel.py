@@ -6,6 +6,7 @@ It is a session with callbacks, not asyncssh's process object: no task a channel
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 import anyio
@@ -55,6 +56,8 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self._paused = False
         self._can_write = True
         self._woken: list[asyncio.Future[None]] = []
+        self._heard_at = time.monotonic()
+        self._why_lost = "the connection broke while a line ran there"
 
     # -- what asyncssh tells us -----------------------------------------------------------------------------------
 
@@ -65,6 +68,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Bytes came: keep them, and hold the node back when too many are unread."""
+        self._heard_at = time.monotonic()
         if datatype == _STDERR:
             self._stderr += data
             # Both streams share one window, so stderr must not stop stdout: unread, it loses its oldest part.
@@ -149,6 +153,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self._unread -= len(data)
         if self._paused and self._unread <= UNREAD_BYTES // 2:
             self._paused = False
+            self._heard_at = time.monotonic()  # the silence before was ours
             self._wire.resume_reading()
         return data
 
@@ -163,6 +168,18 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
             self._stderr_dropped = 0
             self._stderr[:0] = note
         return _take(self._stderr, limit)
+
+    def quiet_s(self) -> float:
+        """Return for how long nothing has come, 0 while we hold the node back."""
+        return 0.0 if self._paused else time.monotonic() - self._heard_at
+
+    def break_off(self, why: str) -> None:
+        """Give the line up as lost."""
+        if not self._over:
+            self._over = self._lost = True
+            self._why_lost = why
+            self._wire.abort()
+            self._wake()
 
     async def wait(self) -> Exit:
         """Return how the line ended; ``Exit()`` if the node closed it without a word."""
@@ -198,7 +215,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def _gone(self) -> ConnectionLost:
         hint = "what became of it is not known"
-        return ConnectionLost(self._node, "the connection broke while a line ran there", hint)
+        return ConnectionLost(self._node, self._why_lost, hint)
 
     def _wake(self) -> None:
         if self._woken:

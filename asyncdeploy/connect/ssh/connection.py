@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import asyncssh
 
 from asyncdeploy.connect.ssh.channel import SshChannel, open_channel
@@ -17,18 +19,25 @@ CLOSE_S = 3.0
 class SshConnection:
     """A Connection over asyncssh."""
 
-    def __init__(self, node: str, ssh: asyncssh.SSHClientConnection) -> None:
+    def __init__(self, node: str, ssh: ClientConnection) -> None:
         self.node = node
         self.ssh = ssh
+        self._asked_at = 0.0  # the oldest question that nothing has come after
 
     async def open(self, line: str) -> SshChannel:
         """Run ``line`` by the login shell and return its channel."""
+        if self.ssh.heard_at >= self._asked_at:
+            self._asked_at = time.monotonic()
         return await open_channel(self.ssh, self.node, line)
 
     @property
     def alive(self) -> bool:
         """False once the connection is known to be dead."""
         return not self.ssh.is_closed()
+
+    def owes_s(self) -> float:
+        """Return for how long the node has owed an answer while nothing came from it."""
+        return time.monotonic() - self._asked_at if self.ssh.heard_at < self._asked_at else 0.0
 
     async def close(self) -> None:
         """Close it; bounded, whatever cancels us."""
@@ -63,7 +72,17 @@ class HandshakeClient(asyncssh.SSHClient):
 
 
 class ClientConnection(asyncssh.SSHClientConnection):
-    """asyncssh's connection, which shows the client also a host key that asyncssh itself refuses."""
+    """asyncssh's connection, which shows the client also a host key that asyncssh itself refuses.
+
+    Attributes:
+        heard_at: when anything came from the node, by the monotonic clock.
+    """
+
+    heard_at = 0.0
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        self.heard_at = time.monotonic()
+        super().data_received(data, datatype)
 
     def validate_server_host_key(self, key_data: bytes) -> asyncssh.SSHKey:
         client = self.get_owner()

@@ -1,0 +1,68 @@
+"""A connection that goes dead without a word, and a worker that hangs: neither is waited for."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import anyio
+import pytest
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.run.attached import run_command
+from asyncdeploy.run.jobs import job_status, start_job, stop_job
+from asyncdeploy.values.errors import ConnectionLost
+from tests.support.sshd_node import SshdNode
+
+StartSshd = Callable[..., SshdNode]
+
+
+@pytest.fixture
+def sshd(start_sshd: StartSshd) -> Iterator[SshdNode]:
+    """A node whose sessions may be stopped by the test; they go on at its end, so that they can end."""
+    sshd = start_sshd("mute")
+    yield sshd
+    for pid in [*sshd.sessions(), *sshd.processes()]:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_r5_a_connection_that_went_dead_is_not_used_for_what_comes_next(sshd: SshdNode) -> None:
+    """What runs over it is not given up: it may be a nap; the next call goes over a new one, long before keepalive."""
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        remote = pool.at(sshd.node)
+        held = await remote.open("exec cat")
+        assert (await run_command(remote, "echo one")).text == "one"
+        sshd.end_sessions(signal.SIGSTOP)
+        with anyio.fail_after(20):  # 45 s and more if only the keepalive told
+            idle = await remote.open("echo two")
+            assert await idle.read() == b"two\n"
+            await idle.close()
+        await held.close()
+
+
+async def test_r5_a_worker_that_hangs_is_given_up(sshd: SshdNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncdeploy.remote.worker.HEARTBEAT_S", 0.2)
+    monkeypatch.setattr("asyncdeploy.remote.worker.SILENCE_S", 1.0)
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        remote = pool.at(sshd.node)
+        job = await start_job(remote, "sleep 999", name="train")
+        workers = [pid for pid, line in sshd.processes().items() if "-I -S -c" in line and pid != job.id]
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        with anyio.fail_after(20):
+            with pytest.raises(ConnectionLost, match="our worker on the node has hung"):
+                await run_command(remote, "true")
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        assert (await job_status(remote, job)).state == "running"  # by a worker that lives
+        await stop_job(remote, job, grace_s=1)
+
+
+async def test_a_worker_that_works_for_long_is_not_taken_for_one_that_hangs(
+    start_sshd: StartSshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sshd = start_sshd("slow", config={"SetEnv": "ASYNCDEPLOY_SILENCE_S=1.2"})  # it signs its life six times as often
+    monkeypatch.setattr("asyncdeploy.remote.worker.HEARTBEAT_S", 0.2)
+    monkeypatch.setattr("asyncdeploy.remote.worker.SILENCE_S", 1.0)
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        assert (await run_command(pool.at(sshd.node), "sleep 4; echo done")).text == "done"
