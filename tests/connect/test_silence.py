@@ -1,5 +1,6 @@
 """A connection that goes dead without a word, and a worker that hangs: neither is waited for."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -23,7 +24,8 @@ def sshd(start_sshd: StartSshd) -> Iterator[SshdNode]:
     sshd = start_sshd("mute")
     yield sshd
     for pid in [*sshd.sessions(), *sshd.processes()]:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 async def test_r5_a_connection_that_went_dead_is_not_used_for_what_comes_next(sshd: SshdNode) -> None:
