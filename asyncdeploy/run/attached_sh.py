@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -10,11 +9,13 @@ from functools import partial
 import anyio
 
 from asyncdeploy.remote.sh import exports, script
-from asyncdeploy.remote.transport import Channel, Exit, Remote
+from asyncdeploy.remote.transport import Channel, Exit
 from asyncdeploy.remote.worker import HEARTBEAT_S, open_script
-from asyncdeploy.run.streams import Output, Stream, input_blocks
-from asyncdeploy.values.command import Command, Completed
-from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, DeployError, ToolMissing
+from asyncdeploy.run.leash import Run
+from asyncdeploy.run.streams import Stream
+from asyncdeploy.tasks.finish import finish
+from asyncdeploy.values.command import Completed
+from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeployError, ToolMissing
 from asyncdeploy.values.words import last_lines
 
 GRACE_S = 1
@@ -28,74 +29,63 @@ REST_S = 2.0
 MAX_ANSWER = 64 * 1024
 
 
-async def run_by_sh(remote: Remote, command: Command, output: Output) -> Completed:
+async def run_by_sh(run: Run) -> Completed:
     """Run a command by sh alone, with the same promises as ``run_command``, but for one: a status above 128 may be a
     signal.
 
     Args:
-        remote: a node without python3.
-        command: what to run.
-        output: takes what it prints.
+        run: the run, on a node without python3.
 
     Raises:
         CommandFailed: it could not be started.
-        CommandTimeout: it ran longer than its timeout_s and was ended.
         ToolMissing: the node has no timeout, without which our silence would go unnoticed.
         ConnectionLost: the connection broke, or no status came back: what became of it is unknown, its leash ends it.
 
-    On cancellation the run is ended on the node before this returns.
+    On cancellation the run is ended on the node before this returns; one whose input is still on its way is never
+    started.
     """
+    command = run.command
     body = exports({**dict(command.env), **command.secret_values()}) + command.line
     words = (secrets.token_hex(8), str(GRACE_S), str(SILENCE_S), command.cwd or "", command.on_end or "", body)
-    channel = await open_script(remote, script(("processes", "run/run"), *words))
-    run = _Run(remote, command, output, channel)
+    channel = await open_script(run.remote, script(("processes", "run/run"), *words))
     try:
-        return await run.complete()
+        return await _BySh(run, channel).complete()
     finally:
         await channel.close()
 
 
-class _Run:
+class _BySh:
     """One command on its leash."""
 
-    def __init__(self, remote: Remote, command: Command, output: Output, channel: Channel) -> None:
-        self.remote = remote
-        self.command = command
-        self.output = output
+    def __init__(self, run: Run, channel: Channel) -> None:
+        self.run = run
         self.channel = channel
         self.rest = b""  # of stdout, behind the first line
         self.received = 0  # bytes of both streams
-        self.sent = False  # all of the input is
         self.started = False
         self.deaf = False  # its output could not be kept: what still comes is dropped
 
     async def complete(self) -> Completed:
-        with anyio.move_on_after(self.command.timeout_s) as limit:
-            try:
-                await self.send_input()
-                await self.await_start()
-                return self.completed(await self.watch())
-            except anyio.get_cancelled_exc_class():
-                if not limit.cancel_called:
-                    await self.stop()
-                raise
-            except DeployError:
-                self.deaf = True
-                await self.stop()
-                raise
-        raise self.timeout(ended=await self.stop())
+        try:
+            await self.send_input()
+            await self.await_start()
+            return self.completed(await self.watch())
+        except BaseException as error:
+            self.deaf = isinstance(error, DeployError)
+            if self.run.is_sent:  # else it begins when its input is complete, and that will never be
+                await finish(self.stop(), END_S)
+            raise
 
     async def send_input(self) -> None:
         try:
-            async with contextlib.aclosing(input_blocks(self.command.stdin)) as blocks:
-                async for block in blocks:
-                    self.channel.send(b"%-11d\n%s" % (len(block), block))
-                    await self.channel.drain()
+            while block := await self.run.stdin.next_block():
+                self.channel.send(b"%-11d\n%s" % (len(block), block))
+                await self.channel.drain()
         except ConnectionLost:
             await self.await_start()  # a node that takes no more input says why
             raise
         self.channel.send(b"%-11d\n" % 0)
-        self.sent = True
+        self.run.is_sent = True
 
     async def await_start(self) -> None:
         """Read the script's own first line."""
@@ -103,7 +93,7 @@ class _Run:
         while b"\n" not in said and len(said) < MAX_ANSWER and (data := await self.channel.read()):
             said += data
         line, _, self.rest = said.partition(b"\n")
-        node, text = self.remote.node.name, self.command.line
+        node, text = self.run.remote.node.name, self.run.command.line
         if line == b"start":
             self.started = True
             return
@@ -163,29 +153,27 @@ class _Run:
     async def pump(self, stream: Stream) -> None:
         if stream == "stdout" and self.rest:
             data, self.rest = self.rest, b""
-            self.output.add(stream, data)
+            self.run.output.add(stream, data)
         read = self.channel.read if stream == "stdout" else self.channel.read_stderr
         while data := await read():
             self.received += len(data)
             if not self.deaf:
-                self.output.add(stream, data)
+                self.run.output.add(stream, data)
 
-    async def stop(self) -> bool:
-        """Ask the node to end the run; True if it said that nothing of it lives. If not, the channel's end does it."""
-        if not self.sent:
-            return True  # it begins when its input is complete, and that will never be
-        with anyio.move_on_after(END_S, shield=True):
-            try:
-                self.channel.send(b"k\n")
-                if not self.started:
-                    await self.await_start()
-                return (await self.watch()).status is not None
-            except DeployError:
-                return False
-        return False
+    async def stop(self) -> None:
+        """Ask the node to end the run, and keep what it says of that. If it says nothing, the channel's end does it."""
+        try:
+            self.channel.send(b"k\n")
+            if not self.started:
+                await self.await_start()
+            exit_ = await self.watch()
+        except DeployError:
+            return  # what ends us is said already; that the node did not confirm the end is said by who says that
+        if exit_.status is not None:  # it ends without one where something could not be ended
+            self.run.ended(self.completed(exit_))
 
     def completed(self, exit_: Exit) -> Completed:
-        node, command, output = self.remote.node.name, self.command, self.output
+        node, command, output = self.run.remote.node.name, self.run.command, self.run.output
         if exit_.status is None:
             what = f"no exit status came back from: {command.line}"
             raise ConnectionLost(node, what, evidence=last_lines(output.value("stderr") or output.value("stdout")))
@@ -199,11 +187,3 @@ class _Run:
             output.dropped,
             signal_possible=exit_.status > 128,
         )
-
-    def timeout(self, *, ended: bool) -> CommandTimeout:
-        limit, text = self.command.timeout_s or 0.0, self.command.line
-        message = f"command ran longer than {limit:g} s and was ended: {text}"
-        if not ended:
-            message = f"command ran longer than {limit:g} s; the node did not confirm its end: {text}"
-        evidence = last_lines(self.output.value("stderr") or self.output.value("stdout"))
-        return CommandTimeout(self.remote.node.name, message, "", evidence, text, limit, ended)

@@ -2,49 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from typing import Any
-
-import anyio
 
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_program, has_python
 from asyncdeploy.run import jobs_sh
 from asyncdeploy.run.job import Job
-from asyncdeploy.values.errors import ConnectError, ConnectionLost, ProtocolError
+from asyncdeploy.values.errors import ConnectError, ConnectionLost, DeployError, ProtocolError
 
 ASK_S = 50.0
 """How long the node holds a question open until it answers "still running"."""
+QUESTION_S = 60.0
+"""How long a question may take, all its tries together, beside the time for which the node is to hold it open."""
 TRIES = 6
 """How often a question that changes nothing is asked after a connection broke: about half a minute of a node away."""
 
 
-async def ask_job(remote: Remote, request: dict[str, Any]) -> Answer:
+async def ask_job(remote: Remote, request: dict[str, Any], *, within_s: float = QUESTION_S) -> Answer:
     """Ask a node something about its jobs that may be asked twice; asked again after a connection broke.
 
+    Args:
+        remote: the node.
+        request: what is asked.
+        within_s: for all tries together.
+
     Raises:
-        ConnectionLost, ConnectError, ...: it could not be asked, also after some tries.
+        ConnectionLost, ConnectError, ...: it could not be asked, also after some tries, or has not answered.
     """
-    _, answer = await ask_job_bytes(remote, request)
+    _, answer = await ask_job_bytes(remote, request, within_s=within_s)
     return answer
 
 
-async def ask_job_bytes(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Answer]:
+async def ask_job_bytes(
+    remote: Remote, request: dict[str, Any], *, within_s: float = QUESTION_S
+) -> tuple[bytes, Answer]:
     """Ask as ``ask_job`` does, and return the bytes of a log that came before the answer too."""
-    for attempt in range(1, TRIES + 1):
-        try:
-            return await _ask_once(remote, request)
-        except (ConnectionLost, ConnectError):
-            if attempt == TRIES:
-                raise
-            await anyio.sleep(random.uniform(0, min(10, 0.5 * 2**attempt)))
+    last: DeployError | None = None
+    try:
+        async with asyncio.timeout(within_s) as limit:
+            for attempt in range(1, TRIES + 1):
+                try:
+                    return await _ask_once(remote, request)
+                except (ConnectionLost, ConnectError) as error:
+                    last = error
+                    if attempt == TRIES:
+                        raise
+                await asyncio.sleep(random.uniform(0, min(10, 0.5 * 2**attempt)))
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        why = f"; the last try: {last.message}" if last is not None else ""
+        what = f"{_question(request)} was not answered within {within_s:g} s{why}"
+        raise ConnectionLost(remote.node.name, what) from last
     raise AssertionError("unreachable")
 
 
+def _question(request: dict[str, Any]) -> str:
+    return f"a question about job {request['id']}" if "id" in request else "a question about its jobs"
+
+
 async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Answer]:
-    what = f"a question about job {request['id']}" if "id" in request else "a question about its jobs"
+    what = _question(request)
     if not await has_python(remote):
         data, said = await jobs_sh.ask_by_sh(remote, request)
         return data, Answer(remote.node.name, what, said)
@@ -62,4 +84,5 @@ async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Ans
 
 async def read_job_bytes(remote: Remote, job: Job, offset: int, wait_s: float) -> tuple[bytes, Answer]:
     """Return what stands in a job's log behind ``offset``; one below 0 counts from its end."""
-    return await ask_job_bytes(remote, {"op": "read", "id": job.id, "offset": offset, "wait_s": wait_s})
+    request = {"op": "read", "id": job.id, "offset": offset, "wait_s": wait_s}
+    return await ask_job_bytes(remote, request, within_s=wait_s + QUESTION_S)

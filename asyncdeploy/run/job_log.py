@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.job_answers import marks_of
-from asyncdeploy.run.job_ask import ASK_S, ask_job_bytes, read_job_bytes
+from asyncdeploy.run.job_ask import ASK_S, QUESTION_S, ask_job_bytes, read_job_bytes
 from asyncdeploy.run.streams import LineCutter
 
 
@@ -58,7 +58,7 @@ class JobLog:
     async def read_on(self, wait_s: float = 0.0) -> None:
         """Read on, waiting up to so many seconds for something to read."""
         request = {"op": "read", "id": self._job.id, "offset": self._read_to, "wait_s": wait_s, "times": True}
-        data, answer = await ask_job_bytes(self._remote, request)
+        data, answer = await ask_job_bytes(self._remote, request, within_s=wait_s + QUESTION_S)
         if answer["offset"].whole() < self._read_to:  # the log was emptied, and has a new beginning
             self._cutter, self.offset, self._read_to = LineCutter(), 0, 0
             self._marks.clear()

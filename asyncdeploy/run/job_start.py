@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 
 import attrs
@@ -12,7 +11,7 @@ from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_program, has_python
 from asyncdeploy.run import jobs_sh
 from asyncdeploy.run.job import Job
-from asyncdeploy.run.streams import input_blocks
+from asyncdeploy.run.streams import Input
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed
 
@@ -28,19 +27,21 @@ async def start_once(remote: Remote, job: Job, command: Command) -> Job:
     Raises:
         JobExists: a job of that name runs on that site.
         JobFailed: it could not be started; nothing of it stays.
+        TransferFailed: its stdin cannot be read; it was not started.
         ConnectionLost: the connection broke; it may have been started.
         ConnectError, AuthError, HostKeyError, NoShell: it was never started.
     """
-    answer = await _ask_to_start(remote, job, command)
+    with Input(remote.node.name, command.stdin) as stdin:
+        answer = await _ask_to_start(remote, job, command, stdin)
     if answer["error"].is_there:
         raise _not_started(remote, job, answer)
     return attrs.evolve(job, survives_logout=answer["survives_logout"].value is not False)
 
 
-async def _ask_to_start(remote: Remote, job: Job, command: Command) -> Answer:
+async def _ask_to_start(remote: Remote, job: Job, command: Command, stdin: Input) -> Answer:
     what = f"the start of job {job.id}"
     if not await has_python(remote):
-        return Answer(remote.node.name, what, await jobs_sh.start_by_sh(remote, job, command))
+        return Answer(remote.node.name, what, await jobs_sh.start_by_sh(remote, job, command, stdin))
     env = {**dict(command.env), **command.secret_values()}
     spec = {
         "id": job.id,
@@ -56,10 +57,9 @@ async def _ask_to_start(remote: Remote, job: Job, command: Command) -> Answer:
     request = json.dumps({"op": "start", "spec": spec}).encode()
     async with call_program(remote, "run.jobs", request) as call:
         call.send(b"V", "\0".join(f"{key}={value}" for key, value in env.items()).encode("utf-8", "surrogateescape"))
-        async with contextlib.aclosing(input_blocks(command.stdin)) as blocks:
-            async for block in blocks:
-                call.send(b"I", block)
-                await call.drain()
+        while block := await stdin.next_block():
+            call.send(b"I", block)
+            await call.drain()
         call.send(b"E")
         return Answer.read(remote.node.name, what, await call.answer())
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
-import anyio
 import attrs
 
 from asyncdeploy.remote.answers import Answer
@@ -12,9 +12,10 @@ from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job, JobStatus, check_job_id, check_job_name, new_job_id
 from asyncdeploy.run.job_answers import job_of, status_of
-from asyncdeploy.run.job_ask import ASK_S, ask_job, read_job_bytes
+from asyncdeploy.run.job_ask import ASK_S, QUESTION_S, ask_job, read_job_bytes
 from asyncdeploy.run.job_start import start_once
 from asyncdeploy.run.tmux import find_tmux, with_window
+from asyncdeploy.tasks.finish import finish
 from asyncdeploy.tasks.urgency import urgently
 from asyncdeploy.values.command import Command, as_command
 from asyncdeploy.values.errors import DeployError, JobLost
@@ -24,6 +25,10 @@ from asyncdeploy.values.workspace import Site
 
 UNDO_S = 4.5
 """How long a cancelled start may take to end what it may have started: a cancelled call is back within 5 s."""
+LATE_S = 3.0
+"""For the answer to a wait that is over: a round trip, and a node that is busy."""
+STOP_S = 30.0
+"""For a stop, beside its grace: KILL, the line at the job's end (12 s), another try where the connection broke."""
 LOG_TAIL = 16 * 1024
 LOGOUT = "ends with our connection: this node's logind kills what a user runs at logout (KillUserProcesses=yes)"
 
@@ -69,9 +74,8 @@ async def start_job(
     with stage(remote, "start", job_id) as ours:
         try:
             job = await start_once(remote, job, command)
-        except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(UNDO_S, shield=True):
-                await _undo(remote, job)
+        except asyncio.CancelledError:
+            await finish(_undo(remote, job), UNDO_S)
             raise
         ours.detail = job_id
     if not job.survives_logout:
@@ -81,7 +85,8 @@ async def start_job(
 
 async def _undo(remote: Remote, job: Job) -> None:
     try:
-        await ask_job(remote, {"op": "stop", "id": job.id, "grace_s": 1, "forbid": True})
+        with urgently():
+            await ask_job(remote, {"op": "stop", "id": job.id, "grace_s": 1, "forbid": True})
     except DeployError:
         return  # the node is away: what could be done was done; the caller's cancellation goes on
 
@@ -102,11 +107,12 @@ async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, 
     Args:
         remote: the node.
         job: the job.
-        timeout_s: after so many seconds the state as it is then is returned.
+        timeout_s: after so many seconds the state as it is then is returned; the node has a moment more to tell it.
         orphans: wait also for a job whose supervisor is gone; nobody will know how it ended.
 
     Raises:
-        ConnectionLost, ConnectError: the node stayed away for longer than the tries last; the job is untouched.
+        ConnectionLost, ConnectError: the node stayed away for longer than the tries last, or does not answer; the job
+            is untouched.
 
     On cancellation the job is untouched.
     """
@@ -114,7 +120,8 @@ async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, 
     while True:
         left = max(0.0, min(ASK_S, deadline - time.monotonic()))
         request = {"op": "wait", "id": job.id, "timeout_s": left, "orphans": orphans}
-        status = status_of(job, await ask_job(remote, request))
+        within_s = left + (QUESTION_S if left == ASK_S else LATE_S)
+        status = status_of(job, await ask_job(remote, request, within_s=within_s))
         alone = status.state == "orphaned" and not orphans
         if alone or status.state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
             return await _with_log(remote, status)
@@ -134,7 +141,8 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
     if not grace_s >= 0:
         raise ValueError(f"stop_job grace_s: 0 or more seconds were expected, got {grace_s!r}")
     with urgently():
-        return status_of(job, await ask_job(remote, {"op": "stop", "id": job.id, "grace_s": grace_s}))
+        request = {"op": "stop", "id": job.id, "grace_s": grace_s}
+        return status_of(job, await ask_job(remote, request, within_s=grace_s + STOP_S))
 
 
 async def list_jobs(remote: Remote) -> tuple[Job, ...]:

@@ -19,7 +19,7 @@ from asyncdeploy.remote.sh import exports, script
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import open_script
 from asyncdeploy.run.job import Job
-from asyncdeploy.run.streams import input_blocks
+from asyncdeploy.run.streams import Input
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError
 from asyncdeploy.values.words import last_lines, one_line
@@ -35,13 +35,14 @@ SHOWN = 80
 _HEAD = re.compile(rb"[0-9]{1,18} [0-9]{1,18}")
 
 
-async def start_by_sh(remote: Remote, job: Job, command: Command) -> dict[str, Any]:
+async def start_by_sh(remote: Remote, job: Job, command: Command, stdin: Input) -> dict[str, Any]:
     """Start a job once, however often it is asked for.
 
     Args:
         remote: a node without python3.
         job: its id is the key.
         command: what it runs.
+        stdin: what it reads.
 
     Returns:
         What node_side/run/jobs.py answers: {} or "error" with what it is.
@@ -60,7 +61,7 @@ async def start_by_sh(remote: Remote, job: Job, command: Command) -> dict[str, A
     keeper = script(("processes", "run/job", "run/job_keep"), *words).decode("utf-8", "surrogateescape")
     channel = await open_script(remote, script(("processes", "run/job", "run/job_start"), job.id, text, same, keeper))
     try:
-        async for block in input_blocks(command.stdin):
+        while block := await stdin.next_block():
             channel.send(b"%-11d\n" % len(block) + block)
             await channel.drain()
         channel.send(b"%-11d\n" % 0)

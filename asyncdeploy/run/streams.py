@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections import deque
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
-import anyio
-
 from asyncdeploy.remote.transport import Remote
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import OutputLine
@@ -179,14 +179,56 @@ class Output:
 
 
 INPUT_BLOCK = 256 * 1024
+"""Bytes of input in one frame, which may hold four times as much."""
 
 
-async def input_blocks(stdin: bytes | Path | None) -> AsyncGenerator[bytes, None]:
-    """Yield a command's input in blocks that fit into a frame."""
-    if isinstance(stdin, bytes):
-        for start in range(0, len(stdin), INPUT_BLOCK):
-            yield stdin[start : start + INPUT_BLOCK]
-    elif stdin is not None:
-        async with await anyio.open_file(stdin, "rb") as file:
-            while block := await file.read(INPUT_BLOCK):
-                yield block
+class Input:
+    """What a command reads, in blocks. A context: its file is open meanwhile.
+
+    Args:
+        node: the node's name, for errors.
+        stdin: bytes, a local file, or None for none.
+
+    Raises:
+        TransferFailed: the file cannot be opened, on entering; or read, later.
+    """
+
+    def __init__(self, node: str, stdin: bytes | Path | None) -> None:
+        self._node = node
+        self._path = stdin if isinstance(stdin, Path) else None
+        self._bytes = stdin if isinstance(stdin, bytes) else b""
+        self._at = 0
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            try:
+                # A pipe without a writer would hold us at its open, and the thread that reads it for ever.
+                fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                raise self._unreadable(error.strerror or str(error)) from error
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.close(fd)
+                raise self._unreadable("a regular file was expected")
+            self._file = os.fdopen(fd, "rb", buffering=0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    async def next_block(self) -> bytes:
+        """Return the next block, b"" at the end; a file is read in a thread, for it may lie on a slow disk."""
+        if self._file is None:
+            start, self._at = self._at, self._at + INPUT_BLOCK
+            return self._bytes[start : self._at]
+        try:
+            return await run_in_thread(self._file.read, INPUT_BLOCK)
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from error
+
+    def _unreadable(self, why: str) -> TransferFailed:
+        what = f"stdin: {self._path} on this machine cannot be read: {why}"
+        return TransferFailed(self._node, what, path=str(self._path))

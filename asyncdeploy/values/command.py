@@ -197,6 +197,8 @@ class Completed(PlainData):
         duration_s: seconds on our clock.
         signal_possible: the node has no python3, and a shell cannot tell status 128+n from signal n.
         survivors: processes of the run that could not be ended, as "pid name".
+        leftovers: processes that it left running when it ended by itself, and that were ended with it, as "pid name";
+            a node without python3 does not tell.
     """
 
     node: str
@@ -209,6 +211,7 @@ class Completed(PlainData):
     duration_s: float = 0.0
     signal_possible: bool = False
     survivors: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -230,9 +233,8 @@ class Completed(PlainData):
         how = f"died of SIG{self.signal}" if self.signal else f"exited {self.status}"
         if self.signal_possible:
             how += " (or died of a signal: without python3 the node cannot tell)"
-        return CommandFailed(
-            self.node, f"command {how}: {self.command}", "", evidence, self.command, self.status, self.signal
-        )
+        message = f"command {how}: {self.command}"
+        return CommandFailed(self.node, message, "", evidence, self.command, self.status, self.signal, self)
 
     def check(self) -> Completed:
         """Return self if it is ok.

@@ -44,7 +44,8 @@ class DeployError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as plain data: its type's name, its outcome and its fields."""
-        values = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        fields = [field.name for field in attrs.fields(type(self)) if field.name != "completed"]
+        values = {name: getattr(self, name) for name in fields}
         return {"type": type(self).__name__, "outcome": self.outcome, **values}
 
 
@@ -116,25 +117,32 @@ class DeadlineExceeded(DeployError):
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
 class CommandFailed(DeployError):
-    """A command ended with a non-zero exit status or by a signal."""
+    """A command ended with a non-zero exit status or by a signal.
+
+    Attributes:
+        completed: the Completed, with what it printed; None where it was never started.
+    """
 
     command: str = ""
     status: int | None = None
     signal: str | None = None
+    completed: Any = None
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
 class CommandTimeout(DeployError):
-    """A command ran longer than its timeout and was ended.
+    """A command was not done within its timeout and was ended.
 
     Attributes:
         timeout_s: the limit, in seconds.
-        ended: True if the node confirmed that nothing of it runs any more.
+        ended: True if the node confirmed that nothing of it runs any more, or it was never started.
+        completed: the Completed, with what it printed until then.
     """
 
     command: str = ""
     timeout_s: float = 0.0
     ended: bool = False
+    completed: Any = None
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)

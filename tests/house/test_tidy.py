@@ -38,7 +38,7 @@ push.bundle         tasks values
 push.relay          push.bundle remote values
 push.sh             node_side.push push.bundle remote tasks values
 push                push.bundle push.relay push.sh remote tasks values
-run                 nodes remote values
+run                 nodes remote tasks values
 envs                nodes tasks values
 envs.bootstrap      envs nodes remote run tasks values
 collect             remote tasks values
@@ -47,7 +47,7 @@ launch              nodes run values
 launch.launchers    launch values
 launch.preflight    connect envs launch.launchers nodes remote values
 launch.root_cause   launch nodes run values
-launch.gang         connect deploy launch launch.preflight launch.root_cause nodes push remote run values
+launch.gang         connect deploy launch launch.preflight launch.root_cause nodes push remote run tasks values
 launch.follow       connect launch launch.gang launch.root_cause nodes remote run values
 fleet               collect connect deploy envs launch launch.follow launch.gang launch.launchers launch.preflight
                     nodes push push.bundle push.relay remote run values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 import anyio
@@ -26,6 +27,7 @@ from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.push import finish_push
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import job_status, read_log, start_job
+from asyncdeploy.tasks.finish import finish
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.values.events import Noted
@@ -113,16 +115,15 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
                 all_started.set()
             await all_started.wait()
             return attrs.evolve(job, survives_logout=started.survives_logout)
-        except anyio.get_cancelled_exc_class():
+        except asyncio.CancelledError:
             # All nodes undo at the same time, or many would not be back in time; a start on its way has undone itself.
             if waiting:
-                with anyio.move_on_after(late_s, shield=True):
-                    await undo_rank(remote, launch, job)
+                await finish(undo_rank(remote, launch, job), late_s)
             raise
 
     try:
         report = await map_nodes(launch.nodes, start, at_once=len(ranks), stop_on_failure=True)
-    except anyio.get_cancelled_exc_class():
+    except asyncio.CancelledError:
         if not waiting:  # all had started: some of their tasks have ended well, and undo nothing
             await undo_launch(pool, launch)
         raise

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import anyio
-
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.gang.recall import forget_launch
 from asyncdeploy.launch.launch import Launch
@@ -12,6 +10,7 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import stop_job
+from asyncdeploy.tasks.finish import finish
 from asyncdeploy.values.errors import DeployError
 
 UNDO_S = 4.5
@@ -31,8 +30,7 @@ async def undo_launch(pool: Pool, launch: Launch) -> tuple[Node, ...]:
         if await undo_rank(pool.at(node), launch, launch.jobs[ranks[node]]):
             gone.add(node)
 
-    with anyio.move_on_after(UNDO_S, shield=True):
-        await map_nodes(launch.nodes, undo, at_once=len(ranks))
+    await finish(map_nodes(launch.nodes, undo, at_once=len(ranks)), UNDO_S)
     return tuple(node for node in launch.nodes if node not in gone)
 
 

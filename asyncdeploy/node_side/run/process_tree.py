@@ -25,7 +25,7 @@ class ProcessTree:
 
     Attributes: leader (its pid, None before the start), status (the leader's, as waitpid gives it, None while it
     lives), ended_at (when that was seen), children_left (whether anything may live below us), stopped (somebody wanted
-    its end).
+    its end), leftovers (what the leader left running when it ended by itself, as (pid, name)).
     """
 
     def __init__(self, marker, prctl, kill_wait_s=KILL_WAIT_S):
@@ -36,6 +36,7 @@ class ProcessTree:
         self.leader = self.status = self.ended_at = None
         self.children_left = True
         self.stopped = False
+        self.leftovers = []
         self.grace = LEFTOVER_GRACE_S
 
     def start(self, line, cwd, environ, fds):
@@ -77,7 +78,9 @@ class ProcessTree:
     def escalate(self):
         """TERM first, after the grace KILL, to everything of the run, until nothing is left."""
         if not self.has_ended() and (self.stopped or self.status is not None):
-            self.ending.step(self.living, self.leader, self.grace)
+            signalled = self.ending.step(self.living, self.leader, self.grace)
+            if not self.stopped and not self.leftovers:
+                self.leftovers = signalled
 
     def has_ended(self):
         """Whether the leader has ended and nothing of it lives."""
@@ -121,21 +124,31 @@ class Ending:
         self.termed_at = None
 
     def step(self, living, leader, grace):
-        """Signal what ``living()`` returns, if it is time; that walks /proc, so between signals it is not asked."""
-        from asyncdeploy.node_side import family
+        """Signal what ``living()`` returns, if it is time, and return that.
 
+        It walks /proc, so between signals it is not asked.
+        """
         now = time.monotonic()
         if self.termed_at is None:
             self.termed_at = now
-            family.signal_each(living(), TERM, leader)
-        elif now - self.termed_at >= grace:
+            return signal_all(living(), TERM, leader)
+        if now - self.termed_at >= grace:
             if self.killed_at is None:
                 self.killed_at = now
-            family.signal_each(living(), KILL, leader)  # at each step: something may have been forked meanwhile
+            return signal_all(living(), KILL, leader)  # at each step: something may have been forked meanwhile
+        return []
 
     def is_over(self):
         """Whether KILL has had its time."""
         return self.killed_at is not None and time.monotonic() - self.killed_at > self.kill_wait_s
+
+
+def signal_all(found, number, leader):
+    """Signal each of these processes and return them."""
+    from asyncdeploy.node_side import family
+
+    family.signal_each(found, number, leader)
+    return found
 
 
 def run_on_end(line, environ):

@@ -3,8 +3,8 @@
 Runs on a node inside the worker: Python >= 3.8, standard library only, and no heavy import (``signal`` costs 4 ms).
 
 Frames in: I input, E end of input (the command starts then), K stop: payload is the grace in seconds. Frames out: O
-stdout, E stderr. Returned: status, signal number, survivors, separated by NUL; or "!" and why it could not be
-started.
+stdout, E stderr. Returned: status, signal number, survivors, then, behind an empty word, what it left running and was
+ended with it, separated by NUL; or "!" and why it could not be started.
 """
 
 import os
@@ -16,6 +16,7 @@ from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, ru
 
 KILL_WAIT_S = 2.0  # with the client's grace it stays below the 5 s that a cancelled call may take
 OUT_LIMIT = 1 << 18  # unsent output; above it the command has to wait
+MOST_NAMED = 50  # of what it left running
 LOOK_S = 5.0  # while nothing happens; a signal, the client or output wakes us
 LAST_WORDS_S = 0.2  # for what is left in pipes that a process holds which is none of ours any more
 
@@ -88,9 +89,10 @@ class Run:
             run_on_end(self.on_end, self.environ)
         if self.gone:
             raise SystemExit("the client went away; its run was ended")
-        survivors = self.tree.survivors()
+        survivors, leftovers = self.tree.survivors(), self.tree.leftovers
         self.flush(True)
-        return b"\0".join([*self.exit(), *(b"%d %s" % item for item in survivors)])
+        words = [b"%d %s" % item for item in survivors] + [b""] + [b"%d %s" % item for item in leftovers[:MOST_NAMED]]
+        return b"\0".join([*self.exit(), *words])
 
     def reap(self):
         self.tree.reap()
