@@ -5,7 +5,7 @@ Everywhere a str, a Node or several of them are nodes, a path is a workspace; ``
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,6 +34,21 @@ async def lent_pool(pool: Pool | None) -> AsyncIterator[Pool]:
             yield own
 
 
-def as_asked(command: Asked, node: Node) -> Command:
-    """Return the command of a node, of what may be one for all or a callable that gives each its own."""
-    return as_command(command if isinstance(command, Command | str) else command(node))
+def commands_of(nodes: Sequence[Node], command: Asked) -> dict[Node, Command]:
+    """Return the command of each node: one for all, or what a callable gives it.
+
+    Raises:
+        ValueError: two nodes would write one local file.
+    """
+    if isinstance(command, Command | str):
+        found = dict.fromkeys(nodes, as_command(command))
+    else:
+        found = {node: as_command(command(node)) for node in nodes}
+    writers: dict[Path, Node] = {}
+    for node, each in found.items():
+        for path in (each.stdout_to, each.stderr_to):
+            if path is not None and (other := writers.setdefault(path.absolute(), node)) != node:
+                what = f"{path} would be written by {other.name} and by {node.name}"
+                hint = "give a function of the node: lambda node: Command(..., stdout_to=f'{node.name}.log')"
+                raise ValueError(f"command stdout_to: a file for each node was expected; {what}; {hint}")
+    return found

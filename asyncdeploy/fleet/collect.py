@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import anyio
@@ -33,6 +33,7 @@ async def collect_all(
     target: Path | str,
     *,
     at_once: int = AT_ONCE,
+    at_most_s: float | None = None,
     limits: CollectLimits | None = None,
     every_s: float | None = None,
     pool: Pool | None = None,
@@ -44,6 +45,7 @@ async def collect_all(
         source: relative to the project's folder on the node, absolute, or "~/...".
         target: a local folder.
         at_once: how many nodes send at a time.
+        at_most_s: a node's own time; one that takes longer is stopped there, and unknown. Not together with every_s.
         limits: what of it comes, and bounds on what each node may send.
         every_s: of a launch, seconds between two collects while it runs; the last one begins when it has ended.
         pool: the connections.
@@ -64,10 +66,7 @@ async def collect_all(
         folders = dict(zip(jobs, deployments.workdirs, strict=True))
     else:
         folders = {node: deployment.site.workdir for node, deployment in by_node(deployments).items()}
-    if every_s is not None and not jobs:
-        raise ValueError("collect_all every_s: a launch was expected, got deployments, which do not say when they end")
-    if every_s is not None and not every_s > 0:
-        raise ValueError(f"collect_all every_s: a number of seconds above 0 was expected, got {every_s!r}")
+    _check_every(every_s, at_most_s, jobs)
     sources = {node: find_source(source, folder, "collect_all source") for node, folder in folders.items()}
     targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
     limiter = anyio.CapacityLimiter(at_once)
@@ -83,7 +82,20 @@ async def collect_all(
 
     async with lent_pool(pool) as lent:
         # Whoever waits for a job to end takes nothing from the others.
-        return await map_nodes(tuple(sources), work, at_once=at_once if every_s is None else max(1, len(sources)))
+        if every_s is not None:
+            return await map_nodes(tuple(sources), work, at_once=max(1, len(sources)))
+        return await map_nodes(tuple(sources), work, at_once=at_once, at_most_s=at_most_s)
+
+
+def _check_every(every_s: float | None, at_most_s: float | None, jobs: Mapping[Node, Job]) -> None:
+    if every_s is None:
+        return
+    if at_most_s is not None:
+        raise ValueError("collect_all at_most_s: None was expected beside every_s, which goes on until the launch ends")
+    if not jobs:
+        raise ValueError("collect_all every_s: a launch was expected, got deployments, which do not say when they end")
+    if not every_s > 0:
+        raise ValueError(f"collect_all every_s: a number of seconds above 0 was expected, got {every_s!r}")
 
 
 async def collect_logs(
@@ -91,6 +103,7 @@ async def collect_logs(
     target: Path | str,
     *,
     at_once: int = AT_ONCE,
+    at_most_s: float | None = None,
     limits: CollectLimits | None = None,
     pool: Pool | None = None,
 ) -> Report[Collected]:
@@ -107,7 +120,7 @@ async def collect_logs(
         return await sync_results(lent.at(node), log_folder(launch.id, rank), place, limits=limits)
 
     async with lent_pool(pool) as lent:
-        return await map_nodes(launch.nodes, work, at_once=at_once)
+        return await map_nodes(launch.nodes, work, at_once=at_once, at_most_s=at_most_s)
 
 
 async def sync_while_running(

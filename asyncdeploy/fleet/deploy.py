@@ -10,7 +10,7 @@ import anyio
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project
 from asyncdeploy.envs.base import Env
-from asyncdeploy.fleet.arguments import DEFAULT_ENV, Asked, Code, Nodes, as_asked, lent_pool
+from asyncdeploy.fleet.arguments import DEFAULT_ENV, Asked, Code, Nodes, commands_of, lent_pool
 from asyncdeploy.nodes.parallel import AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
@@ -24,7 +24,13 @@ T = TypeVar("T")
 
 
 async def push_all(
-    nodes: Nodes, workspace: Code, *, relay: Relay = "auto", at_once: int = AT_ONCE, pool: Pool | None = None
+    nodes: Nodes,
+    workspace: Code,
+    *,
+    relay: Relay = "auto",
+    at_once: int = AT_ONCE,
+    at_most_s: float | None = None,
+    pool: Pool | None = None,
 ) -> Report[Site]:
     """Push a workspace to all nodes; it is scanned, hashed and packed once, and large ones are uploaded about once.
 
@@ -35,6 +41,7 @@ async def push_all(
             this run's own; "on" does so whatever the amount; "off" sends everything from here. A node that others
             cannot reach is sent everything from here.
         at_once: how many nodes are worked on at a time.
+        at_most_s: a node's own time, from when its work begins; one that takes longer is stopped there, and unknown.
         pool: the connections.
 
     On cancellation what was sent waits on the nodes for the next try; nothing half-done has a final name.
@@ -45,7 +52,7 @@ async def push_all(
         async def work(node: Node, crew: Crew) -> Site:
             return await push_code(lent.at(node), crew)
 
-        return await _with_crew(fleet, workspace, relay, at_once, work)
+        return await _with_crew(fleet, workspace, relay, work, at_once=at_once, at_most_s=at_most_s)
 
 
 async def deploy_all(
@@ -55,6 +62,7 @@ async def deploy_all(
     *,
     relay: Relay = "auto",
     at_once: int = AT_ONCE,
+    at_most_s: float | None = None,
     pool: Pool | None = None,
 ) -> Report[Deployment]:
     """Push a workspace to all nodes and make its environment there; a node goes on as soon as its own push is done.
@@ -65,6 +73,7 @@ async def deploy_all(
         env: how a node becomes able to run it.
         relay: as for ``push_all``.
         at_once: how many nodes are worked on at a time.
+        at_most_s: a node's own time, from when its work begins; one that takes longer is stopped there, and unknown.
         pool: the connections.
     """
     fleet = parse_nodes(nodes)
@@ -73,7 +82,7 @@ async def deploy_all(
         async def work(node: Node, crew: Crew) -> Deployment:
             return await deploy_project(lent, node, crew, env)
 
-        return await _with_crew(fleet, workspace, relay, at_once, work)
+        return await _with_crew(fleet, workspace, relay, work, at_once=at_once, at_most_s=at_most_s)
 
 
 async def deploy_and_run(
@@ -82,25 +91,47 @@ async def deploy_and_run(
     command: Asked,
     env: Env = DEFAULT_ENV,
     *,
+    relay: Relay = "auto",
     at_once: int = AT_ONCE,
+    at_most_s: float | None = None,
     pool: Pool | None = None,
 ) -> Report[Completed]:
-    """Push, make the environment and run a command in the project's folder, each node as soon as it is ready.
+    """Push, make the environment and run a command in the project, each node at its pace; a status but 0 is a failure.
+
+    Args:
+        nodes: the nodes.
+        workspace: what to push.
+        command: a Command, a shell line, or a callable that gives one for each node.
+        env: how a node becomes able to run it.
+        relay: as for ``push_all``.
+        at_once: how many nodes are worked on at a time.
+        at_most_s: a node's own time, from when its work begins; one that takes longer is stopped there, and unknown.
+        pool: the connections.
+
+    Returns:
+        A node whose command did not exit 0 is failed, with its Completed inside.
 
     On cancellation the runs are ended.
     """
     fleet = parse_nodes(nodes)
+    commands = commands_of(fleet, command)
     async with lent_pool(pool) as lent:
 
         async def work(node: Node, crew: Crew) -> Completed:
             deployment = await deploy_project(lent, node, crew, env)
-            return await run_in_project(lent, deployment, as_asked(command, node))
+            return await run_in_project(lent, deployment, commands[node])
 
-        return (await _with_crew(fleet, workspace, "auto", at_once, work)).judged()
+        return await _with_crew(fleet, workspace, relay, work, at_once=at_once, at_most_s=at_most_s)
 
 
 async def _with_crew(
-    fleet: Sequence[Node], code: Code, relay: Relay, at_once: int, work: Callable[[Node, Crew], Awaitable[T]]
+    fleet: Sequence[Node],
+    code: Code,
+    relay: Relay,
+    work: Callable[[Node, Crew], Awaitable[T]],
+    *,
+    at_once: int,
+    at_most_s: float | None,
 ) -> Report[T]:
     """Do the work of each node, which may connect while the workspace is scanned; a failed scan ends all of it."""
     if relay not in ("auto", "on", "off"):
@@ -116,6 +147,6 @@ async def _with_crew(
 
         with anyio.CancelScope() as scope:
             scan.add_done_callback(lambda done: scope.cancel() if done.exception() else None)
-            return await map_nodes(fleet, one, at_once=at_once)
+            return await map_nodes(fleet, one, at_once=at_once, at_most_s=at_most_s, judged=True)
         scan.result()
         raise AssertionError("only a failed scan ends the work")

@@ -76,6 +76,7 @@ async def fan_out(
     *,
     relay: Relay = "auto",
     grace_s: float = 5.0,
+    at_most_s: float | None = None,
     restart: Restart | None = None,
     spares: Nodes | None = None,
     pool: Pool | None = None,
@@ -89,6 +90,7 @@ async def fan_out(
         env: how a node becomes able to run it.
         relay: as for ``push_all``.
         grace_s: seconds from TERM to KILL whenever the launch is stopped.
+        at_most_s: the time that a node has to be made ready; one that takes longer is not ready.
         restart: start it again when it fails, while somebody waits for it or follows it; None leaves it ended.
         spares: nodes that are made ready too and wait; one takes the place of a node that cannot be made ready, or,
             with a ``restart``, of the one that failed. A spare that cannot be made ready itself is only said.
@@ -103,7 +105,7 @@ async def fan_out(
     fleet = parse_nodes(nodes)
     everybody = parse_nodes([*fleet, *(parse_nodes(spares) if spares else ())])  # each of them once
     async with lent_pool(pool) as lent:
-        deployed = await deploy_all(everybody, workspace, env, relay=relay, pool=lent)
+        deployed = await deploy_all(everybody, workspace, env, relay=relay, at_most_s=at_most_s, pool=lent)
         ready, left = _filled(deployed, len(fleet), lent)
         launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
         return launch if restart is None else Recovery(restart, ready, left, launcher, grace_s).begin(launch)

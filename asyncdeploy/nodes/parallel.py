@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, Generic, TypeVar
 
+import attrs
+
 from asyncdeploy.nodes.parse import Node, parse_nodes
-from asyncdeploy.nodes.report import Outcome, Report
+from asyncdeploy.nodes.report import Outcome, Report, judge
 from asyncdeploy.tasks.finish import BACK_S, note_cancelled, outlast
 from asyncdeploy.tasks.progress import last_seen, track_progress
 from asyncdeploy.values.errors import Cancelled, DeadlineExceeded, DeployError, Skipped, WorkFailed
@@ -30,15 +32,18 @@ async def map_nodes(
     at_once: int = AT_ONCE,
     stop_on_failure: bool = False,
     at_most_s: float | None = None,
+    judged: bool = False,
 ) -> Report[T]:
     """Do the same work for many nodes and report what became of each.
 
     Args:
         nodes: the nodes, or what ``parse_nodes`` takes.
-        work: called with each node; its value is taken at its word.
+        work: called with each node.
         at_once: how many nodes are worked on at a time.
         stop_on_failure: after the first failure start no more nodes and cancel those under way.
         at_most_s: a node's own time, from when its work begins; a node that takes longer is cancelled and unknown.
+        judged: take a value that says that it failed (a Completed that exited 3, a JobStatus) for a failure; else each
+            value is taken as a success.
 
     Returns:
         One outcome a node, in the order given. An exception of one node never touches the others' results.
@@ -46,7 +51,7 @@ async def map_nodes(
     On cancellation the work of every node is cancelled, then the cancellation goes on; ``partial_report`` finds in it
     what the nodes had given until then.
     """
-    fleet = _Fleet(nodes, work, at_once, at_most_s, stop_on_failure=stop_on_failure)
+    fleet = _Fleet(nodes, work, _Terms(at_once, at_most_s, judged, stop_on_failure))
     try:
         async for outcome in fleet.outcomes():
             if stop_on_failure and not outcome.ok:
@@ -59,20 +64,21 @@ async def map_nodes(
 
 
 async def iter_nodes(
-    nodes: Nodes, work: Work[T], *, at_once: int = AT_ONCE, at_most_s: float | None = None
+    nodes: Nodes, work: Work[T], *, at_once: int = AT_ONCE, at_most_s: float | None = None, judged: bool = False
 ) -> AsyncGenerator[Outcome[T], None]:
     """Do the same work for many nodes and give each outcome as it comes: ``async for outcome in iter_nodes(...)``.
 
     Args:
         nodes: the nodes, or what ``parse_nodes`` takes.
-        work: called with each node; its value is taken at its word.
+        work: called with each node.
         at_once: how many nodes are worked on at a time.
         at_most_s: a node's own time, from when its work begins; a node that takes longer is cancelled and unknown.
+        judged: take a value that says that it failed for a failure.
 
     On cancellation, and when the loop over it is left, the work of the other nodes is cancelled; with
     ``contextlib.aclosing`` around it a ``break`` waits for that.
     """
-    fleet = _Fleet(nodes, work, at_once, at_most_s)
+    fleet = _Fleet(nodes, work, _Terms(at_once, at_most_s, judged))
     try:
         async for outcome in fleet.outcomes():
             yield outcome
@@ -100,25 +106,34 @@ def partial_report(error: BaseException) -> Report[Any] | None:
     return None
 
 
+@attrs.frozen
+class _Terms:
+    """How the work of many nodes is done."""
+
+    at_once: int
+    at_most_s: float | None
+    judged: bool
+    stop_on_failure: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.at_once < 1:
+            raise ValueError(f"at_once: at least 1 was expected, got {self.at_once}")
+        if self.at_most_s is not None and not self.at_most_s > 0:
+            raise ValueError(f"at_most_s: a number of seconds above 0 was expected, got {self.at_most_s!r}")
+
+
 class _Fleet(Generic[T]):
     """The tasks of one call, a node each, and what became of them."""
 
-    def __init__(
-        self, nodes: Nodes, work: Work[T], at_once: int, at_most_s: float | None, *, stop_on_failure: bool = False
-    ) -> None:
-        if at_once < 1:
-            raise ValueError(f"at_once: at least 1 was expected, got {at_once}")
-        if at_most_s is not None and not at_most_s > 0:
-            raise ValueError(f"at_most_s: a number of seconds above 0 was expected, got {at_most_s!r}")
+    def __init__(self, nodes: Nodes, work: Work[T], terms: _Terms) -> None:
         self.nodes = parse_nodes(nodes)
         self._work = work
-        self._at_most_s = at_most_s
-        self._turns = asyncio.Semaphore(at_once)
+        self._terms = terms
+        self._turns = asyncio.Semaphore(terms.at_once)
         self._ended: dict[Node, Outcome[T]] = {}
         self._news: asyncio.Queue[Outcome[T]] = asyncio.Queue()
         self._begun: set[Node] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._stop_on_failure = stop_on_failure
         self._over = False  # no more nodes are begun
 
     async def outcomes(self) -> AsyncGenerator[Outcome[T], None]:
@@ -152,14 +167,15 @@ class _Fleet(Generic[T]):
             async with self._turns:
                 if not self._over:
                     self._begun.add(node)
-                    self._end(await _outcome(node, self._work, self._at_most_s))
+                    outcome = await _outcome(node, self._work, self._terms.at_most_s)
+                    self._end(judge(outcome) if self._terms.judged else outcome)
         finally:
             self._end(self._unfinished(node))  # cancelled, by us or by itself; one that has ended stays as it is
 
     def _end(self, outcome: Outcome[T]) -> None:
         if outcome.node not in self._ended:
             # Decided here: the turn that this node leaves would otherwise begin another one first.
-            self._over = self._over or (self._stop_on_failure and not outcome.ok)
+            self._over = self._over or (self._terms.stop_on_failure and not outcome.ok)
             self._ended[outcome.node] = outcome
             self._news.put_nowait(outcome)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from asyncdeploy.remote.transport import Remote
+from asyncdeploy.tasks.progress import note_progress
 from asyncdeploy.values.errors import DeployError
 from asyncdeploy.values.events import StageFailed, StageFinished, StageStarted
 
@@ -33,6 +34,7 @@ class Stage:
         self._name = name
         self._began = time.monotonic()
         self._ended = False
+        note_progress(f"{name} has begun")
         remote.emit(StageStarted(node=remote.node.name, stage=name, detail=start))
 
     def finish(self) -> None:
@@ -40,6 +42,7 @@ class Stage:
         if not self._ended:
             self._ended, seconds = True, time.monotonic() - self._began
             node, name = self._remote.node.name, self._name
+            note_progress(f"{name} is done")
             self._remote.emit(StageFinished(node=node, stage=name, seconds=seconds, detail=self.detail))
 
     def fail(self, why: str) -> None:

