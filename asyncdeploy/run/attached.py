@@ -89,6 +89,7 @@ class _Leashed:
             except BaseException:
                 # Before its input is complete it has not begun, and with this channel's end it never will.
                 if run.is_sent and not call.returned:
+                    run.output.is_ending = True
                     await finish(self._stop(call), END_S)
                 raise
 
@@ -97,9 +98,9 @@ class _Leashed:
         while True:
             kind, payload = await call.receive()
             if kind == b"O":
-                self.run.output.add("stdout", payload)
+                await self.run.output.add("stdout", payload)
             elif kind == b"E":
-                self.run.output.add("stderr", payload)
+                await self.run.output.add("stderr", payload)
             elif kind == b"Z":
                 return payload
             else:

@@ -72,6 +72,7 @@ class _BySh:
             return self.completed(await self.watch())
         except BaseException as error:
             self.deaf = isinstance(error, DeployError)
+            self.run.output.is_ending = True
             if self.run.is_sent:  # else it begins when its input is complete, and that will never be
                 await finish(self.stop(), END_S)
             raise
@@ -153,12 +154,12 @@ class _BySh:
     async def pump(self, stream: Stream) -> None:
         if stream == "stdout" and self.rest:
             data, self.rest = self.rest, b""
-            self.run.output.add(stream, data)
+            await self.run.output.add(stream, data)
         read = self.channel.read if stream == "stdout" else self.channel.read_stderr
         while data := await read():
             self.received += len(data)
             if not self.deaf:
-                self.run.output.add(stream, data)
+                await self.run.output.add(stream, data)
 
     async def stop(self) -> None:
         """Ask the node to end the run, and keep what it says of that. If it says nothing, the channel's end does it."""

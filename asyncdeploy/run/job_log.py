@@ -11,6 +11,7 @@ from asyncdeploy.run.job import Job
 from asyncdeploy.run.job_answers import marks_of
 from asyncdeploy.run.job_ask import ASK_S, QUESTION_S, ask_job_bytes, read_job_bytes
 from asyncdeploy.run.streams import LineCutter
+from asyncdeploy.tasks.turns import Turns
 
 
 class JobLog:
@@ -34,6 +35,7 @@ class JobLog:
         self._marks: deque[tuple[int, float]] = deque()
         self._read_to = offset
         self._size = offset
+        self._turns = Turns()
 
     def __aiter__(self) -> JobLog:
         return self
@@ -48,6 +50,8 @@ class JobLog:
             if self.state is not None:
                 raise StopAsyncIteration
             await self.read_on(ASK_S)
+        if self._turns.over():
+            await self._turns.next()
         line, size = self._lines.pop()
         self.offset += size
         while self._marks and self._marks[0][0] < self.offset:

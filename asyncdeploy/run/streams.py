@@ -12,9 +12,10 @@ from typing import BinaryIO, Literal, Self
 
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.threads import run_in_thread
+from asyncdeploy.tasks.turns import Turns
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed
-from asyncdeploy.values.events import OutputLine
+from asyncdeploy.values.events import Noted, OutputLine
 
 KEEP = 1 << 20
 """Bytes kept of a stream's head and of its tail: enough for any traceback, nothing for a flood."""
@@ -22,6 +23,9 @@ MAX_LINE = 64 * 1024
 """A longer line is shown in pieces: one without an end must not fill the memory."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+
+SHOWN_AT_END = 1000
+"""Lines shown of what comes while a command is ended: last words, but no flood."""
 
 Stream = Literal["stdout", "stderr"]
 
@@ -106,6 +110,11 @@ def _cut(data: bytes, *, final: bool) -> list[tuple[bytes, int]]:
 class Output:
     """Where the output of one command goes: captured, into files, as events. A context: its files are open meanwhile.
 
+    Attributes:
+        is_ending: set when the command is being ended: a flood is then no longer shown line by line, which takes longer
+            than the command's end may.
+        unshown: how many lines were not.
+
     Raises:
         TransferFailed: a local file cannot be opened, on entering.
     """
@@ -117,6 +126,10 @@ class Output:
         self._cutters: dict[Stream, LineCutter] = {"stdout": LineCutter(), "stderr": LineCutter()}
         self._paths: dict[Stream, Path | None] = {"stdout": command.stdout_to, "stderr": command.stderr_to}
         self._files: dict[Stream, BinaryIO] = {}
+        self._turns = Turns()
+        self._shown = 0
+        self.is_ending = False
+        self.unshown = 0
 
     def __enter__(self) -> Self:
         for stream, path in self._paths.items():
@@ -133,12 +146,16 @@ class Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._remote.observed:
-            for stream in self._cutters:
-                self._show(stream, b"", final=True)
+            for stream, cutter in self._cutters.items():
+                for line in cutter.add(b"", final=True):
+                    self._emit(stream, line)
+            if self.unshown:
+                text = f"{self.unshown} lines that came while the command was ended are not shown"
+                self._remote.emit(Noted(node=self._remote.node.name, text=text))
         self._close()
 
-    def add(self, stream: Stream, data: bytes) -> None:
-        """Take a stream's next bytes.
+    async def add(self, stream: Stream, data: bytes) -> None:
+        """Take a stream's next bytes; others have their turn between its lines.
 
         Raises:
             TransferFailed: the local file does not take them.
@@ -151,8 +168,15 @@ class Output:
                     view = view[file.write(view) :]
             except OSError as error:
                 raise self._not_taken(stream, error) from error
-        if self._remote.observed:
-            self._show(stream, data)
+        if not self._remote.observed:
+            return
+        if self.is_ending and self._shown > SHOWN_AT_END:
+            self.unshown += data.count(b"\n")
+            return
+        for line in self._cutters[stream].add(data):
+            self._emit(stream, line)
+            if self._turns.over():
+                await self._turns.next()
 
     def value(self, stream: Stream) -> bytes:
         """Return what is kept of a stream."""
@@ -163,9 +187,9 @@ class Output:
         """Bytes left out of both streams."""
         return sum(kept.dropped for kept in self._kept.values())
 
-    def _show(self, stream: Stream, data: bytes, *, final: bool = False) -> None:
-        for text in self._cutters[stream].add(data, final=final):
-            self._remote.emit(OutputLine(node=self._remote.node.name, stream=stream, text=text, source=self._source))
+    def _emit(self, stream: Stream, text: str) -> None:
+        self._shown += self.is_ending
+        self._remote.emit(OutputLine(node=self._remote.node.name, stream=stream, text=text, source=self._source))
 
     def _not_taken(self, stream: Stream, error: OSError) -> TransferFailed:
         path = str(self._paths[stream])

@@ -22,6 +22,8 @@ from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.run.job_log import follow_job
+from asyncdeploy.tasks.finish import BACK_S, finish
+from asyncdeploy.tasks.turns import Turns
 from asyncdeploy.values.errors import DeployError, LaunchFailed
 from asyncdeploy.values.events import Noted
 
@@ -68,6 +70,7 @@ class LaunchFollower:
         self._pool = pool
         self._tasks: list[asyncio.Task[None]] = []
         self._watch: asyncio.Task[None] | None = None
+        self._turns = Turns()
 
     def _new_folder(self, launch: Launch) -> LineFolder | None:
         return None if self._fold_s is None else LineFolder(range(len(launch.jobs)), self._fold_s)
@@ -105,7 +108,7 @@ class LaunchFollower:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)  # each is back within 5 s of its cancellation
+            await finish(asyncio.wait(tasks), BACK_S)  # each is back by then
         if self._watch is not None and not self._watch.cancelled() and (problem := self._watch.exception()) is not None:
             raise problem
 
@@ -113,6 +116,8 @@ class LaunchFollower:
         return self
 
     async def __anext__(self) -> LaunchLine:
+        if self._turns.over():
+            await self._turns.next()
         while (given := await self._receive()) is not None:
             line, ends = given
             if isinstance(line, Launch):
