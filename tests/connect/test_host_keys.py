@@ -38,7 +38,7 @@ def line(hosts: str, key: asyncssh.SSHKey, marker: str = "") -> str:
 
 
 def hashed(name: str) -> str:
-    salt = os.urandom(20)
+    salt = bytes(range(20))  # the same in every process: the line is a case's name
     digest = hmac.digest(salt, name.encode(), hashlib.sha1)
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
 
