@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -14,6 +15,13 @@ pytest_plugins = [
     "tests.support.users",
     "tests.support.network",
 ]
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one process more than there are cores, as most tests wait; none where only files or tests are named."""
+    if all(".py" in name for name in config.args):
+        return 0  # a person looks at it: output and breakpoints as usual
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture
