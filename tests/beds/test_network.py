@@ -55,18 +55,19 @@ def test_a_slow_line_is_slow(network: Network) -> None:
 def test_what_a_killed_run_left_is_swept() -> None:
     program = (
         "import os, signal\n"
-        "from tests.support.network import Network\n"
+        "from tests.support.network import Network, left_on_machine\n"
         "from tests.support.sshd import SshdBed\n"
         "network = Network(SshdBed())\n"
         "network.start('doomed')\n"
-        "print(os.getpid(), flush=True)\n"
+        "pid = str(os.getpid())\n"
+        "print(pid, *[match[0] for match in left_on_machine() if match['pid'] == pid], flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr
-    pid = result.stdout.strip()
-    assert any(match["pid"] == pid for match in left_on_machine())
-    sweep()
+    pid, *made = result.stdout.split()
+    assert len(made) == 3, "a bridge, a cable and a namespace"
+    sweep()  # a network of another test that starts just now may have been first
     assert not any(match["pid"] == pid for match in left_on_machine())
 
 
