@@ -1,8 +1,10 @@
 """The bed of ring 4: real sshd nodes apart from each other, and nothing of them left."""
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from tests.support import tools
 from tests.support.openssh import ssh, ssh_words
 from tests.support.places import ROOT
-from tests.support.sshd import SshdBed
+from tests.support.sshd import HOST_KEYS, SshdBed
 from tests.support.sshd_node import Account, SshdNode
 from tests.support.waiting import eventually_sync, is_alive
 
@@ -22,7 +24,19 @@ def test_every_node_has_its_own_home_port_and_key(sshd_nodes: tuple[SshdNode, ..
         assert ssh(sshd, "cd; pwd; echo $HOME; touch here").split() == [str(sshd.home)] * 2
         assert [entry.name for entry in sshd.home.iterdir()] == ["here"]
     assert len({sshd.node.port for sshd in sshd_nodes}) == len(sshd_nodes)
-    assert len(sshd_nodes[0].known_hosts.read_text().splitlines()) == len(sshd_nodes)
+
+
+def test_every_node_has_a_host_key_of_each_kind_and_all_are_known(sshd_nodes: tuple[SshdNode, ...]) -> None:
+    tools.need("ssh-keyscan")
+    known = {line.split(" ", 1)[1] for line in sshd_nodes[0].known_hosts.read_text().splitlines()}
+    shown: set[str] = set()
+    for sshd in sshd_nodes:
+        words = ["ssh-keyscan", "-p", str(sshd.node.port), "-t", ",".join(HOST_KEYS), sshd.node.host]
+        scanned = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert len(scanned) == len(HOST_KEYS)
+        shown |= {line.split(" ", 1)[1] for line in scanned}
+    assert shown == known
+    assert len(shown) == len(HOST_KEYS) * len(sshd_nodes), "no two nodes share one"
 
 
 def test_the_next_test_finds_the_homes_empty(sshd_nodes: tuple[SshdNode, ...]) -> None:
@@ -91,7 +105,7 @@ def test_a_bed_says_what_was_left_running() -> None:
     assert not bed.folder.exists()
 
 
-def test_our_sudden_death_ends_the_bed(tmp_path: Path) -> None:
+def test_our_sudden_death_ends_the_bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import os, signal, subprocess\n"
         "from tests.support.sshd import SshdBed\n"
@@ -102,11 +116,14 @@ def test_our_sudden_death_ends_the_bed(tmp_path: Path) -> None:
         "print(sshd.pid, job, bed.folder, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}  # where no bed of another test sweeps
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True)
     assert result.returncode == -signal.SIGKILL, result.stderr
     server, job, folder = result.stdout.split()
     eventually_sync(lambda: not is_alive(int(server)) and not is_alive(int(job)))
+    assert Path(folder).is_relative_to(tmp_path)
     assert Path(folder).exists()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     SshdBed().close()  # the next bed sweeps what the dead one left
     assert not Path(folder).exists()
 

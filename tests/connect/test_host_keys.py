@@ -24,6 +24,7 @@ from asyncdeploy.connect.ssh.known_hosts import forget_names, record_key
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import HostKeyError
 from asyncdeploy.values.events import Event, Noted
+from tests.support.sshd import HOST_KEYS
 from tests.support.sshd_node import SshdNode
 
 StartSshd = Callable[..., SshdNode]
@@ -339,12 +340,10 @@ async def test_a10_no_byte_of_a_login_goes_to_an_unknown_key(start_sshd: StartSs
     assert "userauth-request" not in sshd.log()
 
 
-async def test_the_node_shows_the_kind_of_key_that_is_known(start_sshd: StartSshd, tmp_path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(tmp_path / "ec")], check=True)
-    sshd = start_sshd("box", config={"HostKey": tmp_path / "ec"})  # beside the bed's ed25519, which we would prefer
-    kind, blob = (tmp_path / "ec.pub").read_text().split()[:2]
-    known = tmp_path / "known_hosts"
-    known.write_text(f"box {kind} {blob}\n")
+@pytest.mark.parametrize("kind", HOST_KEYS)
+async def test_the_node_shows_the_kind_of_key_that_is_known(start_sshd: StartSshd, known: Path, kind: str) -> None:
+    sshd = start_sshd("box")
+    known.write_text(f"box {sshd.public_key(kind).read_text()}")
     await connect(HostKeys.strict(known), sshd.node)
     await connect(HostKeys.strict(sshd.known_hosts), sshd.node)
 

@@ -32,8 +32,15 @@ QUIET_S = 10.0
 # Below the ephemeral ports, so that no outgoing connection of anybody takes one between two starts of a server.
 PORTS = range(10_000, 32_000)
 
+# As a fresh Debian has them, in OpenSSH's own order of preference.
+HOST_KEYS = ("ed25519", "ecdsa", "rsa")
+# An RSA key takes 0.3 s: nodes share so many, and neighbours have different ones.
+RSA_KEYS = 4
+
 CONFIG = """\
-HostKey {folder}/host_key
+HostKey {folder}/ssh_host_rsa_key
+HostKey {folder}/ssh_host_ecdsa_key
+HostKey {folder}/ssh_host_ed25519_key
 AuthorizedKeysFile {bed}/authorized_keys
 PermitRootLogin prohibit-password
 PasswordAuthentication no
@@ -97,7 +104,7 @@ class SshdBed:
         account = account or (Account() if os.geteuid() == 0 else _ourselves())
         home = home or _make_home(folder / "home", account.uid)
         place = place or Place()
-        _make_key(folder / "host_key")
+        self._make_host_keys(folder)
         _write_passwd(folder / "passwd", account, home)
         for _ in range(5):  # a port may be taken between the look and the bind
             port = place.port or _free_port()
@@ -119,7 +126,7 @@ class SshdBed:
 
     def write_known_hosts(self) -> None:
         """Write the keys of all nodes anew."""
-        self.known_hosts.write_text("".join(node.known_hosts_line for node in self.nodes))
+        self.known_hosts.write_text("".join(node.known_hosts_lines for node in self.nodes))
 
     def reset(self) -> list[str]:
         """Make every node as it was at its start; what still ran, after a bounded wait, as text."""
@@ -135,6 +142,17 @@ class SshdBed:
             _empty(node.home)
         self.write_known_hosts()
         return left
+
+    def _make_host_keys(self, folder: Path) -> None:
+        for kind in HOST_KEYS:
+            path = folder / f"ssh_host_{kind}_key"
+            if kind != "rsa":
+                _make_key(path, kind)
+                continue
+            private, public = _rsa_key(len(self.nodes) % RSA_KEYS)
+            path.touch(mode=0o600)
+            path.write_bytes(private)
+            path.with_suffix(".pub").write_bytes(public)
 
     def close(self) -> None:
         """End every node and remove the folder."""
@@ -200,8 +218,17 @@ def _make_home(path: Path, uid: int) -> Path:
     return path
 
 
-def _make_key(path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bed", "-f", str(path)], check=True)
+def _make_key(path: Path, kind: str = "ed25519") -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "bed", "-f", str(path)], check=True)
+
+
+@functools.cache
+def _rsa_key(number: int) -> tuple[bytes, bytes]:
+    """The private and the public half of one of the keys that this process has made."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"rsa-{number}"
+        _make_key(path, "rsa")
+        return path.read_bytes(), path.with_suffix(".pub").read_bytes()
 
 
 def _free_port() -> int:

@@ -50,11 +50,15 @@ class SshdNode:
         return self.folder / "log"
 
     @property
-    def known_hosts_line(self) -> str:
-        """This node's line for a known_hosts file, by address and by name."""
-        kind, key = (self.folder / "host_key.pub").read_text().split()[:2]
+    def known_hosts_lines(self) -> str:
+        """This node's lines for a known_hosts file, a key each, by address and by name."""
         where = self.node.host if self.node.port in (None, 22) else f"[{self.node.host}]:{self.node.port}"
-        return f"{where},{self.node.name} {kind} {key}\n"
+        keys = [path.read_text().split()[:2] for path in sorted(self.folder.glob("ssh_host_*_key.pub"))]
+        return "".join(f"{where},{self.node.name} {kind} {key}\n" for kind, key in keys)
+
+    def public_key(self, kind: str) -> Path:
+        """Where the public half of a host key lies: "ed25519", "ecdsa" or "rsa"."""
+        return self.folder / f"ssh_host_{kind}_key.pub"
 
     def log(self) -> str:
         """All that sshd has said so far."""
