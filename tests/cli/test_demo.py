@@ -1,5 +1,6 @@
 """The demo as a new user meets it: one command, in this process alone and on real machines."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -43,7 +44,8 @@ def check_tour(said: str, nodes: Sequence[str], results: Path) -> None:
     assert "it ended with exit status 0" in said
     for rank, node in enumerate(nodes):
         assert f"rank {rank} of {len(nodes)}: step 2" in said
-        assert (results / f"{rank}-{node}" / "sum.json").read_text() == f'{{"rank": {rank}, "sum": 14.0}}'
+        found = json.loads((results / f"{rank}-{node}" / "sum.json").read_text())
+        assert found == {"rank": rank, "sum": 14}  # torch's, or counted without it
     assert "ROOT CAUSE" in said
     assert "injected failure: rank 2 gives up in step 1" in said.split("ROOT CAUSE")[1]
 

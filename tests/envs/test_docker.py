@@ -32,6 +32,7 @@ from tests.support.docker import IMAGE, PYTHON_MOUNTS, Daemon, docker_daemon
 from tests.support.envs import write_project
 from tests.support.sshd import SshdBed
 from tests.support.sshd_node import Account, SshdNode
+from tests.support.tools import need_torch
 from tests.support.waiting import eventually
 
 NO_ULIMITS = ("nofile=1024:1024",)
@@ -219,6 +220,7 @@ async def test_an_archive_is_sent_and_loaded(
 async def test_torchrun_on_two_nodes_in_containers(
     bed: tuple[SshdNode, ...], pool: Pool, project: Workspace, tmp_path: Path
 ) -> None:
+    need_torch()
     (project.path / "train.py").write_text(
         "import os, pathlib, torch, torch.distributed as dist\n"
         "dist.init_process_group('gloo')\n"

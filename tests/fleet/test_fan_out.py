@@ -1,6 +1,5 @@
 """Ring 4: real torchrun jobs over real sshd nodes."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +18,7 @@ from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.values.workspace import Workspace
 from tests.support.ranks import rank_workspace
 from tests.support.sshd_node import SshdNode
-from tests.support.tools import missing
+from tests.support.tools import need_torch
 from tests.support.waiting import is_alive
 
 # The nodes' own python has no torch; the one that runs the tests has.
@@ -29,8 +28,7 @@ PYTHON = sys.executable
 @pytest.fixture(autouse=True)
 def torch_is_here() -> None:
     """Give up without torch."""
-    if importlib.util.find_spec("torch") is None:
-        missing("needs torch")
+    need_torch()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from asyncdeploy.values.workspace import Site
 from tests.support.places import EXAMPLES
 from tests.support.ranks import rank_workspace
 from tests.support.sshd_node import SshdNode
-from tests.support.tools import missing
+from tests.support.tools import need_torch
 
 SWEEP = """\
 import sys
@@ -70,8 +70,7 @@ def run_example(name: str, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 async def test_train_then_attach(hosts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if importlib.util.find_spec("torch") is None:
-        missing("needs torch")
+    need_torch()
     rank_workspace(tmp_path / "project")
     await example("train").main("project", "all_reduce.py", *hosts, env=OurPython())
     said = capsys.readouterr().out

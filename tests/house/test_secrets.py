@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import importlib.util
 import json
 import logging
 import pickle
@@ -33,7 +32,7 @@ from asyncdeploy.values.events import Event, describe
 from asyncdeploy.values.workspace import Workspace
 from tests.support.secrecy import Sightings, sightings_of
 from tests.support.sshd_node import SshdNode
-from tests.support.tools import missing
+from tests.support.tools import need_torch
 
 # Prints what only who knows the secret can know, stays long enough to be looked at, and fails.
 PROGRAM = """\
@@ -133,8 +132,7 @@ async def test_runs_and_jobs(
 async def test_a_launch(
     sshd_nodes: tuple[SshdNode, ...], canary: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    if importlib.util.find_spec("torch") is None:
-        missing("needs torch")
+    need_torch()
     caplog.set_level(logging.DEBUG)
     events: list[Event] = []
     project = tmp_path / "project"

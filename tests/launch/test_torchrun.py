@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import warnings
@@ -13,7 +12,7 @@ import pytest
 
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from tests.launch.test_placement import plan
-from tests.support.tools import missing
+from tests.support.tools import need, need_torch
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "ash"]]
 
@@ -28,8 +27,7 @@ def environ_after(line: str, shell: list[str], env: dict[str, str]) -> dict[str,
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
 def test_what_an_image_left_is_forgotten(shell: list[str]) -> None:
     """F15."""
-    if shutil.which(shell[0]) is None:
-        missing(f"needs {shell[0]}")
+    need(shell[0])
     (command,) = Torchrun("train.py", nproc_per_node=2).commands(plan(2))
     script = "import os, json; print(json.dumps(dict(os.environ)))"
     line = command.line.partition("exec ")[0] + f"exec {sys.executable} -c '{script}'"
@@ -64,12 +62,10 @@ def test_threads_that_somebody_chose_stay() -> None:
 
 
 def test_torch_reads_the_line_as_it_is_meant() -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch complains of a missing numpy
-            run = importlib.import_module("torch.distributed.run")
-    except ImportError:
-        missing("needs torch")
+    need_torch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch complains of a missing numpy
+        run = importlib.import_module("torch.distributed.run")
     launcher = Torchrun("tr ain.py", "--lr", "3e-4", "a'b", options=("--monitor-interval=1",))
     for rank, command in enumerate(launcher.commands(plan(2, 2))):
         words = subprocess.run(

@@ -1,5 +1,6 @@
 """What a test needs from the machine: missing on a laptop it skips, under CI=true it fails."""
 
+import importlib.util
 import os
 import shutil
 from typing import NoReturn
@@ -33,6 +34,13 @@ def need_root() -> None:
     __tracebackhide__ = True
     if os.geteuid() != 0:
         missing("needs root")
+
+
+def need_torch() -> None:
+    """Give up on this test unless the Python that runs the tests, which the nodes use as well, has torch."""
+    __tracebackhide__ = True
+    if importlib.util.find_spec("torch") is None:
+        missing("needs torch")
 
 
 def find(tool: str) -> str | None:

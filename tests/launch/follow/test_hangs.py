@@ -1,6 +1,5 @@
 """Which ranks keep the others waiting: as words, and asked of ranks that hang."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import asyncdeploy as ad
 from asyncdeploy.launch.follow.diagnosis import Diagnosis, Frame, RankStand, main_frames
 from asyncdeploy.values.events import Event, Noted
 from tests.support.sshd_node import SshdNode
-from tests.support.tools import missing
+from tests.support.tools import need_torch
 from tests.support.waiting import eventually
 
 DUMP = """\
@@ -183,8 +182,7 @@ async def test_silence_is_said_with_where_all_stand(sshd_nodes: Sequence[SshdNod
 async def test_f13_a_rank_that_does_not_come_to_a_collective_of_torch(
     sshd_nodes: Sequence[SshdNode], tmp_path: Path
 ) -> None:
-    if importlib.util.find_spec("torch") is None:
-        missing("needs torch")
+    need_torch()
     nodes = [each.node for each in sshd_nodes[:2]]
     async with ad.Pool(host_keys=ad.HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
         launcher = ad.Torchrun("gloo.py", nproc_per_node=1, python=sys.executable)

@@ -1,6 +1,5 @@
 """Ring 4: real torchrun and plain ranks that fail in every known way; the report names the cause each time."""
 
-import importlib.util
 import os
 import re
 import sys
@@ -26,7 +25,7 @@ from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.failing import CASES, OUT_OF_MEMORY, SYMPTOM_FIRST, WAIT, Case
 from tests.support.sshd_node import SshdNode
-from tests.support.tools import missing, need_root
+from tests.support.tools import need_root, need_torch
 
 MEMORY_CGROUPS = Path("/sys/fs/cgroup/memory")
 
@@ -87,8 +86,8 @@ def wrong(name: str, case: Case, error: LaunchFailed) -> list[str]:
 @pytest.mark.parametrize("kind", ["torchrun", "ranks"])
 async def test_f13_every_way_to_fail(sshd_nodes: Sequence[SshdNode], project: Path, pool: Pool, kind: str) -> None:
     """Each on a node of its own, two ranks a node."""
-    if kind == "torchrun" and importlib.util.find_spec("torch") is None:
-        missing("needs torch")
+    if kind == "torchrun":
+        need_torch()
     deployments = await deployed(pool, sshd_nodes, project)
     cases = [(name, case) for name, case in CASES.items() if kind == "torchrun" or name != "recorded"]
     bad: list[str] = []
@@ -112,8 +111,7 @@ async def test_f13_the_symptom_of_another_node_is_logged_first(
     sshd_nodes: Sequence[SshdNode], project: Path, pool: Pool
 ) -> None:
     """Node 0 has ended, and made us stop the rest, before the rank that raised has."""
-    if importlib.util.find_spec("torch") is None:
-        missing("needs torch")
+    need_torch()
     (project / "train.py").write_text(SYMPTOM_FIRST)
     deployments = await deployed(pool, sshd_nodes[:2], project)
     error = await failure(pool, deployments, Torchrun("train.py", nproc_per_node=1, python=sys.executable))
