@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.support.sshd import SshdBed
+from tests.support.beds.sshd import SshdBed
 
 # OpenSSH's own default (sntrup761) costs its client 65 ms of CPU a connection and asyncssh does not use it: everyone
 # here takes curve25519, or the key exchange would be all that is compared.

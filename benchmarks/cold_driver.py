@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import asyncdeploy as ad
-from tests.support.shell_remote import ShellChannel, ShellRemote
+from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 
 
 class OtherPython(ShellRemote):

@@ -21,10 +21,10 @@ import asyncdeploy as ad
 from asyncdeploy.values.command import Command
 from benchmarks.bed import bed_of
 from benchmarks.measure import options, save
-from tests.support.docker import IMAGE, docker_daemon
-from tests.support.index import Index, write_release
-from tests.support.nix import flake, nix_variables
-from tests.support.sshd import SshdBed
+from tests.support.beds.docker import IMAGE, docker_daemon
+from tests.support.beds.index import Index, write_release
+from tests.support.beds.nix import flake, nix_variables
+from tests.support.beds.sshd import SshdBed
 
 PACKAGES = 40
 

@@ -11,9 +11,9 @@ from tests.support import leaks
 
 pytest_plugins = [
     "pytester",  # the leak check is itself checked
-    "tests.support.sshd",
-    "tests.support.users",
-    "tests.support.network",
+    "tests.support.beds.sshd",
+    "tests.support.beds.users",
+    "tests.support.beds.network",
 ]
 
 

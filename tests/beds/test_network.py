@@ -6,10 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from tests.support.network import Network, left_on_machine, sweep
-from tests.support.openssh import run_ssh, ssh
+from tests.support.beds.network import Network, left_on_machine, sweep
+from tests.support.beds.openssh import run_ssh, ssh
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.places import ROOT
-from tests.support.sshd_node import SshdNode
 
 PING = "bash -c ': > /dev/tcp/{address}/22'"
 
@@ -55,8 +55,8 @@ def test_a_slow_line_is_slow(network: Network) -> None:
 def test_what_a_killed_run_left_is_swept() -> None:
     program = (
         "import os, signal\n"
-        "from tests.support.network import Network, left_on_machine\n"
-        "from tests.support.sshd import SshdBed\n"
+        "from tests.support.beds.network import Network, left_on_machine\n"
+        "from tests.support.beds.sshd import SshdBed\n"
         "network = Network(SshdBed())\n"
         "network.start('doomed')\n"
         "pid = str(os.getpid())\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import tools
-from tests.support.openssh import ssh, ssh_words
+from tests.support.beds.openssh import ssh, ssh_words
+from tests.support.beds.sshd import HOST_KEYS, SshdBed
+from tests.support.beds.sshd_node import Account, SshdNode
 from tests.support.places import ROOT
-from tests.support.sshd import HOST_KEYS, SshdBed
-from tests.support.sshd_node import Account, SshdNode
 from tests.support.waiting import eventually_sync, is_alive
 
 
@@ -96,7 +96,7 @@ def test_a_bed_says_what_was_left_running() -> None:
         pid = int(ssh(sshd, "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"))
         eventually_sync(lambda: sshd.processes() == {pid: "sleep 1000"})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tests.support.sshd.QUIET_S", 0.1)
+            patch.setattr("tests.support.beds.sshd.QUIET_S", 0.1)
             assert bed.reset() == [f"only: process {pid}: sleep 1000"]
         assert not is_alive(pid)
         assert bed.reset() == []
@@ -108,8 +108,8 @@ def test_a_bed_says_what_was_left_running() -> None:
 def test_our_sudden_death_ends_the_bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import os, signal, subprocess\n"
-        "from tests.support.sshd import SshdBed\n"
-        "from tests.support.openssh import ssh\n"
+        "from tests.support.beds.sshd import SshdBed\n"
+        "from tests.support.beds.openssh import ssh\n"
         "bed = SshdBed()\n"
         "sshd = bed.start('doomed')\n"
         "job = ssh(sshd, 'setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!')\n"

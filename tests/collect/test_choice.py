@@ -21,8 +21,8 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import BytesMoved, Event, Noted
 from asyncdeploy.values.workspace import Collected
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.results import write
-from tests.support.shell_remote import ShellRemote
 from tests.support.waiting import eventually
 
 MIB = 1 << 20

@@ -18,9 +18,9 @@ from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import BytesMoved, StageFailed, StageFinished
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.results import LONG_AGO_NS, tree, write
-from tests.support.shell_remote import ShellRemote
-from tests.support.sshd_node import SshdNode
 
 
 @pytest.fixture

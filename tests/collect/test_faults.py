@@ -18,10 +18,10 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.values.errors import ProtocolError, TransferFailed
 from asyncdeploy.values.events import BytesMoved, StageFailed
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.places import ROOT
+from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 from tests.support.results import parts, tree, write
-from tests.support.shell_remote import ShellChannel, ShellRemote
-from tests.support.sshd_node import SshdNode
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
 
@@ -257,7 +257,7 @@ async def test_d12_the_target_is_a_file(remote: ShellRemote, out: Path, home: Pa
 COLLECTS = """
 import asyncio, os, pathlib, resource, signal, sys
 from asyncdeploy.collect.collect import sync_results
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 node, home, at = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
 seen = 0
 

@@ -14,7 +14,7 @@ from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import ConnectionLost, DeployError, ProtocolError
 from asyncdeploy.values.workspace import Collected
-from tests.support.shell_remote import ShellChannel, ShellRemote
+from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 
 LIES = '''
 import hashlib, os

@@ -10,7 +10,7 @@ import pytest
 from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.values.errors import TransferFailed
-from tests.support.plain_remote import SHELLS, PlainRemote
+from tests.support.remotes.plain_remote import SHELLS, PlainRemote
 from tests.support.trees import tree, write
 
 

@@ -17,7 +17,7 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.keys import KeyRing
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import AuthError, ConnectError
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.tools import need
 
 StartSshd = Callable[..., SshdNode]

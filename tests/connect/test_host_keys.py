@@ -24,8 +24,8 @@ from asyncdeploy.connect.ssh.known_hosts import forget_names, record_key
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import HostKeyError
 from asyncdeploy.values.events import Event, Noted
-from tests.support.sshd import HOST_KEYS
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd import HOST_KEYS
+from tests.support.beds.sshd_node import SshdNode
 
 StartSshd = Callable[..., SshdNode]
 

@@ -19,7 +19,7 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Channel, Exit
 from asyncdeploy.values.errors import AuthError, Cancelled, ConnectError, ConnectionLost, HostKeyError
 from asyncdeploy.values.events import Event, Noted, StageFailed, StageFinished, StageStarted
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.tools import need
 from tests.support.waiting import eventually
 

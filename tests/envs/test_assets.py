@@ -13,7 +13,7 @@ from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.values.errors import NodeFull, TransferFailed
 from asyncdeploy.values.events import BytesMoved, StageFailed, StageFinished
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
 

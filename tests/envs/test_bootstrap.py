@@ -19,7 +19,7 @@ from asyncdeploy.values.errors import BootstrapFailed
 from asyncdeploy.values.events import Noted, OutputLine, StageFailed, StageFinished, StageStarted
 from asyncdeploy.values.workspace import Site
 from tests.support.envs import StepsEnv, steps
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need
 from tests.support.waiting import eventually, is_alive
 

@@ -27,11 +27,11 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, CommandTimeout
 from asyncdeploy.values.events import Event, StageFinished
 from asyncdeploy.values.workspace import Workspace
-from tests.support.client import client
-from tests.support.docker import IMAGE, PYTHON_MOUNTS, Daemon, docker_daemon
+from tests.support.beds.client import client
+from tests.support.beds.docker import IMAGE, PYTHON_MOUNTS, Daemon, docker_daemon
+from tests.support.beds.sshd import SshdBed
+from tests.support.beds.sshd_node import Account, SshdNode
 from tests.support.envs import write_project
-from tests.support.sshd import SshdBed
-from tests.support.sshd_node import Account, SshdNode
 from tests.support.tools import need_torch
 from tests.support.waiting import eventually
 

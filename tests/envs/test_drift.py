@@ -21,8 +21,8 @@ from asyncdeploy.launch.preflight.drift import drift_of
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.workspace import Workspace
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.envs import write_project
-from tests.support.sshd_node import SshdNode
 
 FACTS = NodeFacts("/home/me", "me", 1000)
 BUILT = Built("3.11.7", "2.5.1+cu124", "12.4", 40, "0123456789abcdef")

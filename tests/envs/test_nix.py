@@ -22,9 +22,9 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, ToolMissing, TransferFailed
 from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Site, Workspace
-from tests.support.nix import flake, nix_variables
-from tests.support.sshd import Place, SshdBed
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.nix import flake, nix_variables
+from tests.support.beds.sshd import Place, SshdBed
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.tools import find, need_root
 
 SITE = Site("/home/me/proj")

@@ -15,9 +15,9 @@ from asyncdeploy.run.jobs import stop_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandTimeout
 from asyncdeploy.values.workspace import Workspace
-from tests.support.docker import IMAGE, small_system
-from tests.support.sshd import SshdBed
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.docker import IMAGE, small_system
+from tests.support.beds.sshd import SshdBed
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.tools import find, missing, need, need_root
 from tests.support.waiting import eventually
 

@@ -24,7 +24,7 @@ from asyncdeploy.values.errors import BootstrapFailed, ToolMissing
 from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Site
 from tests.support.envs import StepsEnv, write_project
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import missing
 
 FACTS = NodeFacts("/home/me", "me", 1000, arch="x86_64", libc="glibc 2.36", tools={"uv": "/opt/uv"})

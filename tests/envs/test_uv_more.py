@@ -22,7 +22,7 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, ToolMissing
 from asyncdeploy.values.workspace import Site
 from tests.support.envs import write_project, write_wheel
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, DeployError
 from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Site
-from tests.support.index import Index, write_release
-from tests.support.shell_remote import ShellRemote
-from tests.support.sshd import SshdNode
+from tests.support.beds.index import Index, write_release
+from tests.support.beds.sshd import SshdNode
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 
 PROJECT = '[project]\nname = "proj"\nversion = "1"\nrequires-python = ">=3.8"\ndependencies = [{!r}]\n'

@@ -26,9 +26,9 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Site
-from tests.support.index import Index, write_release
-from tests.support.shell_remote import ShellRemote
-from tests.support.sshd import SshdNode
+from tests.support.beds.index import Index, write_release
+from tests.support.beds.sshd import SshdNode
+from tests.support.remotes.shell_remote import ShellRemote
 
 FACTS = NodeFacts("/home/me", "me", 1000, arch="x86_64", libc="glibc 2.36", python_version="3.12.1")
 HEAD = '[project]\nname = "proj"\nversion = "1"\nrequires-python = ">=3.8"\n'

@@ -24,10 +24,10 @@ from asyncdeploy.run.jobs import job_status, stop_job
 from asyncdeploy.values.errors import BootstrapFailed, ConnectionLost, WorkspaceBusy
 from asyncdeploy.values.events import Event, OutputLine, StageFailed, StageFinished
 from asyncdeploy.values.workspace import Workspace
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.envs import write_project
-from tests.support.killing import killing
-from tests.support.shell_remote import ShellRemote
-from tests.support.sshd_node import SshdNode
+from tests.support.remotes.killing import killing
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import missing, need_root
 from tests.support.waiting import eventually, is_alive
 

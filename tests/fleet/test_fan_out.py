@@ -16,8 +16,8 @@ from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.launch.root_cause.describe import describe_failure
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.values.workspace import Workspace
-from tests.support.ranks import rank_workspace
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.programs.ranks import rank_workspace
 from tests.support.tools import need_torch
 from tests.support.waiting import is_alive
 

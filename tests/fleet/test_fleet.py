@@ -19,7 +19,7 @@ from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandFailed, ConnectError, HostKeyError, JobFailed, TransferFailed
 from asyncdeploy.values.workspace import Workspace
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 
 
 @pytest.fixture

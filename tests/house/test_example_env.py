@@ -16,9 +16,9 @@ from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.errors import BootstrapFailed
 from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Workspace
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.envs import write_wheel
 from tests.support.places import EXAMPLES
-from tests.support.sshd_node import SshdNode
 
 PATH = EXAMPLES / "venv_env.py"
 

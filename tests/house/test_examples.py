@@ -17,9 +17,9 @@ from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.workspace import Site
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.places import EXAMPLES
-from tests.support.ranks import rank_workspace
-from tests.support.sshd_node import SshdNode
+from tests.support.programs.ranks import rank_workspace
 from tests.support.tools import need_torch
 
 SWEEP = """\

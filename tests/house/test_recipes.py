@@ -14,8 +14,8 @@ from asyncdeploy.fleet.launch import fan_out, follow_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.root_cause.describe import describe_failure
 from tests.house.test_examples import OurPython, example
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.places import EXAMPLES
-from tests.support.sshd_node import SshdNode
 
 GATHER = """
 import torch, torch.distributed as dist

@@ -17,7 +17,7 @@ from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 
 MIB = 1 << 20
 NAMES = st.one_of(

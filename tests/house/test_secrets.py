@@ -30,8 +30,8 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout
 from asyncdeploy.values.events import Event, describe
 from asyncdeploy.values.workspace import Workspace
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.secrecy import Sightings, sightings_of
-from tests.support.sshd_node import SshdNode
 from tests.support.tools import need_torch
 
 # Prints what only who knows the secret can know, stays long enough to be looked at, and fails.

@@ -26,7 +26,7 @@ from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.workspace import Workspace
 from tests.launch.test_start import Lines
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually
 
 Found = Completed | JobStatus | Report[Completed] | Report[JobStatus]

@@ -25,8 +25,8 @@ from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.node_side.launch import gang
 from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
-from tests.support.network import Network
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.network import Network
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually
 
 WAITS = "echo up; while :; do sleep 0.1; done"

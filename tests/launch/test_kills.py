@@ -13,7 +13,7 @@ import pytest
 
 import asyncdeploy as ad
 from asyncdeploy.values.errors import DeployError
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually
 
 KILLS = int(os.environ.get("ASYNCDEPLOY_KILLS", "10"))

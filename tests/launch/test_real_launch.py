@@ -23,9 +23,9 @@ from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.workspace import Workspace
 from tests.launch.test_start import Lines
-from tests.support.client import client
-from tests.support.hiding import Seen, alive, hidden_in, hiding_line
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.client import client
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.programs.hiding import Seen, alive, hidden_in, hiding_line
 from tests.support.waiting import eventually
 
 WAITS = "until [ -e go ]; do sleep 0.02; done; exit 7"

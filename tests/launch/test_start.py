@@ -29,7 +29,7 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually, is_alive
 
 # A rank that says who it is, ignores TERM and has a child in a session of its own that does, too.

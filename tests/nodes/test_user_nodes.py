@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.openssh import run_ssh, ssh
-from tests.support.sshd_node import SshdNode
-from tests.support.users import EXECS_ZSH, EXITS, NOISY, SHELLS
+from tests.support.beds.openssh import run_ssh, ssh
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.beds.users import EXECS_ZSH, EXITS, NOISY, SHELLS
 
 UserNode = Callable[..., SshdNode]
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.push.push import push_code
-from tests.support import push_client
 from tests.support.places import ROOT
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes import push_client
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.trees import tree, write
 from tests.support.waiting import eventually
 

@@ -32,7 +32,7 @@ from asyncdeploy.push.push import push_code
 from asyncdeploy.values.errors import NodeFull, TransferFailed
 from asyncdeploy.values.events import BytesMoved, Event, StageFinished
 from asyncdeploy.values.workspace import Workspace
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need_root
 
 MIB = 1 << 20

@@ -18,7 +18,7 @@ from asyncdeploy.run.jobs import start_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ConnectionLost, DeployError, ProgramFailed, TransferFailed
 from tests.support import results
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.support.trees import tree, write
 

@@ -32,9 +32,9 @@ from asyncdeploy.values.errors import (
 )
 from asyncdeploy.values.events import BytesMoved, Noted, StageFailed, StageFinished
 from asyncdeploy.values.workspace import Workspace
-from tests.support.killing import killing
-from tests.support.shell_remote import ShellRemote
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.remotes.killing import killing
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.support.trees import small_disk, tree, write
 from tests.support.waiting import eventually

@@ -26,8 +26,8 @@ from asyncdeploy.remote.programs import needed, program_source
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import BytesMoved, Event, StageFinished
 from asyncdeploy.values.workspace import Workspace
-from tests.support.shell_remote import ShellChannel, ShellRemote
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 from tests.support.waiting import eventually_sync
 
 MIB = 1 << 20

@@ -19,9 +19,9 @@ from asyncdeploy.push.push import finish_push, push_code
 from asyncdeploy.values.errors import ConnectionLost, NodeFull, TransferFailed, WorkspaceBusy, WorkspaceConflict
 from asyncdeploy.values.workspace import Workspace
 from tests.push.test_push import detail, notes
-from tests.support.plain_remote import SHELLS, PlainRemote
-from tests.support.shell_remote import ShellRemote
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.remotes.plain_remote import SHELLS, PlainRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.trees import small_disk, tree, write
 
 SEED = 20261124

@@ -12,8 +12,8 @@ from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import read_log, start_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import NoShell
-from tests.support.sshd_node import SshdNode
-from tests.support.users import EXECS_ZSH, EXITS, NOISY, SHELLS, write_owned
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.beds.users import EXECS_ZSH, EXITS, NOISY, SHELLS, write_owned
 
 UserNode = Callable[..., SshdNode]
 # C10, C12: what quoting gets wrong.

@@ -16,7 +16,7 @@ from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.probe import MAX_ANSWER, PROBE, _checked, _read_lines, describe_facts, probe_node
 from asyncdeploy.values.errors import ProtocolError
 from asyncdeploy.values.events import StageFailed, StageFinished
-from tests.support.shell_remote import ShellRemote, busybox_shell
+from tests.support.remotes.shell_remote import ShellRemote, busybox_shell
 from tests.support.tools import need
 from tests.support.waiting import eventually, is_alive
 

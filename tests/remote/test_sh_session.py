@@ -11,7 +11,7 @@ from asyncdeploy.push.push import push_code
 from asyncdeploy.remote.sh_session import open_sh_session
 from asyncdeploy.values.errors import ConnectionLost, ToolMissing
 from asyncdeploy.values.events import BytesMoved, Event
-from tests.support.plain_remote import SHELLS, PlainRemote
+from tests.support.remotes.plain_remote import SHELLS, PlainRemote
 from tests.support.trees import tree, write
 
 

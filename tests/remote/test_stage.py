@@ -9,7 +9,7 @@ import pytest
 from asyncdeploy.remote.stage import Stage, stage
 from asyncdeploy.values.errors import DeployError, TransferFailed
 from asyncdeploy.values.events import StageFailed, StageFinished, StageStarted
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 
 
 @pytest.fixture

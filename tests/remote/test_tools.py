@@ -12,7 +12,7 @@ import pytest
 from asyncdeploy.node_side import gpus, tools
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import find, need, need_root
 from tests.support.waiting import eventually, eventually_sync, is_alive
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncdeploy.remote.frames import Inbox, Session
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 
 
 class Pieces:

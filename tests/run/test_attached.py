@@ -19,7 +19,7 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, NoShell, TransferFailed
 from asyncdeploy.values.events import OutputLine
 from tests.support.places import ROOT
-from tests.support.shell_remote import ShellRemote, busybox_shell
+from tests.support.remotes.shell_remote import ShellRemote, busybox_shell
 from tests.support.tools import need
 
 # A grandchild that ignores TERM and leaves its session, one more that changes its title: each writes its pid first.
@@ -286,7 +286,7 @@ import asyncio
 from pathlib import Path
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.run.attached import run_command
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 async def main():
     async with ShellRemote(Path({str(home)!r})) as remote:
         await run_command(remote, {STUBBORN + "sleep 300"!r})

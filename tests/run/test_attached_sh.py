@@ -17,9 +17,9 @@ from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, ToolMissing
 from tests.run.test_attached import STUBBORN, WORDS, alive, gone, pids_of
-from tests.support.plain_remote import SHELLS, PlainRemote
-from tests.support.shell_remote import ShellChannel
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.remotes.plain_remote import SHELLS, PlainRemote
+from tests.support.remotes.shell_remote import ShellChannel
 from tests.support.tools import need_root
 
 

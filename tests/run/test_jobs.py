@@ -21,7 +21,7 @@ from asyncdeploy.values.errors import JobExists, JobFailed, JobLost
 from asyncdeploy.values.events import StageFailed, StageStarted
 from tests.run.test_attached import STUBBORN, alive, gone, pids_of
 from tests.support.places import ROOT
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
 
@@ -158,7 +158,7 @@ async def test_it_survives_our_sigkill_and_is_found_again(tmp_path: Path) -> Non
 import asyncio
 from pathlib import Path
 from asyncdeploy.run.jobs import start_job, wait_job
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 async def main():
     async with ShellRemote(Path({str(home)!r})) as remote:
         job = await start_job(remote, {LATE!r}, name="deep")

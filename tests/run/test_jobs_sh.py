@@ -16,9 +16,9 @@ from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed
-from tests.support.plain_remote import PlainRemote
-from tests.support.shell_remote import ShellRemote
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.remotes.plain_remote import PlainRemote
+from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.waiting import eventually, is_alive
 
 DEAF = """sh -c 'trap "" TERM; echo $$ >~/pid-child; while :; do sleep 0.2; done' & trap "" TERM; echo $$ >~/pid-leader

@@ -17,10 +17,10 @@ from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandTimeout, ConnectionLost
-from tests.support.client import client
-from tests.support.hiding import Seen, alive, hidden_in, hiding_line
-from tests.support.network import Network
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.client import client
+from tests.support.beds.network import Network
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.programs.hiding import Seen, alive, hidden_in, hiding_line
 from tests.support.waiting import eventually
 
 UserNode = Callable[..., SshdNode]

@@ -21,8 +21,8 @@ from asyncdeploy.run.jobs import LOGOUT, start_job, wait_job
 from asyncdeploy.values.events import Event, Noted
 from asyncdeploy.values.workspace import Site
 from tests.support import tools
-from tests.support.sshd import SshdBed
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd import SshdBed
+from tests.support.beds.sshd_node import SshdNode
 
 YES = "KillUserProcesses=yes\nKillExcludeUsers=root\nKillOnlyUsers=\n"
 

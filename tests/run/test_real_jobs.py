@@ -18,9 +18,9 @@ from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobLost
-from tests.support.client import answer_of, client
-from tests.support.hiding import Seen, alive, hidden_in, hiding_line
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.client import answer_of, client
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.programs.hiding import Seen, alive, hidden_in, hiding_line
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually, is_alive
 

@@ -35,7 +35,7 @@ from asyncdeploy.run.job_log import JobLog
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.run.tmux import with_window
 from asyncdeploy.values.errors import DeployError
-from tests.support.shell_remote import ShellChannel, ShellRemote
+from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 
 ANSWERS = """
 import json, os

@@ -19,7 +19,7 @@ from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import job_status, list_jobs, read_log, start_job
 from asyncdeploy.values.errors import DeployError
 from tests.support.lies import BROKEN
-from tests.support.shell_remote import ShellChannel, ShellRemote
+from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 
 ZERO = b"0" * 64
 DIGITS = b"9" * 5000

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tests.support.keeper import is_zombie
+from tests.support.beds.keeper import is_zombie
 
 T = TypeVar("T")
 

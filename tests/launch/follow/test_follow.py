@@ -16,7 +16,7 @@ from asyncdeploy.launch.follow.log_fold import LineFolder
 from asyncdeploy.launch.launch import LaunchLine
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.run.streams import MAX_LINE, LineCutter
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 
 COUNT = 6000
 # Slowly enough that lines are still to come when the line breaks; with letters that are cut anywhere.

@@ -10,7 +10,7 @@ import anyio
 import asyncdeploy as ad
 from asyncdeploy.launch.follow.diagnosis import Diagnosis, Frame, RankStand, main_frames
 from asyncdeploy.values.events import Event, Noted
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.tools import need_torch
 from tests.support.waiting import eventually
 

@@ -10,7 +10,7 @@ from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.launch.follow.log_merge import HOLD_S, ROOM, Merger
 from asyncdeploy.launch.launch import LaunchLine
 from asyncdeploy.node_side.run import log_times
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 
 # One after the other, each waiting for its turn: what was printed when is known, whoever is heard first.
 TURNS = """\

@@ -19,8 +19,8 @@ from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.remote.worker import call_once
 from asyncdeploy.values.errors import PreflightFailed
 from asyncdeploy.values.events import Event, Noted
-from tests.support.network import Network
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.network import Network
+from tests.support.beds.sshd_node import SshdNode
 
 NAMES = ("gpu-a", "gpu-b", "gpu-c")
 SMI = """#!/bin/sh

@@ -15,8 +15,8 @@ from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.values.errors import PreflightFailed
-from tests.support.network import Network
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.network import Network
+from tests.support.beds.sshd_node import SshdNode
 
 
 async def test_nodes_of_one_machine_meet_on_loopback() -> None:

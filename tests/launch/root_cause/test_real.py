@@ -23,8 +23,8 @@ from asyncdeploy.launch.root_cause.describe import describe_failure
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.workspace import Workspace
-from tests.support.failing import CASES, OUT_OF_MEMORY, SYMPTOM_FIRST, WAIT, Case
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.programs.failing import CASES, OUT_OF_MEMORY, SYMPTOM_FIRST, WAIT, Case
 from tests.support.tools import need_root, need_torch
 
 MEMORY_CGROUPS = Path("/sys/fs/cgroup/memory")

@@ -3,7 +3,7 @@
 import subprocess
 
 from tests.support import tools
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 
 
 def ssh_words(sshd: SshdNode, line: str, **extra: object) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from asyncdeploy.nodes.parse import Node
-from tests.support import keeper
+from tests.support.beds import keeper
 from tests.support.waiting import eventually_sync, is_alive
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import tools
-from tests.support.sshd import Place, SshdBed
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd import Place, SshdBed
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import is_alive
 
 # What it is (bridge, cable's end, namespace), whose (our pid and a letter), which; a device name has 15 characters.

@@ -22,8 +22,9 @@ import attrs
 import pytest
 
 from asyncdeploy.nodes.parse import Node
-from tests.support import keeper, tools
-from tests.support.sshd_node import Account, SshdNode
+from tests.support import tools
+from tests.support.beds import keeper
+from tests.support.beds.sshd_node import Account, SshdNode
 from tests.support.waiting import eventually_sync, is_alive
 
 PREFIX = "adbed-"

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import tools
-from tests.support.sshd import SshdBed
-from tests.support.sshd_node import Account, SshdNode
+from tests.support.beds.sshd import SshdBed
+from tests.support.beds.sshd_node import Account, SshdNode
 
 # What stands in people's .bashrc; sshd's bash reads it for every command.
 NOISY = "echo Welcome to the GPU cloud; echo 'your disk is full' >&2; cd /\n"

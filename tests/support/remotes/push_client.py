@@ -13,7 +13,7 @@ from pathlib import Path
 from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew
-from tests.support.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellRemote
 
 
 async def push(source: Path, homes: list[Path]) -> None:

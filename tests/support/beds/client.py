@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.places import ROOT
-from tests.support.sshd_node import SshdNode
 
 _PROGRAM = """\
 import asyncio, json, signal, sys

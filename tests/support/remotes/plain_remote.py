@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.support.shell_remote import ShellChannel, ShellRemote
+from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 from tests.support.tools import find, need
 
 SHELLS = ("dash", "bash", "ash", "busybox")

@@ -1,0 +1,1 @@
+"""Programs for nodes: ranks that work, ranks that fail, processes that hide."""

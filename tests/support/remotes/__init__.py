@@ -1,0 +1,1 @@
+"""Nodes without SSH between: local shells that behave as a node, or fail as one does."""
