@@ -25,7 +25,7 @@ from asyncdeploy.run.jobs import start_job, wait_job
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.workspace import Workspace
-from tests.launch.test_start import Lines
+from tests.launch.gang.test_start import Lines
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually
 

@@ -22,7 +22,7 @@ from asyncdeploy.launch.placement import Placement
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.workspace import Workspace
-from tests.launch.test_start import Lines
+from tests.launch.gang.test_start import Lines
 from tests.support.beds.client import client
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.programs.hiding import Seen, alive, hidden_in, hiding_line
