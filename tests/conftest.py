@@ -3,11 +3,16 @@
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from asyncdeploy.connect.pool import Pool
 from tests.support import leaks
+from tests.support.beds.pools import pool_for
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.remotes.shell_remote import ShellRemote
 
 pytest_plugins = [
     "pytester",  # the leak check is itself checked
@@ -22,6 +27,27 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if all(".py" in name for name in config.args):
         return 0  # a person looks at it: output and breakpoints as usual
     return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An empty project."""
+    (tmp_path / "project").mkdir()
+    return tmp_path / "project"
+
+
+@pytest.fixture
+async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
+    """A node that is a folder, its home tmp_path/home, with a local shell."""
+    async with ShellRemote(tmp_path / "home") as remote:
+        yield remote
+
+
+@pytest.fixture
+async def pool(sshd_nodes: Sequence[SshdNode]) -> AsyncIterator[Pool]:
+    """A pool that trusts the bed's nodes."""
+    async with pool_for(sshd_nodes[0]) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What of a folder comes home: patterns, caps, time; and again and again while a job runs."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -29,17 +28,10 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
-    async with ShellRemote(tmp_path / "node") as found:
-        yield found
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """The folder on the node that is collected."""
-    folder = tmp_path / "node" / "out"
-    write(folder, {"log.txt": "log", "model/last.ckpt": b"c" * 5000, "model/config.json": "{}", "plots/a.png": "png"})
-    return folder
+def out(out: Path) -> Path:
+    """The folder on the node with something in it."""
+    write(out, {"log.txt": "log", "model/last.ckpt": b"c" * 5000, "model/config.json": "{}", "plots/a.png": "png"})
+    return out
 
 
 def names(folder: Path) -> list[str]:

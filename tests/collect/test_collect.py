@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,27 +21,6 @@ from asyncdeploy.values.events import BytesMoved, StageFailed, StageFinished
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.results import LONG_AGO_NS, tree, write
-
-
-@pytest.fixture
-async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
-    async with ShellRemote(tmp_path / "node") as found:
-        yield found
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """The folder on the node that is collected."""
-    folder = tmp_path / "node" / "out"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """Where it comes to."""
-    return tmp_path / "results"
-
 
 # --- what travels
 

@@ -7,7 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,27 +24,6 @@ from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 from tests.support.results import parts, tree, write
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
-    async with ShellRemote(tmp_path / "node") as found:
-        yield found
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """The folder on the node that is collected."""
-    folder = tmp_path / "node" / "out"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """Where it comes to."""
-    return tmp_path / "results"
-
 
 # --- what is left behind
 

@@ -16,9 +16,10 @@ import pytest
 from asyncdeploy.connect.pool import Limits, Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
-from asyncdeploy.remote.transport import Channel, Exit
+from asyncdeploy.remote.transport import Exit
 from asyncdeploy.values.errors import AuthError, Cancelled, ConnectError, ConnectionLost, HostKeyError
 from asyncdeploy.values.events import Event, Noted, StageFailed, StageFinished, StageStarted
+from tests.support.beds.pools import answer, pool_for, run_line
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.tools import need
 from tests.support.waiting import eventually
@@ -53,24 +54,6 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def pool_for(sshd: SshdNode, **options: Any) -> Pool:
-    return Pool(host_keys=HostKeys.strict(sshd.known_hosts), **options)
-
-
-async def answer(channel: Channel) -> tuple[bytes, Exit]:
-    try:
-        out = b""
-        while data := await channel.read():
-            out += data
-        return out, await channel.wait()
-    finally:
-        await channel.close()
-
-
-async def run(pool: Pool, node: Node, line: str) -> tuple[bytes, Exit]:
-    return await answer(await pool.at(node).open(line))
-
-
 def renamed(sshd: SshdNode, count: int) -> list[Node]:
     """Many nodes behind one sshd."""
     return [attrs.evolve(sshd.node, name=f"copy-{number}") for number in range(count)]
@@ -90,7 +73,7 @@ async def test_a_line_gives_its_bytes_and_its_exit(sshd_nodes: tuple[SshdNode, .
         assert await channel.wait() == Exit(3)
         await channel.close()
         await channel.close()
-        assert await run(pool, sshd_nodes[0].node, "kill -KILL $$") == (b"", Exit(None, "KILL"))
+        assert await run_line(pool, sshd_nodes[0].node, "kill -KILL $$") == (b"", Exit(None, "KILL"))
 
 
 async def test_b5_a_killed_session_is_a_lost_connection_never_an_exit(sshd_nodes: tuple[SshdNode, ...]) -> None:
@@ -108,7 +91,7 @@ async def test_b5_a_killed_session_is_a_lost_connection_never_an_exit(sshd_nodes
         with pytest.raises(ConnectionLost):
             await channel.drain()
         await channel.close()
-        assert (await run(pool, sshd.node, "echo again"))[0] == b"again\n"
+        assert (await run_line(pool, sshd.node, "echo again"))[0] == b"again\n"
         assert remote.memory == {}
         sshd.sweep()
 
@@ -178,7 +161,7 @@ async def test_one_connection_for_many_lines_at_once(sshd_nodes: tuple[SshdNode,
     events: list[Event] = []
     node = sshd_nodes[0].node
     async with pool_for(sshd_nodes[0], observer=events.append, limits=Limits(connections_per_node=1)) as pool:
-        done = await asyncio.gather(*(run(pool, node, f"echo {number}") for number in range(20)))
+        done = await asyncio.gather(*(run_line(pool, node, f"echo {number}") for number in range(20)))
         assert [out for out, _ in done] == [b"%d\n" % number for number in range(20)]
     assert [type(event) for event in events] == [StageStarted, StageFinished]
     assert pool.at(node) is pool.at(attrs.evolve(node))
@@ -188,7 +171,7 @@ async def test_one_connection_for_many_lines_at_once(sshd_nodes: tuple[SshdNode,
 async def test_a2_a3_few_sessions_serve_many_lines(start_sshd: StartSshd, sessions: int) -> None:
     sshd = start_sshd("few", config={"MaxSessions": sessions})
     async with pool_for(sshd) as pool:
-        done = await asyncio.gather(*(run(pool, sshd.node, "exit 7") for _ in range(50)))
+        done = await asyncio.gather(*(run_line(pool, sshd.node, "exit 7") for _ in range(50)))
         assert done == [(b"", Exit(7))] * 50
         assert all(connection.taken == 0 for connection in pool.at(sshd.node)._slots.connections)
 
@@ -229,7 +212,7 @@ async def test_an_idle_channel_makes_room_for_another_kind(sshd_nodes: tuple[Ssh
         remote = pool.at(sshd_nodes[0].node)
         idle = await remote.open("exec cat", kind="cat")
         remote.give_back(idle, "cat")
-        assert (await run(pool, remote.node, "echo room"))[0] == b"room\n"
+        assert (await run_line(pool, remote.node, "echo room"))[0] == b"room\n"
         assert remote._slots.idle == []
         assert remote._slots.connections[0].taken == 0
 
@@ -274,7 +257,7 @@ async def test_all_slots_taken_opens_a_second_connection_and_no_third(sshd_nodes
 async def test_a1_sixty_nodes_behind_one_sshd_with_its_usual_limits(start_sshd: StartSshd) -> None:
     sshd = start_sshd("crowd")
     async with pool_for(sshd) as pool:
-        done = await asyncio.gather(*(run(pool, node, "echo in") for node in renamed(sshd, 60)))
+        done = await asyncio.gather(*(run_line(pool, node, "echo in") for node in renamed(sshd, 60)))
         assert done == [(b"in\n", Exit(0))] * 60
 
 
@@ -282,7 +265,7 @@ async def test_a1_dropped_handshakes_are_tried_again(start_sshd: StartSshd) -> N
     sshd = start_sshd("strict", config={"MaxStartups": "2:100:2"})
     events: list[Event] = []
     async with pool_for(sshd, observer=events.append, limits=Limits(connects_per_endpoint=12)) as pool:
-        done = await asyncio.gather(*(run(pool, node, "echo in") for node in renamed(sshd, 12)))
+        done = await asyncio.gather(*(run_line(pool, node, "echo in") for node in renamed(sshd, 12)))
         assert done == [(b"in\n", Exit(0))] * 12
     assert any(isinstance(event, Noted) and "tried again" in event.text for event in events)
 
@@ -352,7 +335,7 @@ async def test_a20_nodes_share_one_connection_to_their_jump_host(start_sshd: Sta
     inner = [attrs.evolve(node, jump=gate.node) for node in renamed(target, 6)]
     events: list[Event] = []
     async with pool_for(gate, observer=events.append) as pool:
-        done = await asyncio.gather(*(run(pool, node, "echo in") for node in inner))
+        done = await asyncio.gather(*(run_line(pool, node, "echo in") for node in inner))
         assert done == [(b"in\n", Exit(0))] * 6
     connected = [event.node for event in events if isinstance(event, StageFinished)]
     assert sorted(connected) == sorted([gate.node.name, *(node.name for node in inner)])
@@ -403,7 +386,7 @@ async def test_a_lost_jump_host_is_connected_again(start_sshd: StartSshd) -> Non
         with pytest.raises(ConnectionLost):
             await channel.read()
         await channel.close()
-        assert await run(pool, node, "exit 4") == (b"", Exit(4))
+        assert await run_line(pool, node, "exit 4") == (b"", Exit(4))
 
 
 # -- cancellation and closing --------------------------------------------------------------------------------------
@@ -413,7 +396,7 @@ async def test_a_cancelled_open_frees_its_slot_on_the_node(start_sshd: StartSshd
     sshd = start_sshd("slow", config={"MaxSessions": 2})
     async with pool_for(sshd, limits=Limits(connections_per_node=1, channels_per_connection=2)) as pool:
         remote = pool.at(sshd.node)
-        await run(pool, sshd.node, "true")
+        await run_line(pool, sshd.node, "true")
         for yields in range(30):
             task = asyncio.create_task(remote.open("exec cat"))
             for _ in range(yields):
@@ -423,7 +406,7 @@ async def test_a_cancelled_open_frees_its_slot_on_the_node(start_sshd: StartSshd
                 if not isinstance(channel, BaseException):
                     await channel.close()
         assert remote._slots.connections[0].taken == 0
-        assert await asyncio.gather(*(run(pool, sshd.node, "exit 5") for _ in range(4))) == [(b"", Exit(5))] * 4
+        assert await asyncio.gather(*(run_line(pool, sshd.node, "exit 5") for _ in range(4))) == [(b"", Exit(5))] * 4
 
 
 async def test_a_cancelled_connect_leaves_nothing_and_the_next_one_connects(sshd_nodes: tuple[SshdNode, ...]) -> None:

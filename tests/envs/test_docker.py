@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -25,13 +25,14 @@ from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.run.jobs import job_status, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, CommandTimeout
-from asyncdeploy.values.events import Event, StageFinished
+from asyncdeploy.values.events import Event
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.client import client
 from tests.support.beds.docker import IMAGE, PYTHON_MOUNTS, Daemon, docker_daemon
 from tests.support.beds.sshd import SshdBed
 from tests.support.beds.sshd_node import Account, SshdNode
 from tests.support.envs import write_project
+from tests.support.events import details
 from tests.support.tools import need_torch
 from tests.support.waiting import eventually
 
@@ -62,25 +63,23 @@ def bed(daemon: Daemon) -> Iterator[tuple[SshdNode, ...]]:
         bed.close()
 
 
-@pytest.fixture
-async def pool(bed: tuple[SshdNode, ...]) -> AsyncIterator[Pool]:
-    """A pool that trusts them."""
-    async with Pool(host_keys=HostKeys.strict(bed[0].known_hosts)) as pool:
-        yield pool
+@pytest.fixture(scope="module")
+def sshd(bed: tuple[SshdNode, ...]) -> SshdNode:
+    """The first of them."""
+    return bed[0]
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Workspace:
-    """A project with one file."""
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "hello.txt").write_text("hello\n")
-    return Workspace(tmp_path / "project", remote_path=f"~/{tmp_path.name}")
+def workspace(project: Path, tmp_path: Path) -> Workspace:
+    """A project with one file, for a folder of this test's own on the nodes."""
+    (project / "hello.txt").write_text("hello\n")
+    return Workspace(project, remote_path=f"~/{tmp_path.name}")
 
 
 @pytest.fixture
-async def deployed(bed: tuple[SshdNode, ...], pool: Pool, project: Workspace) -> Deployment:
+async def deployed(bed: tuple[SshdNode, ...], pool: Pool, workspace: Workspace) -> Deployment:
     """The project on the first node."""
-    return await deploy_project(pool, bed[0].node, project, DockerEnv(IMAGE, ulimits=NO_ULIMITS))
+    return await deploy_project(pool, bed[0].node, workspace, DockerEnv(IMAGE, ulimits=NO_ULIMITS))
 
 
 async def gone(daemon: Daemon) -> None:
@@ -179,8 +178,8 @@ async def test_h1_a_secret_is_in_no_argument_list(pool: Pool, deployed: Deployme
     assert "canary" not in repr(deployed.enter(command))
 
 
-async def test_a_plain_users_results_are_his(bed: tuple[SshdNode, ...], pool: Pool, project: Workspace) -> None:
-    deployed = await deploy_project(pool, bed[2].node, project, DockerEnv(IMAGE, ulimits=NO_ULIMITS))
+async def test_a_plain_users_results_are_his(bed: tuple[SshdNode, ...], pool: Pool, workspace: Workspace) -> None:
+    deployed = await deploy_project(pool, bed[2].node, workspace, DockerEnv(IMAGE, ulimits=NO_ULIMITS))
     line = 'id -u >who; mkdir out; echo hi >out/file; echo x >"$HOME/home-file"'
     (await run_in_project(pool, deployed, line)).check()
     uid = bed[2].account.uid
@@ -190,38 +189,37 @@ async def test_a_plain_users_results_are_his(bed: tuple[SshdNode, ...], pool: Po
 
 
 async def test_an_image_is_built_from_the_workspace_and_kept_while_it_is_the_same(
-    bed: tuple[SshdNode, ...], pool: Pool, project: Workspace, daemon: Daemon
+    bed: tuple[SshdNode, ...], pool: Pool, workspace: Workspace, daemon: Daemon
 ) -> None:
-    (project.path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY hello.txt /inside\n")
+    (workspace.path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY hello.txt /inside\n")
     env = DockerEnv(dockerfile="Dockerfile", ulimits=NO_ULIMITS)
     seen = []
     async with Pool(host_keys=HostKeys.strict(bed[0].known_hosts), observer=seen.append) as watched:
-        deployed = await deploy_project(watched, bed[1].node, project, env)
+        deployed = await deploy_project(watched, bed[1].node, workspace, env)
         assert (await run_in_project(watched, deployed, "cat /inside")).text == "hello"
-        again = await deploy_project(watched, bed[1].node, project, env)
+        again = await deploy_project(watched, bed[1].node, workspace, env)
         assert env.image_of(again.site) == env.image_of(deployed.site)
-        details = [event.detail for event in seen if isinstance(event, StageFinished) and event.stage == "env"]
-        assert details[-1] == "= unchanged"
-        (project.path / "hello.txt").write_text("changed\n")
-        changed = await deploy_project(watched, bed[1].node, project, env)
+        assert details(seen, "env")[-1] == "= unchanged"
+        (workspace.path / "hello.txt").write_text("changed\n")
+        changed = await deploy_project(watched, bed[1].node, workspace, env)
         assert (await run_in_project(watched, changed, "cat /inside")).text == "changed"
     assert daemon.run("images", "-q", "--filter", f"label=asyncdeploy.site={changed.site.path}").count("\n") == 0
 
 
 async def test_an_archive_is_sent_and_loaded(
-    bed: tuple[SshdNode, ...], pool: Pool, project: Workspace, daemon: Daemon, tmp_path: Path
+    bed: tuple[SshdNode, ...], pool: Pool, workspace: Workspace, daemon: Daemon, tmp_path: Path
 ) -> None:
     archive = tmp_path / "image.tar"
     daemon.run("save", "-o", str(archive), IMAGE)
-    deployed = await deploy_project(pool, bed[0].node, project, DockerEnv(archive=archive, ulimits=NO_ULIMITS))
+    deployed = await deploy_project(pool, bed[0].node, workspace, DockerEnv(archive=archive, ulimits=NO_ULIMITS))
     assert (await run_in_project(pool, deployed, "cat hello.txt")).text == "hello"
 
 
 async def test_torchrun_on_two_nodes_in_containers(
-    bed: tuple[SshdNode, ...], pool: Pool, project: Workspace, tmp_path: Path
+    bed: tuple[SshdNode, ...], pool: Pool, workspace: Workspace, tmp_path: Path
 ) -> None:
     need_torch()
-    (project.path / "train.py").write_text(
+    (workspace.path / "train.py").write_text(
         "import os, pathlib, torch, torch.distributed as dist\n"
         "dist.init_process_group('gloo')\n"
         "value = torch.ones(1)\n"
@@ -234,7 +232,7 @@ async def test_torchrun_on_two_nodes_in_containers(
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     env = DockerEnv(IMAGE, mounts=PYTHON_MOUNTS, ulimits=NO_ULIMITS)
     nodes = [node.node for node in bed[:2]]
-    launch = await fan_out(nodes, project, Torchrun("train.py", nproc_per_node=1, env={"PATH": path}), env, pool=pool)
+    launch = await fan_out(nodes, workspace, Torchrun("train.py", nproc_per_node=1, env={"PATH": path}), env, pool=pool)
     report = await wait_launch(launch, pool=pool)
     assert report.ok, [outcome.error for outcome in report]
     await collect_all(launch, "out", tmp_path / "home", pool=pool)
@@ -242,12 +240,12 @@ async def test_torchrun_on_two_nodes_in_containers(
 
 
 async def test_a_uv_environment_inside(
-    bed: tuple[SshdNode, ...], pool: Pool, project: Workspace, daemon: Daemon
+    bed: tuple[SshdNode, ...], pool: Pool, workspace: Workspace, daemon: Daemon
 ) -> None:
-    write_project(project.path, ("base-lib",), train=("train-lib",))
+    write_project(workspace.path, ("base-lib",), train=("train-lib",))
     inner = UvEnv("train", pre=("export UV_OFFLINE=1", "export UV_PYTHON=/usr/bin/python3"))
     env = DockerEnv(IMAGE, mounts=PYTHON_MOUNTS, ulimits=NO_ULIMITS, env=inner)
-    deployment = await deploy_project(pool, bed[0].node, project, env)
+    deployment = await deploy_project(pool, bed[0].node, workspace, env)
     assert deployment.built is not None
     assert deployment.built.packages == 2
     code = "import base_lib, train_lib, os, sys; print(sys.prefix, os.path.exists('/.dockerenv'))"
@@ -256,23 +254,21 @@ async def test_a_uv_environment_inside(
     assert Deployment.from_dict(json.loads(json.dumps(deployment.to_dict()))) == deployment
     again: list[Event] = []
     async with Pool(host_keys=HostKeys.strict(bed[0].known_hosts), observer=again.append) as other:
-        await deploy_project(other, bed[0].node, project, env)
-    assert [event.detail for event in again if isinstance(event, StageFinished) and event.stage == "env"] == [
-        "= unchanged"
-    ]
+        await deploy_project(other, bed[0].node, workspace, env)
+    assert details(again, "env") == ["= unchanged"]
     with pytest.raises(BootstrapFailed, match="uv inside exited 2") as caught:
-        await deploy_project(pool, bed[0].node, project, attrs.evolve(env, env=UvEnv("none", pre=inner.pre)))
+        await deploy_project(pool, bed[0].node, workspace, attrs.evolve(env, env=UvEnv("none", pre=inner.pre)))
     assert "==> uv sync" in caught.value.evidence
     assert (await run_in_project(pool, deployment, "python -c 'import train_lib'")).ok, "what stood before works"
     await gone(daemon)
 
 
 async def test_a_cancelled_bootstrap_inside_leaves_no_container(
-    bed: tuple[SshdNode, ...], pool: Pool, project: Workspace, daemon: Daemon
+    bed: tuple[SshdNode, ...], pool: Pool, workspace: Workspace, daemon: Daemon
 ) -> None:
     slow = UvEnv(pre="trap '' TERM; while :; do sleep 0.1; done")
     env = DockerEnv(IMAGE, mounts=PYTHON_MOUNTS, ulimits=NO_ULIMITS, env=slow)
-    task = asyncio.create_task(deploy_project(pool, bed[0].node, project, env))
+    task = asyncio.create_task(deploy_project(pool, bed[0].node, workspace, env))
     await eventually(daemon.containers, "a container runs")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -280,11 +276,11 @@ async def test_a_cancelled_bootstrap_inside_leaves_no_container(
     await gone(daemon)
 
 
-async def test_no_daemon_is_said_with_what_to_do(bed: tuple[SshdNode, ...], pool: Pool, project: Workspace) -> None:
-    away = project.path / "docker"
+async def test_no_daemon_is_said_with_what_to_do(bed: tuple[SshdNode, ...], pool: Pool, workspace: Workspace) -> None:
+    away = workspace.path / "docker"
     away.write_text('#!/bin/sh\nexport DOCKER_HOST=unix:///nowhere/at/all\nexec docker "$@"\n')
     away.chmod(0o755)
-    deployed = await deploy_project(pool, bed[0].node, project, DockerEnv(IMAGE, ulimits=NO_ULIMITS))
+    deployed = await deploy_project(pool, bed[0].node, workspace, DockerEnv(IMAGE, ulimits=NO_ULIMITS))
     facts = attrs.evolve(deployed.facts, tools={"docker": f"{deployed.site.path}/docker"})
     pool.at(bed[0].node).memory["facts"] = facts
     with pytest.raises(BootstrapFailed, match="reach the engine") as caught:

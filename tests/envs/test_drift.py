@@ -19,10 +19,10 @@ from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.preflight.drift import drift_of
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
-from asyncdeploy.values.events import Noted
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.envs import write_project
+from tests.support.events import notes
 
 FACTS = NodeFacts("/home/me", "me", 1000)
 BUILT = Built("3.11.7", "2.5.1+cu124", "12.4", 40, "0123456789abcdef")
@@ -85,10 +85,9 @@ async def test_each_node_tells_and_launches_name_differences(sshd_nodes: Sequenc
         assert Deployment.from_dict(older) == attrs.evolve(again[0], built=None)
         launch = await start_launch(pool, again, Ranks("true"))
         assert (await watch_launch(pool, launch)).ok
-        notes = [event.text for event in seen if isinstance(event, Noted) and "not alike" in event.text]
-        assert len(notes) == 1
-        assert "packages differs: 1 (" in notes[0]
+        (note,) = notes(seen, "not alike")
+        assert "packages differs: 1 (" in note
         seen.clear()
         alike = await fan_out([sshd_nodes[0].node], Workspace(folders[0]), Ranks("true"), env, pool=pool)
         assert (await wait_launch(alike, pool=pool)).ok
-        assert not [event for event in seen if isinstance(event, Noted) and "not alike" in event.text]
+        assert not notes(seen, "not alike")

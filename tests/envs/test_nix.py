@@ -4,7 +4,7 @@ import asyncio
 import os
 import pickle
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -20,11 +20,11 @@ from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, ToolMissing, TransferFailed
-from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Site, Workspace
 from tests.support.beds.nix import flake, nix_variables
 from tests.support.beds.sshd import Place, SshdBed
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.events import details
 from tests.support.tools import find, need_root
 
 SITE = Site("/home/me/proj")
@@ -50,25 +50,17 @@ def sshd(variables: dict[str, str]) -> Iterator[SshdNode]:
 
 
 @pytest.fixture
-async def pool(sshd: SshdNode) -> AsyncIterator[Pool]:
-    """A pool that trusts it."""
-    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
-        yield pool
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Workspace:
+def workspace(project: Path, tmp_path: Path) -> Workspace:
     """A project with a flake, and files of no interest to nix."""
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "flake.nix").write_text(flake())
-    (tmp_path / "project" / "train.py").write_text("print(1)\n")
-    return Workspace(tmp_path / "project", remote_path=f"~/{tmp_path.name}")
+    (project / "flake.nix").write_text(flake())
+    (project / "train.py").write_text("print(1)\n")
+    return Workspace(project, remote_path=f"~/{tmp_path.name}")
 
 
 @pytest.fixture
-async def deployed(pool: Pool, sshd: SshdNode, project: Workspace) -> Deployment:
+async def deployed(pool: Pool, sshd: SshdNode, workspace: Workspace) -> Deployment:
     """The project with its default shell."""
-    return await deploy_project(pool, sshd.node, project, NixEnv())
+    return await deploy_project(pool, sshd.node, workspace, NixEnv())
 
 
 # --- as a value
@@ -120,45 +112,44 @@ async def test_a_command_in_the_development_shell(pool: Pool, deployed: Deployme
 
 
 async def test_nix_is_not_asked_to_enter_or_when_nothing_changed(
-    pool: Pool, sshd: SshdNode, project: Workspace, variables: dict[str, str]
+    pool: Pool, sshd: SshdNode, workspace: Workspace, variables: dict[str, str]
 ) -> None:
     seen: list[object] = []
     async with Pool(host_keys=HostKeys.strict(sshd.known_hosts), observer=seen.append) as watched:
-        first = await deploy_project(watched, sshd.node, project, NixEnv())
+        first = await deploy_project(watched, sshd.node, workspace, NixEnv())
         state = Path(variables["NIX_STATE_DIR"])
         state.rename(state.with_name("away"))  # nix would have to make its database anew
         try:
-            (project.path / "train.py").write_text("print(2)\n")
-            again = await deploy_project(watched, sshd.node, project, NixEnv())
+            (workspace.path / "train.py").write_text("print(2)\n")
+            again = await deploy_project(watched, sshd.node, workspace, NixEnv())
             assert (await run_in_project(watched, again, "hello")).text == "hello from nix"
             assert not state.exists()
         finally:
             state.with_name("away").rename(state)
-    stages = [event.detail for event in seen if isinstance(event, StageFinished) and event.stage == "env"]
-    assert stages[-1] == "= unchanged"
+    assert details(seen, "env")[-1] == "= unchanged"
     assert first.site.digest != again.site.digest
 
 
-async def test_a_changed_flake_is_evaluated_again(pool: Pool, sshd: SshdNode, project: Workspace) -> None:
-    await deploy_project(pool, sshd.node, project, NixEnv())
-    (project.path / "flake.nix").write_text(flake("good day"))
-    changed = await deploy_project(pool, sshd.node, project, NixEnv())
+async def test_a_changed_flake_is_evaluated_again(pool: Pool, sshd: SshdNode, workspace: Workspace) -> None:
+    await deploy_project(pool, sshd.node, workspace, NixEnv())
+    (workspace.path / "flake.nix").write_text(flake("good day"))
+    changed = await deploy_project(pool, sshd.node, workspace, NixEnv())
     assert (await run_in_project(pool, changed, "hello")).text == "good day"
 
 
-async def test_another_shell_and_a_package(pool: Pool, sshd: SshdNode, project: Workspace) -> None:
-    other = await deploy_project(pool, sshd.node, project, NixEnv(shell="other"))
+async def test_another_shell_and_a_package(pool: Pool, sshd: SshdNode, workspace: Workspace) -> None:
+    other = await deploy_project(pool, sshd.node, workspace, NixEnv(shell="other"))
     assert (await run_in_project(pool, other, 'echo "$VALUE"')).text == "other"
-    package = await deploy_project(pool, sshd.node, project, NixEnv(package="default"))
+    package = await deploy_project(pool, sshd.node, workspace, NixEnv(package="default"))
     assert (await run_in_project(pool, package, "hello; pwd")).text == f"hello from nix\n{package.site.workdir}"
     job = await start_in_project(pool, package, "hello; exit 4", name="greet")
     assert (await wait_job(pool.at(sshd.node), job)).exit_status == 4
 
 
 async def test_a_garbage_collection_leaves_it(
-    pool: Pool, deployed: Deployment, sshd: SshdNode, project: Workspace, variables: dict[str, str]
+    pool: Pool, deployed: Deployment, sshd: SshdNode, workspace: Workspace, variables: dict[str, str]
 ) -> None:
-    await deploy_project(pool, sshd.node, project, NixEnv(package="default"))
+    await deploy_project(pool, sshd.node, workspace, NixEnv(package="default"))
     collect = await asyncio.create_subprocess_exec(
         str(find("nix-store")), "--gc", env={**os.environ, **variables}, stdout=-3, stderr=-3
     )
@@ -167,7 +158,7 @@ async def test_a_garbage_collection_leaves_it(
 
 
 async def test_a_package_that_cannot_be_built_says_why_and_spoils_nothing(
-    pool: Pool, deployed: Deployment, sshd: SshdNode, project: Workspace
+    pool: Pool, deployed: Deployment, sshd: SshdNode, workspace: Workspace
 ) -> None:
     with pytest.raises(BootstrapFailed, match="nix build") as caught:
         await bootstrap_env(pool.at(sshd.node), deployed.site, NixEnv(package="broken"))
@@ -175,37 +166,37 @@ async def test_a_package_that_cannot_be_built_says_why_and_spoils_nothing(
     with pytest.raises(BootstrapFailed) as caught:
         await bootstrap_env(pool.at(sshd.node), deployed.site, NixEnv(package="missing"))
     assert "missing" in caught.value.evidence
-    (project.path / "flake.nix").write_text("{ outputs = { self }: nonsense; }")
+    (workspace.path / "flake.nix").write_text("{ outputs = { self }: nonsense; }")
     with pytest.raises(BootstrapFailed, match="nix develop") as caught:
-        await deploy_project(pool, sshd.node, project, NixEnv())
+        await deploy_project(pool, sshd.node, workspace, NixEnv())
     assert "nonsense" in caught.value.evidence
     assert (await run_in_project(pool, deployed, "hello")).text == "hello from nix"
 
 
 async def test_a_lock_that_does_not_fit_is_said_and_left_alone(
-    pool: Pool, sshd: SshdNode, project: Workspace, tmp_path: Path
+    pool: Pool, sshd: SshdNode, workspace: Workspace, tmp_path: Path
 ) -> None:
     (tmp_path / "input").mkdir()
     (tmp_path / "input" / "flake.nix").write_text("{ outputs = { self }: {}; }")
     text = flake().replace(
         "outputs = { self }:", f'inputs.other.url = "path:{tmp_path}/input";\n  outputs = {{ self, other }}:'
     )
-    (project.path / "flake.nix").write_text(text)
+    (workspace.path / "flake.nix").write_text(text)
     with pytest.raises(BootstrapFailed) as caught:
-        await deploy_project(pool, sshd.node, project, NixEnv())
+        await deploy_project(pool, sshd.node, workspace, NixEnv())
     assert "nix flake lock" in caught.value.hint
     assert not (sshd.home / tmp_path.name / "flake.lock").exists()
 
 
-async def test_no_flake_was_pushed(pool: Pool, sshd: SshdNode, project: Workspace) -> None:
-    (project.path / "flake.nix").unlink()
+async def test_no_flake_was_pushed(pool: Pool, sshd: SshdNode, workspace: Workspace) -> None:
+    (workspace.path / "flake.nix").unlink()
     with pytest.raises(BootstrapFailed) as caught:
-        await deploy_project(pool, sshd.node, project, NixEnv())
+        await deploy_project(pool, sshd.node, workspace, NixEnv())
     assert "no flake.nix was pushed" in caught.value.evidence
 
 
-async def test_a_daemon_that_does_not_answer(pool: Pool, sshd: SshdNode, project: Workspace, tmp_path: Path) -> None:
-    deployed = await deploy_project(pool, sshd.node, project, NixEnv())
+async def test_a_daemon_that_does_not_answer(pool: Pool, sshd: SshdNode, workspace: Workspace, tmp_path: Path) -> None:
+    deployed = await deploy_project(pool, sshd.node, workspace, NixEnv())
     away = tmp_path / "nix"
     away.write_text(f'#!/bin/sh\nexport NIX_REMOTE=daemon\nexec {find("nix")} "$@"\n')
     away.chmod(0o755)
@@ -240,11 +231,11 @@ def bare(variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_closure_is_made_here_and_copied(
-    bare: SshdNode, project: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bare: SshdNode, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env, seen = NixEnv(copy_closure=True), list[object]()
     async with Pool(host_keys=HostKeys.strict(bare.known_hosts), observer=seen.append) as pool:
-        deployment = await deploy_project(pool, bare.node, project, env)
+        deployment = await deploy_project(pool, bare.node, workspace, env)
         assert (await run_in_project(pool, deployment, 'hello; echo "$HOOKED"')).text == "hello from nix\nyes"
         (own,) = (await run_in_project(pool, deployment, 'printf %s "$out"')).text.split()
         assert own == f"{deployment.site.workdir}/outputs/out", "not where it was made"
@@ -255,37 +246,36 @@ async def test_a_closure_is_made_here_and_copied(
         with monkeypatch.context() as patch:
             patch.setenv("PATH", "/usr/bin:/bin")
             patch.setenv("NIX_CONF_DIR", "/nonexistent")
-            again = await deploy_project(pool, bare.node, project, env)
+            again = await deploy_project(pool, bare.node, workspace, env)
         assert again == deployment
-        package = await deploy_project(pool, bare.node, project, NixEnv(package="default", copy_closure=True))
+        package = await deploy_project(pool, bare.node, workspace, NixEnv(package="default", copy_closure=True))
         assert (await run_in_project(pool, package, "hello")).text == "hello from nix"
         collected = await run_in_project(pool, package, "nix-store --gc")
         assert collected.ok
         assert (await run_in_project(pool, package, "hello")).text == "hello from nix"
-    stages = [event.detail for event in seen if isinstance(event, StageFinished) and event.stage == "env"]
-    assert stages[1] == "= unchanged"
+    assert details(seen, "env")[1] == "= unchanged"
     assert not list(Path(deployment.site.path).glob(".asyncdeploy/nix-*/closure"))
 
 
-async def test_a_flake_elsewhere_is_sent_as_it_is_now(bare: SshdNode, project: Workspace, tmp_path: Path) -> None:
+async def test_a_flake_elsewhere_is_sent_as_it_is_now(bare: SshdNode, workspace: Workspace, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     async with Pool(host_keys=HostKeys.strict(bare.known_hosts)) as pool:
         for greeting in ("first", "second"):
             (elsewhere / "flake.nix").write_text(flake(greeting))
             env = NixEnv(f"path:{elsewhere}", package="default", copy_closure=True)
-            deployment = await deploy_project(pool, bare.node, project, env)
+            deployment = await deploy_project(pool, bare.node, workspace, env)
             assert (await run_in_project(pool, deployment, "hello")).text == greeting
 
 
-async def test_a_closure_that_cannot_be_made_says_why(bare: SshdNode, project: Workspace) -> None:
+async def test_a_closure_that_cannot_be_made_says_why(bare: SshdNode, workspace: Workspace) -> None:
     async with Pool(host_keys=HostKeys.strict(bare.known_hosts)) as pool:
         with pytest.raises(TransferFailed, match="could not be made on this machine") as caught:
-            await deploy_project(pool, bare.node, project, NixEnv(package="broken", copy_closure=True))
+            await deploy_project(pool, bare.node, workspace, NixEnv(package="broken", copy_closure=True))
     assert caught.value.node == "bare"
     assert "it cannot be built" in caught.value.evidence
     other = attrs.evolve(FACTS, arch="aarch64")
     with pytest.raises(ToolMissing, match="aarch64"):
-        NixEnv(copy_closure=True).with_folder(project.path).assets(SITE, other)
+        NixEnv(copy_closure=True).with_folder(workspace.path).assets(SITE, other)
     with pytest.raises(TransferFailed, match="where the project lies"):
         NixEnv(copy_closure=True).assets(SITE, FACTS)

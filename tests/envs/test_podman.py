@@ -2,13 +2,12 @@
 
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs.docker import DockerEnv
 from asyncdeploy.run.jobs import stop_job
@@ -80,13 +79,6 @@ def sshd(podman: Podman) -> Iterator[SshdNode]:
         yield bed.start("p0", config={"SetEnv": " ".join(f"{name}={value}" for name, value in podman.env.items())})
     finally:
         bed.close()
-
-
-@pytest.fixture
-async def pool(sshd: SshdNode) -> AsyncIterator[Pool]:
-    """A pool that trusts it."""
-    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
-        yield pool
 
 
 async def test_a_run_a_timeout_and_a_job(podman: Podman, sshd: SshdNode, pool: Pool, tmp_path: Path) -> None:

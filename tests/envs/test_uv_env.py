@@ -4,7 +4,6 @@ import json
 import pickle
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
@@ -24,32 +23,12 @@ from asyncdeploy.values.errors import BootstrapFailed, ToolMissing
 from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Site
 from tests.support.envs import StepsEnv, write_project
+from tests.support.events import details
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import missing
 
 FACTS = NodeFacts("/home/me", "me", 1000, arch="x86_64", libc="glibc 2.36", tools={"uv": "/opt/uv"})
 SITE = Site("/srv/proj")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "home" / "proj").mkdir(parents=True)
-    return tmp_path / "home" / "proj"
-
-
-@pytest.fixture
-def site(folder: Path) -> Site:
-    return Site(str(folder))
-
-
-@pytest.fixture
-async def remote(tmp_path: Path, folder: Path) -> AsyncIterator[ShellRemote]:
-    """A node without a network and with a uv in ~/.local/bin, which its PATH lacks."""
-    async with ShellRemote(tmp_path / "home") as found:
-        found.env |= {"UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
-        (found.home / ".local/bin").mkdir(parents=True)
-        (found.home / ".local/bin/uv").symlink_to(find_uv_binary().path)
-        yield found
 
 
 async def run(remote: ShellRemote, site: Site, env: Env, line: str) -> str:
@@ -61,10 +40,6 @@ async def has(remote: ShellRemote, site: Site, env: Env, module: str) -> bool:
     facts = await probe_node(remote)
     command = env.enter(Command.of("python", "-c", f"import {module}"), site, facts)
     return (await run_command(remote, command)).ok
-
-
-def outcome(remote: ShellRemote) -> str:
-    return [event.detail for event in remote.events if isinstance(event, StageFinished) and event.stage == "env"][-1]
 
 
 # --- values
@@ -196,7 +171,7 @@ async def test_an_extra_is_there_and_again_is_nothing_to_do(remote: ShellRemote,
         == f"{folder}/.venv/bin/python\n{folder}\n{folder}/.venv"
     )
     await bootstrap_env(remote, site, env)
-    assert outcome(remote) == "= unchanged"
+    assert details(remote.events, "env")[-1] == "= unchanged"
     shutil.rmtree((folder / ".venv").resolve())
     await bootstrap_env(remote, site, env)
     assert await has(remote, site, env, "train_lib")
@@ -256,7 +231,7 @@ async def test_a_lock_that_uv_made_on_the_node_freezes_nothing(remote: ShellRemo
     await bootstrap_env(remote, site, UvEnv())
     assert await has(remote, site, UvEnv(), "two_lib")
     await bootstrap_env(remote, site, UvEnv())
-    assert outcome(remote) == "= unchanged"
+    assert details(remote.events, "env")[-1] == "= unchanged"
 
 
 async def test_frozen_without_a_lock_says_what_to_do(remote: ShellRemote, site: Site, folder: Path) -> None:

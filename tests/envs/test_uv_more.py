@@ -4,7 +4,6 @@ import base64
 import hashlib
 import subprocess
 import zipfile
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,27 +22,6 @@ from asyncdeploy.values.errors import BootstrapFailed, ToolMissing
 from asyncdeploy.values.workspace import Site
 from tests.support.envs import write_project, write_wheel
 from tests.support.remotes.shell_remote import ShellRemote
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "home" / "proj").mkdir(parents=True)
-    return tmp_path / "home" / "proj"
-
-
-@pytest.fixture
-def site(folder: Path) -> Site:
-    return Site(str(folder))
-
-
-@pytest.fixture
-async def remote(tmp_path: Path, folder: Path) -> AsyncIterator[ShellRemote]:
-    """A node without a network."""
-    async with ShellRemote(tmp_path / "home") as found:
-        found.env |= {"UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
-        (found.home / ".local/bin").mkdir(parents=True)
-        (found.home / ".local/bin/uv").symlink_to(find_uv_binary().path)
-        yield found
 
 
 def lock(folder: Path, remote: ShellRemote, *words: str) -> None:

@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,10 @@ from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, DeployError
-from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Site
 from tests.support.beds.index import Index, write_release
 from tests.support.beds.sshd import SshdNode
+from tests.support.events import details
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 
@@ -41,19 +41,11 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "home" / "proj").mkdir(parents=True)
-    return tmp_path / "home" / "proj"
-
-
-@pytest.fixture
-async def remote(tmp_path: Path, folder: Path, index: Index) -> AsyncIterator[ShellRemote]:
+def remote(remote: ShellRemote, index: Index) -> ShellRemote:
     """A node that knows no other index than ours."""
-    async with ShellRemote(tmp_path / "home") as found:
-        found.env |= quick(index)
-        (found.home / ".local/bin").mkdir(parents=True)
-        (found.home / ".local/bin/uv").symlink_to(find_uv_binary().path)
-        yield found
+    del remote.env["UV_OFFLINE"]
+    remote.env |= quick(index)
+    return remote
 
 
 def quick(index: Index) -> dict[str, str]:
@@ -159,12 +151,7 @@ async def test_two_deployers_at_once_make_it_once(remote: ShellRemote, folder: P
     async with ShellRemote(remote.home) as second:
         second.env |= quick(index)
         await asyncio.gather(*(bootstrap_env(each, site, UvEnv()) for each in (remote, second)))
-        made = [
-            event.detail
-            for each in (remote, second)
-            for event in each.events
-            if isinstance(event, StageFinished) and event.stage == "env"
-        ]
+        made = details([*remote.events, *second.events], "env")
     assert sorted(made) == ["2 steps", "= made by another deployer"]
     assert await version(remote, site) == "1.0"
 

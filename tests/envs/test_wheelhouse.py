@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -48,16 +48,6 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
 def project(tmp_path: Path) -> Path:
     (tmp_path / "proj").mkdir()
     return tmp_path / "proj"
-
-
-@pytest.fixture
-async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
-    """A node without an index."""
-    async with ShellRemote(tmp_path / "home") as found:
-        found.env |= {"UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
-        (found.home / ".local/bin").mkdir(parents=True)
-        (found.home / ".local/bin/uv").symlink_to(find_uv_binary().path)
-        yield found
 
 
 def write_locked(project: Path, index: Index, text: str) -> None:

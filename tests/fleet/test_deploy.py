@@ -22,10 +22,11 @@ from asyncdeploy.push.push import push_code
 from asyncdeploy.remote.transport import Channel, Connection, Route
 from asyncdeploy.run.jobs import job_status, stop_job
 from asyncdeploy.values.errors import BootstrapFailed, ConnectionLost, WorkspaceBusy
-from asyncdeploy.values.events import Event, OutputLine, StageFailed, StageFinished
+from asyncdeploy.values.events import Event, OutputLine, StageFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.envs import write_project
+from tests.support.events import details
 from tests.support.remotes.killing import killing
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import missing, need_root
@@ -121,10 +122,6 @@ def project(tmp_path: Path) -> Path:
 
 async def imports(pool: Pool, deployment: Deployment, module: str) -> bool:
     return (await run_in_project(pool, deployment, f"python -c 'import {module}'")).ok
-
-
-def details(events: list[Event], stage: str) -> list[str]:
-    return [event.detail for event in events if isinstance(event, StageFinished) and event.stage == stage]
 
 
 # --- uv on bare nodes

@@ -2,13 +2,12 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.launch import fan_out, find_launch, follow_launch, wait_launch
@@ -35,13 +34,6 @@ def torch_is_here() -> None:
 def workspace(tmp_path: Path) -> Workspace:
     """The programs of the ranks."""
     return rank_workspace(tmp_path / "project")
-
-
-@pytest.fixture
-async def pool(sshd_nodes: Sequence[SshdNode]) -> AsyncIterator[Pool]:
-    """A pool that trusts the bed's nodes."""
-    async with Pool(host_keys=HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
-        yield pool
 
 
 async def test_an_all_reduce_over_four_nodes(

@@ -37,12 +37,10 @@ async def pool(cluster: LocalCluster) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A folder with one file."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "hello.txt").write_text("hello\n")
-    return Workspace(folder)
+def workspace(project: Path) -> Workspace:
+    """A project with one file."""
+    (project / "hello.txt").write_text("hello\n")
+    return Workspace(project)
 
 
 async def test_a_workspace_that_cannot_be_read_is_an_error_at_once_even_if_a_node_does_not_answer(

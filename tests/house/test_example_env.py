@@ -3,7 +3,7 @@
 import importlib.util
 import pickle
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,10 +14,10 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
 from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.errors import BootstrapFailed
-from asyncdeploy.values.events import StageFinished
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.envs import write_wheel
+from tests.support.events import details
 from tests.support.places import EXAMPLES
 
 PATH = EXAMPLES / "venv_env.py"
@@ -45,13 +45,6 @@ def project(tmp_path: Path) -> Workspace:
     return Workspace(folder)
 
 
-@pytest.fixture
-async def pool(sshd_nodes: Sequence[SshdNode]) -> AsyncIterator[Pool]:
-    """A pool that trusts the bed's nodes."""
-    async with Pool(host_keys=HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
-        yield pool
-
-
 def test_it_is_as_short_as_the_docs_say() -> None:
     assert len(PATH.read_text().splitlines()) < 100
 
@@ -74,9 +67,8 @@ async def test_their_environment_is_one_of_ours(
         (project.path / "requirements.txt").write_text("--no-index\n--find-links wheels\ntiny-one\ntiny-two\n")
         await deploy_project(pool, sshd.node, project, env)
         assert (await run_in_project(pool, deployed, "python -c 'import tiny_two'")).ok
-    finished = [event for event in seen if isinstance(event, StageFinished)]
-    assert [event.detail for event in finished if event.stage == "env"] == ["2 steps", "= unchanged", "2 steps"]
-    assert [event.detail for event in finished if event.stage == "env: venv"] == ["", "= nothing to do"]
+    assert details(seen, "env") == ["2 steps", "= unchanged", "2 steps"]
+    assert details(seen, "env: venv") == ["", "= nothing to do"]
 
 
 async def test_its_failing_step_is_named_and_what_stood_before_still_works(

@@ -1,23 +1,16 @@
 """Every example, run as its first lines say, over real sshd nodes."""
 
-import importlib.util
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
-import attrs
 import pytest
 
-from asyncdeploy.envs.system import SystemEnv
-from asyncdeploy.nodes.facts import NodeFacts
-from asyncdeploy.values.command import Command
-from asyncdeploy.values.workspace import Site
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.examples import OurPython, example
 from tests.support.places import EXAMPLES
 from tests.support.programs.ranks import rank_workspace
 from tests.support.tools import need_torch
@@ -28,16 +21,6 @@ rate = float(sys.argv[2])
 print("learning", flush=True)
 sys.exit(3) if rate == 0.001 else print(f"loss {rate * 2:g}")
 """
-
-
-@attrs.frozen
-class OurPython(SystemEnv):
-    """The python that runs the tests, which has torch; the nodes are on this machine."""
-
-    def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
-        """Put its folder first, and the command into the project's."""
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return super().enter(command.with_env({"PATH": path}), site, facts)
 
 
 @pytest.fixture
@@ -51,16 +34,6 @@ def hosts(sshd_nodes: Sequence[SshdNode], tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.chdir(tmp_path)
     return [f"root@{sshd.node.host}:{sshd.node.port}" for sshd in sshd_nodes]
-
-
-def example(name: str) -> ModuleType:
-    """Import an example."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run_example(name: str, *words: str) -> "subprocess.CompletedProcess[str]":

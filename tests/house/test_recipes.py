@@ -2,19 +2,18 @@
 
 import importlib.util
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.fleet.launch import fan_out, follow_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.root_cause.describe import describe_failure
-from tests.house.test_examples import OurPython, example
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.examples import OurPython, example
 from tests.support.places import EXAMPLES
 
 GATHER = """
@@ -63,13 +62,6 @@ print("sum", sum(ray.get([square.remote(x) for x in range(3)])) + 5, "of", len(r
 """
 
 
-@pytest.fixture
-async def pool(sshd_nodes: Sequence[SshdNode]) -> AsyncIterator[Pool]:
-    """A pool that trusts the bed's nodes."""
-    async with Pool(host_keys=HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
-        yield pool
-
-
 def recipe(name: str, function: str) -> Any:
     """The function of a recipe."""
     return getattr(example(f"recipes/{name}"), function)
@@ -91,13 +83,6 @@ async def said(pool: Pool, nodes: Sequence[SshdNode], project: Path, ranks: Rank
     assert lines.report is not None
     assert lines.report.ok, [str(outcome.error) for outcome in lines.report.failures]
     return [found[1] for text in texts if (found := re.search(r"sum (\d+ of \d+)$", text))]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """An empty project."""
-    (tmp_path / "project").mkdir()
-    return tmp_path / "project"
 
 
 async def test_mpi_style(sshd_nodes: Sequence[SshdNode], pool: Pool, project: Path) -> None:

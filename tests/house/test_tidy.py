@@ -357,6 +357,16 @@ def test_no_error_is_swallowed_without_a_word() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_test_module_imports_another() -> None:
+    wrong = [
+        f"{where(path, line)}: what {name} has for others stands in tests/support or a conftest.py"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line, name in imports(tree_of(path))
+        if name.startswith("tests.") and re.search(r"\.(test_\w+|conftest)(\.|$)", name)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_nothing_is_mocked() -> None:
     wrong = [
         where(path, line)

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.deploy import deploy_and_run
@@ -25,8 +24,8 @@ from asyncdeploy.run.jobs import start_job, wait_job
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.workspace import Workspace
-from tests.launch.gang.test_start import Lines
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.launches import Lines
 from tests.support.waiting import eventually
 
 Found = Completed | JobStatus | Report[Completed] | Report[JobStatus]
@@ -44,13 +43,11 @@ class Fleet:
 
 
 @pytest.fixture
-async def fleet(sshd_nodes: Sequence[SshdNode], tmp_path: Path) -> AsyncIterator[Fleet]:
+async def fleet(sshd_nodes: Sequence[SshdNode], project: Path, pool: Pool) -> Fleet:
     """Two of the bed's nodes."""
-    (tmp_path / "project").mkdir()
-    workspace, nodes = Workspace(tmp_path / "project"), tuple(sshd.node for sshd in sshd_nodes[:2])
-    async with Pool(host_keys=HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
-        deployments = [await deploy_project(pool, node, workspace, SystemEnv()) for node in nodes]
-        yield Fleet(pool, nodes, workspace, tuple(deployments))
+    workspace, nodes = Workspace(project), tuple(sshd.node for sshd in sshd_nodes[:2])
+    deployments = [await deploy_project(pool, node, workspace, SystemEnv()) for node in nodes]
+    return Fleet(pool, nodes, workspace, tuple(deployments))
 
 
 async def by_run_command(fleet: Fleet, command: Command) -> Found:

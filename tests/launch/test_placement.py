@@ -9,6 +9,7 @@ from asyncdeploy.launch.preflight.addresses import MAX_CANDIDATES, count_process
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.values.errors import PreflightFailed
+from tests.support.launches import plan
 
 
 def facts(*addresses: str, gpus: int = 0, identity: str = "", ssh_address: str = "") -> NodeFacts:
@@ -22,14 +23,6 @@ def facts(*addresses: str, gpus: int = 0, identity: str = "", ssh_address: str =
         identity=identity,
         ssh_address=ssh_address,
     )
-
-
-def plan(*counts: int) -> Placement:
-    """Nodes gpu0, gpu1, ... with so many processes each, on eth0."""
-    places = [
-        NodePlace(Node(f"gpu{rank}"), rank, count, f"10.0.0.{rank + 1}", "eth0") for rank, count in enumerate(counts)
-    ]
-    return Placement("train-abcdefgh", "10.0.0.1", 23456, tuple(places))
 
 
 def test_a_single_node_meets_itself_on_loopback() -> None:

@@ -3,9 +3,8 @@
 import asyncio
 import os
 import random
-import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -31,16 +30,10 @@ from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.remotes.killing import failing, slowed
 from tests.support.remotes.shell_remote import ShellRemote
-from tests.support.trees import small_disk, tree, write
+from tests.support.trees import change_files, small_disk, tree, write
 from tests.support.waiting import eventually
 
 SEED = 20261124
-
-
-@pytest.fixture
-async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
-    async with ShellRemote(tmp_path / "home") as found:
-        yield found
 
 
 @pytest.fixture
@@ -48,26 +41,6 @@ def source(tmp_path: Path) -> Path:
     root = tmp_path / "proj"
     write(root, {"a.py": "first", "src/b.py": "b" * 5000, "src/deep/c.txt": "c"})
     return root
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "proj"
-
-
-def change(root: Path, dice: random.Random) -> None:
-    """Change, add and remove some files, and turn one name into a folder or back."""
-    for number in dice.sample(range(30), 8):
-        write(root, {f"many/{number}": dice.randbytes(20_000)})
-    for number in dice.sample(range(30), 4):
-        (root / f"many/{number}").unlink(missing_ok=True)
-    turned = root / "turned"
-    if turned.is_dir():
-        shutil.rmtree(turned)
-        write(root, {"turned": dice.randbytes(10)})
-    else:
-        turned.unlink(missing_ok=True)
-        write(root, {"turned/x/y": dice.randbytes(10)})
 
 
 # --- the node's disk
@@ -93,7 +66,7 @@ async def test_e1_a_disk_that_fails_at_any_call_leaves_a_tree_that_the_next_push
     await push_code(remote, source)
     for call, error, count in FAULTS:
         before = tree(site)
-        change(source, dice)
+        change_files(source, dice)
         async with ShellRemote(tmp_path / "home", shell=failing(call, error, count)) as doomed:
             try:
                 await push_code(doomed, source)

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from asyncdeploy.push.push import push_code
 from tests.support.places import ROOT
 from tests.support.remotes import push_client
 from tests.support.remotes.shell_remote import ShellRemote
-from tests.support.trees import tree, write
+from tests.support.trees import change_files, tree, write
 from tests.support.waiting import eventually
 
 SEED = 20_261_124
@@ -58,21 +57,6 @@ def process() -> Iterator["subprocess.Popen[str]"]:
         yield process
 
 
-def change_small(root: Path, dice: random.Random) -> None:
-    """Change, add and remove some files, and turn one name into a folder or back."""
-    for number in dice.sample(range(30), 8):
-        write(root, {f"many/{number}": dice.randbytes(20_000)})
-    for number in dice.sample(range(30), 4):
-        (root / f"many/{number}").unlink(missing_ok=True)
-    turned = root / "turned"
-    if turned.is_dir():
-        shutil.rmtree(turned)
-        write(root, {"turned": dice.randbytes(10)})
-    else:
-        turned.unlink(missing_ok=True)
-        write(root, {"turned/x/y": dice.randbytes(10)})
-
-
 def change_large(root: Path, dice: random.Random) -> None:
     """Change some pieces of a large file, and its end."""
     large = root / "large"
@@ -87,7 +71,7 @@ def change_large(root: Path, dice: random.Random) -> None:
 
 
 def change_both(root: Path, dice: random.Random) -> None:
-    change_small(root, dice)
+    change_files(root, dice)
     change_large(root, dice)
 
 
@@ -110,7 +94,7 @@ def marks(sites: list[Path]) -> list[bool]:
 @pytest.mark.parametrize(
     "nodes, change, kills",
     [
-        pytest.param(1, change_small, 80, id="small files"),
+        pytest.param(1, change_files, 80, id="small files"),
         pytest.param(1, change_large, 70, id="pieces of a large one"),
         pytest.param(3, change_both, 50, id="by way of other nodes"),
     ],

@@ -5,7 +5,6 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,17 +51,6 @@ def source(tmp_path: Path) -> Path:
     (root / "small.py").write_text("pass\n")
     (root / "big").write_bytes(random.Random(7).randbytes(20 * MIB + 777))
     return root
-
-
-@pytest.fixture
-async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
-    async with ShellRemote(tmp_path / "home") as found:
-        yield found
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "proj"
 
 
 def moved(remote: ShellRemote) -> int:

@@ -30,45 +30,15 @@ from asyncdeploy.values.errors import (
     WorkspaceBusy,
     WorkspaceConflict,
 )
-from asyncdeploy.values.events import BytesMoved, Noted, StageFailed, StageFinished
+from asyncdeploy.values.events import BytesMoved, StageFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.events import details, notes
 from tests.support.remotes.killing import killing
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.support.trees import small_disk, tree, write
 from tests.support.waiting import eventually
-
-
-def notes(remote: ShellRemote) -> str:
-    return "\n".join(event.text for event in remote.events if isinstance(event, Noted))
-
-
-def detail(remote: ShellRemote) -> str:
-    finished = [event for event in remote.events if isinstance(event, StageFinished)]
-    return finished[-1].detail
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    root = tmp_path / "proj"
-    write(root, {"a.py": "print(1)\n", "src/b.py": "b" * 5000, "src/deep/c.txt": "c", "run.sh": "#!/bin/sh\n"})
-    (root / "run.sh").chmod(0o755)
-    (root / "link").symlink_to("src/b.py")
-    (root / "empty").mkdir()
-    return root
-
-
-@pytest.fixture
-async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
-    async with ShellRemote(tmp_path / "home") as found:
-        yield found
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "proj"
-
 
 # --- what travels and what is put in place
 
@@ -111,7 +81,7 @@ async def test_unchanged_is_one_request_and_one_answer(tmp_path: Path, source: P
         assert await push_code(remote, source) == first
         assert remote.sent == [b"C"]
         assert remote.opens == opens == 1
-        assert detail(remote) == "= unchanged"
+        assert details(remote.events)[-1] == "= unchanged"
 
 
 async def test_only_the_changed_file_travels(remote: ShellRemote, source: Path, site: Path) -> None:
@@ -122,7 +92,7 @@ async def test_only_the_changed_file_travels(remote: ShellRemote, source: Path, 
     await push_code(remote, source)
     assert tree(site) == tree(source)
     assert (site / "big.bin").stat().st_ino == before.st_ino
-    assert detail(remote).startswith("1 files, ")
+    assert details(remote.events)[-1].startswith("1 files, ")
     assert [event.total for event in remote.events if isinstance(event, BytesMoved)][-1] == 9
 
 
@@ -144,7 +114,7 @@ async def test_a_mode_change_alone_is_seen(remote: ShellRemote, source: Path, si
     assert tree(site) == tree(source)
     assert (site / "a.py").stat().st_ino == inode
     await push_code(remote, source)
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
 
 
 async def test_files_become_folders_and_go_back(remote: ShellRemote, source: Path, site: Path) -> None:
@@ -179,7 +149,7 @@ async def test_what_was_removed_here_goes_there_and_only_that(remote: ShellRemot
     (site / "src/deep/results.csv").unlink()
     shutil.rmtree(site / ".venv")
     await push_code(remote, source)
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
 
 
 async def test_e11_odd_names_arrive_exactly(remote: ShellRemote, tmp_path: Path, site: Path) -> None:
@@ -199,7 +169,7 @@ async def test_e13_links_out_are_kept_and_never_written_through(
     (source / "out").symlink_to(outside)
     await push_code(remote, source)
     assert (site / "out").readlink() == outside
-    assert "out is a link that leads out" in notes(remote)
+    assert "out is a link that leads out" in "\n".join(notes(remote.events))
     (source / "out").unlink()
     write(source, {"out/victim": "new"})
     await push_code(remote, source)
@@ -221,7 +191,7 @@ async def test_a_link_planted_on_the_node_is_not_written_through(
     await push_code(remote, Workspace(source, on_conflict="overwrite"))
     assert tree(site) == tree(source)
     assert (outside / "b.py").read_text() == "keep"
-    assert "src" in notes(remote)
+    assert "src" in "\n".join(notes(remote.events))
 
 
 async def test_e18_umask_does_not_change_modes(tmp_path: Path, source: Path, site: Path) -> None:
@@ -271,7 +241,7 @@ async def test_an_edit_on_the_node_is_overwritten_and_named(remote: ShellRemote,
     write(site, {"a.py": "edited!!\n"})
     await push_code(remote, Workspace(source, on_conflict="overwrite"))
     assert tree(site) == tree(source)
-    assert "edited on the node and overwritten: a.py" in notes(remote)
+    assert "edited on the node and overwritten: a.py" in "\n".join(notes(remote.events))
 
 
 async def test_e10_an_edit_of_the_same_size_and_time_is_seen(remote: ShellRemote, source: Path, site: Path) -> None:
@@ -287,7 +257,7 @@ async def test_a_touched_file_is_no_edit(remote: ShellRemote, source: Path, site
     await push_code(remote, source)
     os.utime(site / "a.py")
     await push_code(remote, source)
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
 
 
 async def test_the_same_edit_on_both_sides_is_no_conflict(remote: ShellRemote, source: Path, site: Path) -> None:
@@ -304,7 +274,7 @@ async def test_a_file_removed_on_the_node_is_brought_back(remote: ShellRemote, s
     shutil.rmtree(site / "src")
     await push_code(remote, source)
     assert tree(site) == tree(source)
-    assert "removed on the node and brought back: a.py" in notes(remote)
+    assert "removed on the node and brought back: a.py" in "\n".join(notes(remote.events))
 
 
 async def test_a_file_in_the_way_is_a_conflict(remote: ShellRemote, source: Path, site: Path) -> None:
@@ -329,7 +299,7 @@ async def test_a_file_and_a_link_become_empty_folders(remote: ShellRemote, sourc
     await push_code(remote, source)
     assert tree(site) == tree(source)
     await push_code(remote, source)
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
 
 
 async def test_an_empty_folder_that_was_filled_on_the_node_is_no_place_for_a_file(
@@ -600,7 +570,7 @@ async def test_e4_e5_killed_at_any_point_it_is_the_old_tree_or_the_new_one(
     await push_code(remote, source)
     assert tree(site) == tree(source)
     await push_code(remote, source)
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
     assert list((site / ".asyncdeploy" / "staging").iterdir()) == []
 
 
@@ -659,7 +629,7 @@ async def test_once_all_is_verified_our_death_does_not_stop_it(
         task.cancel()
     await eventually(lambda: tree(site) == tree(source), "the receiver finishes alone")
     await push_code(remote, source)
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
 
 
 # --- through a real sshd

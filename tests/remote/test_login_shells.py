@@ -1,35 +1,20 @@
 """Ring 4: commands through the login shells that people have, real users with real start files."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 
-from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import read_log, start_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import NoShell
+from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.beds.users import EXECS_ZSH, EXITS, NOISY, SHELLS, write_owned
+from tests.support.words import WORDS, encoded
 
 UserNode = Callable[..., SshdNode]
-# C10, C12: what quoting gets wrong.
-WORDS = (
-    *("", " ", "a b", "it's", 'say "x"', "$HOME", "${HOME}", "$(id)", "`id`", "\\", "\\n", "new\nline", "\n", "tab\t"),
-    *("-n", "--", "-", "*", "?", "[a]", "{a,b}", "ü€😀", "!x", "!!", "a=b", "~", "#", ";", "&", "|", ">x", "(", "%s"),
-    *("\x01\x1b[31m", "'", "''", "end'", "\r", "^", "\udcff"),
-)
 ECHO = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
-
-
-@asynccontextmanager
-async def at(sshd: SshdNode) -> AsyncIterator[Remote]:
-    """A remote of a pool of its own."""
-    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
-        yield pool.at(sshd.node)
 
 
 @pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
@@ -85,8 +70,3 @@ async def test_c15_c16_a_login_that_runs_nothing_of_ours_is_named(
             await start_job(remote, "touch ~/ran", name="never")
     assert not (sshd.home / "ran").exists()
     assert not (sshd.home / ".asyncdeploy").exists()
-
-
-def encoded(word: str) -> bytes:
-    """A word as the node's kernel has it."""
-    return word.encode("utf-8", "surrogateescape")

@@ -18,44 +18,19 @@ from asyncdeploy.run.streams import HeadTail, LineCutter
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, NoShell, TransferFailed
 from asyncdeploy.values.events import OutputLine
+from tests.support.events import printed
 from tests.support.places import ROOT
+from tests.support.programs.stubborn import STUBBORN, living, pids_of, timed_out, until_gone, until_written
 from tests.support.remotes.shell_remote import ShellRemote, busybox_shell
 from tests.support.tools import need
-
-# A grandchild that ignores TERM and leaves its session, one more that changes its title: each writes its pid first.
-STUBBORN = """
-(trap '' TERM HUP; echo $$ >> pids; setsid sh -c 'trap "" TERM; echo $$ >> pids; while :; do sleep 1; done' &
- sh -c 'trap "" TERM; echo $$ >> pids; while :; do sleep 1; done' & wait) &
-echo $$ >> pids
-while [ "$(wc -l < pids)" -lt 4 ]; do sleep 0.02; done
-echo ready
-"""
+from tests.support.waiting import eventually
+from tests.support.words import WORDS, encoded
 
 
 @pytest.fixture
 async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
     async with ShellRemote(tmp_path / "home") as remote:
         yield remote
-
-
-def alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def pids_of(home: Path) -> list[int]:
-    return [int(line) for line in (home / "pids").read_text().split()]
-
-
-async def gone(pids: list[int]) -> bool:
-    """Wait, bounded, until none of the processes lives."""
-    with anyio.move_on_after(20):
-        while any(alive(pid) for pid in pids):
-            await anyio.sleep(0.02)
-    return not any(alive(pid) for pid in pids)
 
 
 async def test_output_status_and_both_streams(remote: ShellRemote) -> None:
@@ -78,28 +53,6 @@ async def test_every_exit_status_is_exact(remote: ShellRemote, status: int) -> N
     assert (done.status, done.signal) == (status, None)
 
 
-WORDS = [
-    "",
-    " ",
-    "a b",
-    "it's",
-    'say "x"',
-    "$HOME",
-    "`id`",
-    "\\",
-    "new\nline",
-    "tab\t",
-    "-n",
-    "--",
-    "*",
-    "ü€😀",
-    "!x",
-    "a=b",
-    "~",
-    "#",
-]
-
-
 @pytest.mark.parametrize("shell", ["sh", "dash", "bash", "zsh", "fish", "busybox"])
 async def test_argv_is_exact_through_any_login_shell(tmp_path: Path, shell: str) -> None:
     need(shell)
@@ -107,7 +60,7 @@ async def test_argv_is_exact_through_any_login_shell(tmp_path: Path, shell: str)
     async with ShellRemote(tmp_path / "home", shell=login) as remote:
         program = "import sys; sys.stdout.buffer.write(b'\\0'.join(map(__import__('os').fsencode, sys.argv[1:])))"
         done = await run_command(remote, Command.of(sys.executable, "-c", program, *WORDS), check=True)
-    assert done.stdout.split(b"\0") == [word.encode() for word in WORDS]
+    assert done.stdout.split(b"\0") == [encoded(word) for word in WORDS]
 
 
 async def test_env_secrets_cwd_and_stdin(remote: ShellRemote) -> None:
@@ -200,15 +153,13 @@ async def test_a_warm_worker_is_used_again(remote: ShellRemote) -> None:
 async def test_what_the_leader_leaves_behind_is_ended(remote: ShellRemote) -> None:
     done = await run_command(remote, "setsid sleep 300 & echo $! > pids; sleep 300 & echo $! >> pids; exit 5")
     assert done.status == 5
-    assert not any(alive(pid) for pid in pids_of(remote.home))
+    assert not living(remote.home)
 
 
 async def test_timeout_ends_everything(remote: ShellRemote) -> None:
-    with pytest.raises(CommandTimeout) as caught:
-        await run_command(remote, Command(STUBBORN + "sleep 300", timeout_s=1))
-    assert caught.value.ended
-    assert len(pids_of(remote.home)) >= 3
-    assert not any(alive(pid) for pid in pids_of(remote.home))
+    error = await timed_out(remote, remote.home, Command(STUBBORN + "sleep 300"))
+    assert error.ended
+    assert not living(remote.home)
     assert (await run_command(remote, "echo again")).text == "again"
     assert remote.opens == 1
 
@@ -216,11 +167,9 @@ async def test_timeout_ends_everything(remote: ShellRemote) -> None:
 async def test_cancellation_ends_everything_before_it_returns(remote: ShellRemote) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(run_command, remote, STUBBORN + "sleep 300")
-        with anyio.fail_after(20):
-            while not any(isinstance(event, OutputLine) and event.text == "ready" for event in remote.events):
-                await anyio.sleep(0.01)
+        await eventually(lambda: "ready" in printed(remote.events))
         group.cancel_scope.cancel()
-    assert not any(alive(pid) for pid in pids_of(remote.home))
+    assert not living(remote.home)
 
 
 async def test_a_stop_in_one_breath_with_the_input_is_obeyed(remote: ShellRemote) -> None:
@@ -242,11 +191,9 @@ async def test_the_leash_ends_everything_when_the_line_is_cut(remote: ShellRemot
                 await run_command(remote, STUBBORN + "sleep 300")
 
         group.start_soon(lose)
-        with anyio.fail_after(20):
-            while not any(isinstance(event, OutputLine) and event.text == "ready" for event in remote.events):
-                await anyio.sleep(0.01)
+        await eventually(lambda: "ready" in printed(remote.events))
         await remote.channels[0].close()
-    assert await gone(pids_of(remote.home))
+    await until_gone(pids_of(remote.home))
 
 
 async def test_a_worker_that_was_killed_is_unknown_never_success(remote: ShellRemote) -> None:
@@ -294,13 +241,11 @@ asyncio.run(main())
 """
     client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT)
     try:
-        with anyio.fail_after(30):
-            while not (home / "pids").exists() or len(pids_of(home)) < 4:
-                await anyio.sleep(0.02)
+        await until_written(home)
     finally:
         os.kill(client.pid, signal.SIGKILL)
         await client.wait()
-    assert await gone(pids_of(home))
+    await until_gone(pids_of(home))
 
 
 def test_head_and_tail() -> None:

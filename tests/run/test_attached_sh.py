@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.worker import has_python, open_script
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
-from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, ToolMissing
-from tests.run.test_attached import STUBBORN, WORDS, alive, gone, pids_of
+from asyncdeploy.values.errors import CommandFailed, ConnectionLost, ToolMissing
+from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.programs.stubborn import STUBBORN, living, pids_of, timed_out, until_gone, until_written
 from tests.support.remotes.plain_remote import SHELLS, PlainRemote
 from tests.support.remotes.shell_remote import ShellChannel
 from tests.support.tools import need_root
+from tests.support.waiting import is_alive
+from tests.support.words import WORDS, encoded
 
 
 @pytest.fixture(params=SHELLS)
@@ -53,7 +54,7 @@ async def test_words_env_secrets_folder_and_input_are_exact(remote: PlainRemote)
     done = await run_command(remote, command, check=True)
     first, count, rest = done.stdout.split(b"\n", 2)
     assert (first.decode(), int(count)) == (f"{remote.home}/work", len(value))
-    assert rest == b"hushin\0put\n\n" + b"".join(word.encode() + b"\0" for word in WORDS)
+    assert rest == b"hushin\0put\n\n" + b"".join(encoded(word) + b"\0" for word in WORDS)
 
 
 async def test_big_input_blocks_nothing_and_long_lines_pass(remote: PlainRemote, tmp_path: Path) -> None:
@@ -89,33 +90,24 @@ async def test_what_the_leader_leaves_behind_is_ended(remote: PlainRemote) -> No
     done = await run_command(remote, STUBBORN + "exit 5")
     assert done.status == 5
     assert len(pids_of(remote.home)) == 4
-    assert not any(alive(pid) for pid in pids_of(remote.home))
+    assert not living(remote.home)
 
 
 async def test_a_timeout_ends_everything_and_keeps_the_last_words(remote: PlainRemote) -> None:
     line = STUBBORN + "exec 2>/dev/null; trap 'echo last words; exit' TERM; while :; do sleep 0.1; done"
-    with pytest.raises(CommandTimeout) as caught:
-        await run_command(remote, Command(line, timeout_s=1.5, on_end="echo ended > ended"))
-    assert caught.value.ended
-    assert "last words" in caught.value.evidence
-    assert len(pids_of(remote.home)) == 4
-    assert not any(alive(pid) for pid in pids_of(remote.home))
+    error = await timed_out(remote, remote.home, Command(line, on_end="echo ended > ended"))
+    assert error.ended
+    assert "last words" in error.evidence
+    assert not living(remote.home)
     assert (remote.home / "ended").read_text() == "ended\n"
-
-
-async def until_ready(home: Path) -> list[int]:
-    with anyio.fail_after(20):
-        while not (home / "pids").exists() or len(pids_of(home)) < 4:
-            await anyio.sleep(0.02)
-    return pids_of(home)
 
 
 async def test_cancellation_ends_everything_before_it_returns(remote: PlainRemote) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(run_command, remote, STUBBORN + "sleep 300")
-        pids = await until_ready(remote.home)
+        pids = await until_written(remote.home)
         group.cancel_scope.cancel()
-    assert not any(alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
 
 
 async def test_a_cut_line_is_unknown_and_the_leash_ends_the_run(remote: PlainRemote) -> None:
@@ -125,9 +117,9 @@ async def test_a_cut_line_is_unknown_and_the_leash_ends_the_run(remote: PlainRem
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        pids = await until_ready(remote.home)
+        pids = await until_written(remote.home)
         remote.channels[-1].send_eof()
-    assert await gone(pids)
+    await until_gone(pids)
 
 
 async def start(remote: PlainRemote, silence: int) -> ShellChannel:
@@ -140,23 +132,31 @@ async def start(remote: PlainRemote, silence: int) -> ShellChannel:
 @pytest.mark.parametrize("end", ["silence", "eof"])
 async def test_silence_and_the_lines_end_end_everything(remote: PlainRemote, end: str) -> None:
     channel = await start(remote, 2 if end == "silence" else 90)
-    pids = await until_ready(remote.home)
+    pids = await until_written(remote.home)
     if end == "eof":
         channel.send_eof()
-    assert await gone(pids)
+    await until_gone(pids)
     assert (await channel.wait()).signal == "KILL"
 
 
 @pytest.mark.parametrize("remote", ["dash", "busybox"], indirect=True)
 async def test_signs_of_life_keep_it_running(remote: PlainRemote) -> None:
-    channel = await start(remote, 1)
-    pids = await until_ready(remote.home)
-    for _ in range(10):
-        channel.send(b"h\n")
-        await anyio.sleep(0.2)
-    assert all(alive(pid) for pid in pids)
+    silence_s = 2
+    channel = await start(remote, silence_s)
+
+    async def live() -> None:
+        while True:
+            channel.send(b"h\n")
+            await anyio.sleep(0.1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(live)
+        pids = await until_written(remote.home)
+        await anyio.sleep(silence_s + 0.5)
+        assert all(is_alive(pid) for pid in pids)
+        group.cancel_scope.cancel()
     channel.send_eof()
-    assert await gone(pids)
+    await until_gone(pids)
     await channel.wait()
 
 
@@ -178,40 +178,31 @@ async def test_a_sleep_without_fractions_and_no_setsid(tmp_path: Path) -> None:
         (remote.sh.parent / "setsid").unlink()
         loop = "while :; do sleep 1; done"
         line = f"trap '' TERM; sh -c 'trap \"\" TERM; echo $$ >> pids; {loop}' & {loop}"
-        with pytest.raises(CommandTimeout) as caught:
-            await run_command(remote, Command(f"echo $$ >> pids; {line}", timeout_s=1.5))
-        assert caught.value.ended
-        assert len(pids_of(remote.home)) == 2
-        assert not any(alive(pid) for pid in pids_of(remote.home))
-
-
-# sshd hands our line to this: on the node it finds no interpreter, and all else is real.
-NO_PYTHON = '#!/bin/sh\nexec /bin/sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed s/python3/nothing/g)"\n'
+        error = await timed_out(remote, remote.home, Command(f"echo $$ >> pids; {line}"), count=2)
+        assert error.ended
+        assert not living(remote.home)
 
 
 @pytest.mark.parametrize("end", ["timeout", "cancel", "cut"])
-async def test_every_end_over_real_sshd_as_root(start_sshd: Callable[..., SshdNode], tmp_path: Path, end: str) -> None:
+async def test_every_end_over_real_sshd_as_root(plain_sshd: SshdNode, end: str) -> None:
     need_root()
-    wrapper = tmp_path / "no-python"
-    wrapper.write_text(NO_PYTHON)
-    wrapper.chmod(0o755)
-    sshd = start_sshd("plain", config={"ForceCommand": wrapper})
-    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
-        remote = pool.at(sshd.node)
+    sshd, command = plain_sshd, Command(STUBBORN + "sleep 300")
+    async with at(sshd) as remote:
         assert not await has_python(remote)
         assert (await run_command(remote, Command("cat; exit 3", stdin="in"))).stdout == b"in"
-        command = Command(STUBBORN + "sleep 300", timeout_s=2 if end == "timeout" else None)
+        if end == "timeout":
+            assert (await timed_out(remote, sshd.home, command)).ended
+        else:
 
-        async def run() -> None:
-            with pytest.raises(CommandTimeout if end == "timeout" else ConnectionLost):
-                await run_command(remote, command)
+            async def run() -> None:
+                with pytest.raises(ConnectionLost):
+                    await run_command(remote, command)
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(run)
-            pids = await until_ready(sshd.home)
-            if end == "cut":
-                sshd.end_sessions()
-            elif end == "cancel":
-                group.cancel_scope.cancel()
-    assert await gone(pids)
-    assert len(pids) == 4
+            async with anyio.create_task_group() as group:
+                group.start_soon(run)
+                await until_written(sshd.home)
+                if end == "cut":
+                    sshd.end_sessions()
+                else:
+                    group.cancel_scope.cancel()
+    await until_gone(pids_of(sshd.home))

@@ -19,11 +19,11 @@ from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, star
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed, JobLost
 from asyncdeploy.values.events import StageFailed, StageStarted
-from tests.run.test_attached import STUBBORN, alive, gone, pids_of
 from tests.support.places import ROOT
+from tests.support.programs.stubborn import STUBBORN, living, until_gone, until_written
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, is_alive
 
 TITLE = """
 import os, setproctitle, time
@@ -45,13 +45,6 @@ async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
 
 def supervisor_of(remote: ShellRemote, job: Job) -> int:
     return int((remote.home / ".asyncdeploy/jobs" / job.id / "pid").read_text().split()[2])
-
-
-async def until_written(home: Path, count: int) -> list[int]:
-    with anyio.fail_after(20):
-        while not (home / "pids").exists() or len(pids_of(home)) < count:
-            await anyio.sleep(0.02)
-    return pids_of(home)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +123,7 @@ async def test_stop_ends_everything(remote: ShellRemote) -> None:
     pids = await until_written(remote.home, 5)
     end = await stop_job(remote, job, grace_s=0.5)
     assert (end.state, end.survivors) == ("signalled", ())
-    assert not any(alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
 
 
 async def test_a_job_that_runs_too_long_is_ended_by_its_node(remote: ShellRemote) -> None:
@@ -139,7 +132,7 @@ async def test_a_job_that_runs_too_long_is_ended_by_its_node(remote: ShellRemote
     assert (end.state, end.exit_status, end.timed_out, end.ok) == ("exited", 0, True, False)
     assert isinstance(end.failure(), JobFailed)
     assert "ran longer than its timeout_s and was ended: it exited 0" in str(end.failure())
-    assert not any(alive(pid) for pid in pids_of(remote.home))
+    assert not living(remote.home)
     early = await wait_job(remote, await start_job(remote, Command("exit 0", timeout_s=60), name="early"), timeout_s=20)
     assert (early.ok, early.timed_out) == (True, False)
 
@@ -190,7 +183,7 @@ async def test_a_killed_supervisor_leaves_an_orphan_that_can_be_stopped(remote: 
     assert end.state == "lost"
     assert not end.ok
     assert isinstance(end.failure(), JobLost)
-    assert await gone(pids)
+    await until_gone(pids)
 
 
 async def test_a_number_that_is_another_processs_now_ends_nobody(remote: ShellRemote) -> None:
@@ -202,14 +195,14 @@ async def test_a_number_that_is_another_processs_now_ends_nobody(remote: ShellRe
         folder = remote.home / ".asyncdeploy/jobs" / job.id
         leader, start, *rest = (folder / "pid").read_text().split()
         os.kill(int(leader), signal.SIGKILL)
-        assert await gone([int(leader), int(rest[0])])
+        await until_gone([int(leader), int(rest[0])])
         earlier = int(start) - 1  # the clock's tick is 10 ms, and we were faster than that
         (folder / "sessions").write_text(f"{stranger.pid}:{earlier}")
         (folder / "pid").write_text(f"{stranger.pid} {earlier} {rest[0]} {rest[1]}\n{' '.join(rest[2:])}\n")
         assert (await job_status(remote, job)).state == "lost"
         assert (await stop_job(remote, job, grace_s=0)).state == "lost"
         assert stranger.returncode is None
-        assert alive(stranger.pid)
+        assert is_alive(stranger.pid)
     finally:
         stranger.kill()
         await stranger.wait()
@@ -261,7 +254,7 @@ async def test_cancelling_a_start_leaves_nothing_running(remote: ShellRemote) ->
             await stop_job(remote, job, grace_s=0)
         states = {(await job_status(remote, job)).state for job in await list_jobs(remote)}
         assert states <= {"exited", "signalled"}
-    assert not any(alive(pid) for pid in (pids_of(remote.home) if (remote.home / "pids").exists() else []))
+    assert not living(remote.home)
 
 
 async def test_a_start_that_is_cancelled_is_said_to_have_ended(remote: ShellRemote) -> None:

@@ -3,24 +3,21 @@
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import anyio
 import pytest
 
 from asyncdeploy.connect.limits import Limits
-from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
-from asyncdeploy.values.errors import CommandTimeout, ConnectionLost
+from asyncdeploy.values.errors import ConnectionLost
 from tests.support.beds.client import client
 from tests.support.beds.network import Network
+from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.programs.hiding import Seen, alive, hidden_in, hiding_line
+from tests.support.programs.hiding import alive, all_hidden, hidden_in, hiding_line
+from tests.support.programs.stubborn import timed_out
 from tests.support.waiting import eventually
 
 UserNode = Callable[..., SshdNode]
@@ -33,28 +30,11 @@ def sshd(request: pytest.FixtureRequest, user_node: UserNode) -> SshdNode:
     return user_node("bash", root=request.param == "root")
 
 
-@asynccontextmanager
-async def at(sshd: SshdNode, keepalive_s: float = 15) -> AsyncIterator[Remote]:
-    """A remote of a pool of its own."""
-    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts), limits=Limits(keepalive_s=keepalive_s)) as pool:
-        yield pool.at(sshd.node)
-
-
-async def all_hidden(folder: Path) -> list[Seen]:
-    """Wait until all four have written themselves down, and check that all run."""
-    seen = await eventually(lambda: len(found := hidden_in(folder)) == 4 and found, "four have written their pids")
-    assert alive(seen) == seen
-    return seen
-
-
 async def test_a_timeout(sshd: SshdNode) -> None:
     async with at(sshd) as remote:
-        run = asyncio.create_task(run_command(remote, Command(hiding_line(), timeout_s=2.5)))
-        seen = await all_hidden(sshd.home)
-        with pytest.raises(CommandTimeout) as caught:
-            await run
-        assert alive(seen) == []
-        assert caught.value.ended
+        error = await timed_out(remote, sshd.home, Command(hiding_line()))
+        assert alive(hidden_in(sshd.home)) == []
+        assert error.ended
         assert (await run_command(remote, "echo again")).text == "again"
 
 
@@ -116,10 +96,10 @@ async def test_b10_a_line_that_goes_dead_without_a_word(network: Network, monkey
     silence_s = 2.0
     monkeypatch.setattr("asyncdeploy.remote.worker.HEARTBEAT_S", 0.5)
     sshd = network.start("mute", config={"SetEnv": f"ASYNCDEPLOY_SILENCE_S={silence_s}"})
-    async with at(sshd, keepalive_s=1) as remote:
+    async with at(sshd, limits=Limits(keepalive_s=1)) as remote:
         assert (await run_command(remote, f"sleep {silence_s + 1}; echo alive")).text == "alive"
         run = asyncio.create_task(run_command(remote, hiding_line()))
-        await eventually(lambda: len(hidden_in(sshd.home)) == 4, "four have written their pids")
+        await eventually(lambda: len(hidden_in(sshd.home)) == 4, "four have written their pids there")
         assert len(sshd.processes()) == 5  # and our worker
         network.cut(sshd)
         with pytest.raises(ConnectionLost) as caught:

@@ -18,11 +18,12 @@ from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.node_side.run.logout import in_session, kills
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.jobs import LOGOUT, start_job, wait_job
-from asyncdeploy.values.events import Event, Noted
+from asyncdeploy.values.events import Event
 from asyncdeploy.values.workspace import Site
 from tests.support import tools
 from tests.support.beds.sshd import SshdBed
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.events import notes
 
 YES = "KillUserProcesses=yes\nKillExcludeUsers=root\nKillOnlyUsers=\n"
 
@@ -92,9 +93,7 @@ async def test_a_job_that_will_not_survive_says_so(sshd_test_bed: SshdBed, sessi
     assert plain.survives_logout
     assert not job.survives_logout
     assert not launched.survives_logout
-    assert [event.text for event in seen if isinstance(event, Noted)] == [
-        f"job {each.id} {LOGOUT}" for each in (job, launched)
-    ]
+    assert notes(seen) == [f"job {each.id} {LOGOUT}" for each in (job, launched)]
 
 
 async def start(pool: Pool, sshd: SshdNode) -> Launch:

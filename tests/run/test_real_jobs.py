@@ -4,23 +4,22 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobLost
 from tests.support.beds.client import answer_of, client
+from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.programs.hiding import Seen, alive, hidden_in, hiding_line
+from tests.support.programs.hiding import alive, all_hidden, hiding_line
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually, is_alive
 
@@ -28,20 +27,6 @@ StartSshd = Callable[..., SshdNode]
 STATUS = "s = await job_status(remote, await find_job(remote, args[0])); print(s.state, s.exit_status, s.last_lines)"
 WAIT = "s = await wait_job(remote, await find_job(remote, args[0])); print(s.state, s.exit_status, s.last_lines)"
 STOP = "s = await stop_job(remote, await find_job(remote, args[0]), grace_s=0.5); print(s.state, s.survivors)"
-
-
-@asynccontextmanager
-async def at(sshd: SshdNode) -> AsyncIterator[Remote]:
-    """A remote of a pool of its own."""
-    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
-        yield pool.at(sshd.node)
-
-
-async def all_hidden(folder: Path) -> list[Seen]:
-    """Wait until all four have written themselves down, and check that all run."""
-    seen = await eventually(lambda: len(found := hidden_in(folder)) == 4 and found, "four have written their pids")
-    assert alive(seen) == seen
-    return seen
 
 
 def folder_of(sshd: SshdNode, job: Job) -> Path:

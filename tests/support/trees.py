@@ -1,6 +1,8 @@
 """Trees on disk: to write them, to compare them, and a small disk to fill with them."""
 
 import os
+import random
+import shutil
 import stat
 import subprocess
 from collections.abc import AsyncIterator
@@ -36,6 +38,21 @@ def write(root: Path, files: dict[str, str | bytes]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def change_files(root: Path, dice: random.Random) -> None:
+    """Change, add and remove some files, and turn one name into a folder or back."""
+    for number in dice.sample(range(30), 8):
+        write(root, {f"many/{number}": dice.randbytes(20_000)})
+    for number in dice.sample(range(30), 4):
+        (root / f"many/{number}").unlink(missing_ok=True)
+    turned = root / "turned"
+    if turned.is_dir():
+        shutil.rmtree(turned)
+        write(root, {"turned": dice.randbytes(10)})
+    else:
+        turned.unlink(missing_ok=True)
+        write(root, {"turned/x/y": dice.randbytes(10)})
 
 
 @asynccontextmanager

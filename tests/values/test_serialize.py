@@ -16,7 +16,7 @@ from asyncdeploy.launch.follow.diagnosis import Diagnosis, Frame, RankStand
 from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, Problem
 from asyncdeploy.nodes.facts import Disk, Gpu, NodeFacts
 from asyncdeploy.values.serialize import MAX_DEPTH, PlainData, from_plain, to_plain
-from tests.launch.root_cause.test_stories import launch_of
+from tests.support.launches import launch_of
 from tests.support.lies import mutations
 
 NODE = ad.Node("10.0.0.1", user="me", port=2222, key_path="/k", jump="gate", slots=2)

@@ -12,7 +12,8 @@ import pytest
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.values.errors import NodeFull, TransferFailed
-from asyncdeploy.values.events import BytesMoved, StageFailed, StageFinished
+from asyncdeploy.values.events import BytesMoved, StageFailed
+from tests.support.events import details
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
@@ -45,10 +46,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def said(remote: ShellRemote) -> list[str]:
-    return [event.detail for event in remote.events if isinstance(event, StageFinished)]
-
-
 def left(asset: Asset) -> list[str]:
     return sorted(path.name for path in Path(asset.target).parent.iterdir())
 
@@ -64,7 +61,7 @@ async def test_it_arrives_whole_and_only_once(remote: ShellRemote, asset: Asset)
     assert (moved[-1].done, moved[-1].total) == (len(CONTENT), len(CONTENT))
     first = target.stat().st_ino
     await send_asset(remote, asset)
-    assert said(remote) == ["2.1 MB", "= there already"]
+    assert details(remote.events) == ["2.1 MB", "= there already"]
     assert target.stat().st_ino == first
 
 

@@ -16,9 +16,10 @@ from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.values.errors import BootstrapFailed
-from asyncdeploy.values.events import Noted, OutputLine, StageFailed, StageFinished, StageStarted
+from asyncdeploy.values.events import OutputLine, StageFailed, StageFinished, StageStarted
 from asyncdeploy.values.workspace import Site
 from tests.support.envs import StepsEnv, steps
+from tests.support.events import details, notes
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need
 from tests.support.waiting import eventually, is_alive
@@ -27,19 +28,9 @@ NewRemote = Callable[[], ShellRemote]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "home" / "proj").mkdir(parents=True)
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def folder(home: Path) -> Path:
-    return home / "proj"
-
-
-@pytest.fixture
-def site(folder: Path) -> Site:
-    return Site(str(folder))
+def home(folder: Path) -> Path:
+    """The node's home, the project in it."""
+    return folder.parent
 
 
 @pytest.fixture
@@ -77,10 +68,6 @@ def count_calls(remote: ShellRemote) -> list[bytes]:
     return calls
 
 
-def finished(remote: ShellRemote, stage: str) -> list[str]:
-    return [event.detail for event in remote.events if isinstance(event, StageFinished) and event.stage == stage]
-
-
 async def failure(remote: ShellRemote, site: Site, env: Env) -> BootstrapFailed:
     with pytest.raises(BootstrapFailed) as caught:
         await bootstrap_env(remote, site, env)
@@ -108,7 +95,7 @@ async def test_an_unchanged_environment_costs_one_call(remote: ShellRemote, site
     await bootstrap_env(remote, site, env)
     assert (remote.opens, len(calls)) == (opens, 1)
     assert (folder / "log").read_text() == "made\n"
-    assert finished(remote, "env") == ["", "= unchanged"]
+    assert details(remote.events, "env") == ["", "= unchanged"]
 
 
 async def test_no_steps_cost_no_call(remote: ShellRemote, site: Site, folder: Path) -> None:
@@ -158,7 +145,7 @@ async def test_a_step_with_nothing_to_do_is_skipped(remote: ShellRemote, site: S
     env = StepsEnv((Step("one", "echo one >>log", unless="true"), Step("two", "echo two >>log", unless="false")))
     await bootstrap_env(remote, site, env)
     assert (folder / "log").read_text() == "two\n"
-    assert finished(remote, "env: one") == ["= nothing to do"]
+    assert details(remote.events, "env: one") == ["= nothing to do"]
 
 
 async def test_lines_are_shown_as_their_steps(remote: ShellRemote, site: Site) -> None:
@@ -175,7 +162,7 @@ async def test_a_silent_step_is_said_to_be_running(
     monkeypatch.setattr(listener, "SIGN_S", 0.05)
 
     def signs() -> list[str]:
-        return [event.text for event in remote.events if isinstance(event, Noted) and "still running" in event.text]
+        return notes(remote.events, "still running")
 
     async with asyncio.TaskGroup() as group:
         group.create_task(bootstrap_env(remote, site, steps("until [ -e go ]; do sleep 0.02; done")))
@@ -291,11 +278,11 @@ async def test_two_deployers_make_it_once(
     one = asyncio.create_task(bootstrap_env(first, site, env))
     await eventually(lambda: (folder / "log").exists())
     two = asyncio.create_task(bootstrap_env(second, site, env))
-    await eventually(lambda: any(isinstance(event, Noted) for event in second.events))
+    await eventually(lambda: notes(second.events))
     (folder / "go").touch()
     await asyncio.gather(one, two)
     assert (folder / "log").read_text() == "made\n"
-    assert finished(second, "env") == ["= made by another deployer"]
+    assert details(second.events, "env") == ["= made by another deployer"]
     assert not (marker(folder).parent / "env.lock.d").exists()
 
 

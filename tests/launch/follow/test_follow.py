@@ -1,7 +1,7 @@
 """What the ranks of a launch print: nothing is lost or repeated, whatever happens to the line; equal lines are one."""
 
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.launch import fan_out, follow_launch
 from asyncdeploy.launch.follow.log_fold import LineFolder
@@ -23,20 +22,6 @@ COUNT = 6000
 COUNTS = (
     f"i=0; while [ $i -lt {COUNT} ]; do i=$((i+1)); echo ä$i; [ $((i % 1000)) = 0 ] && sleep 0.1; done; printf rest"
 )
-
-
-@pytest.fixture
-async def pool(sshd_nodes: Sequence[SshdNode]) -> AsyncIterator[Pool]:
-    """A pool that trusts the bed's nodes."""
-    async with Pool(host_keys=HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
-        yield pool
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """An empty project."""
-    (tmp_path / "project").mkdir()
-    return tmp_path / "project"
 
 
 async def test_b5_nothing_is_lost_or_repeated_when_lines_break(

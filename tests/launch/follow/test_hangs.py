@@ -9,8 +9,9 @@ import anyio
 
 import asyncdeploy as ad
 from asyncdeploy.launch.follow.diagnosis import Diagnosis, Frame, RankStand, main_frames
-from asyncdeploy.values.events import Event, Noted
+from asyncdeploy.values.events import Event
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.events import notes
 from tests.support.tools import need_torch
 from tests.support.waiting import eventually
 
@@ -164,7 +165,7 @@ async def test_silence_is_said_with_where_all_stand(sshd_nodes: Sequence[SshdNod
     nodes, seen = [each.node for each in sshd_nodes[:2]], list[Event]()
 
     def told() -> list[str]:
-        return [event.text for event in seen if isinstance(event, Noted) and "printed anything" in event.text]
+        return notes(seen, "printed anything")
 
     async with ad.Pool(host_keys=ad.HostKeys.strict(sshd_nodes[0].known_hosts), observer=seen.append) as pool:
         launcher = ad.Ranks(f"{sys.executable} train.py", nproc_per_node=1)

@@ -33,13 +33,6 @@ WAITS = "echo up; while :; do sleep 0.1; done"
 PLAN = {"count": 2, "names": ["a", "b"], "host": "127.0.0.1", "key": "11" * 32, "silence_s": 60, "grace_s": 1}
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "a").write_text("a")
-    return Workspace(tmp_path / "project")
-
-
 @attrs.frozen
 class Bed:
     """Machines, and how to reach them again."""

@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 import asyncdeploy as ad
-from asyncdeploy.values.events import Event, Noted
+from asyncdeploy.values.events import Event
+from tests.support.events import notes
 
 # Two GPUs; what is in use of the second one stands in a file, and who computes there in another.
 SMI = """#!/bin/sh
@@ -46,7 +47,7 @@ async def ended(tmp_path: Path, line: str) -> Ended:
         launch = await ad.start_launch(pool, deployments, ad.Ranks(line, nproc_per_node=1))
         report = await ad.wait_launch(launch, pool=pool)
         (status,) = report.unwrap()
-    return Ended(status, [event.text for event in seen if isinstance(event, Noted)])
+    return Ended(status, notes(seen))
 
 
 async def test_f8_memory_that_nobody_frees_is_named(tmp_path: Path) -> None:

@@ -29,10 +29,9 @@ while :; do sleep 0.2; done
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> ad.Workspace:
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "rank.sh").write_text(PROGRAM)
-    return ad.Workspace(tmp_path / "project")
+def workspace(workspace: ad.Workspace) -> ad.Workspace:
+    (workspace.path / "rank.sh").write_text(PROGRAM)
+    return workspace
 
 
 def folder_of(sshd: SshdNode, job: ad.Job) -> Path:

@@ -3,15 +3,13 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import anyio
 import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.deploy import deploy_all
@@ -22,11 +20,10 @@ from asyncdeploy.launch.placement import Placement
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.workspace import Workspace
-from tests.launch.gang.test_start import Lines
 from tests.support.beds.client import client
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.programs.hiding import Seen, alive, hidden_in, hiding_line
-from tests.support.waiting import eventually
+from tests.support.launches import Lines
+from tests.support.programs.hiding import alive, all_hidden, hiding_line
 
 WAITS = "until [ -e go ]; do sleep 0.02; done; exit 7"
 
@@ -42,34 +39,10 @@ class Limited(Lines):
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Workspace:
-    """An empty project."""
-    (tmp_path / "project").mkdir()
-    return Workspace(tmp_path / "project")
-
-
-@pytest.fixture
-async def pool(sshd_nodes: Sequence[SshdNode]) -> AsyncIterator[Pool]:
-    """A pool that trusts the bed's nodes."""
-    async with Pool(host_keys=HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
-        yield pool
-
-
-@pytest.fixture
-async def deployments(sshd_nodes: Sequence[SshdNode], project: Workspace, pool: Pool) -> tuple[Deployment, ...]:
+async def deployments(sshd_nodes: Sequence[SshdNode], workspace: Workspace, pool: Pool) -> tuple[Deployment, ...]:
     """The project on three of the nodes."""
     nodes = [sshd.node for sshd in sshd_nodes[:3]]
-    return (await deploy_all(nodes, project, SystemEnv(), pool=pool)).unwrap()
-
-
-async def all_hidden(folders: Sequence[Path]) -> list[Seen]:
-    """Wait until all four have written themselves down in each of the folders, and check that all run."""
-    count = 4 * len(folders)
-    found = await eventually(
-        lambda: len(seen := [process for folder in folders for process in hidden_in(folder)]) == count and seen
-    )
-    assert alive(found) == found
-    return found
+    return (await deploy_all(nodes, workspace, SystemEnv(), pool=pool)).unwrap()
 
 
 @pytest.mark.parametrize("attached", [True, False], ids=["attached", "detached"])
@@ -83,7 +56,7 @@ async def test_the_others_end_when_one_fails(
     else:
         launch = await start_launch(pool, deployments, lines, grace_s=0.5)
         ending = asyncio.create_task(wait_launch(launch, pool=pool))
-    seen = await all_hidden([sshd.home / "project" for sshd in sshd_nodes[:2]])
+    seen = await all_hidden(*(sshd.home / "project" for sshd in sshd_nodes[:2]))
     (sshd_nodes[2].home / "project" / "go").touch()
     report = await ending
     assert alive(seen) == []
@@ -109,7 +82,7 @@ async def test_ctrl_c_ends_a_command_on_all_nodes(sshd_nodes: Sequence[SshdNode]
     work = "await run_all([Node.from_dict(each) for each in json.loads(args[0])], args[1], pool=pool)"
     nodes = json.dumps([sshd.node.to_dict() for sshd in sshd_nodes])
     async with client(sshd_nodes[0], work, nodes, hiding_line()) as process:
-        seen = await all_hidden([sshd.home for sshd in sshd_nodes])
+        seen = await all_hidden(*(sshd.home for sshd in sshd_nodes))
         process.send_signal(signal.SIGINT)
         with anyio.fail_after(5):
             await process.communicate()

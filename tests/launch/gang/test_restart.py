@@ -16,17 +16,11 @@ from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.nodes.report import Outcome, Report
 from asyncdeploy.run.job import Job
 from asyncdeploy.values.errors import Cancelled, LaunchFailed
-from asyncdeploy.values.events import Event, Noted
+from asyncdeploy.values.events import Event
+from tests.support.events import notes
 
 FAILS_ONCE = 'echo attempt $ASYNCDEPLOY_ATTEMPT; test "$ASYNCDEPLOY_ATTEMPT" != 0 || test $NODE_RANK != 1 || exit 9'
 WAITS = "until [ -e go ]; do sleep 0.05; done"
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> ad.Workspace:
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "a").write_text("a")
-    return ad.Workspace(tmp_path / "project")
 
 
 @asynccontextmanager
@@ -35,10 +29,6 @@ async def cluster_of(count: int) -> AsyncIterator[tuple[ad.LocalCluster, ad.Pool
         seen: list[Event] = []
         async with cluster.pool(observer=seen.append) as pool:
             yield cluster, pool, seen
-
-
-def notes(seen: list[Event], word: str) -> list[str]:
-    return [event.text for event in seen if isinstance(event, Noted) and word in event.text]
 
 
 def ranks(line: str) -> ad.Ranks:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
-import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
@@ -22,14 +21,13 @@ from asyncdeploy.fleet.launch import fan_out, find_launch, follow_launch, stop_l
 from asyncdeploy.launch.gang.attached import run_launch
 from asyncdeploy.launch.gang.start import SILENCE_S, start_launch
 from asyncdeploy.launch.launch import Launch
-from asyncdeploy.launch.placement import Placement, rank_env
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.parse import Node
-from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.launches import Lines
 from tests.support.waiting import eventually, is_alive
 
 # A rank that says who it is, ignores TERM and has a child in a session of its own that does, too.
@@ -42,31 +40,11 @@ while :; do sleep 1; done
 """
 
 
-@attrs.frozen
-class Lines:
-    """A launcher of shell lines, one a node; the last one is repeated."""
-
-    lines: tuple[str, ...]
-    name: str = "lines"
-    nproc_per_node: int | None = 1
-    master_port: int | None = None
-    uneven: bool = False
-    opens_port: bool = False
-
-    def commands(self, placement: Placement) -> tuple[Command, ...]:
-        lines = [*self.lines, *[self.lines[-1]] * len(placement.places)]
-        return tuple(
-            Command(line, env=rank_env(placement, place)) for place, line in zip(placement.places, lines, strict=False)
-        )
-
-
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A folder with one file."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "stubborn.sh").write_text(STUBBORN)
-    return Workspace(folder)
+def workspace(workspace: Workspace) -> Workspace:
+    """With the program of a rank."""
+    (workspace.path / "stubborn.sh").write_text(STUBBORN)
+    return workspace
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.workspace import Workspace
-from tests.launch.test_placement import plan
+from tests.support.launches import plan
 from tests.support.places import HOUSE
 from tests.support.waiting import eventually, is_alive
 
@@ -102,11 +102,10 @@ def test_it_travels() -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(project: Path) -> Path:
     """A folder with a program that says who it is."""
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "say.py").write_text(SAY)
-    return tmp_path / "project"
+    (project / "say.py").write_text(SAY)
+    return project
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from asyncdeploy.launch.launchers.torchrun import Torchrun
-from tests.launch.test_placement import plan
+from tests.support.launches import plan
 from tests.support.tools import need, need_torch
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "ash"]]

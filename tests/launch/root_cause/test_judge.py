@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.launch.launch import Launch, LaunchLine, new_launch_id, rank_job
-from asyncdeploy.launch.placement import Placement
 from asyncdeploy.launch.root_cause.agent_log import worker_failed
 from asyncdeploy.launch.root_cause.case import RankEnd
 from asyncdeploy.launch.root_cause.describe import describe_failure
@@ -15,9 +14,8 @@ from asyncdeploy.launch.root_cause.judge import failure_of, judge_launch
 from asyncdeploy.launch.root_cause.log_tail import last_words
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.errors import ConnectionLost, JobFailed, LaunchFailed
-from tests.launch.test_placement import plan
+from tests.support.launches import launch_of, plan
 
-LAUNCH_ID = "train-abcdefgh"
 STOPPED_AT = 1000.0
 
 # What torch 2.13 wrote when local rank 1 of 2 raised, shortened.
@@ -39,15 +37,6 @@ PEER_LOG = """\
 [default0]:[rank2]: RuntimeError: [pair.cc:553] Connection closed by peer [10.0.0.1]:33171.
 E1124 02:46:39.000000 2 torch/distributed/elastic/api.py:1002] failed (exitcode: 1) local_rank: 0 (pid: 3) of binary: p
 """
-
-
-def launch_of(count: int, offsets: tuple[float, ...] | None = None) -> Launch:
-    """A launch of nodes gpu0, gpu1, ... with two processes each."""
-    placement: Placement = plan(*[2] * count)
-    jobs = [
-        rank_job(LAUNCH_ID, place.node, rank, "/root/p", "python", 900.0) for rank, place in enumerate(placement.places)
-    ]
-    return Launch(LAUNCH_ID, tuple(jobs), placement, 5.0, ("/root/p",) * count, offsets or (0.0,) * count, 900.0)
 
 
 def ended(

@@ -3,14 +3,13 @@
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.deploy import deploy_all
@@ -31,21 +30,12 @@ MEMORY_CGROUPS = Path("/sys/fs/cgroup/memory")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(project: Path) -> Path:
     """All the failing programs."""
-    folder = tmp_path / "project"
-    folder.mkdir()
     for name, case in CASES.items():
         if case.program is not None:
-            (folder / f"{name}.py").write_text(case.program)
-    return folder
-
-
-@pytest.fixture
-async def pool(sshd_nodes: Sequence[SshdNode]) -> AsyncIterator[Pool]:
-    """A pool that trusts the bed's nodes."""
-    async with Pool(host_keys=HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
-        yield pool
+            (project / f"{name}.py").write_text(case.program)
+    return project
 
 
 async def deployed(pool: Pool, nodes: Sequence[SshdNode], project: Path) -> tuple[Deployment, ...]:

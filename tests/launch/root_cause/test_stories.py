@@ -11,7 +11,7 @@ from asyncdeploy.launch.root_cause.describe import describe_failure
 from asyncdeploy.launch.root_cause.judge import failure_of, judge_launch
 from asyncdeploy.run.job import JobState, JobStatus
 from asyncdeploy.values.errors import ConnectionLost
-from tests.launch.root_cause.test_judge import launch_of
+from tests.support.launches import launch_of
 
 STOP = 1000.0
 PEER = "RuntimeError: [pair.cc:553] Connection closed by peer [10.0.0.1]:33171."

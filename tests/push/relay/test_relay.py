@@ -27,6 +27,7 @@ from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import BytesMoved, Event, StageFinished
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.events import details
 from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 from tests.support.waiting import eventually_sync
 
@@ -106,10 +107,6 @@ async def push(remotes: Sequence[ShellRemote], source: Path, mode: str = "on") -
     return failures
 
 
-def detail(remote: ShellRemote) -> str:
-    return [event for event in remote.events if isinstance(event, StageFinished)][-1].detail
-
-
 def check(remotes: Sequence[ShellRemote], source: Path) -> None:
     """Check that every node holds exactly the tree."""
     for remote in remotes:
@@ -130,16 +127,16 @@ async def test_nothing_is_sent_before_the_last_link_is_made(make: Make, source: 
     assert await push(remotes, source) == {}
     check(remotes, source)
     for remote in remotes[1:]:
-        assert detail(remote) == "51 files, 0 B, by other nodes"
+        assert details(remote.events)[-1] == "51 files, 0 B, by other nodes"
 
 
 async def test_the_client_uploads_once(make: Make, source: Path) -> None:
     remotes = [await make(f"node-{number}") for number in range(5)]
     assert await push(remotes, source) == {}
     check(remotes, source)
-    assert "by other nodes" not in detail(remotes[0])
+    assert "by other nodes" not in details(remotes[0].events)[-1]
     for remote in remotes[1:]:
-        assert detail(remote) == "51 files, 0 B, by other nodes"
+        assert details(remote.events)[-1] == "51 files, 0 B, by other nodes"
         moved = [event for event in remote.events if isinstance(event, BytesMoved)]
         assert [event.done for event in moved] == sorted(event.done for event in moved)
         assert moved[-1].done <= moved[-1].total == SIZE + sum(len(f"{n}\n") * 100 for n in range(50))
@@ -148,10 +145,10 @@ async def test_the_client_uploads_once(make: Make, source: Path) -> None:
 async def test_off_and_too_little_mean_directly(make: Make, source: Path) -> None:
     remotes = [await make(f"node-{number}") for number in range(3)]
     assert await push(remotes, source, "off") == {}
-    assert all("12.6 MB" in detail(remote) for remote in remotes)
+    assert all("12.6 MB" in details(remote.events)[-1] for remote in remotes)
     (source / "small-1").write_text("changed")
     assert await push(remotes, source, "auto") == {}
-    assert all(detail(remote) == "1 files, 8 B" for remote in remotes)
+    assert all(details(remote.events)[-1] == "1 files, 8 B" for remote in remotes)
     check(remotes, source)
 
 
@@ -161,7 +158,7 @@ async def test_auto_relays_what_our_line_would_take_long_for(
     remotes = [await make(f"node-{number}") for number in range(4)]
     monkeypatch.setattr("asyncdeploy.push.relay.trial.WORTH_S", 60.0)
     assert await push(remotes[:3], source, "auto") == {}
-    assert ["by other nodes" in detail(remote) for remote in remotes[:3]] == [False] * 3
+    assert ["by other nodes" in details(remote.events)[-1] for remote in remotes[:3]] == [False] * 3
     for number in range(4):
         (source / f"new-{number}").write_bytes(os.urandom(8 * MIB))
     monkeypatch.setattr("asyncdeploy.push.relay.trial.WORTH_S", 0.0)
@@ -170,7 +167,7 @@ async def test_auto_relays_what_our_line_would_take_long_for(
     assert await push(remotes, source, "auto") == {}
     check(remotes, source)
     # Those who had tried our uplink have more of it, and come last in the chain; node-3 lacks what the others had.
-    assert ["by other nodes" in detail(remote) for remote in remotes] == [True, True, False, False]
+    assert ["by other nodes" in details(remote.events)[-1] for remote in remotes] == [True, True, False, False]
 
 
 async def test_nodes_that_need_the_same_help_each_other(make: Make, source: Path) -> None:
@@ -180,9 +177,9 @@ async def test_nodes_that_need_the_same_help_each_other(make: Make, source: Path
         file.write(os.urandom(MIB))
     assert await push(remotes, source) == {}
     check(remotes, source)
-    assert [("by other nodes" in detail(remote)) for remote in remotes] == [False, False, True, True]
+    assert [("by other nodes" in details(remote.events)[-1]) for remote in remotes] == [False, False, True, True]
     assert await push(remotes, source) == {}
-    assert {detail(remote) for remote in remotes} == {"= unchanged"}
+    assert {details(remote.events)[-1] for remote in remotes} == {"= unchanged"}
 
 
 async def test_nodes_that_share_a_disk_are_pushed_to_once(make: Make, source: Path, tmp_path: Path) -> None:
@@ -191,10 +188,10 @@ async def test_nodes_that_share_a_disk_are_pushed_to_once(make: Make, source: Pa
         remote.env["HOME"] = str(tmp_path / "node-0")
     assert await push(remotes, source) == {}
     check(remotes[:1], source)
-    details = [detail(remote) for remote in remotes]
-    assert details.count("51 files, 12.6 MB") == 1
+    ends = [details(remote.events)[-1] for remote in remotes]
+    assert ends.count("51 files, 12.6 MB") == 1
     late = "= unchanged"  # one whose shell came up when all was done
-    assert {"= pushed through another node, which shares its disk", late} >= set(details) - {"51 files, 12.6 MB"}
+    assert {"= pushed through another node, which shares its disk", late} >= set(ends) - {"51 files, 12.6 MB"}
 
 
 # --- G9: what goes wrong on the way
@@ -205,8 +202,8 @@ async def test_g9_a_node_that_cannot_listen_is_sent_all(make: Make, source: Path
     remotes = [await make("node-0"), await make("node-1", address="1 1 192.0.2.7 1"), await make("node-2")]
     assert await push(remotes, source) == {}
     check(remotes, source)
-    assert "directly: " in detail(remotes[1])
-    assert "by other nodes" in detail(remotes[2])
+    assert "directly: " in details(remotes[1].events)[-1]
+    assert "by other nodes" in details(remotes[2].events)[-1]
 
 
 async def test_g9_a_node_without_ssl_is_sent_all(make: Make, source: Path) -> None:
@@ -214,7 +211,7 @@ async def test_g9_a_node_without_ssl_is_sent_all(make: Make, source: Path) -> No
     remotes = [await make("node-0"), await make("node-1", old, new), await make("node-2")]
     assert await push(remotes, source) == {}
     check(remotes, source)
-    assert "directly: No module named 'sxl'" in detail(remotes[1])
+    assert "directly: No module named 'sxl'" in details(remotes[1].events)[-1]
 
 
 async def test_g9_a_relay_that_lies_is_found_by_the_next(make: Make, source: Path) -> None:
@@ -222,8 +219,8 @@ async def test_g9_a_relay_that_lies_is_found_by_the_next(make: Make, source: Pat
     remotes = [await make("node-0"), await make("node-1", old, new), await make("node-2"), await make("node-3")]
     assert await push(remotes, source) == {}
     check(remotes, source)
-    assert "directly: the node before this one sent a block that is not the client's" in detail(remotes[2])
-    assert "by other nodes" in detail(remotes[3])
+    assert "directly: the node before this one sent a block that is not the client's" in details(remotes[2].events)[-1]
+    assert "by other nodes" in details(remotes[3].events)[-1]
 
 
 async def test_g9_a_relay_that_stalls_is_passed_over(make: Make, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +243,7 @@ async def test_g9_a_relay_that_stalls_is_passed_over(make: Make, source: Path, m
     remotes[1].emit, remotes[2].emit = freeze, thaw
     assert await push(remotes, source) == {}
     check(remotes, source)
-    assert "directly: nothing came from node-1 for 0." in detail(remotes[2])
+    assert "directly: nothing came from node-1 for 0." in details(remotes[2].events)[-1]
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])

@@ -6,7 +6,7 @@ import random
 import shutil
 import stat
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -18,8 +18,8 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.push.push import finish_push, push_code
 from asyncdeploy.values.errors import ConnectionLost, NodeFull, TransferFailed, WorkspaceBusy, WorkspaceConflict
 from asyncdeploy.values.workspace import Workspace
-from tests.push.test_push import detail, notes
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.events import details, notes
 from tests.support.remotes.plain_remote import SHELLS, PlainRemote
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.trees import small_disk, tree, write
@@ -34,18 +34,10 @@ async def remote(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    root = tmp_path / "proj"
-    write(root, {"a.py": "print(1)\n", "src/b.py": "b" * 5000, "src/deep/c.txt": "c", "run.sh": "#!/bin/sh\n", "e": ""})
-    (root / "run.sh").chmod(0o755)
-    (root / "link").symlink_to("src/b.py")
-    (root / "empty").mkdir()
-    return root
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "proj"
+def source(source: Path) -> Path:
+    """A project with an empty file, too."""
+    (source / "e").touch()
+    return source
 
 
 def shadow(remote: PlainRemote, tool: str, text: str) -> None:
@@ -79,7 +71,7 @@ async def test_a_cold_push_brings_the_tree_as_it_is(remote: PlainRemote, source:
     assert list((site / ".asyncdeploy/staging").iterdir()) == []
     inodes = {path: path.lstat().st_ino for path in site.rglob("*")}
     assert await push_code(remote, source) == pushed
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
     assert {path: path.lstat().st_ino for path in site.rglob("*") if path in inodes} == inodes
 
 
@@ -94,7 +86,7 @@ async def test_e11_odd_names_are_exact(remote: PlainRemote, source: Path, site: 
     await push_code(remote, source)
     assert tree(site) == tree(source)
     await push_code(remote, source)
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
     for path in list(source.iterdir()):
         if path.is_file() and not path.is_symlink():
             path.write_bytes(b"changed" if path.name != "\n" else b"")
@@ -165,8 +157,8 @@ async def test_e10_what_was_edited_on_the_node_is_named(remote: PlainRemote, sou
     (site / "src/b.py").unlink()
     await push_code(remote, Workspace(source, on_conflict="overwrite"))
     assert tree(site) == tree(source)
-    assert "edited on the node and overwritten: a.py" in notes(remote)
-    assert "removed on the node and brought back: src/b.py" in notes(remote)
+    assert "edited on the node and overwritten: a.py" in "\n".join(notes(remote.events))
+    assert "removed on the node and brought back: src/b.py" in "\n".join(notes(remote.events))
 
 
 async def test_another_folder_is_not_taken(remote: PlainRemote, source: Path, site: Path, tmp_path: Path) -> None:
@@ -215,7 +207,7 @@ async def test_a_stat_without_nanoseconds_is_not_trusted(remote: PlainRemote, so
     shadow(remote, "stat", '"$real" "$@" | sed \'s/\\.[0-9]\\{9\\}/.000000000/g\'')
     await push_code(remote, source)
     await push_code(remote, source)
-    assert detail(remote) == "= unchanged"
+    assert details(remote.events)[-1] == "= unchanged"
     before = (site / "a.py").stat()
     (site / "a.py").write_text("print(2)\n")
     os.utime(site / "a.py", ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -231,7 +223,7 @@ async def test_g8_either_way_knows_what_the_other_brought(remote: PlainRemote, s
         for first, second in ((remote, other), (other, remote)):
             await push_code(first, source)
             await push_code(second, source)
-            assert detail(second) == "= unchanged"
+            assert details(second.events)[-1] == "= unchanged"
             (source / "a.py").write_text(f"by {first.python}")
             (source / "src/b.py").rename(source / "src/c.py")
             await push_code(second, source)
@@ -363,22 +355,13 @@ async def test_e7_a_dead_holder_s_lock_is_taken_over(source: Path, site: Path, t
 # --- the real thing
 
 
-@pytest.fixture
-def plain_node(start_sshd: Callable[..., SshdNode], tmp_path: Path) -> Iterator[SshdNode]:
-    """A real sshd on whose node no python3 is found."""
-    wrapper = tmp_path / "no-python"
-    wrapper.write_text('#!/bin/sh\nexec /bin/sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed s/python3/nothing/g)"\n')
-    wrapper.chmod(0o755)
-    return start_sshd("plain", config={"ForceCommand": str(wrapper)})
-
-
-async def test_there_and_back_over_real_ssh(plain_node: SshdNode, source: Path, tmp_path: Path) -> None:
+async def test_there_and_back_over_real_ssh(plain_sshd: SshdNode, source: Path, tmp_path: Path) -> None:
     (source / "big").write_bytes(os.urandom(3_000_000))
-    async with Pool(host_keys=HostKeys.strict(plain_node.known_hosts)) as pool:
-        remote = pool.at(plain_node.node)
+    async with Pool(host_keys=HostKeys.strict(plain_sshd.known_hosts)) as pool:
+        remote = pool.at(plain_sshd.node)
         pushed = await push_code(remote, source)
         assert remote.memory["python"] is False
         done = await sync_results(remote, pushed.path, tmp_path / "here")
     assert done.complete, done.skipped
-    assert tree(plain_node.home / "proj") == tree(source)
+    assert tree(plain_sshd.home / "proj") == tree(source)
     assert tree(tmp_path / "here") == tree(source)

@@ -290,6 +290,15 @@ def sshd_test_bed() -> Iterator[SshdBed]:
 
 
 @pytest.fixture
+def plain_sshd(sshd_test_bed: SshdBed) -> SshdNode:
+    """A node of this test alone on which no python3 is found: sshd gives our lines to a shell that hides the word."""
+    wrapper = sshd_test_bed.folder / "no-python"
+    wrapper.write_text('#!/bin/sh\nexec /bin/sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed s/python3/nothing/g)"\n')
+    wrapper.chmod(0o755)
+    return sshd_test_bed.start("plain", config={"ForceCommand": wrapper})
+
+
+@pytest.fixture
 def start_sshd(sshd_test_bed: SshdBed) -> Callable[..., SshdNode]:
     """`start_sshd(name, ...)`, as `SshdBed.start`: nodes of this test alone, killed with all they run at its end."""
     return sshd_test_bed.start

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import attrs
 
+from tests.support.waiting import eventually
+
 # The one who starts them ignores TERM; its child and its orphaned grandchild also leave the session and overwrite their
 # arguments and environment, as setproctitle does, but heed no SPT_NOENV: nothing in /proc tells whose they are.
 _PROGRAM = """\
@@ -67,6 +69,17 @@ def hidden_in(folder: Path) -> list[Seen]:
     path = folder / "pids"
     rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
     return [Seen(int(pid), int(start)) for pid, start in rows]
+
+
+async def all_hidden(*folders: Path) -> list[Seen]:
+    """Wait until the four have written themselves down in each of the folders, and check that all run."""
+    count = 4 * len(folders)
+    found = await eventually(
+        lambda: len(seen := [process for folder in folders for process in hidden_in(folder)]) == count and seen,
+        f"{count} have written their pids",
+    )
+    assert alive(found) == found
+    return found
 
 
 def alive(seen: list[Seen]) -> list[Seen]:
