@@ -63,6 +63,7 @@ STAND_ALONE = ("launch/rank_runner", "launch/rank_shim", "envs/inspect_env", "en
 """Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""
 FORBIDDEN_NAMES = {"core", "client", "utils", "helpers", "common"}
 MAX_FILE_LINES = 300
+MAX_TEST_LINES = 500
 MAX_FOLDER_FILES = 16
 MAX_TOP_FILES = 5
 MAX_FUNCTION_LINES = 60
@@ -318,6 +319,20 @@ def test_folders_can_be_read_at_a_glance() -> None:
     wrong = [str(folder.relative_to(ROOT)) for folder, count in counts.items() if count > MAX_FOLDER_FILES]
     assert not wrong, f"over {MAX_FOLDER_FILES} files: {wrong}"
     assert counts[HOUSE] <= MAX_TOP_FILES
+
+
+def test_the_tests_can_be_read_at_a_glance() -> None:
+    counts: collections.Counter[Path] = collections.Counter()
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        counts[path.parent] += path.name != "__init__.py"
+        lines = len(path.read_text().splitlines())
+        if lines > MAX_TEST_LINES:
+            wrong.append(f"{path.relative_to(ROOT)} has {lines} lines")
+    wrong += [
+        f"{folder.relative_to(ROOT)}: {count} files" for folder, count in counts.items() if count > MAX_FOLDER_FILES
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_work_never_prints() -> None:
