@@ -149,7 +149,7 @@ async def test_a_command_outlives_its_channel_and_its_connection(cluster: LocalC
         process.close()
         await process.wait_closed()
         assert is_alive(pid)
-        assert cluster.processes(node) == {pid: "sleep 1000"}
+        await eventually(lambda: cluster.processes(node) == {pid: "sleep 1000"}, "the shell has become sleep")
         assert cluster.processes(cluster.nodes[1]) == {}
     assert is_alive(pid)
 

@@ -12,6 +12,8 @@ T = TypeVar("T")
 # A busy two-core machine is given this long; a condition that holds earlier is seen at once.
 PATIENCE_S = 30.0
 LOOK_S = 0.01
+# Every call is back within 5 s of a cancellation; a busy machine is given this long.
+BACK_S = 15.0
 
 
 async def eventually(condition: Callable[[], T], what: str = "", *, within_s: float = PATIENCE_S) -> T:

@@ -24,6 +24,7 @@ from tests.support.beds.client import client
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.launches import Lines
 from tests.support.programs.hiding import alive, all_hidden, hiding_line
+from tests.support.waiting import BACK_S
 
 WAITS = "until [ -e go ]; do sleep 0.02; done; exit 7"
 
@@ -84,6 +85,6 @@ async def test_ctrl_c_ends_a_command_on_all_nodes(sshd_nodes: Sequence[SshdNode]
     async with client(sshd_nodes[0], work, nodes, hiding_line()) as process:
         seen = await all_hidden(*(sshd.home for sshd in sshd_nodes))
         process.send_signal(signal.SIGINT)
-        with anyio.fail_after(5):
+        with anyio.fail_after(BACK_S):
             await process.communicate()
         assert alive(seen) == []

@@ -28,7 +28,7 @@ from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.launches import Lines
-from tests.support.waiting import eventually, is_alive
+from tests.support.waiting import BACK_S, eventually, is_alive
 
 # A rank that says who it is, ignores TERM and has a child in a session of its own that does, too.
 STUBBORN = """\
@@ -89,7 +89,7 @@ async def test_the_rank_that_fails_is_named_and_nothing_of_the_others_lives(work
         launch = await fan_out(cluster.nodes, workspace, Lines(lines), SystemEnv(), grace_s=0.5, pool=pool)
         pids = await eventually(lambda: len(found := pids_of(homes)) == 6 and found)
         (homes[2] / "project" / "go").touch()
-        with anyio.fail_after(0.5 + 5 + 5):  # the grace, 5 s, and what a busy machine takes
+        with anyio.fail_after(BACK_S):
             report = await wait_launch(launch, pool=pool)
         assert not [pid for pid in pids if is_alive(pid)]
         assert [outcome.state for outcome in report] == ["cancelled", "cancelled", "failed", "cancelled"]
@@ -139,7 +139,7 @@ async def test_a_start_that_is_cancelled_leaves_none(workspace: Workspace) -> No
         task = asyncio.create_task(start_launch(pool, deployments, launcher))
         pids = await eventually(lambda: len(found := pids_of(homes)) == 6 and found)
         task.cancel()
-        with anyio.fail_after(5), pytest.raises(asyncio.CancelledError):
+        with anyio.fail_after(BACK_S), pytest.raises(asyncio.CancelledError):
             await task
         await eventually(lambda: not [pid for pid in pids if is_alive(pid)])
 

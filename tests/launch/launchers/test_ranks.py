@@ -30,7 +30,7 @@ from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.launches import plan
 from tests.support.places import HOUSE
-from tests.support.waiting import eventually, is_alive
+from tests.support.waiting import BACK_S, eventually, is_alive
 
 NODE_SIDE = HOUSE / "node_side" / "launch"
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -175,7 +175,7 @@ async def test_f13_one_rank_fails_and_its_neighbours_end(cluster: LocalCluster, 
     await eventually(lambda: all(file.exists() and file.read_text() for file in files))
     pids = [int(file.read_text()) for file in files]
     (homes[0] / "go").touch()
-    with anyio.fail_after(0.3 + 3 + 5 + 5):  # the runner's own grace, the launch's, 5 s, and a busy machine
+    with anyio.fail_after(BACK_S):
         error = failure_of(await wait_launch(launch, pool=pool))
     assert not [pid for pid in pids if is_alive(pid)]
     assert error is not None
