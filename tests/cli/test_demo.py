@@ -45,9 +45,9 @@ def check_tour(said: str, nodes: Sequence[str], results: Path) -> None:
     for rank, node in enumerate(nodes):
         assert f"rank {rank} of {len(nodes)}: step 2" in said
         found = json.loads((results / f"{rank}-{node}" / "sum.json").read_text())
-        assert found == {"rank": rank, "sum": 14}  # torch's, or counted without it
+        assert found == {"rank": rank, "sum": sum(range(2, 2 + len(nodes)))}  # torch's float, or counted without it
     assert "ROOT CAUSE" in said
-    assert "injected failure: rank 2 gives up in step 1" in said.split("ROOT CAUSE")[1]
+    assert f"injected failure: rank {min(2, len(nodes) - 1)} gives up in step 1" in said.split("ROOT CAUSE")[1]
 
 
 def test_four_nodes_in_one_process(home: Path, tmp_path: Path) -> None:
@@ -58,9 +58,10 @@ def test_four_nodes_in_one_process(home: Path, tmp_path: Path) -> None:
 
 def test_real_machines(sshd_nodes: Sequence[SshdNode], home: Path, tmp_path: Path) -> None:
     own_key(home, sshd_nodes[0])
-    hosts = ",".join(f"{sshd.node.user}@{sshd.node.host}:{sshd.node.port}" for sshd in sshd_nodes)
+    machines = sshd_nodes[:2]
+    hosts = ",".join(f"{sshd.node.user}@{sshd.node.host}:{sshd.node.port}" for sshd in machines)
     said = run_demo(home, "--hosts", hosts, "--accept-new", "--results", str(tmp_path / "results"))
-    names = [f"{sshd.node.host}-{sshd.node.port}" for sshd in sshd_nodes]
+    names = [f"{sshd.node.host}-{sshd.node.port}" for sshd in machines]
     check_tour(said, names, tmp_path / "results")
 
 

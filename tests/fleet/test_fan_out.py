@@ -62,21 +62,22 @@ async def test_an_all_reduce_over_four_nodes(
 async def test_a_failing_rank_while_somebody_only_follows(
     sshd_nodes: Sequence[SshdNode], workspace: Workspace, pool: Pool
 ) -> None:
-    launcher = Torchrun("all_reduce.py", "5", nproc_per_node=2, python=PYTHON)
-    launch = await fan_out([sshd.node for sshd in sshd_nodes], workspace, launcher, SystemEnv(), grace_s=2, pool=pool)
+    launcher = Torchrun("all_reduce.py", "3", nproc_per_node=2, python=PYTHON)
+    nodes = [sshd.node for sshd in sshd_nodes[:2]]
+    launch = await fan_out(nodes, workspace, launcher, SystemEnv(), grace_s=2, pool=pool)
     async with follow_launch(launch, pool=pool) as follower:
         lines = [line async for line in follower]
     sums = {line.text.partition("rank ")[2] for line in lines if ": sum " in line.text}
-    assert sums == {f"{rank} of 8: sum 36" for rank in range(8)}
+    assert sums == {f"{rank} of 4: sum 10" for rank in range(4)}
     error = follower.failure
     assert error is not None
-    assert (error.node, error.node_rank, error.status) == (sshd_nodes[2].node.name, 2, 1)
-    assert "rank 5 (status 1)" in error.message
-    assert "node rank 2, local rank 1" in error.message
+    assert (error.node, error.node_rank, error.status) == (nodes[1].name, 1, 1)
+    assert "rank 3 (status 1)" in error.message
+    assert "node rank 1, local rank 1" in error.message
     assert error.evidence.splitlines()[0] == "Traceback (most recent call last):"
-    assert error.evidence.splitlines()[-1] == "RuntimeError: injected into rank 5"
+    assert error.evidence.splitlines()[-1] == "RuntimeError: injected into rank 3"
     assert describe_failure(error).splitlines()[1] == (
-        f"ROOT CAUSE  {error.node}, rank 5 (node rank 2, local rank 1), first of 8"
+        f"ROOT CAUSE  {error.node}, rank 3 (node rank 1, local rank 1), first of 4"
     )
 
 

@@ -45,18 +45,19 @@ def run_example(name: str, *words: str) -> "subprocess.CompletedProcess[str]":
 async def test_train_then_attach(hosts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     need_torch()
     rank_workspace(tmp_path / "project")
+    hosts = hosts[:2]
     await example("train").main("project", "all_reduce.py", *hosts, env=OurPython())
     said = capsys.readouterr().out
-    for rank in range(4):
-        assert re.search(rf"^{rank} 127\.0\.0\.1-\d+: .*rank {rank} of 4: sum 10$", said, flags=re.MULTILINE)
+    for rank in range(2):
+        assert re.search(rf"^{rank} 127\.0\.0\.1-\d+: .*rank {rank} of 2: sum 3$", said, flags=re.MULTILINE)
         (folder,) = (tmp_path / "results").glob(f"{rank}-*")
         assert (folder / f"rank-{rank}.json").is_file()
     (saved,) = tmp_path.glob("*.json")
     for verb in ("wait", "follow", "stop"):
         result = run_example("attach", saved.stem, verb, *hosts)
         assert result.returncode == 0, result.stderr
-        assert [line.split()[1] for line in result.stdout.splitlines()[-4:]] == ["done"] * 4
-        assert ("sum 10" in result.stdout) == (verb == "follow")
+        assert [line.split()[1] for line in result.stdout.splitlines()[-2:]] == ["done"] * 2
+        assert ("sum 3" in result.stdout) == (verb == "follow")
 
 
 def test_sweep(hosts: list[str], tmp_path: Path) -> None:
