@@ -220,7 +220,8 @@ def _make_home(path: Path, uid: int) -> Path:
 
 
 def _make_key(path: Path, kind: str = "ed25519") -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "bed", "-f", str(path)], check=True)
+    size = ["-b", "2048"] if kind == "rsa" else []
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, *size, "-N", "", "-C", "bed", "-f", str(path)], check=True)
 
 
 @functools.cache
