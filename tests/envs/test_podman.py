@@ -1,7 +1,9 @@
 """DockerEnv by podman, where it runs."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,11 +58,12 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+def podman() -> Iterator[Podman]:
     """podman, if it can run anything here."""
     need_root()
     need("podman", "runc", "busybox")
-    folder = tmp_path_factory.mktemp("podman")
+    # A short path: podman's sockets lie far below, and where one's name is too long it waits 20 s for each container.
+    folder = Path(tempfile.mkdtemp(prefix="adpod-"))
     podman = Podman(folder)
     made = podman.run("import", "-", IMAGE, stdin=small_system())
     tried = podman.run("run", "--rm", "--network=host", IMAGE, "true")
@@ -69,6 +72,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     yield podman
     podman.run("rm", "-fa")
     subprocess.run(["umount", "-l", f"{folder}/graph/overlay"], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -81,11 +85,10 @@ def sshd(podman: Podman) -> Iterator[SshdNode]:
         bed.close()
 
 
-async def test_a_run_a_timeout_and_a_job(podman: Podman, sshd: SshdNode, pool: Pool, tmp_path: Path) -> None:
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "hello.txt").write_text("hello\n")
+async def test_a_run_a_timeout_and_a_job(podman: Podman, sshd: SshdNode, pool: Pool, project: Path) -> None:
+    (project / "hello.txt").write_text("hello\n")
     env = DockerEnv(IMAGE, engine="podman", ulimits=("nofile=1024:1024", "nproc=1000:1000"))
-    deployed = await deploy_project(pool, sshd.node, Workspace(tmp_path / "project"), env)
+    deployed = await deploy_project(pool, sshd.node, Workspace(project), env)
     done = await run_in_project(
         pool, deployed, Command('cat; cat hello.txt; echo "$A"; exit 3', stdin="in\n", env={"A": "b c"})
     )
