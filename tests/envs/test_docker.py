@@ -141,14 +141,14 @@ async def test_a_client_killed_while_the_container_is_made_leaves_none(
     entered = deployed.enter(Command(SLEEPS))
     for _ in range(4):
         async with client(bed[0], RUN, entered.line, entered.on_end or "", entered.cwd or "") as process:
-            await eventually(_is_starting, "docker was started")
+            await eventually(lambda: _is_starting(bed[0]), "docker was started")
             process.send_signal(signal.SIGKILL)
         await eventually(lambda: "asyncdeploy-docker" not in str(bed[0].processes()), "the leash is done")
         await gone(daemon)
 
 
-def _is_starting() -> bool:
-    return subprocess.run(["pgrep", "-f", "docker run --rm --init -i --name"], capture_output=True).returncode == 0
+def _is_starting(sshd: SshdNode) -> bool:
+    return any("docker run --rm --init -i --name" in line for line in sshd.processes().values())
 
 
 async def test_a_job_runs_in_a_container_named_after_it_and_is_stopped(
