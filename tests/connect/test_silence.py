@@ -13,7 +13,7 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import job_status, start_job, stop_job
 from asyncdeploy.values.errors import ConnectionLost
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 
 StartSshd = Callable[..., SshdNode]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import asyncdeploy as ad
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 
 StartSshd = Callable[..., SshdNode]
 

@@ -18,7 +18,7 @@ from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import CommandTimeout, ConnectionLost, TransferFailed
 from asyncdeploy.values.events import Event, Noted
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import is_alive
 
 StartSshd = Callable[..., SshdNode]
