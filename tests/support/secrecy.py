@@ -53,9 +53,17 @@ class Sightings:
                     self.places.add(f"arguments of process {entry.name}")
 
     def _look_below(self, folder: Path) -> None:
-        for place, _, names in os.walk(folder):
-            for name in names:
-                self._look_at_file(Path(place, name))
+        pending = [str(folder)]
+        while pending:  # os.walk recurses, and the tree of another test may be thousands of folders deep
+            try:
+                entries = list(os.scandir(pending.pop()))
+            except OSError:
+                continue  # it went, or its name has become too long
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    self._look_at_file(Path(entry.path))
 
     def _look_at_file(self, path: Path) -> None:
         try:
