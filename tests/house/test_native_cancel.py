@@ -19,7 +19,7 @@ import pytest
 
 import asyncdeploy as ad
 from tests.support import leaks
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually
 
 CANCELS = int(os.environ.get("ASYNCDEPLOY_CANCELS") or 6)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 import asyncdeploy as ad
-from tests.support.sshd_node import SshdNode
+from tests.support.beds.sshd_node import SshdNode
 
 FLOODS = [
     "yes",
