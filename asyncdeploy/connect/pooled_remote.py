@@ -16,7 +16,7 @@ from asyncdeploy.connect.limits import Limits
 from asyncdeploy.connect.slots import SUSPECT_S, Connect, Open, Reuse, Slots, Use, Waiter
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Channel, ChannelRefused, Connection
-from asyncdeploy.tasks.finish import outlast
+from asyncdeploy.tasks.finish import finish, outlast
 from asyncdeploy.tasks.urgency import is_urgent
 from asyncdeploy.values.errors import ConnectError, DeployError
 from asyncdeploy.values.events import Event, Noted, Observer
@@ -157,13 +157,26 @@ class Silent(Exception):
 async def _unless_silent(connection: Connection, line: str) -> Channel:
     """Open a channel; Silent where the connection may have gone dead without a word."""
     opening = asyncio.get_running_loop().create_task(connection.open(line))
+    opening.add_done_callback(_read_error)
     try:
-        while not opening.done():
-            await asyncio.wait((opening,), timeout=SUSPECT_S)
-            if not opening.done() and connection.owes_s() >= SUSPECT_S:
-                raise Silent
-        return opening.result()
-    finally:
-        if not opening.done():  # a channel that is granted later closes itself
-            opening.cancel()
+        await _answer(opening, connection)
+    except BaseException:
+        if opening.cancel():  # a channel that is granted later closes itself
             await outlast(opening, CLOSE_S)
+        elif not opening.exception():  # granted in the very turn in which we were cancelled: nobody else knows of it
+            await finish(opening.result().close(), CLOSE_S)
+        raise
+    return opening.result()
+
+
+async def _answer(opening: asyncio.Task[Channel], connection: Connection) -> None:
+    while not opening.done():
+        await asyncio.wait((opening,), timeout=SUSPECT_S)
+        if not opening.done() and connection.owes_s() >= SUSPECT_S:
+            raise Silent
+
+
+def _read_error(task: asyncio.Task[Channel]) -> None:
+    """Take note of an error that a cancellation outranks, or the loop would complain that nobody did."""
+    if not task.cancelled():
+        task.exception()
