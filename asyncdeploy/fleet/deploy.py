@@ -146,7 +146,7 @@ async def _with_crew(
                 crew.gone(node.name)
 
         with anyio.CancelScope() as scope:
-            scan.add_done_callback(lambda done: scope.cancel() if done.exception() else None)
+            scan.add_done_callback(lambda done: scope.cancel() if not done.cancelled() and done.exception() else None)
             return await map_nodes(fleet, one, at_once=at_once, at_most_s=at_most_s, judged=True)
         scan.result()
         raise AssertionError("only a failed scan ends the work")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from asyncdeploy.connect.pool import Pool
@@ -55,7 +56,10 @@ async def test_a_workspace_that_cannot_be_read_is_an_error_at_once_even_if_a_nod
         writer.close()
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
-        silent = Node("127.0.0.1", port=server.sockets[0].getsockname()[1], user="nobody")
+        # With a key of its own: a node for which there is none fails at once, maybe before git has.
+        asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "key")
+        port = server.sockets[0].getsockname()[1]
+        silent = Node("127.0.0.1", port=port, user="nobody", key_path=str(tmp_path / "key"))
         async with Pool(host_keys=HostKeys.accept_new(tmp_path / "known_hosts")) as pool:
             with pytest.raises(TransferFailed, match="git"):
                 await push_all([silent], tmp_path / "project", pool=pool)
