@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.measure import OURS, parser_of, save
+from benchmarks.measure import OURS, commit_of, parser_of, save
 
 DRIVER = Path(__file__).with_name("cold_driver.py")
 ROOT = DRIVER.parent.parent
@@ -69,12 +69,6 @@ def main() -> None:
     finally:
         for driver in drivers.values():
             driver.end()
-
-
-def commit_of(checkout: Path) -> str:
-    """Return a checkout's commit, or its folder's name where it has none."""
-    words = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or checkout.name
 
 
 def take_turns(drivers: dict[str, Driver], case: str, count: int) -> dict[str, list[tuple[float, float]]]:

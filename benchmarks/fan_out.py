@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 
 from benchmarks.bed import Bed, bed_of
-from benchmarks.measure import OURS, Contender, compare, options
+from benchmarks.measure import Contender, compare, options, ours_and_beside
 
 LINE = "echo ok $(hostname)"
 
 
-def cold(bed: Bed, args: object) -> None:
+def cold(bed: Bed, args: argparse.Namespace) -> None:
     """One command on each node, connections included."""
     out = bed.folder / "out"
 
@@ -27,7 +28,7 @@ def cold(bed: Bed, args: object) -> None:
 
     plain = bed.each("ssh", f"{bed.ssh} $1 '{LINE}' > {out}/$1")
     contenders = [
-        Contender(OURS, [sys.executable, "-m", "benchmarks.driver", "run", str(bed.nodes_file), LINE, str(out)]),
+        *ours_and_beside(args, lambda _: ["run", str(bed.nodes_file), LINE, str(out)]),
         Contender("xargs -P ssh", plain),
     ]
     if shutil.which("pdsh"):
@@ -35,10 +36,10 @@ def cold(bed: Bed, args: object) -> None:
         line = f"PDSH_SSH_ARGS_APPEND='-F {bed.ssh_config}' pdsh {ways} '{LINE}'"
         contenders.append(Contender("pdsh", ["sh", "-c", line]))
     title = f"one command on each of {len(bed.names)} nodes, connections included"
-    compare(title, contenders, bed.folder, args, before=empty, check=check)  # type: ignore[arg-type]
+    compare(title, contenders, bed.folder, args, before=empty, check=check)
 
 
-def warm(bed: Bed, count: int, args: object) -> None:
+def warm(bed: Bed, count: int, args: argparse.Namespace) -> None:
     """Many commands over open connections, four at a time on each."""
     marks, at_once = bed.folder / "marks", 4
     words = ["warm", str(bed.nodes_file), LINE, str(count), str(at_once), str(marks)]
@@ -54,11 +55,11 @@ for i in $(seq {share}); do cat {bed.folder}/hosts; done |
 printf 'begin %s\\nend %s\\n' "$begin" "$(cut -d' ' -f1 /proc/uptime)" > {marks}
 """
     contenders = [
-        Contender(OURS, [sys.executable, "-m", "benchmarks.driver", *words], marks),
+        *ours_and_beside(args, lambda _: words, marks),
         Contender("bare asyncssh", [sys.executable, "-m", "benchmarks.peers", *words], marks),
         Contender("ssh ControlMaster", ["bash", "-c", script], marks),
     ]
-    compare(f"{count} commands over {len(bed.names)} open connections", contenders, bed.folder, args)  # type: ignore[arg-type]
+    compare(f"{count} commands over {len(bed.names)} open connections", contenders, bed.folder, args)
 
 
 def main() -> None:

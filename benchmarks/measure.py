@@ -54,7 +54,36 @@ def options(description: str) -> argparse.Namespace:
     """Return what a benchmark with hosts was told on its command line."""
     parser = parser_of(description)
     parser.add_argument("--hosts", type=int, default=None, help="other than the case's number of hosts")
+    parser.add_argument("--beside", type=Path, help="a checkout whose code runs in turn with ours")
     return parser.parse_args()
+
+
+def ours_and_beside(
+    args: argparse.Namespace, words: Callable[[str], Sequence[str]], marks: Path | None = None
+) -> list[Contender]:
+    """Return our contender, and with ``--beside`` that of the other checkout, each run by its own benchmarks.driver.
+
+    Args:
+        args: from ``options``.
+        words: the driver's arguments, given the first word of the contender's name.
+        marks: as a Contender's.
+    """
+    contenders = [Contender(OURS, _driver(RESULTS.parent.parent, words(OURS)), marks)]
+    if args.beside is not None:
+        name = f"beside: {commit_of(args.beside)}"
+        contenders.append(Contender(name, _driver(args.beside.resolve(), words("beside")), marks))
+    return contenders
+
+
+def _driver(checkout: Path, words: Sequence[str]) -> list[str]:
+    """Return the argv of a checkout's driver: python looks for it in the current folder, before PYTHONPATH."""
+    return ["env", "-C", str(checkout), f"PYTHONPATH={checkout}", sys.executable, "-m", "benchmarks.driver", *words]
+
+
+def commit_of(checkout: Path) -> str:
+    """Return a checkout's commit, or its folder's name where it has none."""
+    words = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or checkout.name
 
 
 def run_once(contender: Contender, scratch: Path, timeout_s: float = 300) -> Run:

@@ -8,7 +8,7 @@ import shutil
 import sys
 
 from benchmarks.bed import Bed, bed_of
-from benchmarks.measure import OURS, Contender, compare, options
+from benchmarks.measure import Contender, compare, options, ours_and_beside
 from benchmarks.trees import change_one, digests, make_repository
 
 
@@ -27,13 +27,11 @@ def cases(bed: Bed, source: str, args: argparse.Namespace) -> None:
     rsync = Contender("rsync", bed.each("rsync", f"rsync -a --delete -e '{bed.ssh}' {source}/ $1:ws-rsync/"))
     unpack = f"{bed.ssh} $1 'mkdir -p ws-tar && tar -C ws-tar -xf -' < {tarball}"
     tar = Contender("tar by ssh", bed.each("tar", unpack, f"tar -C {source} -cf {tarball} ."))
-    ours = Contender(
-        OURS, [sys.executable, "-m", "benchmarks.driver", "push", str(bed.nodes_file), source, "~/ws-asyncdeploy"]
-    )
+    ours = ours_and_beside(args, lambda name: ["push", str(bed.nodes_file), source, f"~/ws-{name}"])
     salts = itertools.count(1)
 
     def folder_of(contender: Contender) -> str:
-        return f"ws-{contender.name.partition(' ')[0]}"
+        return f"ws-{contender.name.partition(' ')[0].rstrip(':')}"
 
     def clean(contender: Contender) -> None:
         for home in bed.homes.values():
@@ -50,15 +48,15 @@ def cases(bed: Bed, source: str, args: argparse.Namespace) -> None:
 
     compare(
         f"cold push of the tree to {count} nodes",
-        [ours, rsync, tar],
+        [*ours, rsync, tar],
         bed.folder,
         args,
         before=clean,
         check=check,
     )
-    compare(f"re-push of it unchanged to {count} nodes", [ours, rsync], bed.folder, args, check=check)
+    compare(f"re-push of it unchanged to {count} nodes", [*ours, rsync], bed.folder, args, check=check)
     compare(
-        f"re-push to {count} nodes after one file changed", [ours, rsync], bed.folder, args, before=edit, check=check
+        f"re-push to {count} nodes after one file changed", [*ours, rsync], bed.folder, args, before=edit, check=check
     )
 
 

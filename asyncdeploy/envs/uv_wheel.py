@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
-import importlib.metadata
 import re
 import struct
 import tempfile
@@ -99,9 +98,11 @@ def fetch_uv(machine: str) -> UvBinary:
     Raises:
         ToolMissing: it cannot be had.
     """
+    from importlib import metadata  # 8 ms, for those alone who send uv
+
     try:
-        version = importlib.metadata.version("uv")
-    except importlib.metadata.PackageNotFoundError:
+        version = metadata.version("uv")
+    except metadata.PackageNotFoundError:
         version = ""
     if not version:
         what = "the node has no uv, and none is installed beside us that could fetch one for it"
@@ -128,8 +129,10 @@ def fetch_uv(machine: str) -> UvBinary:
 
 def _recorded(kept: Path, version: str) -> UvBinary:
     """Return a fetched binary, if it is what its wheel's record says."""
+    from importlib import metadata  # 8 ms, for those alone who send uv
+
     path = kept / "bin" / "uv"
-    found = importlib.metadata.Distribution.at(kept / f"uv-{version}.dist-info")
+    found = metadata.Distribution.at(kept / f"uv-{version}.dist-info")
     known = next((file.hash for file in found.files or () if file.name == "uv" and file.hash is not None), None)
     if known is None or not path.is_file() or file_sha256(path) != _from_record(known.value):
         raise ToolMissing("", f"{path} is not what its wheel says", f"remove {kept} and try again", tool="uv")
@@ -143,9 +146,11 @@ def find_uv_binary() -> UvBinary:
     Raises:
         ToolMissing: there is none, or it is no Linux program.
     """
+    from importlib import metadata  # 8 ms, for those alone who send uv
+
     try:
-        wheel = importlib.metadata.distribution("uv")
-    except importlib.metadata.PackageNotFoundError:
+        wheel = metadata.distribution("uv")
+    except metadata.PackageNotFoundError:
         what = "the node has no uv, and none is installed beside us to be sent"
         raise ToolMissing("", what, _HINT, tool="uv") from None
     for file in wheel.files or ():
