@@ -25,6 +25,7 @@ GRACE_S = 2.0
 """TERM to KILL when we want an end: with the node's KILL wait and a round trip it stays below the 5 s that a cancelled
 call may take.
 """
+_SIGNALS = {each.value: each.name.removeprefix("SIG") for each in signal.Signals}
 _END = re.compile(rb"(-?[0-9]{1,9})\0(-?[0-9]{1,3})(?:\0|\Z)")
 SHOWN = 80
 """Bytes of what was not expected, in an error."""
@@ -128,12 +129,11 @@ class _Leashed:
         named = parts[2:]
         left_from = named.index(b"") if b"" in named else len(named)
         status, number = int(found[1]), int(found[2])
-        name = signal.Signals(number).name.removeprefix("SIG") if number in {*signal.Signals} else f"{number}"
         return Completed(
             node,
             command.line,
             status if number == 0 else None,
-            name if number > 0 else None,
+            _SIGNALS.get(number, f"{number}") if number > 0 else None,
             output.value("stdout"),
             output.value("stderr"),
             output.dropped,
