@@ -32,7 +32,9 @@ node_side.run       node_side node_side.launch
 node_side.envs      node_side
 node_side.collect   node_side
 remote              nodes tasks values
-connect.ssh         nodes remote tasks values
+connect.ssh.config  nodes tasks values
+connect.ssh.known_hosts  nodes values
+connect.ssh         connect.ssh.config connect.ssh.known_hosts nodes remote tasks values
 connect             connect.ssh nodes remote tasks values
 push.bundle         tasks values
 push.relay          push.bundle remote values

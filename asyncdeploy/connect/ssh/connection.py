@@ -7,9 +7,10 @@ import time
 import asyncssh
 
 from asyncdeploy.connect.ssh.channel import SshChannel, open_channel
-from asyncdeploy.connect.ssh.endpoint import Identity
-from asyncdeploy.connect.ssh.errors import Seen, unknown_error
+from asyncdeploy.connect.ssh.errors import Seen
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
+from asyncdeploy.connect.ssh.known_hosts.identity import Identity
+from asyncdeploy.connect.ssh.known_hosts.verdicts import unknown_error
 from asyncdeploy.tasks.finish import finish
 
 CLOSE_S = 3.0

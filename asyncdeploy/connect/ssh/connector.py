@@ -11,11 +11,12 @@ import asyncssh
 
 from asyncdeploy.connect.ssh.connection import HandshakeClient, SshConnection, cut
 from asyncdeploy.connect.ssh.dial import Names
-from asyncdeploy.connect.ssh.endpoint import Identity, Places
+from asyncdeploy.connect.ssh.endpoint import Places
 from asyncdeploy.connect.ssh.errors import Seen, explain_handshake
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.keys import KeyRing
+from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.connect.ssh.options import SharedOptions
 from asyncdeploy.connect.ssh.reach import reach, reach_through
 from asyncdeploy.nodes.parse import Node

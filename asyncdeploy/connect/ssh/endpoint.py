@@ -7,35 +7,13 @@ from pathlib import Path
 
 import attrs
 
-from asyncdeploy.connect.ssh.config import SshConfig
-from asyncdeploy.connect.ssh.config_hosts import SshConfigs
+from asyncdeploy.connect.ssh.config.ask import SshConfig
+from asyncdeploy.connect.ssh.config.hosts import SshConfigs
 from asyncdeploy.connect.ssh.dial import is_numeric
-from asyncdeploy.connect.ssh.known_hosts import address_name
-from asyncdeploy.nodes.names import default_name
+from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Route
 from asyncdeploy.values.errors import ConnectError
-
-
-@attrs.frozen
-class Identity:
-    """Whose key it is: the node's name, and where it is reached (``alias`` is ssh_config's HostKeyAlias)."""
-
-    node: str
-    host: str
-    port: int
-    alias: str | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What it is called in known_hosts: its own name if it has one, then its address."""
-        own = () if self.node in (self.host, default_name(self.host, self.port)) else (self.node,)
-        return (*own, self.address)
-
-    @property
-    def address(self) -> str:
-        """The address as OpenSSH would look it up."""
-        return self.alias or address_name(self.host, self.port)
 
 
 @attrs.frozen

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import shlex
-from collections.abc import Iterable
 
 import asyncssh
 import attrs
 
-from asyncdeploy.connect.ssh.endpoint import Identity, Place
+from asyncdeploy.connect.ssh.endpoint import Place
 from asyncdeploy.connect.ssh.keys import Login
-from asyncdeploy.connect.ssh.known_hosts import Entry, fingerprint
+from asyncdeploy.connect.ssh.known_hosts.verdicts import revoked_error
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import AuthError, ConnectError, DeployError, HostKeyError
 
@@ -84,34 +82,3 @@ def explain_handshake(node: Node, place: Place, login: Login, seen: Seen, error:
         return connect_error(node, "throttled", f"{where} closed the connection before login: {error}")
     what = "broke the connection during login" if dropped else "does not speak SSH with us"
     return connect_error(node, "protocol", f"{where} {what}: {error}")
-
-
-def changed_error(who: Identity, offered: bytes, known: Iterable[Entry]) -> HostKeyError:
-    """The node showed another key than the one that is known."""
-    entries = tuple(known)
-    shown, expected = fingerprint(offered), tuple(entry.fingerprint for entry in entries)
-    source = entries[0].source
-    message = f"the host key has changed: it showed {shown}, {source} has {' or '.join(expected)}"
-    hint = (
-        "someone may be in between; if the machine was made anew or its address given to another, "
-        "HostKeys.forget(node) takes the old key out"
-    )
-    return HostKeyError(who.node, message, hint, reason="changed", offered=shown, expected=expected, source=source)
-
-
-def unknown_error(who: Identity, offered: bytes) -> HostKeyError:
-    """The node was never seen."""
-    shown = fingerprint(offered)
-    port = "" if who.port == 22 else f" -p {who.port}"
-    scan = f"ssh-keyscan{port} {shlex.quote(who.host)} >> ~/.ssh/known_hosts"
-    hint = f"compare the fingerprint with the provider's, then `{scan}`; or use HostKeys.accept_new()"
-    message = f"the host key of {who.address} is not known: {shown}"
-    return HostKeyError(who.node, message, hint, reason="unknown", offered=shown)
-
-
-def revoked_error(who: Identity, offered: bytes, source: str) -> HostKeyError:
-    """The node showed a key that must not be trusted any more."""
-    shown = fingerprint(offered)
-    hint = "the key was marked @revoked there: this machine must get a new one"
-    message = f"the host key is revoked: {shown}, {source}"
-    return HostKeyError(who.node, message, hint, reason="revoked", offered=shown, source=source)

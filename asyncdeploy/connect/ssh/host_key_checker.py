@@ -14,10 +14,11 @@ import anyio
 import asyncssh
 import attrs
 
-from asyncdeploy.connect.ssh.endpoint import Identity
-from asyncdeploy.connect.ssh.errors import changed_error, revoked_error, unknown_error
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.connect.ssh.known_hosts import Entry, KnownHosts, fingerprint, read_known_hosts, record_key
+from asyncdeploy.connect.ssh.known_hosts.edit import record_key
+from asyncdeploy.connect.ssh.known_hosts.entries import Entry, KnownHosts, fingerprint, read_known_hosts
+from asyncdeploy.connect.ssh.known_hosts.identity import Identity
+from asyncdeploy.connect.ssh.known_hosts.verdicts import changed_error, revoked_error, unknown_error
 from asyncdeploy.tasks.threads import run_abandonable, run_in_thread
 from asyncdeploy.values.errors import HostKeyError
 

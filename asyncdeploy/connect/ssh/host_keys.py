@@ -9,7 +9,8 @@ from typing import Literal
 
 import attrs
 
-from asyncdeploy.connect.ssh.known_hosts import address_name, forget_names
+from asyncdeploy.connect.ssh.known_hosts.edit import forget_names
+from asyncdeploy.connect.ssh.known_hosts.entries import address_name
 from asyncdeploy.nodes.parse import Node
 
 USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.config import SshConfig, ask_ssh, parse_config
+from asyncdeploy.connect.ssh.config.ask import SshConfig, ask_ssh, parse_config
 from asyncdeploy.connect.ssh.connector import AsyncsshConnector
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.keys import KeyRing

@@ -7,8 +7,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from asyncdeploy.connect.ssh.config import ask_ssh
-from asyncdeploy.connect.ssh.config_hosts import UNNAMED, NamedHosts
+from asyncdeploy.connect.ssh.config.ask import ask_ssh
+from asyncdeploy.connect.ssh.config.hosts import UNNAMED, NamedHosts
 from asyncdeploy.connect.ssh.connector import AsyncsshConnector
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node

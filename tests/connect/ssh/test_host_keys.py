@@ -17,10 +17,10 @@ import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.endpoint import Identity
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.connect.ssh.known_hosts import forget_names, record_key
+from asyncdeploy.connect.ssh.known_hosts.edit import forget_names, record_key
+from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import HostKeyError
 from asyncdeploy.values.events import Event, Noted
@@ -264,7 +264,7 @@ def test_recording_waits_for_the_lock_and_loses_no_line(known: Path) -> None:
 
 
 def test_a_lock_that_is_held_for_ever_is_an_error(known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncdeploy.connect.ssh.known_hosts.LOCK_S", 0.05)
+    monkeypatch.setattr("asyncdeploy.connect.ssh.known_hosts.edit.LOCK_S", 0.05)
     known.write_text("")
     with known.open() as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)

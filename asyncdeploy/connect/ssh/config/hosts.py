@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import attrs
 
-from asyncdeploy.connect.ssh.config import SshConfig, ask_ssh
+from asyncdeploy.connect.ssh.config.ask import SshConfig, ask_ssh
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.tasks.threads import run_abandonable
 

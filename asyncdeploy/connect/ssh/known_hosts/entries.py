@@ -1,4 +1,4 @@
-"""A known_hosts file as data: who stands in it, on which line; adding to it and taking away from it.
+"""A known_hosts file as data: who stands in it, on which line.
 
 Text and digests only, no cryptography. A line is taken apart when it is read and its key is looked at when it is asked
 for, so that ten thousand lines cost milliseconds and one bad line costs nobody his hosts.
@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import fcntl
 import fnmatch
 import hashlib
 import hmac
-import os
 import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
 MAX_BYTES = 64 << 20
 """Half a million lines; what is larger is no known_hosts file."""
-LOCK_S = 5.0
-"""How long another process may hold the file: it appends one line."""
 _MARKERS = ("cert-authority", "revoked")
 
 
@@ -91,7 +85,7 @@ class KnownHosts:
             raise ValueError(f"'hosts keytype key' was expected, got {' '.join(words)[:80]!r}")
         hosts, entry = words[0], Entry(marker, words[1], words[2], source)
         if hosts.startswith("|"):
-            self.hashed.append((*_read_hash(hosts), entry))
+            self.hashed.append((*read_hash(hosts), entry))
         elif re.search(r"[*?!]", hosts):
             self.patterns.append((tuple(hosts.split(",")), entry))
         else:
@@ -123,69 +117,7 @@ def read_known_hosts(path: Path) -> KnownHosts:
     return KnownHosts.parse(raw.decode("utf-8", "replace"), str(path))
 
 
-def record_key(path: Path, names: Sequence[str], kind: str, blob: str) -> list[Entry]:
-    """Append a line for those names that the file does not know yet; blocking, and alone by a lock.
-
-    Returns:
-        The entries of the other names: what another process recorded while we were connecting, for the caller to judge.
-
-    Raises:
-        OSError: the file cannot be written or its lock is held for too long.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path, create=True) as descriptor:
-        text = _read_all(descriptor)
-        known = KnownHosts.parse(text, str(path))
-        entries = {name: [entry for entry in known.find(name) if not entry.marker] for name in names}
-        new = [name for name in names if not entries[name]]
-        if new:
-            end = "" if not text or text.endswith("\n") else "\n"
-            os.write(descriptor, f"{end}{','.join(new)} {kind} {blob}\n".encode())
-        return [entry for found in entries.values() for entry in found]
-
-
-def forget_names(path: Path, names: Sequence[str]) -> int:
-    """Take out every line that names one of these hosts; patterns, certificate authorities and revocations stay.
-
-    The new file takes the old one's place in one step. Blocking.
-
-    Returns:
-        How many lines were taken out.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    if not path.exists():
-        return 0
-    path = path.resolve()  # a link to the file stays one
-    wanted = {name.lower() for name in names}
-    with _locked(path, create=False) as descriptor:
-        lines = _read_all(descriptor).splitlines(keepends=True)
-        kept = [line for line in lines if not _names_one_of(line, wanted)]
-        if len(kept) < len(lines):
-            fresh = path.with_name(f".{path.name}.{os.getpid()}")
-            mode = os.fstat(descriptor).st_mode & 0o777
-            target = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-            with os.fdopen(target, "w", encoding="utf-8", errors="surrogateescape") as stream:
-                stream.writelines(kept)
-            fresh.replace(path)
-        return len(lines) - len(kept)
-
-
-def _names_one_of(line: str, wanted: set[str]) -> bool:
-    hosts = line.split(None, 1)[0] if line.strip() else "#"
-    if hosts.startswith(("#", "@")):
-        return False
-    if hosts.startswith("|"):
-        try:
-            salt, digest = _read_hash(hosts)
-        except ValueError:
-            return False
-        return any(hmac.digest(salt, name.encode(), "sha1") == digest for name in wanted)
-    return not wanted.isdisjoint(hosts.lower().split(","))
-
-
-def _read_hash(hosts: str) -> tuple[bytes, bytes]:
+def read_hash(hosts: str) -> tuple[bytes, bytes]:
     parts = hosts.split("|")
     if len(parts) != 4 or parts[1] != "1":
         raise ValueError(f"a hashed host '|1|salt|hash' was expected, got {hosts[:80]!r}")
@@ -203,37 +135,3 @@ def _matches(patterns: Sequence[str], name: str) -> bool:
                 return False
             found = True
     return found
-
-
-@contextlib.contextmanager
-def _locked(path: Path, *, create: bool) -> Iterator[int]:
-    """Hold the file's lock; a file that was replaced while we waited is opened anew."""
-    end = time.monotonic() + LOCK_S
-    while True:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            _lock(descriptor, path, end)
-            held, there = os.fstat(descriptor), path.stat()
-            if (held.st_ino, held.st_dev) == (there.st_ino, there.st_dev):
-                yield descriptor
-                return
-        finally:
-            os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path, end: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{path}: another process has held its lock for {LOCK_S:.0f} s") from None
-            time.sleep(0.01)
-
-
-def _read_all(descriptor: int) -> str:
-    with os.fdopen(os.dup(descriptor), "rb") as stream:
-        stream.seek(0)
-        return stream.read(MAX_BYTES).decode("utf-8", "surrogateescape")
