@@ -18,8 +18,9 @@ from asyncdeploy.remote.transport import Connection, Connector, Remote, Route
 from asyncdeploy.values.errors import AuthError, Cancelled, ConnectError, ConnectionLost, HostKeyError
 from asyncdeploy.values.events import Noted
 
-RETRIED = frozenset({"throttled", "timeout"})
-"""What may be otherwise a moment later. A refused port, a refused key and a wrong host key are not tried again."""
+RETRIED = frozenset({"throttled", "timeout", "unreachable"})
+"""What may be otherwise a moment later, as is what an error itself calls passing. A refused port, a refused key and a
+wrong host key are not tried again."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
 """Full jitter between these: 100 of 100 connects got through a MaxStartups of 10 within 3.3 s."""
 
@@ -83,7 +84,7 @@ class Connecting:
                 except ConnectionLost as error:  # the jump host's
                     last = ConnectError(node.name, error.message, error.hint, reason="throttled")
                 except ConnectError as error:
-                    if error.reason not in RETRIED:
+                    if error.reason not in RETRIED and not error.passing:
                         raise attrs.evolve(error, attempts=attempts) from error
                     last = error
             pause = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempts))

@@ -54,12 +54,15 @@ class ConnectError(DeployError):
     """No SSH connection could be made.
 
     Attributes:
-        reason: "refused", "timeout", "throttled", "dns", "unreachable", "protocol", "jump" or "config".
+        reason: "refused", "timeout", "throttled", "dns", "unreachable", "protocol", "jump", "config", or "local" where
+            this machine lacks something.
         attempts: how many times it was tried.
+        passing: whatever the reason, it may be otherwise a moment later.
     """
 
     reason: str = "refused"
     attempts: int = 1
+    passing: bool = False
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)

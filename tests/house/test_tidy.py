@@ -32,9 +32,11 @@ node_side.run       node_side node_side.launch
 node_side.envs      node_side
 node_side.collect   node_side
 remote              nodes tasks values
+connect.ssh.handshake  values
 connect.ssh.config  nodes tasks values
 connect.ssh.known_hosts  nodes values
-connect.ssh         connect.ssh.config connect.ssh.known_hosts nodes remote tasks values
+connect.ssh         connect.ssh.config connect.ssh.handshake connect.ssh.known_hosts nodes remote tasks
+                    values
 connect             connect.ssh nodes remote tasks values
 push.bundle         tasks values
 push.relay          push.bundle remote values
@@ -59,7 +61,7 @@ cli                 EVERY
 testing             EVERY
 """
 
-MAY_IMPORT_ASYNCSSH = {"connect.ssh", "local"}
+MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "local"}
 MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "values"}
 STAND_ALONE = ("launch/rank_runner", "launch/rank_shim", "envs/inspect_env", "envs/check_imports")
 """Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import asyncssh
 
 from asyncdeploy.connect.ssh.channel import SshChannel, open_channel
-from asyncdeploy.connect.ssh.errors import Seen
+from asyncdeploy.connect.ssh.handshake.seen import Seen
+from asyncdeploy.connect.ssh.handshake.watched import WatchedConnection
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
+from asyncdeploy.connect.ssh.keys import Login
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.connect.ssh.known_hosts.verdicts import unknown_error
 from asyncdeploy.tasks.finish import finish
 
 CLOSE_S = 3.0
 """How long a goodbye may take before the connection is cut."""
+MAX_PROMPTS = 8
+"""Questions that are remembered, of those that a server asks a person."""
 
 
 class SshConnection:
@@ -50,10 +55,10 @@ class SshConnection:
 class HandshakeClient(asyncssh.SSHClient):
     """Answers asyncssh's questions during one connect and keeps what it saw."""
 
-    def __init__(self, checker: HostKeyChecker, who: Identity) -> None:
+    def __init__(self, checker: HostKeyChecker, who: Identity, login: Login) -> None:
         self._checker = checker
         self._who = who
-        self.seen = Seen()
+        self.seen = Seen({pair.public_data: name for pair, name in zip(login.pairs, login.names, strict=True)})
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Judge the node's key; asyncssh was given no trusted key, so every one comes here."""
@@ -71,9 +76,25 @@ class HandshakeClient(asyncssh.SSHClient):
         """The node's key was accepted."""
         self.seen.login_began = True
 
+    def auth_banner_received(self, msg: str, lang: str) -> None:
+        """The server has something to say to people, before it lets anybody in."""
+        self.seen.say(msg)
 
-class ClientConnection(asyncssh.SSHClientConnection):
-    """asyncssh's connection, which shows the client also a host key that asyncssh itself refuses.
+    def kbdint_auth_requested(self) -> str:
+        """Go along with keyboard-interactive: PAM often asks nothing once a key was accepted."""
+        return ""
+
+    def kbdint_challenge_received(
+        self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
+    ) -> list[str] | None:
+        """Answer where nothing is asked; what is asked is for a person, of whom there is none here."""
+        self.seen.say(f"{name}\n{instructions}")
+        self.seen.asked = tuple(prompt for prompt, _ in prompts[:MAX_PROMPTS])
+        return None if prompts else []
+
+
+class ClientConnection(WatchedConnection):
+    """asyncssh's connection, which notes also a host key that asyncssh itself refuses.
 
     Attributes:
         heard_at: when anything came from the node, by the monotonic clock.
@@ -86,9 +107,7 @@ class ClientConnection(asyncssh.SSHClientConnection):
         super().data_received(data, datatype)
 
     def validate_server_host_key(self, key_data: bytes) -> asyncssh.SSHKey:
-        client = self.get_owner()
-        if isinstance(client, HandshakeClient):
-            client.seen.shown_key = key_data
+        self.seen.shown_key = key_data
         return super().validate_server_host_key(key_data)
 
 

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
-import asyncssh
 
-from asyncdeploy.connect.ssh.connection import HandshakeClient, SshConnection, cut
+from asyncdeploy.connect.ssh.connection import ClientConnection, HandshakeClient, SshConnection, cut
 from asyncdeploy.connect.ssh.dial import Names
-from asyncdeploy.connect.ssh.endpoint import Places
-from asyncdeploy.connect.ssh.errors import Seen, explain_handshake
+from asyncdeploy.connect.ssh.endpoint import Place, Places
+from asyncdeploy.connect.ssh.errors import explain_handshake
+from asyncdeploy.connect.ssh.handshake.explain import Asked
+from asyncdeploy.connect.ssh.handshake.seen import Seen
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.connect.ssh.keys import KeyRing
+from asyncdeploy.connect.ssh.keys import KeyRing, Login
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.connect.ssh.options import SharedOptions
-from asyncdeploy.connect.ssh.reach import reach, reach_through
+from asyncdeploy.connect.ssh.reach import Begin, reach, reach_through
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connection, Route
 from asyncdeploy.values.errors import HostKeyError
@@ -67,25 +68,25 @@ class AsyncsshConnector:
             ConnectError, AuthError, HostKeyError: why not.
         """
         place = await self._places.find(node)
-        login = await self._ring.login(node.name, place.key_paths, agent=place.agent, only=place.keys_only)
+        login = await self._login(node, place)
         for text in (*await self._checker.load(), *self._ring.take_notes()):
             self._note(node.name, text)
-        client = HandshakeClient(self._checker, place.identity)
+        client = HandshakeClient(self._checker, place.identity, login)
         options = self._options.copy_for(place, login, client)
-        greeted = options.waiter = asyncio.get_running_loop().create_future()
-        if through is None:
-            ssh = await reach(node, place.route, options, self._names, self._timeout_s)
-        else:
-            assert isinstance(through, SshConnection)
-            ssh = await reach_through(through, node, place.route, options, self._timeout_s)
+        loop = asyncio.get_running_loop()
+        greeted = options.waiter = loop.create_future()
+        greeted.add_done_callback(_take_note)
+        ssh = await self._begin(node, place, lambda: ClientConnection(loop, options, client.seen), through)
         try:
             with anyio.fail_after(self._timeout_s):
                 await greeted
         except BaseException as error:
             await cut(ssh)
             await self._record(place.identity, client.seen)
-            if isinstance(error, asyncssh.Error | OSError):
-                raise explain_handshake(node, place, login, client.seen, error) from error
+            if isinstance(error, Exception):
+                route = place.route
+                asked = Asked(node.name, f"{route.host} port {route.port}", place.user, login.problems, ssh.our_kexinit)
+                raise explain_handshake(place, asked, client.seen, error) from error
             raise
         connection = SshConnection(node.name, ssh)
         try:
@@ -97,6 +98,16 @@ class AsyncsshConnector:
             await connection.close()
             raise changed
         return connection
+
+    async def _login(self, node: Node, place: Place) -> Login:
+        named = node.key_path is not None
+        return await self._ring.login(node.name, place.key_paths, agent=place.agent, only=place.keys_only, named=named)
+
+    async def _begin(self, node: Node, place: Place, begin: Begin, through: Connection | None) -> ClientConnection:
+        if through is None:
+            return await reach(node, place.route, begin, self._names, self._timeout_s)
+        assert isinstance(through, SshConnection)
+        return await reach_through(through, node, place.route, begin, self._timeout_s)
 
     async def close(self) -> None:
         """End the talk with the ssh-agent; bounded."""
@@ -114,3 +125,9 @@ class AsyncsshConnector:
 
 def _ignore(_node: str, _text: str) -> None:
     pass
+
+
+def _take_note(greeted: asyncio.Future[None]) -> None:
+    """Look at an error for which nobody waits any more, or the loop would complain of it."""
+    if not greeted.cancelled():
+        greeted.exception()

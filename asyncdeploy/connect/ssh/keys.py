@@ -20,10 +20,11 @@ AGENT_S = 3.0
 
 @attrs.frozen(eq=False)
 class Login:
-    """The keys to offer, in order, and what to call them in an error."""
+    """The keys to offer, in order, what to call them in an error, and which could not be offered, and why."""
 
     pairs: tuple[asyncssh.SSHKeyPair, ...]
     names: tuple[str, ...]
+    problems: tuple[str, ...] = ()
 
 
 @attrs.frozen(eq=False)
@@ -46,31 +47,38 @@ class KeyRing:
         self._logins: dict[tuple[object, ...], Login] = {}
         self._lock = anyio.Lock()
 
-    async def login(self, node: str, paths: Sequence[Path], *, agent: str | None, only: bool) -> Login:
-        """Return what to offer a node.
+    async def login(
+        self, node: str, paths: Sequence[Path], *, agent: str | None, only: bool, named: bool = False
+    ) -> Login:
+        """Return what to offer a node, which may be nothing: there are accounts that need no key.
 
         Args:
             node: its name, for errors.
             paths: private key files.
             agent: the agent's socket; None is $SSH_AUTH_SOCK, "none" is no agent.
             only: these files are meant and no other key; an agent may still hold theirs.
+            named: the files are what the node itself names.
 
         Raises:
-            AuthError: none of the files can be used, or there is no key at all.
+            AuthError: the node names a key that cannot be used.
         """
         where = os.environ.get("SSH_AUTH_SOCK", "") if agent is None else "" if agent == "none" else agent
         asked = (tuple(paths), where, only)
         async with self._lock:
             if asked not in self._logins:
-                self._logins[asked] = await self._collect(node, paths, where, only=only)
-            return self._logins[asked]
+                self._logins[asked] = await self._collect(paths, where, only=only)
+            login = self._logins[asked]
+        if named and not login.pairs:
+            hint = "give another key_path, or load the key with `ssh-add`"
+            raise AuthError(node, "; ".join(login.problems), hint)
+        return login
 
     def take_notes(self) -> list[str]:
         """Return what a person should know of keys and agents, each note once."""
         notes, self._notes = self._notes, []
         return notes
 
-    async def _collect(self, node: str, paths: Sequence[Path], agent: str, *, only: bool) -> Login:
+    async def _collect(self, paths: Sequence[Path], agent: str, *, only: bool) -> Login:
         files = {path: await self._load(path) for path in paths}
         held: Sequence[asyncssh.SSHKeyPair] = ()
         if agent and (not only or any(file.needs_agent for file in files.values())):
@@ -86,13 +94,11 @@ class KeyRing:
         if not only:
             for pair in held:
                 offered.setdefault(pair.public_data, (pair, f"agent: {pair.get_comment() or pair.algorithm.decode()}"))
-        if not offered:
-            message = "; ".join(problems) or "no private key was found to log in with"
-            hint = "give the node a key_path, or start an ssh-agent"
-            if problems:
-                hint = "give another key_path, or load the key with `ssh-add`"
-            raise AuthError(node, message, hint)
-        return Login(tuple(pair for pair, _ in offered.values()), tuple(name for _, name in offered.values()))
+        return Login(
+            tuple(pair for pair, _ in offered.values()),
+            tuple(name for _, name in offered.values()),
+            tuple(problems),
+        )
 
     async def _load(self, path: Path) -> _File:
         if path not in self._files:

@@ -20,19 +20,19 @@ def make_options(user: str, login: Login, keepalive_s: float) -> asyncssh.SSHCli
     return asyncssh.SSHClientConnectionOptions(
         config=None,
         username=user,
-        client_keys=list(login.pairs),
+        client_keys=list(login.pairs) or None,  # of an empty list asyncssh would make the default keys
         agent_path=None,
         agent_identities=None,
         agent_forwarding=False,
         x509_trusted_certs=None,
         x509_trusted_cert_paths=[],
         host_based_auth=False,
-        kbdint_auth=False,
+        kbdint_auth=True,  # only where nothing is asked, see HandshakeClient
         password_auth=False,
         gss_host=None,
         gss_kex=False,
         gss_auth=False,
-        preferred_auth="publickey",
+        preferred_auth="publickey,keyboard-interactive",
         env=None,
         send_env=None,
         command=None,
@@ -44,6 +44,7 @@ def make_options(user: str, login: Login, keepalive_s: float) -> asyncssh.SSHCli
         keepalive_interval=keepalive_s,
         keepalive_count_max=KEEPALIVES,
         encoding=None,
+        utf8_decode_errors="replace",  # a banner in Latin-1 is no reason to stay outside
     )
 
 
