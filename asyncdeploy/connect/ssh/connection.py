@@ -13,11 +13,13 @@ from asyncdeploy.connect.ssh.handshake.watched import WatchedConnection
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 from asyncdeploy.connect.ssh.keys import Login
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
-from asyncdeploy.connect.ssh.known_hosts.verdicts import unknown_error
+from asyncdeploy.connect.ssh.known_hosts.shown_key import ShownKey
 from asyncdeploy.tasks.finish import finish
 
 CLOSE_S = 3.0
 """How long a goodbye may take before the connection is cut."""
+NO_KEY = "Unable to decode host key"
+"""What asyncssh says of a key that is none."""
 MAX_PROMPTS = 8
 """Questions that are remembered, of those that a server asks a person."""
 
@@ -45,32 +47,60 @@ class SshConnection:
         """Return for how long the node has owed an answer while nothing came from it."""
         return time.monotonic() - self._asked_at if self.ssh.heard_at < self._asked_at else 0.0
 
-    async def close(self) -> None:
+    async def close(self, farewell: str = "") -> None:
         """Close it; bounded, whatever cancels us."""
+        self.ssh.farewell = farewell
         self.ssh.close()
         await finish(self.ssh.wait_closed(), CLOSE_S)
         self.ssh.abort()  # where the goodbye took too long
 
 
 class HandshakeClient(asyncssh.SSHClient):
-    """Answers asyncssh's questions during one connect and keeps what it saw."""
+    """Answers asyncssh's questions during one connect and keeps what it saw.
 
-    def __init__(self, checker: HostKeyChecker, who: Identity, login: Login) -> None:
+    Args:
+        checker: judges the node's key.
+        who: the node.
+        login: what may be offered.
+        algorithms: which kinds of host keys are asked for, in order.
+
+    Attributes:
+        seen: what was seen.
+        shown: the host key that the node showed last.
+    """
+
+    def __init__(self, checker: HostKeyChecker, who: Identity, login: Login, algorithms: Sequence[str]) -> None:
+        self.login = login
+        self.algorithms = algorithms
         self._checker = checker
         self._who = who
+        self._trusted: asyncssh.SSHKey | None = None
+        self.shown: ShownKey | None = None
         self.seen = Seen({pair.public_data: name for pair, name in zip(login.pairs, login.names, strict=True)})
 
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Judge the node's key; asyncssh was given no trusted key, so every one comes here."""
-        self.seen.verdict = self._checker.judge(self._who, key)
-        if self.seen.verdict is None:
-            self.seen.key = key
-        return self.seen.verdict is None
+    def judge(self, data: bytes, peer: str) -> asyncssh.SSHKey:
+        """Return the node's host key if it is trusted; a certificate too is judged by our rule, not by asyncssh's.
 
-    def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """A certificate authority that we do not know signed the node's certificate."""
-        self.seen.verdict = unknown_error(self._who, key.public_data)
-        return False
+        Args:
+            data: the key as it came; again when the connection's keys are changed, after an hour or a GiB.
+            peer: the IP address at which the node was reached.
+
+        Raises:
+            asyncssh.HostKeyNotVerifiable: it is not trusted, or no key; ``seen`` has the verdict.
+        """
+        if self._trusted is None or data != self.seen.shown_key:
+            self._trusted, self.seen.shown_key = None, data
+            try:
+                shown = ShownKey.read(data)
+            except asyncssh.KeyImportError:
+                raise asyncssh.HostKeyNotVerifiable(NO_KEY) from None
+            self.shown = shown
+            self.seen.verdict = self._checker.judge(self._who, shown, peer)
+            if self.seen.verdict is not None:
+                raise asyncssh.HostKeyNotVerifiable(self.seen.verdict.message)
+            self._trusted = shown.plain
+            self.seen.key = None if self._checker.is_certified(self._who, shown) else shown.plain
+        return self._trusted
 
     def begin_auth(self, username: str) -> None:
         """The node's key was accepted."""
@@ -94,7 +124,7 @@ class HandshakeClient(asyncssh.SSHClient):
 
 
 class ClientConnection(WatchedConnection):
-    """asyncssh's connection, which notes also a host key that asyncssh itself refuses.
+    """asyncssh's connection, whose host key is judged by our client alone.
 
     Attributes:
         heard_at: when anything came from the node, by the monotonic clock.
@@ -107,8 +137,12 @@ class ClientConnection(WatchedConnection):
         super().data_received(data, datatype)
 
     def validate_server_host_key(self, key_data: bytes) -> asyncssh.SSHKey:
-        self.seen.shown_key = key_data
-        return super().validate_server_host_key(key_data)
+        """Return the node's host key if it is trusted."""
+        client = self.get_owner()
+        assert isinstance(client, HandshakeClient)
+        peer = self.get_extra_info("peername")
+        self._server_host_key = client.judge(key_data, str(peer[0]) if peer else "")
+        return self._server_host_key
 
 
 async def cut(ssh: asyncssh.SSHClientConnection) -> None:

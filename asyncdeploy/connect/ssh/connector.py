@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import anyio
@@ -13,15 +13,17 @@ from asyncdeploy.connect.ssh.dial import Names
 from asyncdeploy.connect.ssh.endpoint import Place, Places
 from asyncdeploy.connect.ssh.errors import explain_handshake
 from asyncdeploy.connect.ssh.handshake.explain import Asked
-from asyncdeploy.connect.ssh.handshake.seen import Seen
+from asyncdeploy.connect.ssh.handshake.seen import Seen, read_offers
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.keys import KeyRing, Login
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
+from asyncdeploy.connect.ssh.known_hosts.shown_key import ShownKey
 from asyncdeploy.connect.ssh.options import SharedOptions
 from asyncdeploy.connect.ssh.reach import Begin, reach, reach_through
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connection, Route
+from asyncdeploy.tasks.progress import note_progress
 from asyncdeploy.values.errors import HostKeyError
 
 
@@ -47,11 +49,13 @@ class AsyncsshConnector:
     ) -> None:
         self._checker = HostKeyChecker(host_keys)
         self._ring = KeyRing()
-        self._places = Places(config_path)
-        self._names = Names()
-        self._options = SharedOptions(self._checker, keepalive_s)
-        self._timeout_s = connect_timeout_s
         self._note = note or _ignore
+        # Who says himself which keys are trusted needs no program that says it.
+        excused = ["KnownHostsCommand"] if host_keys.path is not None or host_keys.mode == "pinned" else []
+        self._places = Places(config_path, excused, self._note)
+        self._names = Names()
+        self._options = SharedOptions(keepalive_s)
+        self._timeout_s = connect_timeout_s
 
     async def resolve(self, node: Node) -> Route:
         """Return where the node's sshd is; ssh_config is asked once a node.
@@ -68,15 +72,35 @@ class AsyncsshConnector:
             ConnectError, AuthError, HostKeyError: why not.
         """
         place = await self._places.find(node)
-        login = await self._login(node, place)
-        for text in (*await self._checker.load(), *self._ring.take_notes()):
-            self._note(node.name, text)
-        client = HandshakeClient(self._checker, place.identity, login)
-        options = self._options.copy_for(place, login, client)
+        try:
+            login = await self._login(node, place)
+        finally:
+            self._tell(node, self._ring.take_notes())
+        self._tell(node, await self._checker.load(place.identity))
+        algorithms = self._checker.algorithms(place.identity)
+        shown: list[ShownKey] = []
+        while True:
+            client = HandshakeClient(self._checker, place.identity, login, algorithms)
+            try:
+                return await self._shake_hands(node, place, client, through)
+            except HostKeyError as error:
+                if client.shown is not None:
+                    shown.append(client.shown)
+                algorithms = self._left(client, place.identity, shown)
+                if not algorithms:
+                    raise self._checker.refusal(place.identity, shown, error) from error
+
+    async def _shake_hands(
+        self, node: Node, place: Place, client: HandshakeClient, through: Connection | None
+    ) -> SshConnection:
+        options = self._options.copy_for(place, client)
         loop = asyncio.get_running_loop()
         greeted = options.waiter = loop.create_future()
         greeted.add_done_callback(_take_note)
+        where = f"{place.route.host} port {place.route.port}"
+        note_progress(f"{where} is asked for a connection")
         ssh = await self._begin(node, place, lambda: ClientConnection(loop, options, client.seen), through)
+        note_progress(f"{where} accepts connections, no login yet")
         try:
             with anyio.fail_after(self._timeout_s):
                 await greeted
@@ -84,10 +108,10 @@ class AsyncsshConnector:
             await cut(ssh)
             await self._record(place.identity, client.seen)
             if isinstance(error, Exception):
-                route = place.route
-                asked = Asked(node.name, f"{route.host} port {route.port}", place.user, login.problems, ssh.our_kexinit)
-                raise explain_handshake(place, asked, client.seen, error) from error
+                asked = Asked(node.name, where, place.user, client.login.problems, ssh.our_kexinit)
+                raise explain_handshake(asked, client.seen, error) from error
             raise
+        note_progress(f"{where} has let us in")
         connection = SshConnection(node.name, ssh)
         try:
             changed = await self._record(place.identity, client.seen)
@@ -99,13 +123,25 @@ class AsyncsshConnector:
             raise changed
         return connection
 
+    def _left(self, client: HandshakeClient, who: Identity, shown: Sequence[ShownKey]) -> tuple[str, ...]:
+        """Return which other kinds of host keys the node has, if one of them may be the right one."""
+        seen = client.seen
+        if seen.verdict is None or seen.verdict.reason == "revoked" or not shown:
+            return ()
+        has = [name.decode("ascii", "replace") for names in read_offers(seen.kexinit)[1:2] for name in names]
+        return tuple(name for name in self._checker.algorithms_left(who, client.algorithms, shown) if name in has)
+
+    def _tell(self, node: Node, notes: Iterable[str]) -> None:
+        for text in notes:
+            self._note(node.name, text)
+
     async def _login(self, node: Node, place: Place) -> Login:
-        named = node.key_path is not None
-        return await self._ring.login(node.name, place.key_paths, agent=place.agent, only=place.keys_only, named=named)
+        bits = place.identity.trust.rsa_bits
+        return await self._ring.login(node.name, place.keys, least_bits=bits, named=node.key_path is not None)
 
     async def _begin(self, node: Node, place: Place, begin: Begin, through: Connection | None) -> ClientConnection:
         if through is None:
-            return await reach(node, place.route, begin, self._names, self._timeout_s)
+            return await reach(node, place, begin, self._names, self._timeout_s)
         assert isinstance(through, SshConnection)
         return await reach_through(through, node, place.route, begin, self._timeout_s)
 

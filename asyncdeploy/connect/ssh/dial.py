@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
 
-from asyncdeploy.remote.transport import Route
 from asyncdeploy.tasks.threads import run_abandonable
 
 NAMES_AT_ONCE = 32
@@ -25,16 +26,20 @@ class Names:
     def __init__(self) -> None:
         self._limiter = anyio.CapacityLimiter(NAMES_AT_ONCE)
 
-    async def look_up(self, route: Route) -> Sequence[tuple[int, Any]]:
+    async def look_up(self, host: str, port: int, family: int = socket.AF_UNSPEC) -> Sequence[tuple[int, Any]]:
         """Return (family, address) of each address of a host.
+
+        Args:
+            host, port: of the host.
+            family: the only one that may be used; AF_UNSPEC is any.
 
         Raises:
             socket.gaierror: the name is not known.
         """
-        flags = socket.AI_NUMERICHOST if is_numeric(route.host) else 0
+        flags = socket.AI_NUMERICHOST if is_numeric(host) else 0
 
         def look_up() -> list[tuple[Any, ...]]:
-            return list(socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM, flags=flags))
+            return list(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags))
 
         if flags:
             found = look_up()
@@ -53,17 +58,19 @@ def is_numeric(host: str) -> bool:
     return True
 
 
-async def dial(addresses: Sequence[tuple[int, Any]]) -> socket.socket:
+async def dial(addresses: Sequence[tuple[int, Any]], sources: Sequence[tuple[int, Any]] = ()) -> socket.socket:
     """Return a connected, non-blocking socket.
 
     Args:
         addresses: (family, address) as getaddrinfo gives them, in its order.
+        sources: addresses to connect from, the first of each family; none lets the kernel choose.
 
     Raises:
         OSError: none could be reached; it is the first one's error.
     """
+    source = dict(reversed(sources))
     if len(addresses) == 1:
-        return await _try(*addresses[0])
+        return await _try(*addresses[0], source)
     errors: dict[int, OSError] = {}
     winner: list[socket.socket] = []
     failed = [anyio.Event() for _ in addresses]
@@ -73,7 +80,7 @@ async def dial(addresses: Sequence[tuple[int, Any]]) -> socket.socket:
             with anyio.move_on_after(AHEAD_S):
                 await earlier.wait()
         try:
-            sock = await _try(family, address)
+            sock = await _try(family, address, source)
         except OSError as error:
             errors[number] = error
             failed[number].set()
@@ -97,10 +104,14 @@ async def dial(addresses: Sequence[tuple[int, Any]]) -> socket.socket:
     raise errors[min(errors)]
 
 
-async def _try(family: int, address: Any) -> socket.socket:
+async def _try(family: int, address: Any, source: Mapping[int, Any]) -> socket.socket:
+    if source and family not in source:
+        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
+        if source:
+            sock.bind(source[family])
         await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:
         sock.close()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import getpass
+import socket
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import attrs
 
-from asyncdeploy.connect.ssh.config.ask import SshConfig
+from asyncdeploy.connect.ssh.config.answer import Cryptography, Keys, SshConfig
 from asyncdeploy.connect.ssh.config.hosts import SshConfigs
-from asyncdeploy.connect.ssh.dial import is_numeric
+from asyncdeploy.connect.ssh.config.keywords import KEYWORDS
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Route
 from asyncdeploy.values.errors import ConnectError
+from asyncdeploy.values.words import one_line
 
 
 @attrs.frozen
@@ -21,40 +24,56 @@ class Place:
     """A node as ssh_config completes it.
 
     Attributes:
-        keys_only: the node names its key, or ssh_config says IdentitiesOnly: the agent's others are not offered.
-        agent: the ssh-agent's socket; None is $SSH_AUTH_SOCK.
+        family, bind: the addresses that may be used there, and the one to connect from here.
+        keys: what may be offered; of a node that names its key, that alone.
     """
 
     route: Route
+    family: int
+    bind: str | None
     user: str
-    key_paths: tuple[Path, ...]
-    keys_only: bool
-    agent: str | None
+    keys: Keys
+    cryptography: Cryptography
     identity: Identity
 
 
 def complete_node(node: Node, config: SshConfig) -> Place:
-    """Fill in what the node does not say itself."""
-    host, port = config.host or node.host, node.port or config.port or 22
-    if config.proxy_command and node.jump is None:
-        hint = "use ProxyJump, or give the node a jump"
-        message = f"ssh_config has ProxyCommand for {node.host} ({config.proxy_command}), which is not supported"
-        raise ConnectError(node.name, message, hint, reason="config")
-    jump = node.jump
-    if jump is None and config.jump:
-        try:
-            jump = attrs.evolve(node, jump=config.jump).jump
-        except ValueError as error:
-            message = f"ssh_config's ProxyJump {config.jump!r} cannot be followed: {error}"
-            raise ConnectError(node.name, message, reason="config") from error
+    """Fill in what the node does not say itself.
+
+    Raises:
+        ConnectError: ssh_config's ProxyJump is no way to a machine.
+    """
+    jump = _jump_of(node, config)
+    keys = config.keys if node.key_path is None else attrs.evolve(config.keys, paths=(node.key_path,), only=True)
     return Place(
-        route=Route(host, port, jump),
+        route=Route(config.host or node.host, node.port or config.port or 22, jump),
+        family=config.family if jump is None else socket.AF_UNSPEC,
+        bind=config.bind if jump is None else None,
         user=node.user or config.user or getpass.getuser(),
-        key_paths=(node.key_path,) if node.key_path else config.key_paths,
-        keys_only=node.key_path is not None or config.keys_only,
-        agent=config.agent,
-        identity=Identity(node.name, host, port, config.host_key_alias),
+        keys=keys,
+        cryptography=config.cryptography,
+        identity=identify(node, config, jump),
     )
+
+
+def identify(node: Node, config: SshConfig, jump: Node | None) -> Identity:
+    """Return by which names a node's key is known."""
+    way: list[str] = []
+    hop = jump
+    while hop is not None:
+        way.insert(0, hop.name)
+        hop = hop.jump
+    return Identity(node.name, config.host or node.host, node.port or config.port or 22, tuple(way), trust=config.trust)
+
+
+def _jump_of(node: Node, config: SshConfig) -> Node | None:
+    if node.jump is not None or config.jump is None:
+        return node.jump
+    try:
+        return attrs.evolve(node, jump=config.jump).jump
+    except ValueError as error:
+        message = f"ssh_config's ProxyJump {one_line(config.jump)!r} cannot be followed: {error}"
+        raise ConnectError(node.name, message, reason="config") from error
 
 
 class Places:
@@ -62,10 +81,18 @@ class Places:
 
     Args:
         config_path: another ssh_config than the user's.
+        excused: words that are refused elsewhere, and do not matter here.
+        note: is told what a person should know: (node's name, text).
     """
 
-    def __init__(self, config_path: Path | None = None) -> None:
-        self._configs = SshConfigs(config_path)
+    def __init__(
+        self,
+        config_path: Path | None = None,
+        excused: Collection[str] = (),
+        note: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._configs = SshConfigs(config_path, note)
+        self._excused = frozenset(excused)
         self._known: dict[Node, Place] = {}
 
     async def find(self, node: Node) -> Place:
@@ -75,11 +102,27 @@ class Places:
             ConnectError: ssh_config cannot be read, or says what we do not do (ProxyCommand).
         """
         if node not in self._known:
-            config = SshConfig() if says_all(node) else await self._configs.ask(node)
-            self._known[node] = complete_node(node, config)
+            config = await self._configs.ask(node)
+            place = complete_node(node, config)
+            for word, value in config.refused:
+                self._refuse(node, place, word, value)
+            self._known[node] = place
         return self._known[node]
 
+    async def identify(self, node: Node) -> Identity:
+        """Return by which names a node's key is known, be it reached or not.
 
-def says_all(node: Node) -> bool:
-    """Whether ssh_config has nothing to add: `ssh -G` costs 5 ms a node."""
-    return bool(is_numeric(node.host) and node.user and node.port and node.key_path)
+        Raises:
+            ConnectError: ssh_config cannot be read.
+        """
+        config = await self._configs.ask(node)
+        return identify(node, config, _jump_of(node, config))
+
+    def _refuse(self, node: Node, place: Place, word: str, value: str) -> None:
+        is_direct = place.route.jump is None
+        if word in self._excused or (word == "ProxyCommand" and node.jump is not None):
+            return
+        if word == "BindInterface" and not is_direct:  # the jump host makes that connection
+            return
+        message = f"ssh_config has {word} for {node.host} ({one_line(value)}), which is not supported"
+        raise ConnectError(node.name, message, KEYWORDS[word.lower()].why, reason="config")

@@ -1,4 +1,4 @@
-"""A rule for host keys at work: what the files say of a node, and whether the key that it shows is trusted.
+"""A rule for host keys at work: which key a node is asked for, and whether the one that it shows is trusted.
 
 A node is known under its own name and under its address. The name comes first: a machine of another key under a known
 name is refused wherever it lives, and so is another machine at an address that is known.
@@ -6,160 +6,160 @@ name is refused wherever it lives, and so is another machine at an address that 
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-import anyio
-import asyncssh
-import attrs
+from asyncssh import SSHKey
 
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.connect.ssh.known_hosts.edit import record_key
-from asyncdeploy.connect.ssh.known_hosts.entries import Entry, KnownHosts, fingerprint, read_known_hosts
-from asyncdeploy.connect.ssh.known_hosts.identity import Identity
-from asyncdeploy.connect.ssh.known_hosts.verdicts import changed_error, revoked_error, unknown_error
-from asyncdeploy.tasks.threads import run_abandonable, run_in_thread
+from asyncdeploy.connect.ssh.known_hosts.algorithms import SIGNATURES, host_key_algorithms, kind_of, without
+from asyncdeploy.connect.ssh.known_hosts.entries import address_name, fingerprint
+from asyncdeploy.connect.ssh.known_hosts.files import Known, KnownFiles
+from asyncdeploy.connect.ssh.known_hosts.identity import Identity, is_loopback
+from asyncdeploy.connect.ssh.known_hosts.shown_key import ShownKey, rsa_bits
+from asyncdeploy.connect.ssh.known_hosts.verdicts import (
+    address_error,
+    changed_error,
+    pin_error,
+    revoked_error,
+    unfit_error,
+    unknown_error,
+)
 from asyncdeploy.values.errors import HostKeyError
 
-
-@attrs.frozen
-class Known:
-    """What is known of one node.
-
-    Attributes:
-        hard: entries of which the node's key must be one, if there are any.
-        soft: entries of its host without a port, which OpenSSH accepts but does not insist on.
-        authorities: keys that may sign host certificates.
-        revoked: keys that are never trusted.
-    """
-
-    hard: tuple[Entry, ...]
-    soft: tuple[Entry, ...]
-    authorities: tuple[Entry, ...]
-    revoked: tuple[Entry, ...]
+NO_CERTIFICATE = "it has no certificate"
 
 
 class HostKeyChecker:
-    """A rule at work: files read once and again when they change, keys accepted in this process at once for all."""
+    """A rule at work."""
 
     def __init__(self, rule: HostKeys) -> None:
         self.rule = rule
-        self._files: dict[Path, tuple[tuple[int, int] | None, KnownHosts]] = {}
-        self._accepted: dict[str, Entry] = {}
-        self._keys: dict[str, asyncssh.SSHKey | None] = {}
-        self._loading = anyio.Lock()
+        self._files = KnownFiles(rule.files_of)
+        self._pinned_kinds: dict[str, str] = {}
 
-    async def load(self) -> list[str]:
-        """Read files that are new or have changed, off the loop; return notes on what could not be read."""
-        notes: list[str] = []
-        async with self._loading:
-            for path in self.rule.files:
-                stamp = _stamp(path)
-                if path not in self._files or self._files[path][0] != stamp:
-                    try:
-                        known = await run_abandonable(read_known_hosts, path)
-                    except OSError as error:
-                        known = KnownHosts()
-                        notes.append(f"known_hosts not read: {error}")
-                    notes += [f"known_hosts line skipped: {line}" for line in known.bad[:10]]  # ten tell the story
-                    self._files[path] = (stamp, known)
-        return notes
+    async def load(self, who: Identity) -> list[str]:
+        """Read what is needed to judge a node's key, off the loop; return what to tell people."""
+        return await self._files.load(who)
 
-    def known(self, who: Identity) -> Known:
-        """Return what the files say about a node."""
-        found = {name: self._find(name) for name in dict.fromkeys((*who.names, who.host))}
-        every = [entry for name in who.names for entry in found[name]]
-        hard: tuple[Entry, ...] = ()
-        for name in who.names:  # its own name first: once that is known, it alone counts
-            hard = tuple(entry for entry in found[name] if not entry.marker)
-            if hard:
-                break
-        bare = [] if hard or who.alias else found[who.host]
-        return Known(
-            hard,
-            tuple(entry for entry in bare if not entry.marker),
-            tuple(entry for entry in every if entry.marker == "cert-authority"),
-            tuple(entry for entry in (*every, *found[who.host]) if entry.marker == "revoked"),
-        )
+    def algorithms(self, who: Identity) -> tuple[str, ...]:
+        """Return which kinds of keys to ask a node for, in order."""
+        known = self._files.of(who)
+        kinds = {kind_of(entry.kind) for entry in known.keys}
+        kinds |= {self._pinned_kinds[pin] for pin in self._pins(who) if pin in self._pinned_kinds}
+        return host_key_algorithms(kinds, certified=bool(known.authorities), allowed=who.trust.algorithms)
 
-    def _find(self, name: str) -> list[Entry]:
-        found = [entry for path in self.rule.files if path in self._files for entry in self._files[path][1].find(name)]
-        accepted = self._accepted.get(name)
-        return [*found, accepted] if accepted and not any(entry.blob == accepted.blob for entry in found) else found
+    def algorithms_left(self, who: Identity, algorithms: Iterable[str], shown: Sequence[ShownKey]) -> tuple[str, ...]:
+        """Return what to ask a node for once more, after none of the keys that it showed was the right one.
 
-    def key(self, entry: Entry) -> asyncssh.SSHKey | None:
-        """Return an entry's key; None if it is of a kind that we cannot use."""
-        if entry.blob not in self._keys:
-            try:
-                self._keys[entry.blob] = asyncssh.import_public_key(f"{entry.kind} {entry.blob}")
-            except asyncssh.KeyImportError:
-                self._keys[entry.blob] = None
-        return self._keys[entry.blob]
-
-    def keys(self, entries: Iterable[Entry]) -> list[asyncssh.SSHKey]:
-        """Return the usable keys of entries."""
-        return [key for key in map(self.key, entries) if key is not None]
-
-    def judge(self, who: Identity, key: asyncssh.SSHKey) -> HostKeyError | None:
-        """Return why this key is not trusted; None if it is. A new one that the rule accepts is remembered at once."""
+        A pin does not tell its kind, so all are asked for. Of keys in files the kind is known, and was asked for first,
+        unless the node had a certificate to show.
+        """
+        rest = without(algorithms, {each.kind for each in shown})
         if self.rule.mode == "pinned":
-            return self._judge_pin(who, fingerprint(key.public_data))
-        blob = base64.b64encode(key.public_data).decode()
-        known = self.known(who)
+            return rest if self._pins(who) else ()
+        kinds = {kind_of(entry.kind) for entry in self._files.of(who).keys}
+        if shown[-1].certificate is None or shown[-1].kind in kinds:
+            return ()
+        return tuple(name for name in rest if kind_of(name) in kinds)
+
+    def refusal(self, who: Identity, shown: Sequence[ShownKey], last: HostKeyError) -> HostKeyError:
+        """Return why none of the keys that a node showed is trusted."""
+        if self.rule.mode != "pinned" or len(shown) < 2 or last.reason != "changed":
+            return last
+        return pin_error(who, [fingerprint(each.plain.public_data) for each in shown], self._pins(who))
+
+    def judge(self, who: Identity, shown: ShownKey, peer: str = "") -> HostKeyError | None:
+        """Return why this key is not trusted; None if it is. A new one that the rule accepts is remembered at once.
+
+        Args:
+            who: the node.
+            shown: its key.
+            peer: the IP address at which it was reached; "" is not known.
+        """
+        if error := self._refuse(who, shown):
+            return error
+        if self.rule.mode == "pinned":
+            return self._judge_pin(who, shown)
+        known, data = self._files.of(who), shown.plain.public_data
         for entry in known.revoked:
-            if entry.blob == blob:
-                return revoked_error(who, key.public_data, entry.source)
-        if any(entry.blob == blob for entry in known.hard or known.soft):
+            if entry.key in (data, shown.authority):
+                return revoked_error(who, data, entry.source)
+        lacking = self._why_not_certified(who, shown, known)
+        if not lacking:
             return None
-        if known.hard:
-            return changed_error(who, key.public_data, known.hard)
-        if self.rule.mode == "strict":
-            return unknown_error(who, key.public_data)
-        entry = Entry("", key.algorithm.decode(), blob, f"{self.rule.files[0]}: accepted just now")
-        self._accepted.update(dict.fromkeys(who.names, entry))
+        # As OpenSSH does: the key is judged as if there was no certificate.
+        return self._judge_plain(who, shown, known, lacking) or self._judge_address(who, data, peer)
+
+    def is_certified(self, who: Identity, shown: ShownKey) -> bool:
+        """Return whether a key is trusted for its certificate, so that it needs not be recorded."""
+        return self.rule.mode != "pinned" and not self._why_not_certified(who, shown, self._files.of(who))
+
+    def _why_not_certified(self, who: Identity, shown: ShownKey, known: Known) -> str:
+        if shown.certificate is None:
+            return NO_CERTIFICATE
+        if shown.authority not in [entry.key for entry in known.authorities]:
+            return "its certificate is signed by nobody who is known for it"
+        return shown.why_not_good(who.principal, who.trust.ca_algorithms or SIGNATURES)
+
+    def _refuse(self, who: Identity, shown: ShownKey) -> HostKeyError | None:
+        """Return what no rule overlooks: RevokedHostKeys, RequiredRSASize, HostKeyAlgorithms."""
+        data, trust = shown.plain.public_data, who.trust
+        for path in trust.revoked_files:
+            why = self._files.why_revoked(path, shown)
+            if why == "revoked":
+                return revoked_error(who, data, str(path))
+            if why:
+                message = (
+                    f"RevokedHostKeys {path} of ssh_config cannot be read, and without it no key is trusted: {why}"
+                )
+                return unfit_error(who, data, message, "mend that file, or take the word out of ssh_config")
+        if (bits := rsa_bits(data)) is not None and bits < trust.rsa_bits:
+            return unfit_error(who, data, f"an RSA key of at least {trust.rsa_bits} bits was expected, it has {bits}")
+        if trust.algorithms is not None and shown.kind not in map(kind_of, trust.algorithms):
+            return unfit_error(who, data, f"{shown.kind} is not among the HostKeyAlgorithms of ssh_config")
         return None
 
-    def _judge_pin(self, who: Identity, offered: str) -> HostKeyError | None:
-        names = {who.node, who.host, who.address}
-        pins = tuple(pin for name, pin in self.rule.pins if name in names)
-        if offered in pins:
+    def _judge_plain(self, who: Identity, shown: ShownKey, known: Known, lacking: str) -> HostKeyError | None:
+        data, target = shown.plain.public_data, self.rule.target_of(who.trust)
+        if any(entry.key == data for entry in known.keys):
             return None
-        if not pins:
-            hint = f'add {who.node!r}: "{offered}" to HostKeys.pinned if that is the node\'s key'
-            return HostKeyError(who.node, f"no host key is pinned; it showed {offered}", hint, offered=offered)
-        hint = "if the machine was made anew, pin its new key"
-        message = f"the host key is not the pinned one: it showed {offered}, pinned is {' or '.join(pins)}"
-        where = "HostKeys.pinned"
-        return HostKeyError(who.node, message, hint, reason="changed", offered=offered, expected=pins, source=where)
+        if lacking == NO_CERTIFICATE and not known.authorities:
+            lacking = ""  # as most machines
+        if known.pins:
+            return changed_error(who, data, known.pins, lacking)
+        if target is None or who.trust.is_strict:  # nowhere to record it is a reason for OpenSSH too
+            return unknown_error(who, data, next(iter(self.rule.files_of(who.trust)), None), lacking)
+        self._files.accept(who, shown.plain, str(target))
+        return None
 
-    async def record(self, who: Identity, key: asyncssh.SSHKey) -> HostKeyError | None:
+    def _judge_address(self, who: Identity, data: bytes, peer: str) -> HostKeyError | None:
+        """Return whether the IP address is known with other keys, where ssh_config says CheckHostIP."""
+        if not who.trust.checks_address or not peer or who.way or peer == who.host or is_loopback(peer):
+            return None
+        name = address_name(peer, who.port)
+        found = [entry for entry in self._files.find(who, name) if not entry.marker]
+        return address_error(who, data, name, found) if found and data not in [entry.key for entry in found] else None
+
+    def _judge_pin(self, who: Identity, shown: ShownKey) -> HostKeyError | None:
+        pins, offered = self._pins(who), fingerprint(shown.plain.public_data)
+        if offered in pins:
+            self._pinned_kinds[offered] = shown.kind
+            return None
+        return pin_error(who, [offered], pins)
+
+    def _pins(self, who: Identity) -> tuple[str, ...]:
+        names = {*who.every_name, who.node, address_name(who.host, who.port)}
+        return tuple(pin for name, pin in self.rule.pins if name in names)
+
+    async def record(self, who: Identity, key: SSHKey) -> HostKeyError | None:
         """Write a key down under those of the node's names that have none, if the rule does that; off the loop.
 
         Returns:
             An error if another process recorded another key meanwhile.
 
         Raises:
-            OSError: the file cannot be written; what was accepted is forgotten.
+            OSError: the file cannot be written.
         """
-        missing = [name for name in who.names if not self._is_written(name)]
-        if self.rule.mode != "accept_new" or not missing:
-            return None
-        blob = base64.b64encode(key.public_data).decode()
-        target = self.rule.files[0]
-        async with self._loading:
-            others = await run_in_thread(record_key, target, missing, key.algorithm.decode(), blob)
-        await self.load()
-        wrong = [entry for entry in others if entry.blob != blob]
-        return changed_error(who, key.public_data, wrong) if wrong else None
-
-    def _is_written(self, name: str) -> bool:
-        return any(not entry.marker for _, known in self._files.values() for entry in known.find(name))
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size
+        target = self.rule.target_of(who.trust)
+        others = await self._files.record(who, key, target) if target is not None else []
+        return changed_error(who, key.public_data, others) if others else None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import attrs
 
+from asyncdeploy.connect.ssh.config.answer import GLOBAL_FILES, Trust
+from asyncdeploy.connect.ssh.config.homes import homes
+from asyncdeploy.connect.ssh.endpoint import Places
 from asyncdeploy.connect.ssh.known_hosts.edit import forget_names
-from asyncdeploy.connect.ssh.known_hosts.entries import address_name
 from asyncdeploy.nodes.parse import Node
 
-USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
-GLOBAL_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _PIN = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?")
 
 
@@ -31,7 +33,8 @@ class HostKeys:
         """Trust only what stands in known_hosts.
 
         Args:
-            known_hosts: the only file that counts; None is the user's and the system's files, as for ssh.
+            known_hosts: the only file that counts; None is the files that ssh reads for a node: what ssh_config says
+                (UserKnownHostsFile, GlobalKnownHostsFile), or the user's and the system's.
         """
         return cls("strict", _to_path(known_hosts))
 
@@ -40,14 +43,14 @@ class HostKeys:
         """Trust a node that was never seen, record its key, and refuse every other key of it from then on.
 
         Args:
-            known_hosts: where keys stand and new ones are added; None is as for ``strict``, adding to
-                ~/.ssh/known_hosts.
+            known_hosts: where keys stand and new ones are added; None is as for ``strict``, adding to the first of the
+                user's files. Where ssh_config says StrictHostKeyChecking yes, a new node is refused all the same.
         """
         return cls("accept_new", _to_path(known_hosts))
 
     @classmethod
     def pinned(cls, pins: Mapping[str, str | Iterable[str]]) -> HostKeys:
-        """Trust only these keys; no file is read.
+        """Trust only these keys; no file is read. A node is asked for all its keys, for a pin does not tell its kind.
 
         Args:
             pins: by node name or host, the fingerprint ("SHA256:...", as ``ssh-keygen -l`` prints it) or several.
@@ -61,8 +64,14 @@ class HostKeys:
                 raise ValueError(f"HostKeys.pinned {name!r}: 'SHA256:' and 43 characters were expected, got {pin!r}")
         return cls("pinned", None, tuple(sorted((name, pin.rstrip("=")) for name, pin in pairs)))
 
-    def forget(self, node: Node) -> int:
-        """Take a recycled node out of the known_hosts file: its name and its address. Blocking, a few milliseconds.
+    def forget(self, node: Node, *, config_path: str | Path | None = None) -> int:
+        """Take a recycled node out of the known_hosts files, under all names by which a Pool would have known it.
+
+        Blocking; asks ssh_config as a Pool does, which takes some ten milliseconds.
+
+        Args:
+            node: the node.
+            config_path: another ssh_config than the user's.
 
         Returns:
             How many lines were taken out.
@@ -70,19 +79,33 @@ class HostKeys:
         Raises:
             ValueError: pinned keys are given by the caller, who can leave one out.
             OSError: the file cannot be written.
+            ConnectError: ssh_config cannot be read.
         """
         if self.mode == "pinned":
             raise ValueError("HostKeys.forget: pinned keys stand in no file; make new HostKeys without that node")
-        names = [node.name, address_name(node.host, node.port or 22)]
-        files = [self.path] if self.path else [Path(file).expanduser() for file in USER_FILES]
-        return sum(forget_names(file, names) for file in files)
+        with ThreadPoolExecutor(1) as thread:  # the caller's own may have a loop running
+            who = thread.submit(asyncio.run, Places(_to_path(config_path)).identify(node)).result()
+        names = [*who.names, *([who.borrowed] if who.borrowed else [])]
+        return sum(forget_names(file, names, who.borrowed) for file in self._user_files(who.trust))
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that are read; new keys are added to the first."""
+    def files_of(self, trust: Trust) -> tuple[Path, ...]:
+        """Return the files that are read for a node of which ssh_config says this; new keys are added to the first."""
         if self.mode == "pinned":
             return ()
-        return (self.path,) if self.path else tuple(Path(file).expanduser() for file in USER_FILES + GLOBAL_FILES)
+        files = trust.global_files if trust.global_files is not None else tuple(map(Path, GLOBAL_FILES))
+        return (*self._user_files(trust), *(files if self.path is None else ()))
+
+    def target_of(self, trust: Trust) -> Path | None:
+        """Return the file that takes new keys; None if there is none."""
+        files = self._user_files(trust)
+        return files[0] if files and self.mode == "accept_new" else None
+
+    def _user_files(self, trust: Trust) -> tuple[Path, ...]:
+        if self.path is not None:
+            return (self.path,)
+        if trust.user_files is not None:
+            return trust.user_files
+        return tuple(home / ".ssh" / name for name in ("known_hosts", "known_hosts2") for home in homes())
 
 
 def _to_path(value: str | Path | None) -> Path | None:

@@ -1,15 +1,18 @@
-"""What we log in with: private keys, loaded once off the loop, and the ssh-agent, asked once for a short time."""
+"""What we log in with: private keys and certificates, loaded once off the loop, and the ssh-agent, asked once."""
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import anyio
 import asyncssh
 import attrs
 
+from asyncdeploy.connect.ssh.config.answer import Keys
+from asyncdeploy.connect.ssh.known_hosts.shown_key import rsa_bits
 from asyncdeploy.tasks.finish import finish
 from asyncdeploy.tasks.threads import run_abandonable
 from asyncdeploy.values.errors import AuthError
@@ -22,19 +25,42 @@ AGENT_S = 3.0
 class Login:
     """The keys to offer, in order, what to call them in an error, and which could not be offered, and why."""
 
-    pairs: tuple[asyncssh.SSHKeyPair, ...]
-    names: tuple[str, ...]
+    pairs: tuple[asyncssh.SSHKeyPair, ...] = ()
+    names: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
 @attrs.frozen(eq=False)
 class _File:
-    """A key file: its pairs; or, if only an agent can use it, its public key (None where no .pub lies beside)."""
+    """A key file.
 
-    needs_agent: bool = False
+    Attributes:
+        pair: the key; None if only an agent can use it.
+        public: then its public half; None where no .pub lies beside.
+        problem: why it cannot be used without an agent.
+        certificates: those that lie beside.
+    """
+
+    pair: asyncssh.SSHKeyPair | None = None
     public: bytes | None = None
-    pairs: tuple[asyncssh.SSHKeyPair, ...] = ()
     problem: str = ""
+    certificates: tuple[asyncssh.SSHCertificate, ...] = ()
+
+
+@attrs.frozen(eq=False)
+class _Offer:
+    """A key that may be offered, and what to call it."""
+
+    pair: asyncssh.SSHKeyPair
+    name: str
+
+    def certified(self, certificates: Iterable[asyncssh.SSHCertificate]) -> Iterator[_Offer]:
+        """Yield it with each certificate that is for it."""
+        for certificate in certificates:
+            if certificate.key.public_data == self.pair.key_public_data:
+                pair = copy.copy(self.pair)
+                pair.set_certificate(certificate)
+                yield _Offer(pair, f"{self.name} with its certificate")
 
 
 class KeyRing:
@@ -43,34 +69,34 @@ class KeyRing:
     def __init__(self) -> None:
         self._notes: list[str] = []
         self._files: dict[Path, _File] = {}
-        self._agents: dict[str, tuple[asyncssh.SSHAgentClient, Sequence[asyncssh.SSHKeyPair]] | None] = {}
+        self._certificates: dict[Path, asyncssh.SSHCertificate | None] = {}
+        self._agents: dict[str, tuple[asyncssh.SSHAgentClient, Sequence[asyncssh.SSHKeyPair]] | str] = {}
         self._logins: dict[tuple[object, ...], Login] = {}
         self._lock = anyio.Lock()
 
-    async def login(
-        self, node: str, paths: Sequence[Path], *, agent: str | None, only: bool, named: bool = False
-    ) -> Login:
+    async def login(self, node: str, keys: Keys, *, least_bits: int = 0, named: bool = False) -> Login:
         """Return what to offer a node, which may be nothing: there are accounts that need no key.
 
         Args:
             node: its name, for errors.
-            paths: private key files.
-            agent: the agent's socket; None is $SSH_AUTH_SOCK, "none" is no agent.
-            only: these files are meant and no other key; an agent may still hold theirs.
+            keys: what may be offered.
+            least_bits: the size of an RSA key, at least.
             named: the files are what the node itself names.
 
         Raises:
             AuthError: the node names a key that cannot be used.
         """
-        where = os.environ.get("SSH_AUTH_SOCK", "") if agent is None else "" if agent == "none" else agent
-        asked = (tuple(paths), where, only)
+        where = (
+            os.environ.get("SSH_AUTH_SOCK", "") if keys.agent is None else "" if keys.agent == "none" else keys.agent
+        )
+        asked = (keys, where, least_bits)
         async with self._lock:
             if asked not in self._logins:
-                self._logins[asked] = await self._collect(paths, where, only=only)
+                self._logins[asked] = await self._collect(keys, where, least_bits)
             login = self._logins[asked]
         if named and not login.pairs:
             hint = "give another key_path, or load the key with `ssh-add`"
-            raise AuthError(node, "; ".join(login.problems), hint)
+            raise AuthError(node, "; ".join(login.problems), hint, asked=False)
         return login
 
     def take_notes(self) -> list[str]:
@@ -78,34 +104,53 @@ class KeyRing:
         notes, self._notes = self._notes, []
         return notes
 
-    async def _collect(self, paths: Sequence[Path], agent: str, *, only: bool) -> Login:
-        files = {path: await self._load(path) for path in paths}
+    async def _collect(self, keys: Keys, agent: str, least_bits: int) -> Login:
+        problems = [f"ssh_config's {word} keeps keys back" for word in keys.refusing]
+        problems += [f"ssh_config's {word} has no effect here" for word in keys.idle]
+        if keys.refusing:
+            return Login(problems=tuple(problems))
+        files = {path: await self._load(path) for path in keys.paths or ()}
+        said = [await self._load_certificate(path) for path in keys.certificate_paths]
         held: Sequence[asyncssh.SSHKeyPair] = ()
-        if agent and (not only or any(file.needs_agent for file in files.values())):
-            held = await self._ask(agent)
-        offered: dict[bytes, tuple[asyncssh.SSHKeyPair, str]] = {}
-        problems = []
+        if agent and (not keys.only or any(file.pair is None for file in files.values())):
+            found = await self._ask(agent)
+            if isinstance(found, str):
+                problems.append(found)
+            else:
+                held = found[1]
+        plain: list[_Offer] = []
+        certified: list[_Offer] = []
         for path, file in files.items():
-            usable = file.pairs or [pair for pair in held if file.public and pair.public_data == file.public]
-            for pair in usable:
-                offered.setdefault(pair.public_data, (pair, str(path)))
-            if not usable:
+            pairs = [file.pair] if file.pair else [pair for pair in held if pair.public_data == file.public]
+            offers = [_Offer(pair, str(path)) for pair in pairs]
+            plain += offers
+            if not keys.certificate_paths:  # as in ssh, one that is named stands for all
+                certified += [each for offer in offers for each in offer.certified(file.certificates)]
+            if not pairs:
                 problems.append(f"{path}: {file.problem}")
-        if not only:
-            for pair in held:
-                offered.setdefault(pair.public_data, (pair, f"agent: {pair.get_comment() or pair.algorithm.decode()}"))
-        return Login(
-            tuple(pair for pair, _ in offered.values()),
-            tuple(name for _, name in offered.values()),
-            tuple(problems),
-        )
+        if not keys.only:
+            plain += [_Offer(pair, f"agent: {pair.get_comment() or pair.algorithm.decode()}") for pair in held]
+        for offer in plain:
+            certified += offer.certified(filter(None, said))
+        for path, certificate in zip(keys.certificate_paths, said, strict=True):
+            if certificate is None:
+                problems.append(f"{path}: no certificate")
+            elif all(certificate.public_data != offer.pair.public_data for offer in certified):
+                problems.append(f"{path}: nobody has the key that it is for")
+        return _login([*certified, *plain], problems, keys.algorithms, least_bits)
 
     async def _load(self, path: Path) -> _File:
         if path not in self._files:
             self._files[path] = await run_abandonable(_read_key, path)
         return self._files[path]
 
-    async def _ask(self, path: str) -> Sequence[asyncssh.SSHKeyPair]:
+    async def _load_certificate(self, path: Path) -> asyncssh.SSHCertificate | None:
+        if path not in self._certificates:
+            self._certificates[path] = await run_abandonable(_read_certificate, path)
+        return self._certificates[path]
+
+    async def _ask(self, path: str) -> tuple[asyncssh.SSHAgentClient, Sequence[asyncssh.SSHKeyPair]] | str:
+        """Return what an agent holds, or why it does not say so."""
         if path not in self._agents:
             client = asyncssh.SSHAgentClient(path)
             try:
@@ -113,41 +158,72 @@ class KeyRing:
                     self._agents[path] = client, await client.get_keys()
             except (OSError, ValueError) as error:
                 client.close()
-                self._agents[path] = None
                 why = f"no answer within {AGENT_S:.0f} s" if isinstance(error, TimeoutError) else str(error)
+                self._agents[path] = f"ssh-agent at {path} left out: {why}"
                 self._notes.append(f"ssh-agent at {path} left out: {why}")
             except BaseException:
                 client.close()
                 raise
-        found = self._agents[path]
-        return found[1] if found else ()
+        return self._agents[path]
 
     async def close(self) -> None:
         """End the talk with the agents; bounded."""
         for found in self._agents.values():
-            if found:
+            if not isinstance(found, str):
                 found[0].close()
                 await finish(found[0].wait_closed(), 1)
         self._agents.clear()
 
 
+def _login(
+    offers: Iterable[_Offer], problems: Sequence[str], algorithms: Sequence[str] | None, least_bits: int
+) -> Login:
+    """Return the offers, each once, without those that ssh_config does not allow."""
+    every: dict[bytes, _Offer] = {}
+    refused = []
+    for offer in offers:
+        bits = rsa_bits(offer.pair.key_public_data)
+        if bits is not None and bits < least_bits:
+            refused.append(f"{offer.name}: an RSA key of {bits} bits, and RequiredRSASize is {least_bits}")
+        elif algorithms is not None and not _is_allowed(offer.pair, algorithms):
+            refused.append(f"{offer.name}: {offer.pair.get_algorithm()} is not among the PubkeyAcceptedAlgorithms")
+        else:
+            every.setdefault(offer.pair.public_data, offer)
+    pairs = tuple(offer.pair for offer in every.values())
+    return Login(pairs, tuple(offer.name for offer in every.values()), (*problems, *dict.fromkeys(refused)))
+
+
+def _is_allowed(pair: asyncssh.SSHKeyPair, algorithms: Sequence[str]) -> bool:
+    return any(name.decode() in algorithms for name in pair.host_key_algorithms)
+
+
 def _read_key(path: Path) -> _File:
-    """Load a key file with the certificate beside it; blocking."""
+    """Load a key file, and the certificate beside it; blocking."""
+    certificates = tuple(filter(None, map(_read_certificate, (Path(f"{path}-cert"), Path(f"{path}-cert.pub")))))
+    public = _read_public(f"{path}.pub")
     try:
-        return _File(pairs=tuple(asyncssh.load_keypairs([str(path)])))
+        return _File(asyncssh.load_keypairs([asyncssh.read_private_key(path)])[0], certificates=certificates)
     except OSError as error:
-        return _File(problem=error.strerror or str(error))
+        return _File(public=public, problem=error.strerror or str(error), certificates=certificates)
     except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
-        public = _read_public(f"{path}.pub") or _read_public(str(path))  # the file itself may be the public half
+        public = public or _read_public(str(path))  # the file itself may be the public half
+        problem = f"no usable private key ({error})"
         if "passphrase" in str(error).lower():
-            return _File(True, public, problem="the key is encrypted, and no ssh-agent holds it")
-        if public is not None:
-            return _File(True, public, problem="a public key, and no ssh-agent holds its private one")
-        return _File(problem=f"no usable private key ({error})")
+            problem = "the key is encrypted, and no ssh-agent holds it"
+        elif public is not None:
+            problem = "a public key, and no ssh-agent holds its private one"
+        return _File(public=public, problem=problem, certificates=certificates)
 
 
 def _read_public(path: str) -> bytes | None:
     try:
         return asyncssh.read_public_key(path).public_data
+    except (OSError, asyncssh.KeyImportError):
+        return None
+
+
+def _read_certificate(path: Path) -> asyncssh.SSHCertificate | None:
+    try:
+        return asyncssh.read_certificate(path)
     except (OSError, asyncssh.KeyImportError):
         return None

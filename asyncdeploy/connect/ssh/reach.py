@@ -11,6 +11,7 @@ import asyncssh
 
 from asyncdeploy.connect.ssh.connection import ClientConnection, SshConnection
 from asyncdeploy.connect.ssh.dial import Names, dial
+from asyncdeploy.connect.ssh.endpoint import Place
 from asyncdeploy.connect.ssh.handshake.reasons import connect_error, name_error, system_error
 from asyncdeploy.connect.ssh.wire import TcpWire
 from asyncdeploy.nodes.parse import Node
@@ -22,15 +23,17 @@ Begin = Callable[[], ClientConnection]
 """Makes the connection that speaks SSH over what was reached."""
 
 
-async def reach(node: Node, route: Route, begin: Begin, names: Names, timeout_s: float) -> ClientConnection:
+async def reach(node: Node, place: Place, begin: Begin, names: Names, timeout_s: float) -> ClientConnection:
     """Make the TCP connection and begin SSH upon it.
 
     Raises:
         ConnectError: the name is not known, or nobody answers there in time.
     """
+    route = place.route
     try:
         with anyio.fail_after(timeout_s):
-            sock = await dial(await names.look_up(route))
+            sources = await names.look_up(place.bind, 0) if place.bind is not None else ()
+            sock = await dial(await names.look_up(route.host, route.port, place.family), sources)
     except UnicodeError as error:
         raise name_error(node.name, route.host) from error
     except TimeoutError as error:

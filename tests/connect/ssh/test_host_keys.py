@@ -17,10 +17,12 @@ import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
+from asyncdeploy.connect.ssh.config.answer import Trust
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.known_hosts.edit import forget_names, record_key
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
+from asyncdeploy.connect.ssh.known_hosts.shown_key import ShownKey
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import HostKeyError
 from asyncdeploy.values.events import Event, Noted
@@ -38,6 +40,11 @@ def line(hosts: str, key: asyncssh.SSHKey, marker: str = "") -> str:
     return f"{marker + ' ' if marker else ''}{hosts} {key.export_public_key().decode().strip()}\n"
 
 
+def our_line(hosts: str, key: asyncssh.SSHKey) -> str:
+    """A line as we write it."""
+    return line(hosts, key).replace("\n", " asyncdeploy\n")
+
+
 def hashed(name: str) -> str:
     salt = bytes(range(20))  # the same in every process: the line is a case's name
     digest = hmac.digest(salt, name.encode(), hashlib.sha1)
@@ -46,8 +53,8 @@ def hashed(name: str) -> str:
 
 async def judge(rule: HostKeys, who: Identity, key: asyncssh.SSHKey) -> HostKeyError | None:
     checker = HostKeyChecker(rule)
-    await checker.load()
-    return checker.judge(who, key)
+    await checker.load(who)
+    return checker.judge(who, ShownKey(key))
 
 
 @pytest.fixture
@@ -106,10 +113,10 @@ async def test_one_bad_line_costs_nobody_his_hosts(known: Path) -> None:
     bad = ["justone", "@what box ssh-ed25519 AAAA", "|1|nonsense ssh-ed25519 AAAA", "|9|x|y ssh-ed25519 A", "a b"]
     known.write_bytes("\n".join([*bad, "# comment", "", line("box", key)]).encode() + b"\xff\xfe\n")
     checker = HostKeyChecker(HostKeys.strict(known))
-    notes = await checker.load()
+    notes = await checker.load(BOX)
     assert [f"{known}:{number}:" in note for number, note in zip(range(1, 6), notes, strict=False)] == [True] * 5
-    assert checker.judge(BOX, key) is None
-    assert await checker.load() == [], "told once"
+    assert checker.judge(BOX, ShownKey(key)) is None
+    assert await checker.load(BOX) == [], "told once"
 
 
 async def test_a_key_of_a_kind_we_cannot_use_is_no_obstacle(known: Path) -> None:
@@ -121,11 +128,11 @@ async def test_a_key_of_a_kind_we_cannot_use_is_no_obstacle(known: Path) -> None
 async def test_a_changed_file_is_read_again(known: Path) -> None:
     key = new_key()
     checker = HostKeyChecker(HostKeys.strict(known))
-    await checker.load()
-    assert checker.judge(BOX, key) is not None
+    await checker.load(BOX)
+    assert checker.judge(BOX, ShownKey(key)) is not None
     known.write_text(line("box", key))
-    await checker.load()
-    assert checker.judge(BOX, key) is None
+    await checker.load(BOX)
+    assert checker.judge(BOX, ShownKey(key)) is None
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
@@ -186,7 +193,7 @@ async def test_pins_read_no_file_and_know_name_and_host() -> None:
     key, other = new_key(), new_key()
     for name in ("box", "198.51.100.7", "[198.51.100.7]:41234"):
         rule = HostKeys.pinned({name: [other.get_fingerprint(), key.get_fingerprint() + "="]})
-        assert rule.files == ()
+        assert rule.files_of(Trust()) == ()
         assert await judge(rule, BOX, key) is None
     error = await judge(HostKeys.pinned({"box": other.get_fingerprint()}), BOX, key)
     assert error is not None
@@ -213,12 +220,12 @@ def test_rules_are_values() -> None:
 async def test_accept_new_records_name_and_address_once_and_pins(tmp_path: Path) -> None:
     known, key = tmp_path / "new" / "known_hosts", new_key()
     checker = HostKeyChecker(HostKeys.accept_new(known))
-    await checker.load()
-    assert checker.judge(BOX, key) is None
-    assert checker.judge(BOX, new_key()) is not None, "pinned before anything was written"
+    await checker.load(BOX)
+    assert checker.judge(BOX, ShownKey(key)) is None
+    assert checker.judge(BOX, ShownKey(new_key())) is not None, "pinned before anything was written"
     assert await checker.record(BOX, key) is None
     assert await checker.record(BOX, key) is None
-    assert known.read_text() == line("box,[198.51.100.7]:41234", key)
+    assert known.read_text() == our_line("box,[198.51.100.7]:41234", key)
     assert known.stat().st_mode & 0o777 == 0o600
     assert await judge(HostKeys.strict(known), attrs.evolve(BOX, node="b2"), key) is None
 
@@ -227,17 +234,17 @@ async def test_accept_new_adds_the_name_of_a_node_known_by_address(known: Path) 
     key = new_key()
     known.write_text(line("[198.51.100.7]:41234", key).rstrip("\n"))
     checker = HostKeyChecker(HostKeys.accept_new(known))
-    await checker.load()
-    assert checker.judge(BOX, key) is None
+    await checker.load(BOX)
+    assert checker.judge(BOX, ShownKey(key)) is None
     await checker.record(BOX, key)
-    assert known.read_text() == line("[198.51.100.7]:41234", key) + line("box", key)
+    assert known.read_text() == line("[198.51.100.7]:41234", key) + our_line("box", key)
 
 
 async def test_another_process_that_recorded_another_key_is_noticed(known: Path) -> None:
     key, other = new_key(), new_key()
     checker = HostKeyChecker(HostKeys.accept_new(known))
-    await checker.load()
-    assert checker.judge(BOX, key) is None
+    await checker.load(BOX)
+    assert checker.judge(BOX, ShownKey(key)) is None
     known.write_text(line("box", other))
     error = await checker.record(BOX, key)
     assert error is not None
@@ -259,7 +266,7 @@ def test_recording_waits_for_the_lock_and_loses_no_line(known: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(known.read_text().splitlines(keepends=True)) == sorted(
-        line(f"h{number}", key) for number, key in enumerate(keys)
+        our_line(f"h{number}", key) for number, key in enumerate(keys)
     )
 
 

@@ -76,6 +76,12 @@ class Network:
         self.nodes.append(sshd)
         return sshd
 
+    def start_behind(self, gate: SshdNode, name: str, address: str) -> SshdNode:
+        """Start a node at an address that is reached from one other node alone; its sshd listens on port 22 there."""
+        space = self._space(self.nodes.index(gate))
+        _ip(f"addr add {address}/32 dev lo", space=space)
+        return self._bed.start(name, place=Place(address, 22, ("nsenter", f"--net=/run/netns/{space}")), own_pids=True)
+
     def address(self, sshd: SshdNode) -> str:
         """The node's address on the network."""
         return f"{self._prefix}.{self.nodes.index(sshd) + 2}"

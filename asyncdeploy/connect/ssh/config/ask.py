@@ -1,114 +1,139 @@
-"""What the user's ssh_config says about a host, asked of `ssh -G`: real Match, Include and tokens, no parser of ours.
-
-Only what names a machine and a key is taken over. Agent forwarding, environment, terminals, host-key checking and
-multiplexing are never inherited.
-"""
+"""Asking `ssh -G` what ssh_config says about a host: real Match, Include and tokens, no parser of ours."""
 
 from __future__ import annotations
 
-import contextlib
+import re
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
 
-from asyncdeploy.tasks.programs import run_program
+from asyncdeploy.connect.ssh.config.answer import Answer, SshConfig, read_answer, to_config
+from asyncdeploy.connect.ssh.config.files import NO_MORE
+from asyncdeploy.connect.ssh.config.homes import account_home
+from asyncdeploy.connect.ssh.config.keywords import KEYWORDS
+from asyncdeploy.tasks.programs import Ended, run_program
 from asyncdeploy.values.errors import ConnectError
-from asyncdeploy.values.words import last_lines
+from asyncdeploy.values.words import last_lines, one_line
 
 ASK_S = 10.0
 """`Match exec` may run a program; one that takes longer would stop people's own ssh too."""
+UNEXPANDED = ("identityfile", "certificatefile", "revokedhostkeys", "proxyjump")
+"""Printed by `ssh -G` as they are written; what else we take is printed expanded."""
+
+_TOKEN = re.compile(r"%.|%$|\$\{")
+_BETWEEN = "\x1f"  # a control character, which is in nobody's file names
+
+
+class NoSsh(Exception):
+    """There is no ssh client here, or none that runs."""
 
 
 @attrs.frozen
-class SshConfig:
-    """How ssh would reach a host; None and () are left to our own defaults. ``by_name``: another one may be reached
-    otherwise.
-    """
+class Question:
+    """Who is asked about.
 
-    host: str | None = None
-    user: str | None = None
-    port: int | None = None
-    key_paths: tuple[Path, ...] = ()
-    keys_only: bool = False
-    agent: str | None = None
-    jump: str | None = None
-    proxy_command: str | None = None
-    host_key_alias: str | None = None
-    by_name: bool = False
-
-
-def parse_config(text: str, host: str = "") -> SshConfig:
-    """Read the output of ``ssh -G``: "keyword value" lines; the first of a keyword counts, identityfile adds up.
-
-    Args:
-        text: the output.
-        host: the host that was asked for; where anything but where it is holds its name, ``by_name`` is set.
-
-    Raises:
-        ValueError: a port is not a number.
-    """
-    said: dict[str, str] = {}
-    paths: list[Path] = []
-    for line in text.splitlines():
-        keyword, _, value = line.partition(" ")
-        if keyword == "identityfile" and value != "none":
-            paths.append(Path(value))
-        elif value:
-            said.setdefault(keyword, value)
-    named = [line for line in text.splitlines() if host and host in line]
-    agent, port = said.get("identityagent"), said.get("port", "0")
-    if not port.isdecimal():
-        raise ValueError(f"a number was expected as the port, got {port!r}")
-    return SshConfig(
-        host=said.get("hostname"),
-        user=said.get("user"),
-        port=int(port) or None,
-        key_paths=tuple(_existing(path) for path in paths if _existing(path).is_file()),
-        keys_only=said.get("identitiesonly") == "yes",
-        agent=None if agent == "SSH_AUTH_SOCK" else agent,
-        jump=_unless_none(said.get("proxyjump")),
-        proxy_command=_unless_none(said.get("proxycommand")),
-        host_key_alias=said.get("hostkeyalias"),
-        by_name=any(line not in (f"host {host}", f"hostname {host}") for line in named),
-    )
-
-
-async def ask_ssh(host: str, *, node: str, user: str | None, port: int | None, file: Path | None = None) -> SshConfig:
-    """Ask the ssh client how it would reach a host; without an ssh client the answer is empty.
-
-    Args:
+    Attributes:
         host: the alias or host, as a Node has checked it.
         node: the node's name, for errors.
-        user, port: what the node says itself, which ``Match user`` may look at.
+        user, port: what the node says itself, which ``Match user`` and tokens go by.
         file: another ssh_config than the user's.
+    """
+
+    host: str
+    node: str
+    user: str | None = None
+    port: int | None = None
+    file: Path | None = None
+
+    def words(self, *options: str) -> list[str]:
+        """Return the command that asks, with options that win over the files."""
+        words = ["ssh", *(["-F", str(self.file)] if self.file else []), "-G"]
+        words += [*(["-l", self.user] if self.user else []), *(["-p", str(self.port)] if self.port else [])]
+        return [*words, *(word for option in options for word in ("-o", option)), "--", self.host]
+
+
+async def ask_ssh(question: Question, written: Iterable[str] = KEYWORDS) -> SshConfig:
+    """Ask the ssh client how it would reach a host.
+
+    Args:
+        question: who is asked about.
+        written: the keywords that may stand in the files for it.
 
     Raises:
-        ConnectError: ssh cannot read its configuration; its words are the evidence.
+        NoSsh: there is no ssh client, or it does not read its configuration; the error has its words.
+        ConnectError: it says what cannot be followed.
+        OSError: this machine has no more of what a program needs.
     """
-    words = ["ssh", *(["-F", str(file)] if file else []), "-G"]
-    words += [*(["-l", user] if user else []), *(["-p", str(port)] if port else []), "--", host]
-    hint = f"look at `{' '.join(words)}`"
+    words = question.words()
+    answer = read_answer((await _run(words)).stdout.decode("utf-8", "replace"))
+    answer = await _expand(question, answer)
+    try:
+        config = to_config(answer, written)
+    except ValueError as error:
+        hint = f"look at `{shlex.join(words)}`"
+        raise ConnectError(question.node, f"ssh_config: {one_line(str(error))}", hint, reason="config") from None
+    return attrs.evolve(config, by_name=_names_host(answer, question.host))
+
+
+async def _run(words: Sequence[str]) -> Ended:
     try:
         done = await run_program(words, within_s=ASK_S)
-    except FileNotFoundError:
-        return SshConfig()
     except TimeoutError:
-        raise ConnectError(node, f"ssh -G did not answer within {ASK_S:.0f} s", hint, reason="config") from None
+        raise NoSsh(f"`ssh -G` did not answer within {ASK_S:.0f} s") from None
+    except OSError as error:
+        if error.errno in NO_MORE:
+            raise
+        raise NoSsh("" if isinstance(error, FileNotFoundError) else str(error)) from error
     if done.status:
-        evidence = last_lines(done.stderr)
-        raise ConnectError(node, "ssh cannot read its configuration", hint, evidence, reason="config")
+        raise NoSsh(last_lines(done.stderr))
+    return done
+
+
+async def _expand(question: Question, answer: Answer) -> Answer:
+    """Let ssh itself expand what it prints as it is written: as a ControlPath, which it expands before it prints it."""
+    found = {key: values for key in UNEXPANDED if _TOKEN.search("".join(values := answer.get(key, ())))}
+    agent = answer.get("identityagent", ("",))[0]
+    if _TOKEN.search(agent) and not Path(agent).exists():  # noqa: ASYNC240 - an ssh before 8.4
+        found["identityagent"] = (agent,)
+    if not found:
+        return answer
+    every = [value for values in found.values() for value in values]
     try:
-        return parse_config(done.stdout.decode("utf-8", "replace"), host)
-    except ValueError as error:
-        raise ConnectError(node, f"the answer of ssh -G: {error}", hint, reason="config") from None
+        expanded = iter(await _expand_all(question, every))
+    except NoSsh:
+        for key, values in found.items():
+            for value in values:
+                await _expand_one(question, key, value)
+        raise
+    return {**answer, **{key: tuple(next(expanded) for _ in values) for key, values in found.items()}}
 
 
-def _existing(path: Path) -> Path:
-    """Expand "~" where that is possible; a home that does not exist leaves the path as it is, which is no file."""
-    with contextlib.suppress(RuntimeError):
-        return path.expanduser()
-    return path
+async def _expand_all(question: Question, values: Sequence[str]) -> list[str]:
+    # %d is not among ControlPath's tokens before 8.4.
+    home = str(account_home()).replace("%", "%%")
+    text = _BETWEEN.join(re.sub("%.", lambda token: home if token[0] == "%d" else token[0], value) for value in values)
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    said = (await _run(question.words(f'ControlPath="{_BETWEEN}{quoted}"'))).stdout.decode("utf-8", "replace")
+    path = read_answer(said)["controlpath"][0]
+    return path.split(_BETWEEN)[1:]
 
 
-def _unless_none(value: str | None) -> str | None:
-    return None if value == "none" else value
+async def _expand_one(question: Question, key: str, value: str) -> None:
+    try:
+        await _expand_all(question, [value])
+    except NoSsh as error:
+        message = f"ssh_config's {KEYWORDS[key].name} {one_line(value)} cannot be expanded"
+        hint = "tokens are %d %h %n %p %r %u ... (ssh_config(5), TOKENS), variables ${NAME}, a percent sign is %%"
+        raise ConnectError(question.node, message, hint, str(error), reason="config") from None
+
+
+def _names_host(answer: Answer, host: str) -> bool:
+    """Return whether anything that we go by holds the host's name, but where it is."""
+    for keyword, values in answer.items():
+        is_taken = keyword in KEYWORDS and KEYWORDS[keyword].effect != "no effect"
+        is_itself = keyword in ("host", "hostname") and values == (host,)
+        if is_taken and not is_itself and any(host in value for value in values):
+            return True
+    return False

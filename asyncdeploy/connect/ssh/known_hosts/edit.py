@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hmac
+import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from asyncdeploy.connect.ssh.known_hosts.entries import MAX_BYTES, Entry, KnownHosts, read_hash
+from asyncdeploy.connect.ssh.known_hosts.entries import MARK, MAX_BYTES, Entry, KnownHosts, read_hash
 
 LOCK_S = 5.0
 """How long another process may hold the file: it appends one line."""
 
 
-def record_key(path: Path, names: Sequence[str], kind: str, blob: str) -> list[Entry]:
+def record_key(path: Path, names: Sequence[str], kind: str, blob: str) -> dict[str, list[Entry]]:
     """Append a line for those names that the file does not know yet; blocking, and alone by a lock.
 
     Returns:
-        The entries of the other names: what another process recorded while we were connecting, for the caller to judge.
+        The entries of each name: what another process recorded while we were connecting, for the caller to judge.
 
     Raises:
         OSError: the file cannot be written or its lock is held for too long.
@@ -33,14 +34,19 @@ def record_key(path: Path, names: Sequence[str], kind: str, blob: str) -> list[E
         new = [name for name in names if not entries[name]]
         if new:
             end = "" if not text or text.endswith("\n") else "\n"
-            os.write(descriptor, f"{end}{','.join(new)} {kind} {blob}\n".encode())
-        return [entry for found in entries.values() for entry in found]
+            os.write(descriptor, f"{end}{','.join(new)} {kind} {blob} {MARK}\n".encode())
+        return entries
 
 
-def forget_names(path: Path, names: Sequence[str]) -> int:
+def forget_names(path: Path, names: Iterable[str], borrowed: str | None = None) -> int:
     """Take out every line that names one of these hosts; patterns, certificate authorities and revocations stay.
 
     The new file takes the old one's place in one step. Blocking.
+
+    Args:
+        path: the file.
+        names: as they are written there.
+        borrowed: one of them that others have too: a line of ours that is found by it alone is another's, and stays.
 
     Returns:
         How many lines were taken out.
@@ -53,8 +59,9 @@ def forget_names(path: Path, names: Sequence[str]) -> int:
     path = path.resolve()  # a link to the file stays one
     wanted = {name.lower() for name in names}
     with _locked(path, create=False) as descriptor:
-        lines = _read_all(descriptor).splitlines(keepends=True)
-        kept = [line for line in lines if not _names_one_of(line, wanted)]
+        lines = io.StringIO(_read_all(descriptor), newline="\n").readlines()
+        own = wanted - {(borrowed or "").lower()}
+        kept = [line for line in lines if not _names_one_of(line, own if _is_ours(line) else wanted)]
         if len(kept) < len(lines):
             fresh = path.with_name(f".{path.name}.{os.getpid()}")
             mode = os.fstat(descriptor).st_mode & 0o777
@@ -63,6 +70,10 @@ def forget_names(path: Path, names: Sequence[str]) -> int:
                 stream.writelines(kept)
             fresh.replace(path)
         return len(lines) - len(kept)
+
+
+def _is_ours(line: str) -> bool:
+    return line.split(None, 3)[3:] == [f"{MARK}\n"]
 
 
 def _names_one_of(line: str, wanted: set[str]) -> bool:
@@ -109,4 +120,7 @@ def _lock(descriptor: int, path: Path, end: float) -> None:
 def _read_all(descriptor: int) -> str:
     with os.fdopen(os.dup(descriptor), "rb") as stream:
         stream.seek(0)
-        return stream.read(MAX_BYTES).decode("utf-8", "surrogateescape")
+        raw = stream.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:  # what was cut here would be gone from the file that we write
+        raise OSError(f"a known_hosts of at most {MAX_BYTES >> 20} MiB was expected, it has more")
+    return raw.decode("utf-8", "surrogateescape")

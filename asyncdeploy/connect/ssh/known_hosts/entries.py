@@ -8,36 +8,53 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fnmatch
 import hashlib
 import hmac
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
+from asyncdeploy.connect.ssh.config.patterns import is_pattern, match_patterns, split_patterns
+
 MAX_BYTES = 64 << 20
 """Half a million lines; what is larger is no known_hosts file."""
+MARK = "asyncdeploy"
+"""The comment of lines that we write. Ours tell apart what lies behind different jump hosts; OpenSSH's do not."""
 _MARKERS = ("cert-authority", "revoked")
 
 
 @attrs.frozen
 class Entry:
-    """One key of one line; ``blob`` is the key in base64, ``source`` is "path:line"."""
+    """One key of one line.
+
+    Attributes:
+        marker: "cert-authority", "revoked" or "".
+        kind, blob: the key, in base64.
+        source: "path:line".
+        is_ours: we wrote the line.
+        by_pattern: it means hosts that it does not name.
+    """
 
     marker: str
     kind: str
     blob: str
     source: str
+    is_ours: bool = False
+    by_pattern: bool = False
+
+    @property
+    def key(self) -> bytes | None:
+        """The key in wire format; None if it is no base64."""
+        try:
+            return base64.b64decode(self.blob) or None
+        except binascii.Error:
+            return None
 
     @property
     def fingerprint(self) -> str:
         """ "SHA256:...", as ssh-keygen -l prints it; "" if the key is no base64."""
-        try:
-            return fingerprint(base64.b64decode(self.blob))
-        except binascii.Error:
-            return ""
+        return fingerprint(self.key) if self.key else ""
 
 
 def fingerprint(blob: bytes) -> str:
@@ -60,8 +77,9 @@ class KnownHosts:
 
     exact: dict[str, list[Entry]] = attrs.field(factory=dict)
     hashed: list[tuple[bytes, bytes, Entry]] = attrs.field(factory=list)
-    patterns: list[tuple[tuple[str, ...], Entry]] = attrs.field(factory=list)
+    patterns: list[tuple[list[str], Entry]] = attrs.field(factory=list)
     bad: list[str] = attrs.field(factory=list)
+    _found: dict[str, list[Entry]] = attrs.field(factory=dict)
 
     @classmethod
     def parse(cls, text: str, path: str) -> KnownHosts:
@@ -83,22 +101,36 @@ class KnownHosts:
             raise ValueError(f"@cert-authority or @revoked was expected as a marker, got @{marker}")
         if len(words) < 3:
             raise ValueError(f"'hosts keytype key' was expected, got {' '.join(words)[:80]!r}")
-        hosts, entry = words[0], Entry(marker, words[1], words[2], source)
+        hosts, is_ours = words[0], " ".join(words[3:]).strip() == MARK
+        by_pattern = not hosts.startswith("|") and is_pattern(hosts)
+        entry = Entry(marker, words[1], words[2], source, is_ours, by_pattern)
         if hosts.startswith("|"):
             self.hashed.append((*read_hash(hosts), entry))
-        elif re.search(r"[*?!]", hosts):
-            self.patterns.append((tuple(hosts.split(",")), entry))
+        elif by_pattern:
+            self.patterns.append((split_patterns(hosts), entry))
         else:
-            for host in hosts.split(","):
-                self.exact.setdefault(host.lower(), []).append(entry)
+            for name in split_patterns(hosts):
+                self.exact.setdefault(name, []).append(entry)
+
+    def is_found(self, name: str) -> bool:
+        """Return whether a host was looked for before, so that ``find`` takes no time."""
+        return name.lower() in self._found
+
+    def find_all(self, names: Iterable[str]) -> None:
+        """Look hosts up before they are asked for."""
+        for name in names:
+            self.find(name)
 
     def find(self, name: str) -> list[Entry]:
-        """Return the entries of a host, written as ``address_name`` writes it."""
+        """Return the entries of a host, written as ``address_name`` writes it; slow where many are hashed."""
         name = name.lower()
-        found = list(self.exact.get(name, ()))
-        found += [entry for salt, digest, entry in self.hashed if hmac.digest(salt, name.encode(), "sha1") == digest]
-        found += [entry for patterns, entry in self.patterns if _matches(patterns, name)]
-        return found
+        if name not in self._found:
+            found = list(self.exact.get(name, ()))
+            text = name.encode()
+            found += [entry for salt, digest, entry in self.hashed if hmac.digest(salt, text, "sha1") == digest]
+            found += [entry for patterns, entry in self.patterns if match_patterns(patterns, name)]
+            self._found[name] = found
+        return self._found[name]
 
 
 def read_known_hosts(path: Path) -> KnownHosts:
@@ -118,20 +150,12 @@ def read_known_hosts(path: Path) -> KnownHosts:
 
 
 def read_hash(hosts: str) -> tuple[bytes, bytes]:
+    """Return salt and digest of a hashed host.
+
+    Raises:
+        ValueError: it is none.
+    """
     parts = hosts.split("|")
     if len(parts) != 4 or parts[1] != "1":
         raise ValueError(f"a hashed host '|1|salt|hash' was expected, got {hosts[:80]!r}")
     return base64.b64decode(parts[2], validate=True), base64.b64decode(parts[3], validate=True)
-
-
-def _matches(patterns: Sequence[str], name: str) -> bool:
-    """Whether a list with wildcards means this host; a negated pattern wins wherever it stands."""
-    found = False
-    for pattern in patterns:
-        # fnmatch knows [..] too, which here are the brackets of "[host]:port".
-        glob = re.compile(fnmatch.translate(pattern.lstrip("!").lower().replace("[", "[[]")))
-        if glob.match(name):
-            if pattern.startswith("!"):
-                return False
-            found = True
-    return found

@@ -7,8 +7,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from asyncdeploy.connect.ssh.config.ask import ask_ssh
-from asyncdeploy.connect.ssh.config.hosts import UNNAMED, NamedHosts
+from asyncdeploy.connect.ssh.config.ask import Question, ask_ssh
+from asyncdeploy.connect.ssh.config.files import WrittenWords
+from asyncdeploy.connect.ssh.config.hosts import UNNAMED, SshConfigs, canonical
+from asyncdeploy.connect.ssh.config.keywords import KEYWORDS
 from asyncdeploy.connect.ssh.connector import AsyncsshConnector
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
@@ -34,6 +36,11 @@ def config(tmp_path: Path) -> Path:
         ("# Host other\nHost nobody # Match\n  User y\n", []),
         ("Host *\n  Hostname %h.internal\n", []),
         ("Host *\n  HostKeyAlias key-of-%h\n", []),
+        ("Host *\n  UserKnownHostsFile /keys/%C\n", HOSTS),
+        ("Host *\n  ControlPath /run/%C\n", []),
+        ("Host *\n  IdentityFile /keys/%n\n", []),
+        ("Match all\n  User z\n", []),
+        ("Match final all\n  User z\n", []),
         ("Match host gpu-1\n  User z\n", HOSTS),
         ('Match exec "false"\n  User z\n', HOSTS),
         ("CanonicalizeHostname yes\nCanonicalDomains lab\n", HOSTS),
@@ -42,12 +49,12 @@ def config(tmp_path: Path) -> Path:
 )
 async def test_what_is_said_of_all_is_what_each_would_hear(config: Path, text: str, named: Sequence[str]) -> None:
     config.write_text(text)
-    found = NamedHosts.read(config)
+    found = WrittenWords.read(config)
     assert [host for host in HOSTS if found.tell_apart(host)] == list(named)
     for host in set(HOSTS) - set(named):
-        of_all = await ask_ssh(UNNAMED, node="n", user=None, port=None, file=config)
+        of_all = await ask_ssh(Question(UNNAMED, "n", file=config))
         if not of_all.by_name:
-            itself = await ask_ssh(host, node="n", user=None, port=None, file=config)
+            itself = await ask_ssh(Question(host, "n", file=config))
             assert attrs.evolve(of_all, host=host) == attrs.evolve(itself, by_name=False)
 
 
@@ -75,13 +82,49 @@ async def test_many_hosts_cost_one_question(config: Path, tmp_path: Path, monkey
     await connector.close()
 
 
+async def test_tokens_that_do_not_depend_on_the_host_leave_the_answer_to_all(config: Path) -> None:
+    config.write_text("Host *\n  IdentityFile %d/.ssh/%u-key\n  ControlPath /run/%r@%h:%p\n")
+    configs = SshConfigs(config)
+    answers = {(await configs.ask(Node(f"10.0.0.{number}"))).keys for number in range(3)}
+    assert len(answers) == 1
+    assert "%" not in str(answers.pop().paths[0])
+
+
 def test_included_files_count_and_loops_are_left_to_ssh(config: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "a").write_text("Host gpu-1\n  User x\n")
     config.write_text(f"Include {tmp_path}/more/*\n")
-    found = NamedHosts.read(config)
+    found = WrittenWords.read(config)
     assert [host for host in HOSTS if found.tell_apart(host)] == ["gpu-1"]
-    (tmp_path / "more" / "b").write_text(f"Include {tmp_path}/more/*\n")
-    assert NamedHosts.read(config).patterns is None
-    config.write_text("Include ~/somewhere\n")
-    assert NamedHosts.read(config).patterns is None
+    for text in (f"Include {tmp_path}/more/*\n", "Include ${HOME}/more\n"):
+        (tmp_path / "more" / "b").write_text(text)
+        assert all(map(WrittenWords.read(config).tell_apart, HOSTS))
+        assert WrittenWords.read(config).of("other") >= KEYWORDS.keys()
+
+
+@pytest.mark.parametrize(
+    "text,words",
+    [
+        ("User x\nHost gpu-1\n  Port 7\nHost *\n  ciphers=aes\n", {"user", "ciphers"}),
+        ("Host gpu-* oth?r !other\n  Port 7\nHost !gpu-1 *\n MACs x\n", {"macs"}),
+        ('Match exec "x"\n  PubkeyAcceptedKeyTypes x\nHost gpu-1\n  Match all\n', {"pubkeyacceptedalgorithms"}),
+        ("Host gpu-1\n  Include {more}\n", {"user"}),
+        ("Host gpu-1\n  Include {more}\n Port 7\nHost *\n IdentityFile x\n", {"user", "identityfile"}),
+        ("Host other\n HostName x\nHost gpu-1\n Port 7\nMatch final all\n", {"hostname", "port"}),
+        ("Host gpu-1\n Port 7\nMatch final all\n Ciphers x\n", {"ciphers"}),
+        ("CanonicalizeHostname yes\nHost gpu-1\n Port 7\n", {"canonicalizehostname", "port"}),
+        ("NoSuchWord x\n", {"nosuchword"}),
+    ],
+)
+def test_the_words_that_may_be_meant_for_a_host(config: Path, tmp_path: Path, text: str, words: set[str]) -> None:
+    more = tmp_path / "more"
+    more.write_text("Port 9\nHost other\n  User y\n")
+    config.write_text(text.replace("{more}", str(more)))
+    assert WrittenWords.read(config).of("Other") == words
+
+
+@pytest.mark.parametrize(
+    "host,known", [("GPU-1", "gpu-1"), ("2001:DB8:0::1", "2001:db8::1"), ("fe80::0:1%eth0", "fe80::1%eth0")]
+)
+def test_a_host_is_known_as_ssh_writes_it(host: str, known: str) -> None:
+    assert canonical(host) == known
