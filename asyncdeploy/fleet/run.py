@@ -1,11 +1,8 @@
-"""Commands and jobs on many nodes, and waiting until they can be reached."""
+"""Commands and jobs on many nodes."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
-
-import anyio
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, by_node, start_in_project
@@ -15,13 +12,11 @@ from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.job import Job
-from asyncdeploy.values.command import Command, Completed
-from asyncdeploy.values.errors import AuthError, DeployError, HostKeyError
-
-READY_LOOK_S = 2.0
-"""Between two tries to reach a node that boots."""
+from asyncdeploy.values.arguments import checked
+from asyncdeploy.values.command import Completed
 
 
+@checked
 async def run_all(
     nodes: Nodes,
     command: Asked,
@@ -54,6 +49,7 @@ async def run_all(
         return await map_nodes(fleet, work, at_once=at_once, at_most_s=at_most_s, judged=True)
 
 
+@checked
 async def start_all(
     deployments: Iterable[Deployment],
     command: Asked,
@@ -83,34 +79,3 @@ async def start_all(
 
     async with lent_pool(pool) as lent:
         return await map_nodes(tuple(ready), work, at_once=at_once, at_most_s=at_most_s, judged=True)
-
-
-async def wait_ready(
-    nodes: Nodes, *, timeout_s: float, at_once: int = AT_ONCE, pool: Pool | None = None
-) -> Report[None]:
-    """Wait until each node lets us in and runs a command: for freshly booted machines.
-
-    Args:
-        nodes: the nodes.
-        timeout_s: seconds until a node that did not is a failure, with what it said at last.
-        at_once: how many are asked at a time.
-        pool: the connections.
-
-    An unknown or changed host key and a refused login are failures at once: waiting does not mend them.
-    """
-    fleet, end = parse_nodes(nodes), time.monotonic() + timeout_s
-
-    async def work(node: Node) -> None:
-        while True:
-            try:
-                (await run_command(lent.at(node), Command("true"))).check()
-                return
-            except (AuthError, HostKeyError):
-                raise
-            except DeployError:
-                if time.monotonic() + READY_LOOK_S > end:
-                    raise
-            await anyio.sleep(READY_LOOK_S)
-
-    async with lent_pool(pool) as lent:
-        return await map_nodes(fleet, work, at_once=at_once)
