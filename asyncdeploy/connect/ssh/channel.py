@@ -12,10 +12,12 @@ from collections import deque
 import anyio
 import asyncssh
 
+from asyncdeploy.connect.ssh.handshake.watched import WatchedConnection
 from asyncdeploy.connect.ssh.wire import SessionWire
 from asyncdeploy.remote.transport import ChannelRefused, Exit
 from asyncdeploy.tasks.finish import finish
-from asyncdeploy.values.errors import ConnectionLost
+from asyncdeploy.values.errors import Abandoned, ConnectionLost, DeployError
+from asyncdeploy.values.words import one_line
 
 UNREAD_BYTES = 1 << 20
 """What waits for our reader, of each stream; above it the node is held back."""
@@ -41,10 +43,12 @@ _REFUSALS = frozenset(
 class SshChannel(asyncssh.SSHClientSession[bytes]):
     """A Channel over one SSH session."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, ssh: WatchedConnection) -> None:
         self.reused = False
         self.notes: dict[str, object] = {}
         self._node = node
+        self._ssh = ssh
+        self._why: Exception | None = None  # it broke
         self._stdout: deque[bytes] = deque()  # as it came: a megabyte a millisecond is not copied more than once
         self._unread = 0
         self._stderr = bytearray()
@@ -113,6 +117,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         """The channel is gone: closed by the node, by us, or with its connection."""
         self._over = True
         self._lost = exc is not None or self._wire.cut_off
+        self._why = exc
         self._can_write = True
         self._wake()
 
@@ -213,9 +218,14 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
             raise self._gone()
         return self._over
 
-    def _gone(self) -> ConnectionLost:
-        hint = "what became of it is not known"
-        return ConnectionLost(self._node, self._why_lost, hint)
+    def _gone(self) -> DeployError:
+        if self._ssh.farewell:
+            hint = "what runs attached is ended by its leash; that was not waited for"
+            return Abandoned(self._node, f"{self._ssh.farewell} while a line ran there", hint)
+        message = self._why_lost
+        if self._why is not None and not isinstance(self._why, asyncssh.ConnectionLost | OSError):
+            message += f": {one_line(str(self._why))}"
+        return ConnectionLost(self._node, message, "what became of it is not known")
 
     def _wake(self) -> None:
         if self._woken:
@@ -238,7 +248,7 @@ def _take(buffer: bytearray, limit: int) -> bytes:
     return data
 
 
-async def open_channel(connection: asyncssh.SSHClientConnection, node: str, line: str) -> SshChannel:
+async def open_channel(connection: WatchedConnection, node: str, line: str) -> SshChannel:
     """Run a line over a connection.
 
     Raises:
@@ -246,7 +256,7 @@ async def open_channel(connection: asyncssh.SSHClientConnection, node: str, line
         ConnectionLost: the connection is dead, or sshd does not answer.
     """
     loop = asyncio.get_running_loop()
-    session = SshChannel(node)
+    session = SshChannel(node, connection)
     if connection.is_closed():
         raise ConnectionLost(node, "the connection is dead")
     try:
@@ -261,9 +271,10 @@ async def open_channel(connection: asyncssh.SSHClientConnection, node: str, line
     except asyncssh.ChannelOpenError as error:
         if error.code in _REFUSALS and not connection.is_closed():
             raise ChannelRefused(error.reason) from error
-        raise ConnectionLost(node, f"no channel could be opened: {error.reason}") from error
+        raise ConnectionLost(node, f"no channel could be opened: {one_line(error.reason)}") from error
     except TimeoutError:
         raise ConnectionLost(node, f"sshd did not open a channel within {OPEN_S:.0f} s") from None
-    except (asyncssh.Error, OSError) as error:
-        raise ConnectionLost(node, f"the connection broke while a channel was opened: {error}") from error
+    except Exception as error:  # whatever the node sent: what does not make sense to asyncssh comes out as anything
+        what = f"the connection broke while a channel was opened: {one_line(str(error))}"
+        raise ConnectionLost(node, what) from error
     return session

@@ -11,7 +11,8 @@ import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.config.ask import SshConfig, ask_ssh, parse_config
+from asyncdeploy.connect.ssh.config.answer import Keys, SshConfig, Trust, read_answer, split_files, to_config
+from asyncdeploy.connect.ssh.config.hosts import SshConfigs
 from asyncdeploy.connect.ssh.connector import AsyncsshConnector
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.connect.ssh.keys import KeyRing
@@ -49,25 +50,44 @@ def config(tmp_path: Path) -> Path:
 
 def test_only_where_and_with_what_is_taken_over(tmp_path: Path) -> None:
     key = tmp_path / "id with space"
-    key.write_text("")
     text = f"""user u
 hostname 198.51.100.7
 port 2222
 forwardagent yes
 identityfile {key}
-identityfile {tmp_path}/none
+identityfile ~/.ssh/id_xmss
 identityfile ~no-such-user-here/x
 identityagent /run/agent
 proxyjump a,b:2
 hostkeyalias h
 userknownhostsfile /dev/null
+canonicalizePermittedcnames none
 sendenv SECRET
 """
-    assert parse_config(text) == SshConfig(
-        "198.51.100.7", "u", 2222, (key,), agent="/run/agent", jump="a,b:2", host_key_alias="h"
+    assert to_config(read_answer(text), ()) == SshConfig(
+        "198.51.100.7",
+        "u",
+        2222,
+        "a,b:2",
+        trust=Trust("h", (Path("/dev/null"),)),
+        keys=Keys((key, Path("~no-such-user-here/x")), agent="/run/agent"),
     )
-    assert parse_config("proxyjump none\nidentityagent SSH_AUTH_SOCK\n") == SshConfig()
-    assert parse_config("") == SshConfig()
+    assert to_config(read_answer("proxyjump none\nidentityagent SSH_AUTH_SOCK\n"), ()) == SshConfig()
+    assert to_config(read_answer(""), ()) == SshConfig()
+
+
+@pytest.mark.parametrize("value", ["/a b /c", "relative also"])
+def test_names_of_files_that_cannot_be_told_apart_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="absolute names"):
+        split_files(value)
+
+
+def test_lists_that_nobody_wrote_are_ssh_s_own_and_ours_count() -> None:
+    answer = read_answer("ciphers a,b\nhostkeyalgorithms c\nrequiredrsasize 2048\n")
+    assert to_config(answer, ()) == SshConfig(trust=Trust(rsa_bits=2048))
+    written = to_config(answer, ["ciphers", "hostkeyalgorithms"])
+    assert written.cryptography.ciphers == ("a", "b")
+    assert written.trust.algorithms == ("c",)
 
 
 async def test_an_alias_is_followed(config: Path) -> None:
@@ -109,7 +129,7 @@ async def test_a_proxy_command_is_refused_by_name(config: Path) -> None:
 async def test_a21_an_include_loop_is_an_error_with_sshs_own_words(config: Path) -> None:
     config.write_text(f"Include {config}\n")
     with pytest.raises(ConnectError) as caught:
-        await ask_ssh("gpu", node="gpu", user=None, port=None, file=config)
+        await SshConfigs(config).ask(Node("gpu"))
     assert caught.value.reason == "config"
     assert "recursive" in caught.value.evidence
 
@@ -134,18 +154,77 @@ async def test_a21_nothing_hostile_is_inherited(
         await said(HostKeys.strict(config.parent / "none"), alias, config)
 
 
-async def test_without_an_ssh_client_a_node_is_what_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert await ask_ssh("gpu", node="gpu", user=None, port=None) == SshConfig()
+# -- no ssh client, or none that runs --------------------------------------------------------------------------------
+
+ALL = Node("127.0.0.1", user="u", port=2, key_path="/k")
+
+
+@pytest.fixture(params=["absent", "broken"])
+def no_ssh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """There is no ssh client, or one that does not run; returns which."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    if request.param == "broken":
+        (folder / "ssh").write_text("#!/bin/sh\necho ssh: error while loading shared libraries >&2\nexit 127\n")
+        (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin/nowhere")
+    return str(request.param)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Host *\n SendEnv LC_*\n HashKnownHosts yes\n ServerAliveInterval 9\n",
+        "Host gpu\n HostName 198.51.100.7\n HostKeyAlias x\n UserKnownHostsFile /x\n",
+        "Host *\n Port 7\n User me\n IdentityFile /x\n IdentitiesOnly yes\n",
+        "Match final all\n Ciphers aes256-ctr\n IdentityAgent /x\nHost gpu\n ProxyJump a\n",
+    ],
+)
+async def test_k5_a_node_that_says_everything_needs_no_ssh_client(config: Path, no_ssh: str, text: str) -> None:
+    config.write_text(text)
+    notes: list[str] = []
+    config_of = SshConfigs(config, lambda _node, note: notes.append(note))
+    assert (await config_of.ask(ALL)).host == "127.0.0.1"
+    assert ("Ciphers" in text) == any("Ciphers, IdentityAgent not followed" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "text,word",
+    [
+        ("Host 127.*\n HostKeyAlias x\n", "HostKeyAlias"),
+        ("Host *\n UserKnownHostsFile /x\n", "UserKnownHostsFile"),
+        ("Host * !other\n ProxyCommand nc %h %p\n", "ProxyCommand"),
+        ('Match exec "true"\n HostName 198.51.100.7\n', "HostName"),
+        ("Include ${HOME}/x\n", "what only ssh can tell"),
+    ],
+)
+async def test_k5_a_word_that_decides_who_is_reached_is_not_overlooked_for_lack_of_an_ssh_client(
+    config: Path, no_ssh: str, text: str, word: str
+) -> None:
+    config.write_text(text)
+    with pytest.raises(ConnectError) as caught:
+        await SshConfigs(config).ask(ALL)
+    assert word in f"{caught.value.message} {caught.value.hint}"
+    assert ("shared libraries" in caught.value.evidence) == (no_ssh == "broken")
+
+
+async def test_k5_where_nothing_is_written_a_node_is_what_it_says(config: Path, no_ssh: str) -> None:
+    config.write_text("Host other\n User x\n")
+    said = await SshConfigs(config).ask(Node("GPU"))
+    assert (said.host, said.user, said.port) == ("gpu", None, None)
+    config.write_text("Host *\n User x\n")
+    with pytest.raises(ConnectError, match=r"User|cannot read"):
+        await SshConfigs(config).ask(Node("gpu"))
+    assert (await SshConfigs(config).ask(Node("gpu", user="me"))).host == "gpu"
 
 
 async def test_ssh_is_not_asked_about_a_node_that_says_everything(config: Path) -> None:
     config.write_text("NoSuchKeyword at all\n")
     connector = AsyncsshConnector(HostKeys.pinned({}), config_path=config)
-    node = Node("127.0.0.1", user="u", port=2, key_path="/k")
-    assert (await connector.resolve(node)).port == 2
+    assert (await connector.resolve(ALL)).port == 2
     with pytest.raises(ConnectError):
-        await connector.resolve(attrs.evolve(node, key_path=None))
+        await connector.resolve(attrs.evolve(ALL, key_path=None))
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -226,24 +305,23 @@ async def test_a15_a_hung_agent_is_left_out_with_a_note(tmp_path: Path, monkeypa
         hung.bind(str(tmp_path / "hung"))
         hung.listen()
         ring = KeyRing()
-        login = await ring.login("box", [key], agent=str(tmp_path / "hung"), only=False)
+        login = await ring.login("box", Keys((key,), agent=str(tmp_path / "hung")))
         await ring.close()
     assert login.names == (str(key),)
     assert "no answer" in ring.take_notes()[0]
 
 
-async def test_no_key_at_all_is_told_before_any_connect(tmp_path: Path) -> None:
+async def test_no_key_at_all_is_no_reason_not_to_ask(tmp_path: Path) -> None:
+    """There are accounts that need none."""
     ring = KeyRing()
-    with pytest.raises(AuthError, match="no private key"):
-        await ring.login("box", [], agent="none", only=False)
-    with pytest.raises(AuthError, match="No such file"):
-        await ring.login("box", [tmp_path / "absent"], agent="none", only=True)
-    (tmp_path / "junk").write_text("junk")
-    with pytest.raises(AuthError, match="no usable private key"):
-        await ring.login("box", [tmp_path / "junk"], agent="none", only=True)
+    login = await ring.login("n", Keys((tmp_path / "gone",), agent="none"))
+    assert (login.pairs, login.problems) == ((), (f"{tmp_path}/gone: No such file or directory",))
+    with pytest.raises(AuthError, match="gone: No such file"):
+        await ring.login("n", Keys((tmp_path / "gone",), only=True, agent="none"), named=True)
 
 
 async def test_keys_are_loaded_once_for_all_nodes(tmp_path: Path) -> None:
     key, ring = make_key(tmp_path / "key"), KeyRing()
-    first, *others = await asyncio.gather(*(ring.login(f"n{n}", [key], agent="none", only=True) for n in range(10)))
+    keys = Keys((key,), only=True, agent="none")
+    first, *others = await asyncio.gather(*(ring.login(f"n{number}", keys) for number in range(10)))
     assert all(other is first for other in others)

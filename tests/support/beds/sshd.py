@@ -93,12 +93,14 @@ class SshdBed:
         config: Mapping[str, object] | None = None,
         place: Place | None = None,
         own_pids: bool = False,
+        files: Mapping[str, str | bytes] | None = None,
     ) -> SshdNode:
         """Start one node.
 
         account: who logs in; root, or ourselves where we are not root. home: a folder to share with another node.
         config: sshd_config keywords that win over the bed's. own_pids: a pid namespace and host name of its own, as
-        another machine has; its pids differ inside.
+        another machine has; its pids differ inside. files: what this node alone has in place of files of the machine
+        (its PAM configuration, say), by their paths; as root only.
         """
         folder = self.folder / name
         folder.mkdir(mode=0o711)
@@ -107,11 +109,13 @@ class SshdBed:
         place = place or Place()
         self._make_host_keys(folder)
         _write_passwd(folder / "passwd", account, home)
+        mounts = {"/etc/passwd": folder / "passwd", **_write_files(folder, files or {})}
         for _ in range(5):  # a port may be taken between the look and the bind
             port = place.port or _free_port()
             _write_config(self, folder, home, {**(config or {}), "Port": port, "ListenAddress": place.address})
             node = Node(place.address, user=account.name, port=port, name=name, key_path=str(self.key_path))
-            process = _start_keeper(folder, _server_words(folder, name, place.enter, own_pids=own_pids))
+            words = _server_words(folder, name, place.enter, mounts, own_pids=own_pids)
+            process = _start_keeper(folder, words)
             sshd = SshdNode(node, home, account, self.known_hosts, folder, process, own_pids)
             try:
                 sshd.start()
@@ -164,15 +168,29 @@ class SshdBed:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _server_words(folder: Path, name: str, enter: tuple[str, ...], *, own_pids: bool) -> list[str]:
+def _server_words(
+    folder: Path, name: str, enter: tuple[str, ...], mounts: Mapping[str, Path], *, own_pids: bool
+) -> list[str]:
     sshd = [str(tools.find("sshd")), "-D", "-e", "-f", str(folder / "sshd_config")]
     if os.geteuid() != 0:
         return [*enter, *sshd]
     apart = ["--uts", "--pid", "--fork", "--kill-child", "--mount-proc"] if own_pids else []
-    script = 'mount --bind "$1" /etc/passwd && shift && exec "$@"'
+    script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift; exec "$@"'
     if own_pids:
         script = f"hostname {name} && {script}"
-    return [*enter, "unshare", "--mount", *apart, "--", "sh", "-c", script, "node", str(folder / "passwd"), *sshd]
+    pairs = [word for place, file in mounts.items() for word in (str(file), place)]
+    return [*enter, "unshare", "--mount", *apart, "--", "sh", "-c", script, "node", *pairs, "--", *sshd]
+
+
+def _write_files(folder: Path, files: Mapping[str, str | bytes]) -> dict[str, Path]:
+    """Write what a node alone has, and return where it lies, by where it is to be seen."""
+    written = {}
+    for number, (place, content) in enumerate(files.items()):
+        path = folder / f"file-{number}"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.chmod(0o755 if path.read_bytes().startswith(b"#!") else 0o644)
+        written[place] = path
+    return written
 
 
 def _start_keeper(folder: Path, words: list[str]) -> "subprocess.Popen[bytes]":
@@ -195,7 +213,9 @@ def _write_config(bed: SshdBed, folder: Path, home: Path, config: Mapping[str, o
 
 def _write_passwd(path: Path, account: Account, home: Path) -> None:
     rows = [row for row in Path("/etc/passwd").read_text().splitlines() if not row.startswith(f"{account.name}:")]
-    rows.insert(0, f"{account.name}:x:{account.uid}:{account.uid}:a test's account:{home}:{account.shell}")
+    rows.insert(
+        0, f"{account.name}:{account.password}:{account.uid}:{account.uid}:a test's account:{home}:{account.shell}"
+    )
     path.write_text("\n".join(rows) + "\n")
     path.chmod(0o644)
 

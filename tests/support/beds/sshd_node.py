@@ -15,11 +15,12 @@ from tests.support.waiting import eventually_sync, is_alive
 
 @attrs.frozen
 class Account:
-    """Who logs in: a line of the node's /etc/passwd. `shell` is an absolute path."""
+    """Who logs in: a line of the node's /etc/passwd. `shell` is an absolute path, `password` "" for none at all."""
 
     name: str = "root"
     uid: int = 0
     shell: str = "/bin/bash"
+    password: str = "x"
 
 
 @attrs.define(eq=False)

@@ -132,10 +132,10 @@ def _no_handshake(asked: Asked, seen: Seen, error: Exception) -> DeployError:
 def refused_login(asked: Asked, seen: Seen, error: Exception) -> AuthError:
     """Return why nobody was let in: what was tried, what would still be wanted, what was said."""
     keys = [each for each in seen.tries if each.key]
-    parts = [f"login as {asked.user!r} at {asked.where} was refused", _tried(asked, seen, keys)]
+    parts = [f"login as {asked.user!r} at {asked.where} was refused", *_tried(asked, seen, keys)]
     if any(each.partial for each in seen.tries) and seen.wanted:
         parts.append(f"{' or '.join(seen.wanted)} is still wanted")
-    elif seen.wanted:
+    elif seen.wanted and isinstance(error, asyncssh.PermissionDenied):
         parts.append(f"it would take {' or '.join(seen.wanted)}")
     if seen.asked:
         parts.append("it asks " + ", ".join(f"'{one_line(prompt, 80)}'" for prompt in seen.asked[:3]))
@@ -145,16 +145,17 @@ def refused_login(asked: Asked, seen: Seen, error: Exception) -> AuthError:
     return AuthError(asked.node, "; ".join(parts), hint, _words(seen))
 
 
-def _tried(asked: Asked, seen: Seen, keys: Sequence[Try]) -> str:
-    """Return what was offered, and what became of it."""
-    untried = [name for name in seen.names.values() if name not in {each.key for each in keys}]
-    words = [_told(each) for each in keys[:MAX_TRIED]]
-    if len(keys) > MAX_TRIED:
-        words.append(f"{len(keys) - MAX_TRIED} more keys")
-    if untried:
-        words.append(f"not {', '.join(untried[:MAX_TRIED])}")
-    words += asked.problems
-    return f"tried {', '.join(words)}" if words else "no private key was found to log in with"
+def _tried(asked: Asked, seen: Seen, keys: Sequence[Try]) -> list[str]:
+    """Return what was offered and what became of it, what was not, and what could not be."""
+    parts = []
+    if keys:
+        rest = [f"{len(keys) - MAX_TRIED} more keys"] if len(keys) > MAX_TRIED else []
+        parts.append("tried " + ", ".join([*map(_told, keys[:MAX_TRIED]), *rest]))
+    if untried := list(seen.untried.values()):
+        parts.append(f"not tried: {', '.join(untried[:MAX_TRIED])}")
+    if asked.problems:
+        parts.append(f"not usable: {', '.join(asked.problems[:MAX_TRIED])}")
+    return parts or ["no private key was found to log in with"]
 
 
 def _told(each: Try) -> str:
@@ -167,19 +168,18 @@ def _told(each: Try) -> str:
 
 def _hint(asked: Asked, seen: Seen, keys: Sequence[Try], error: Exception) -> str:
     if any(each.unsigned for each in keys):
-        return (
-            "look at the ssh-agent (`ssh-add -l`): is it locked, or must a person confirm? or give the node a key_path"
-        )
-    if any(each.partial for each in seen.tries):
+        return "look at the ssh-agent (`ssh-add -l`): is it locked, must a person confirm? or give the node a key_path"
+    if seen.asked or any(each.partial for each in seen.tries):
         return "we log in by keys alone: let sshd ask this user or address for no more (Match, AuthenticationMethods)"
     if "authentication failures" in (seen.goodbye or str(error)):  # sshd's MaxAuthTries is 6
         return "sshd stops after a few keys: give the node a key_path, or set IdentitiesOnly in ssh_config"
     if any(each.accepted for each in keys):
-        return f"may {asked.user} log in at all (expired, locked, no logins while it boots)? sshd's log there says why"
-    if not keys and not asked.problems:
-        return "give the node a key_path, or start an ssh-agent"
+        why = "PermitRootLogin" if asked.user == "root" else "expired, locked"
+        return f"may {asked.user} log in at all ({why}, no logins while it boots)? sshd's log there says why"
     if seen.wanted and "publickey" not in seen.wanted and not keys:
         return "sshd there takes no keys (PubkeyAuthentication)"
+    if not keys:
+        return "give the node a key_path, or start an ssh-agent"
     hint = f"is the public key in ~{asked.user}/.ssh/authorized_keys there, and may {asked.user} log in from here "
     return hint + ("(PermitRootLogin)?" if asked.user == "root" else "(AllowUsers, a locked account)?")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import asyncssh
 import attrs
 from asyncssh.packet import PacketDecodeError, SSHPacket
@@ -49,6 +51,7 @@ class Seen:
 
     Attributes:
         names: what the keys are called that may be offered, by their public halves.
+        untried: those that were not offered yet.
         verdict: why the host key was not trusted.
         key: the plain host key that was.
         shown_key: the host key as it came, in wire format.
@@ -62,7 +65,8 @@ class Seen:
         goodbye: why it closed the connection, if it said so.
     """
 
-    names: dict[bytes, str] = attrs.field(factory=dict)
+    names: Mapping[bytes, str] = attrs.field(factory=dict)
+    untried: dict[bytes, str] = attrs.field(init=False, factory=dict)
     verdict: HostKeyError | None = None
     key: asyncssh.SSHKey | None = None
     shown_key: bytes = b""
@@ -75,13 +79,19 @@ class Seen:
     asked: tuple[str, ...] = ()
     goodbye: str = ""
 
+    def __attrs_post_init__(self) -> None:
+        self.untried = dict(self.names)
+
     def begin(self, method: bytes, args: tuple[bytes, ...], *, signed: bool) -> Try:
         """Note that a method is tried; a signature belongs to the key that the server has just said yes to."""
         if signed and self.tries and self.tries[-1].method == "publickey":
             self.tries[-1].accepted = self.tries[-1].signing = True
             return self.tries[-1]
-        key = self.names.get(args[2][4:], "a key") if method == b"publickey" and len(args) == 3 else ""
-        self.tries.append(Try(method.decode("ascii", "replace"), key))
+        self.tries.append(Try(method.decode("ascii", "replace")))
+        if method == b"publickey" and len(args) == 3:
+            blob = args[2][4:]
+            self.tries[-1].key = self.names.get(blob, "a key")
+            self.untried.pop(blob, None)
         return self.tries[-1]
 
     def say(self, text: str) -> None:

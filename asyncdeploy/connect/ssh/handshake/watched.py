@@ -23,6 +23,9 @@ class WatchedConnection(asyncssh.SSHClientConnection):
         loop: the event loop.
         options: its options; their ``waiter`` learns how the handshake ended.
         seen: where it is noted.
+
+    Attributes:
+        farewell: what lines over it are told when we close it, "" while we do not.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class WatchedConnection(asyncssh.SSHClientConnection):
     ) -> None:
         super().__init__(loop, options, wait="auth")
         self.seen = seen
+        self.farewell = ""
         self._impatience: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
