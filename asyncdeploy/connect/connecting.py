@@ -15,12 +15,14 @@ from asyncdeploy.connect.limits import Limits
 from asyncdeploy.nodes.parse import MAX_HOPS, Node
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Connection, Connector, Remote, Route
+from asyncdeploy.tasks.progress import note_progress
 from asyncdeploy.values.errors import AuthError, Cancelled, ConnectError, ConnectionLost, HostKeyError
 from asyncdeploy.values.events import Noted
 
 RETRIED = frozenset({"throttled", "timeout", "unreachable"})
 """What may be otherwise a moment later, as is what an error itself calls passing. A refused port, a refused key and a
 wrong host key are not tried again."""
+CLOSED = "the pool was closed"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
 """Full jitter between these: 100 of 100 connects got through a MaxStartups of 10 within 3.3 s."""
 
@@ -87,6 +89,7 @@ class Connecting:
                     if error.reason not in RETRIED and not error.passing:
                         raise attrs.evolve(error, attempts=attempts) from error
                     last = error
+            note_progress(last.message)
             pause = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempts))
             if monotonic() + pause >= deadline or self.is_closed:
                 raise attrs.evolve(last, attempts=attempts) from last
@@ -133,4 +136,4 @@ class Connecting:
 
 def closed_error(node: Node) -> Cancelled:
     """Return why nothing is asked of a node any more."""
-    return Cancelled(node.name, "the pool was closed")
+    return Cancelled(node.name, CLOSED)

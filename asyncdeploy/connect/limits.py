@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from asyncdeploy.values.arguments import checked_class
+
 
 def _check_number(_: Limits, field: attrs.Attribute[Any], value: object) -> None:
     whole = field.type in ("int", int)
@@ -14,6 +16,7 @@ def _check_number(_: Limits, field: attrs.Attribute[Any], value: object) -> None
         raise ValueError(f"Limits {field.name}: {what} was expected, got {value!r}")
 
 
+@checked_class
 @attrs.frozen(kw_only=True)
 class Limits:
     """How much a pool does at once and for how long it tries.

@@ -17,9 +17,11 @@ from asyncdeploy.connect.slots import SUSPECT_S, Connect, Open, Reuse, Slots, Us
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Channel, ChannelRefused, Connection
 from asyncdeploy.tasks.finish import finish, outlast
+from asyncdeploy.tasks.one_loop import OneLoop
 from asyncdeploy.tasks.urgency import is_urgent
 from asyncdeploy.values.errors import ConnectError, DeployError
-from asyncdeploy.values.events import Event, Noted, Observer
+from asyncdeploy.values.events import Event, Noted
+from asyncdeploy.values.observing import Guard
 
 CLOSE_S = 1.0
 """To take back what was asked of a connection: nothing is waited for on the network."""
@@ -27,6 +29,9 @@ REFUSED_PAUSE_S = 0.2
 """sshd frees a session's slot some tens of milliseconds after the session ended."""
 REFUSALS = 100
 """In a row, each time when a slot was believed free: 10 s of them mean that the node does not want to."""
+
+DROPPED = "its connections were dropped (Pool.drop)"
+"""What lines that run on a node are told when it is dropped."""
 
 G = TypeVar("G", bound=Reuse | Open | Use)
 
@@ -38,30 +43,31 @@ class PooledRemote:
         node: whose it is.
         connecting: makes its connections.
         limits: how many of them, and how many channels over each.
-        observer: sees every event.
+        guard: shows events to the pool's observer.
+        loop: the event loop that all of it belongs to.
 
     Attributes:
         hops: over how many connections it is reached: what lies behind a jump host is closed before it.
     """
 
-    def __init__(self, node: Node, connecting: Connecting, limits: Limits, observer: Observer | None) -> None:
+    def __init__(self, node: Node, connecting: Connecting, limits: Limits, guard: Guard, loop: OneLoop) -> None:
         self.node = node
         self.memory: dict[str, object] = {}
         self.hops = 1
         self._connecting = connecting
-        self._observer = observer
+        self._guard = guard
+        self._loop = loop
         # What was learned may not hold on the next connection: the machine may have been made anew.
         self._slots = Slots(limits.channels_per_connection, limits.connections_per_node, self.memory.clear)
 
     @property
     def observed(self) -> bool:
         """False if nobody looks at events."""
-        return self._observer is not None
+        return self._guard.looks
 
     def emit(self, event: Event) -> None:
         """Show an event to the observer."""
-        if self._observer is not None:
-            self._observer(event)
+        self._guard.emit(event)
 
     async def open(self, line: str, *, kind: str | None = None) -> Channel:
         """Run ``line`` on the node and return its channel; waits for a slot, in order, or ``urgently`` ahead of others.
@@ -105,8 +111,13 @@ class PooledRemote:
         """The pool closes: whoever waits learns it; the connections are the pool's to close."""
         return self._slots.close(closed_error(self.node))
 
+    async def drop(self) -> None:
+        """Close its connections; who waits for one, and the next use, gets a new one."""
+        await asyncio.gather(*(connection.inner.close(DROPPED) for connection in self._slots.drop()))
+
     async def _granted(self, join: Callable[[], Waiter[G]]) -> G:
         """Wait for our turn, and connect if that is what our turn says."""
+        self._loop.check()
         while True:
             if self._connecting.is_closed:
                 raise closed_error(self.node)
@@ -124,6 +135,7 @@ class PooledRemote:
             await self._connect()
 
     async def _connect(self) -> None:
+        drops = self._slots.drops
         try:
             connection, self.hops = await self._connecting.connect(self)
         except DeployError as error:
@@ -134,7 +146,11 @@ class PooledRemote:
             self._slots.not_added(None)
             raise
         else:
-            self._slots.add(connection)
+            if self._slots.drops == drops:
+                self._slots.add(connection)
+            else:  # dropped meanwhile: what we have reached may be what is to be left
+                self._slots.not_added(None)
+                await connection.close()
 
     async def _open(self, grant: Open, line: str) -> Channel:
         try:

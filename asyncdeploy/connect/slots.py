@@ -74,6 +74,7 @@ class Slots:
         hurried: who goes ahead of them, and may take slots and a connection that they may not.
         passers: who waits for a connection alone.
         connecting: somebody was told to connect and has not come back.
+        drops: how often all connections were given up: one that was begun before the last time is not taken.
     """
 
     per_connection: int
@@ -85,6 +86,11 @@ class Slots:
     hurried: deque[Waiter[Reuse | Open]] = attrs.field(factory=deque)
     passers: deque[Waiter[Use]] = attrs.field(factory=deque)
     connecting: bool = False
+    drops: int = 0
+    _most: int = attrs.field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self._most = self.at_most
 
     def join(self, kind: str | None, *, urgent: bool = False) -> Waiter[Reuse | Open]:
         """Stand in the queue for a channel, or in that of those who are in a hurry; the grant may be there at once."""
@@ -181,6 +187,16 @@ class Slots:
         """End it all: whoever waits gets the error; the connections are the caller's to close."""
         self._fail_all(error)
         connections, self.connections, self.idle = self.connections, [], []
+        return connections
+
+    def drop(self) -> list[PooledConnection]:
+        """Give all connections up; whoever waits is served by new ones. They are the caller's to close."""
+        connections, self.connections, self.idle = self.connections, [], []
+        self.drops += 1
+        self.at_most = self._most  # another machine may stand there, which allows what this one did not
+        if connections:
+            self.lost()
+        self.turn()
         return connections
 
     def _choose(self, waiter: Waiter[Any]) -> Reuse | Open | Connect | None:

@@ -16,6 +16,7 @@ from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import ask, has_python, open_script
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import ConnectionLost
 from asyncdeploy.values.words import is_harmless, one_line
 from asyncdeploy.values.workspace import check_remote_path
@@ -30,6 +31,7 @@ SH_S = 30.0
 """How long the sh probe may take: it runs two dozen small programs, and nvidia-smi at most 5 s."""
 
 
+@checked
 async def probe_node(remote: Remote, *, fresh: bool = False) -> NodeFacts:
     """Return what a node is; asked once a connection.
 

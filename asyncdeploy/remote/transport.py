@@ -115,8 +115,12 @@ class Connection(Protocol):
         """Return for how long the node has owed an answer while nothing at all came from it, in seconds."""
         ...
 
-    async def close(self) -> None:
-        """Close it; bounded, never raises."""
+    async def close(self, farewell: str = "") -> None:
+        """Close it; bounded, never raises.
+
+        Args:
+            farewell: why, for the lines that run over it ("the pool was closed"); "" where none can.
+        """
         ...
 
 

@@ -1,33 +1,9 @@
-"""Keys that no node knows, and a port that says nothing."""
+"""A port that says nothing."""
 
 import socket
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-
-from tests.support.tools import need
-
-
-@pytest.fixture
-def make_key(tmp_path: Path) -> Callable[..., str]:
-    """`make_key(name, passphrase="")`: the path of a new private key that no node knows."""
-    need("ssh-keygen")
-
-    def make(name: str, passphrase: str = "") -> str:
-        path = tmp_path / name
-        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)]
-        subprocess.run(words, check=True)
-        return str(path)
-
-    return make
-
-
-@pytest.fixture
-def key_path(make_key: Callable[..., str]) -> str:
-    """A private key that no node knows."""
-    return make_key("stranger")
 
 
 @pytest.fixture

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Limits, Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.fleet.run import run_all
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Exit
-from asyncdeploy.values.errors import Cancelled, ConnectionLost
+from asyncdeploy.values.errors import Abandoned, Cancelled, ConnectionLost
+from asyncdeploy.values.events import Event, StageFinished, StageStarted
 from tests.support.beds.pools import answer, pool_for, run_line
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually
@@ -74,9 +77,93 @@ async def test_closing_ends_who_waits(sshd_nodes: tuple[SshdNode, ...]) -> None:
         await waiting
     with pytest.raises(Cancelled):
         await remote.open("true")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(Abandoned) as caught:
         await channel.read()
+    assert (caught.value.outcome, caught.value.message) == ("unknown", "the pool was closed while a line ran there")
     await channel.close()
+
+
+async def test_r11_a_run_under_which_the_pool_is_closed_says_so(start_sshd: StartSshd) -> None:
+    sshd = start_sshd("closed")
+    async with pool_for(sshd) as pool:
+        running = asyncio.create_task(run_all(sshd.node, "echo there; exec sleep 600", pool=pool))
+        await eventually(lambda: "sleep 600" in sshd.processes().values())
+        await pool.close()
+        await pool.close()
+        (outcome,) = await running
+    assert outcome.state == "unknown"
+    assert isinstance(outcome.error, Cancelled)
+    assert str(outcome.error) == (
+        "closed: the pool was closed while a line ran there\n"
+        "hint: what runs attached is ended by its leash; that was not waited for"
+    )
+    await eventually(lambda: not sshd.processes(), "the leash has ended it")
+    with pytest.raises(RuntimeError, match="was closed; make another one"):
+        async with pool:
+            pass
+
+
+async def test_k19_a_dropped_node_is_connected_anew(start_sshd: StartSshd) -> None:
+    sshd, other = start_sshd("again"), start_sshd("other")
+    async with pool_for(sshd) as pool:
+        remote = pool.at(sshd.node)
+        running = asyncio.create_task(run_all(sshd.node, "exec sleep 600", pool=pool))
+        untouched = asyncio.create_task(run_all(other.node, "cat /proc/sys/kernel/ostype", pool=pool))
+        await eventually(lambda: "sleep 600" in sshd.processes().values())
+        remote.memory["facts"] = "of a machine that is gone"
+        before = remote._slots.connections[0]
+        await pool.drop(sshd.node)
+        (outcome,) = await running
+        assert isinstance(outcome.error, Abandoned)
+        assert outcome.error.message == "its connections were dropped (Pool.drop) while a line ran there"
+        assert "facts" not in remote.memory
+        assert (await run_line(pool, sshd.node, "echo in"))[0] == b"in\n"
+        assert pool.at(sshd.node) is remote
+        assert before not in remote._slots.connections
+        assert (await untouched).ok
+        await pool.drop(attrs.evolve(sshd.node, name="never-used"))
+    await eventually(lambda: not sshd.processes(), "the leash has ended it")
+
+
+async def test_k19_a_connection_that_is_being_made_when_its_node_is_dropped_is_made_again(
+    start_sshd: StartSshd,
+) -> None:
+    sshd = start_sshd("twice")
+    events: list[Event] = []
+    async with pool_for(sshd, observer=events.append) as pool:
+        opening = asyncio.create_task(run_line(pool, sshd.node, "echo in"))
+        await eventually(lambda: events)
+        await pool.drop(sshd.node)
+        assert (await opening)[0] == b"in\n"
+        assert len(pool.at(sshd.node)._slots.connections) == 1
+    assert [type(event) for event in events] == [StageStarted, StageFinished] * 2
+
+
+def test_k19_a_pool_in_a_second_loop_says_so(sshd_nodes: tuple[SshdNode, ...]) -> None:
+    pool = pool_for(sshd_nodes[0])
+
+    async def use() -> None:
+        assert (await run_line(pool, sshd_nodes[0].node, "echo in"))[0] == b"in\n"
+
+    async def enter() -> None:
+        async with pool:
+            pass
+
+    async def main() -> None:
+        await use()
+        for again in (use, enter, pool.close, lambda: pool.drop(sshd_nodes[0].node)):
+            with pytest.raises(RuntimeError, match="needs a Pool of its own") as caught:
+                await asyncio.to_thread(asyncio.run, once(again))
+            assert "this Pool belongs to the event loop that it was used in first, another one" in str(caught.value)
+        await pool.close()
+
+    async def once(work: Callable[[], Awaitable[None]]) -> None:
+        async with asyncio.timeout(5):
+            await work()
+
+    asyncio.run(main())
+    with pytest.raises(RuntimeError, match="used in first, one that has ended"):
+        asyncio.run(once(use))
 
 
 async def test_closing_is_bounded_when_the_node_is_frozen(start_sshd: StartSshd) -> None:

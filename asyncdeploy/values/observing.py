@@ -1,0 +1,57 @@
+"""Who looks cannot harm the work: an observer that raises is dropped, after one warning."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+import warnings
+from types import CoroutineType
+
+from asyncdeploy.values.events import Event, Observer
+
+
+class Guard:
+    """An observer, or none; whatever it does, emitting never fails.
+
+    Args:
+        observer: sees every event until it raises; None is nobody.
+    """
+
+    __slots__ = ("_observer",)
+
+    def __init__(self, observer: Observer | None) -> None:
+        self._observer = observer
+
+    @property
+    def looks(self) -> bool:
+        """False if nobody looks (any more), so that no event needs to be made."""
+        return self._observer is not None
+
+    def emit(self, event: Event) -> None:
+        """Show an event."""
+        if self._observer is None:
+            return
+        try:
+            left: object = self._observer(event)  # an async one returns something
+        except Exception as error:  # noqa: BLE001 - it is somebody else's program; its own terminal may be gone
+            self._drop(f"raised {type(error).__name__}: {error} ({_place(error)})")
+            return
+        if inspect.isawaitable(left):
+            if isinstance(left, CoroutineType):
+                left.close()
+            self._drop("is async, and nobody awaits it: it must be a plain function")
+
+    def _drop(self, why: str) -> None:
+        self._observer = None
+        text = f"the observer {why}; it is shown no more events, the work goes on"
+        try:
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        except Warning:  # where warnings are errors they must not end the work either
+            logging.getLogger("asyncdeploy").warning(text)
+
+
+def _place(error: Exception) -> str:
+    """Return where in the observer it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}"
