@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support import leaks
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.remotes.shell_remote import ShellRemote
+from tests.support.tools import need
 
 pytest_plugins = [
     "pytester",  # the leak check is itself checked
@@ -34,6 +36,26 @@ def project(tmp_path: Path) -> Path:
     """An empty project."""
     (tmp_path / "project").mkdir()
     return tmp_path / "project"
+
+
+@pytest.fixture
+def make_key(tmp_path: Path) -> Callable[..., str]:
+    """`make_key(name, passphrase="")`: the path of a new private key that no node knows."""
+    need("ssh-keygen")
+
+    def make(name: str, passphrase: str = "") -> str:
+        path = tmp_path / name
+        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)]
+        subprocess.run(words, check=True)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def key_path(make_key: Callable[..., str]) -> str:
+    """A private key that no node knows."""
+    return make_key("stranger")
 
 
 @pytest.fixture
