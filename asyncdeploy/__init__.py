@@ -24,7 +24,8 @@ from asyncdeploy.fleet.launch import (
     stop_launch,
     wait_launch,
 )
-from asyncdeploy.fleet.run import run_all, start_all, wait_ready
+from asyncdeploy.fleet.ready import wait_ready
+from asyncdeploy.fleet.run import run_all, start_all
 from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.gang.attached import run_launch
 from asyncdeploy.launch.gang.restart import Restart
@@ -50,6 +51,7 @@ from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import (
+    Abandoned,
     AuthError,
     BootstrapFailed,
     Cancelled,
@@ -92,6 +94,7 @@ from asyncdeploy.values.face import claim_names
 from asyncdeploy.values.workspace import Collected, Site, Workspace
 
 __all__ = [
+    "Abandoned",
     "Asset",
     "AuthError",
     "BootstrapFailed",

@@ -26,6 +26,7 @@ from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import start_job
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.serialize import PlainData, read_by
 from asyncdeploy.values.workspace import Collected, Site, Workspace, as_workspace
@@ -72,6 +73,7 @@ def by_node(deployments: Iterable[Any]) -> dict[Node, Deployment]:
     return found
 
 
+@checked
 async def deploy_project(
     pool: Pool, node: Node, workspace: Workspace | Bundle | Crew | Path | str, env: Env
 ) -> Deployment:
@@ -104,6 +106,7 @@ async def _folder_of(workspace: Workspace | Bundle | Crew | Path | str) -> Path:
     return place.path / (place.project or "")
 
 
+@checked
 async def run_in_project(
     pool: Pool, deployment: Deployment, command: Command | str, *, check: bool = False
 ) -> Completed:
@@ -125,6 +128,7 @@ async def run_in_project(
     return await run_command(remote, deployment.enter(command), check=check)
 
 
+@checked
 async def start_in_project(
     pool: Pool, deployment: Deployment, command: Command | str, *, name: str, tmux: bool = False
 ) -> Job:
@@ -147,6 +151,7 @@ async def start_in_project(
     return await start_job(remote, deployment.enter(command), name=name, site=deployment.site, tmux=tmux)
 
 
+@checked
 async def collect_results(
     pool: Pool, deployment: Deployment, source: str, target: Path | str, *, limits: CollectLimits | None = None
 ) -> Collected:

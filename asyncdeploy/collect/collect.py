@@ -22,6 +22,7 @@ from asyncdeploy.collect.target import Target
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_program, has_python
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.words import last_lines
@@ -31,6 +32,7 @@ ASKED_AT_ONCE = 5000
 """Wanted files in one frame: 220 KB, below the 1 MiB that a frame may hold."""
 
 
+@checked
 async def sync_results(
     remote: Remote, source: str, target: Path | str, *, limits: CollectLimits | None = None
 ) -> Collected:

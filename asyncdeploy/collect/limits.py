@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import attrs
 from attrs.validators import gt, optional
 
+from asyncdeploy.values.arguments import checked_class
+
 
 def _from_1(at_most: int) -> Callable[[object, attrs.Attribute[int], object], None]:
     def check(_owner: object, field: attrs.Attribute[int], value: object) -> None:
@@ -20,6 +22,7 @@ def _to_patterns(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+@checked_class
 @attrs.frozen
 class CollectLimits:
     """What of a folder comes home, and bounds on what one node may send.

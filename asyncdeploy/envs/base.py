@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.serialize import PlainData, in_words
 from asyncdeploy.values.workspace import Site
 
 
+@checked_class
 @attrs.frozen
 class Asset:
     """A local file that must lie on the node before the steps run.
@@ -32,6 +34,7 @@ class Asset:
     executable: bool = False
 
 
+@checked_class
 @attrs.frozen
 class Step:
     """One line of shell that makes part of an environment.

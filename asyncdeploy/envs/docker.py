@@ -16,6 +16,7 @@ from asyncdeploy.envs.base import Asset, Env, LocalEnv, PlainEnv, Step
 from asyncdeploy.envs.registry import env_from_dict, register_env
 from asyncdeploy.envs.this_machine import file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.serialize import not_plain
@@ -64,6 +65,7 @@ def _as_lines(step: Step) -> str:
     return f"if ! ({step.unless}) >/dev/null 2>&1; then\n{line}\nfi" if step.unless else line
 
 
+@checked_class
 @register_env
 @attrs.frozen
 class DockerEnv(PlainEnv):

@@ -14,6 +14,7 @@ from asyncdeploy.envs.base import Asset, PlainEnv, Step
 from asyncdeploy.envs.nix_closure import Closure, closure_assets
 from asyncdeploy.envs.registry import register_env
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.serialize import not_plain
@@ -27,6 +28,7 @@ _ATTRIBUTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
 _HINT = "install nix there (a single-user installation in the home folder does), or use UvEnv"
 
 
+@checked_class
 @register_env
 @attrs.frozen
 class NixEnv(PlainEnv):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from asyncdeploy.envs.base import Env
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.serialize import MAX_DEPTH, in_words, is_deeper
 
 E = TypeVar("E")
@@ -15,6 +16,7 @@ E = TypeVar("E")
 _classes: dict[str, type[Any]] = {}
 
 
+@checked
 def register_env(cls: type[E]) -> type[E]:
     """Make an Env class known to JSON by its name; may stand over the class as a decorator.
 

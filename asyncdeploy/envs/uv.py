@@ -17,6 +17,7 @@ from asyncdeploy.envs.uv_wheel import uv_asset
 from asyncdeploy.envs.wanted import Wanted, node_python
 from asyncdeploy.envs.wheelhouse import wheel_assets
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.serialize import not_plain
@@ -46,6 +47,7 @@ def _step_name(kind: str, text: str) -> str:
     return f"{kind}: {' '.join(text.split())[:_SHOWN]}"
 
 
+@checked_class
 @register_env
 @attrs.frozen
 class UvEnv(PlainEnv):

@@ -22,11 +22,13 @@ from asyncdeploy.nodes.report import Report
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import wait_job
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import ConnectError, ConnectionLost, TransferFailed
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.workspace import Collected
 
 
+@checked
 async def collect_all(
     deployments: Iterable[Deployment] | Launch,
     source: str,
@@ -98,6 +100,7 @@ def _check_every(every_s: float | None, at_most_s: float | None, jobs: Mapping[N
         raise ValueError(f"collect_all every_s: a number of seconds above 0 was expected, got {every_s!r}")
 
 
+@checked
 async def collect_logs(
     launch: Launch,
     target: Path | str,

@@ -17,12 +17,14 @@ from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.bundle.bundle import begin_packing
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew, Relay
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Completed
 from asyncdeploy.values.workspace import Site, as_workspace
 
 T = TypeVar("T")
 
 
+@checked
 async def push_all(
     nodes: Nodes,
     workspace: Code,
@@ -55,6 +57,7 @@ async def push_all(
         return await _with_crew(fleet, workspace, relay, work, at_once=at_once, at_most_s=at_most_s)
 
 
+@checked
 async def deploy_all(
     nodes: Nodes,
     workspace: Code,
@@ -85,6 +88,7 @@ async def deploy_all(
         return await _with_crew(fleet, workspace, relay, work, at_once=at_once, at_most_s=at_most_s)
 
 
+@checked
 async def deploy_and_run(
     nodes: Nodes,
     workspace: Code,

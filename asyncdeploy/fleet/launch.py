@@ -30,10 +30,12 @@ from asyncdeploy.nodes.parse import Node, node_ranks, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Relay
 from asyncdeploy.run.job import JobStatus
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import DeployError, LaunchFailed
 from asyncdeploy.values.events import Noted
 
 
+@checked
 async def preflight(
     nodes: Nodes | Iterable[Deployment],
     *,
@@ -68,6 +70,7 @@ async def preflight(
         return await check_nodes(lent, asked, nproc=nproc_per_node, uneven=uneven, port=master_port)
 
 
+@checked
 async def fan_out(
     nodes: Nodes,
     workspace: Code,
@@ -127,6 +130,7 @@ def _filled(deployed: Report[Deployment], count: int, pool: Pool) -> tuple[list[
     return ready, left
 
 
+@checked
 async def wait_launch(
     launch: Launch, *, silent_after_s: float | None = None, pool: Pool | None = None
 ) -> Report[JobStatus]:
@@ -150,6 +154,7 @@ async def wait_launch(
     return report
 
 
+@checked
 async def diagnose_launch(launch: Launch, *, pool: Pool | None = None) -> Diagnosis:
     """Ask all ranks of a launch where they stand: who waits in a collective, and who has not reached it.
 
@@ -163,6 +168,7 @@ async def diagnose_launch(launch: Launch, *, pool: Pool | None = None) -> Diagno
         return await diagnose(lent, launch.current)
 
 
+@checked
 async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
     """Stop all ranks; within the grace (None: the launch's own) and 5 s more nothing lives."""
     if launch.attempts is not None:
@@ -171,6 +177,7 @@ async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Poo
         return await end_launch(lent, launch.current, grace_s)
 
 
+@checked
 @asynccontextmanager
 async def follow_launch(
     launch: Launch,
@@ -197,6 +204,7 @@ async def follow_launch(
             yield follower
 
 
+@checked
 async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:
     """Return a launch by its id and nodes, on any machine; it is enough that one of them answers.
 

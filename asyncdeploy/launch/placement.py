@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 
 from asyncdeploy.nodes.parse import Node
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.serialize import PlainData
 
@@ -101,6 +102,7 @@ class Launcher(Protocol):
         ...
 
 
+@checked
 def rank_env(placement: Placement, place: NodePlace) -> dict[str, str]:
     """Return the variables that every rank of a node finds in its environment."""
     return {

@@ -27,12 +27,14 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connector
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.tasks.threads import run_in_thread
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.events import Observer
 
 # What sshd gives a login that reads no profile.
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
+@checked_class
 class LocalCluster:
     """N SSH nodes inside this process, on loopback: ``async with LocalCluster(4) as cluster``.
 

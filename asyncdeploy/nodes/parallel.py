@@ -12,6 +12,7 @@ from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Outcome, Report, judge
 from asyncdeploy.tasks.finish import BACK_S, note_cancelled, outlast
 from asyncdeploy.tasks.progress import last_seen, track_progress
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import Cancelled, DeadlineExceeded, DeployError, Skipped, WorkFailed
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ Work = Callable[[Node], Awaitable[T]]
 Nodes = str | Node | Iterable[str | Node]
 
 
+@checked
 async def map_nodes(
     nodes: Nodes,
     work: Work[T],
@@ -63,6 +65,7 @@ async def map_nodes(
     return fleet.report()
 
 
+@checked
 async def iter_nodes(
     nodes: Nodes, work: Work[T], *, at_once: int = AT_ONCE, at_most_s: float | None = None, judged: bool = False
 ) -> AsyncGenerator[Outcome[T], None]:
@@ -89,6 +92,7 @@ async def iter_nodes(
         await fleet.stop()
 
 
+@checked
 def partial_report(error: BaseException) -> Report[Any] | None:
     """Return what a call over many nodes had until it was cancelled, None if the error holds nothing of that kind.
 

@@ -14,6 +14,7 @@ from asyncdeploy.nodes.names import default_name, shown
 from asyncdeploy.nodes.node import MAX_HOPS, Node, NodeNote, as_jump, as_key_path, login, tell
 from asyncdeploy.nodes.ranges import GAPS, expand_ranges, fold_names, split_items
 from asyncdeploy.nodes.syntax import is_ssh_line
+from asyncdeploy.values.arguments import checked
 
 __all__ = ["MAX_HOPS", "MAX_NODES", "Node", "NodeNote", "fold_names", "node_ranks", "parse_nodes", "read_hostfile"]
 
@@ -61,6 +62,7 @@ def node_ranks(nodes: Iterable[Node]) -> dict[Node, int]:
     return {node: rank for rank, node in enumerate(nodes)}
 
 
+@checked
 def read_hostfile(path: str | os.PathLike[str]) -> tuple[Node, ...]:
     """Read a hostfile as OpenMPI and DeepSpeed write it: one "host slots=8" a line, "#" starts a comment.
 

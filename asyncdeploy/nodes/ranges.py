@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from asyncdeploy.nodes.names import shown
+from asyncdeploy.values.arguments import checked
 
 GAPS = " \t\r\n"
 """The white space that may stand between names; what else str.split() would take are control characters."""
@@ -52,6 +53,7 @@ def expand_ranges(item: str, *, at_most: int) -> list[str]:
     return ["".join(words) for words in itertools.product(*(itertools.chain(*spans) for spans in choices))]
 
 
+@checked
 def fold_names(names: Iterable[str]) -> str:
     """Return names as people like to read them: ("gpu01", "gpu02", "gpu03", "x") becomes "gpu[01-03],x".
 

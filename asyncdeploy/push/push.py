@@ -12,6 +12,7 @@ from asyncdeploy.push.transfer import Transfer
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_once, call_program, has_python
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.workspace import Site, Workspace, check_remote_path
 
@@ -22,6 +23,7 @@ LOCK_WAIT_S = 60.0
 STAGE = "push"
 
 
+@checked
 async def push_code(
     remote: Remote, workspace: Workspace | Bundle | Crew | Path | str, *, wait_s: float = LOCK_WAIT_S
 ) -> Site:

@@ -16,6 +16,7 @@ from asyncdeploy.run.attached_sh import run_by_sh
 from asyncdeploy.run.leash import Run
 from asyncdeploy.run.streams import Input, Output
 from asyncdeploy.tasks.finish import finish
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.errors import CommandFailed, DeployError, ProtocolError
 from asyncdeploy.values.events import Noted
@@ -33,6 +34,7 @@ END_S = 4.5
 """How long we wait for the node's word that a run was ended; then the channel is closed, and its leash acts."""
 
 
+@checked
 async def run_command(remote: Remote, command: Command | str, *, check: bool = False, source: str = "") -> Completed:
     """Run a command on a node and return what it left, however it ended: a non-zero status is no error here.
 

@@ -12,6 +12,7 @@ from asyncdeploy.run.job_answers import marks_of
 from asyncdeploy.run.job_ask import ASK_S, QUESTION_S, ask_job_bytes, read_job_bytes
 from asyncdeploy.run.streams import LineCutter
 from asyncdeploy.tasks.turns import Turns
+from asyncdeploy.values.arguments import checked
 
 
 class JobLog:
@@ -75,6 +76,7 @@ class JobLog:
             self.state = answer["state"].text()
 
 
+@checked
 @asynccontextmanager
 async def follow_job(remote: Remote, job: Job, *, offset: int = 0) -> AsyncIterator[JobLog]:
     """Follow a job's log: an iterator of whole lines that ends when the job ended and all was read.

@@ -17,6 +17,7 @@ from asyncdeploy.run.job_start import start_once
 from asyncdeploy.run.tmux import find_tmux, with_window
 from asyncdeploy.tasks.finish import finish
 from asyncdeploy.tasks.urgency import urgently
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, as_command
 from asyncdeploy.values.errors import DeployError, JobLost
 from asyncdeploy.values.events import Noted
@@ -33,6 +34,7 @@ LOG_TAIL = 16 * 1024
 LOGOUT = "ends with our connection: this node's logind kills what a user runs at logout (KillUserProcesses=yes)"
 
 
+@checked
 async def start_job(
     remote: Remote,
     command: Command | str,
@@ -91,6 +93,7 @@ async def _undo(remote: Remote, job: Job) -> None:
         return  # the node is away: what could be done was done; the caller's cancellation goes on
 
 
+@checked
 async def job_status(remote: Remote, job: Job) -> JobStatus:
     """Return what the node says of a job, with the last lines of its log if it failed.
 
@@ -101,6 +104,7 @@ async def job_status(remote: Remote, job: Job) -> JobStatus:
         return await _with_log(remote, status_of(job, await ask_job(remote, {"op": "status", "id": job.id})))
 
 
+@checked
 async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, orphans: bool = True) -> JobStatus:
     """Wait until a job ended and return its state; a connection that breaks in between is made again.
 
@@ -127,6 +131,7 @@ async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, 
             return await _with_log(remote, status)
 
 
+@checked
 async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus:
     """End a job and everything that it started: TERM, after the grace KILL; return how it ended.
 
@@ -145,6 +150,7 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
         return status_of(job, await ask_job(remote, request, within_s=grace_s + STOP_S))
 
 
+@checked
 async def list_jobs(remote: Remote) -> tuple[Job, ...]:
     """Return the jobs that a node knows, ended ones included, the oldest first."""
     answer = await ask_job(remote, {"op": "list"})
@@ -152,6 +158,7 @@ async def list_jobs(remote: Remote) -> tuple[Job, ...]:
     return tuple(sorted(jobs, key=lambda job: job.created_at))
 
 
+@checked
 async def find_job(remote: Remote, job_id: str) -> Job:
     """Return the handle of a job by its id, from any machine.
 
@@ -161,6 +168,7 @@ async def find_job(remote: Remote, job_id: str) -> Job:
     return job_of(remote, await _known(remote, check_job_id(job_id)))
 
 
+@checked
 async def read_log(remote: Remote, job: Job, last_bytes: int = LOG_TAIL) -> str:
     """Return the end of a job's log as text, at most ``last_bytes`` of it; bytes that are no UTF-8 are replaced."""
     data, _ = await read_job_bytes(remote, job, -last_bytes, 0)

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import attrs
 
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeployError
 from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
 from asyncdeploy.values.words import last_lines
@@ -98,6 +99,7 @@ def _to_path(value: str | Path | None) -> Path | None:
     return Path(value) if isinstance(value, str) else value
 
 
+@checked_class
 @attrs.frozen
 class Command(PlainData):
     """One command for a node.

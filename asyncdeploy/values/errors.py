@@ -67,7 +67,13 @@ class ConnectError(DeployError):
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
 class AuthError(DeployError):
-    """The node refused every key we have for that user; never retried."""
+    """The node refused every key we have for that user; never retried.
+
+    Attributes:
+        asked: False if no server was asked: the key that the node names cannot be used.
+    """
+
+    asked: bool = True
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
@@ -279,3 +285,10 @@ class Cancelled(DeployError):
     """Stopped by us before it was done."""
 
     outcome: ClassVar[State] = "cancelled"
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class Abandoned(ConnectionLost, Cancelled):
+    """We closed the connection ourselves over which something ran: its leash ends it, but nobody saw its end."""
+
+    outcome: ClassVar[State] = "unknown"

@@ -10,6 +10,7 @@ from typing import Any, Literal, TextIO
 
 import attrs
 
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.serialize import fields_to_plain
 from asyncdeploy.values.words import clean
 
@@ -78,7 +79,7 @@ class Noted(Event):
 
 
 Observer = Callable[[Event], None]
-"""Takes each event as it happens, on the event loop: it must be quick and must not raise."""
+"""Takes each event as it happens, on the event loop: it must be quick. One that raises is shown no more of them."""
 
 
 def describe(event: Event) -> str | None:
@@ -105,21 +106,27 @@ def _words(event: Event) -> str | None:
     return None
 
 
+@checked
 def print_events(file: TextIO | None = None) -> Observer:
     """Return an observer that prints one line an event: time, node, what happened.
 
     Args:
-        file: where to; None is stderr, looked up at each line.
+        file: where to; None is stderr, looked up at each line. Letters that it cannot write are spelled out.
     """
 
     def show(event: Event) -> None:
         if (text := describe(event)) is not None:
             clock = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 10) % 10}"
-            print(f"{clock} {event.node} {text}", file=file or sys.stderr, flush=True)
+            target = file or sys.stderr
+            line = f"{clock} {event.node} {text}"
+            if encoding := getattr(target, "encoding", None):
+                line = line.encode(encoding, "backslashreplace").decode(encoding)
+            print(line, file=target, flush=True)
 
     return show
 
 
+@checked
 def log_events(logger: logging.Logger | None = None) -> Observer:
     """Return an observer that logs each event: failures as warnings, output at DEBUG, the rest at INFO."""
     log = logger or logging.getLogger("asyncdeploy")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import attrs
 
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.serialize import PlainData
 
 Conflict = Literal["refuse", "overwrite"]
@@ -26,6 +27,7 @@ def _to_names(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+@checked_class
 @attrs.frozen
 class Workspace(PlainData):
     """A local folder to be pushed.
@@ -91,6 +93,7 @@ def check_inside(text: str, what: str) -> None:
         raise ValueError(f"{what}: a path inside the folder was expected, got {text!r}")
 
 
+@checked_class
 @attrs.frozen
 class Site(PlainData):
     """A workspace as it stands on a node.

@@ -1,7 +1,7 @@
 """Ring 3 and 4: many nodes in one call; nobody's result is lost, nothing but exit status 0 is a success."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import asyncssh
@@ -12,13 +12,13 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run, push_all
-from asyncdeploy.fleet.run import run_all, start_all, wait_ready
+from asyncdeploy.fleet.run import run_all, start_all
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import FleetError
 from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.command import Command
-from asyncdeploy.values.errors import CommandFailed, ConnectError, HostKeyError, JobFailed, TransferFailed
+from asyncdeploy.values.errors import CommandFailed, ConnectError, JobFailed, TransferFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
 
@@ -131,24 +131,3 @@ async def test_a_dead_node_costs_the_others_nothing(sshd_nodes: Sequence[SshdNod
         error = report[nodes[1].name].error
         assert isinstance(error, ConnectError)
         assert error.reason == "refused"
-
-
-async def test_wait_until_a_machine_has_booted(start_sshd: Callable[..., SshdNode]) -> None:
-    """A23."""
-    machine = start_sshd("booting")
-    machine.stop()
-    async with Pool(host_keys=HostKeys.strict(machine.known_hosts)) as pool:
-        waiting = asyncio.create_task(wait_ready(machine.node, timeout_s=30, pool=pool))
-        late = await wait_ready(machine.node, timeout_s=0.1, pool=pool)
-        assert [outcome.state for outcome in late] == ["failed"]
-        assert not waiting.done()
-        machine.start()
-        assert (await waiting).ok
-
-
-async def test_waiting_does_not_mend_a_host_key(start_sshd: Callable[..., SshdNode], tmp_path: Path) -> None:
-    machine = start_sshd("unknown")
-    (tmp_path / "known_hosts").touch()
-    async with Pool(host_keys=HostKeys.strict(tmp_path / "known_hosts")) as pool:
-        report = await wait_ready(machine.node, timeout_s=60, pool=pool)
-    assert isinstance(report["unknown"].error, HostKeyError)

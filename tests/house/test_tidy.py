@@ -33,8 +33,8 @@ node_side.envs      node_side
 node_side.collect   node_side
 remote              nodes tasks values
 connect.ssh.handshake  values
-connect.ssh.config  nodes tasks values
-connect.ssh.known_hosts  nodes values
+connect.ssh.config  connect.ssh.handshake nodes tasks values
+connect.ssh.known_hosts  connect.ssh.config nodes tasks values
 connect.ssh         connect.ssh.config connect.ssh.handshake connect.ssh.known_hosts nodes remote tasks
                     values
 connect             connect.ssh nodes remote tasks values
@@ -54,14 +54,14 @@ launch.root_cause   launch nodes run values
 launch.gang         connect deploy launch launch.preflight launch.root_cause nodes push remote run tasks values
 launch.follow       connect launch launch.gang launch.root_cause nodes remote run tasks values
 fleet               collect connect deploy envs launch launch.follow launch.gang launch.launchers launch.preflight
-                    nodes push push.bundle push.relay remote run values
+                    nodes push push.bundle push.relay remote run tasks values
 local               connect connect.ssh nodes remote tasks values
 face                EVERY
 cli                 EVERY
 testing             EVERY
 """
 
-MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "local"}
+MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "connect.ssh.known_hosts", "local"}
 MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "values"}
 STAND_ALONE = ("launch/rank_runner", "launch/rank_shim", "envs/inspect_env", "envs/check_imports")
 """Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""
@@ -402,7 +402,7 @@ def test_shell_programs_pass_shellcheck() -> None:
     assert scripts
     for words in (
         ["--shell=sh", *map(str, scripts)],
-        ["--shell=bash", str(ROOT / ".ci" / "run")],
+        ["--shell=bash", *map(str, sorted((ROOT / ".ci").iterdir()))],
     ):
         result = subprocess.run(["shellcheck", *words], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout

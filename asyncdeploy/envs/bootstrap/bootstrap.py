@@ -24,6 +24,7 @@ from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.tasks.threads import run_in_thread
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import (
     BootstrapFailed,
@@ -60,6 +61,7 @@ class _Plan:
     key: str
 
 
+@checked
 async def bootstrap_env(remote: Remote, site: Site, env: Env) -> Built | None:
     """Make a site's environment, unless it stands already and works.
 

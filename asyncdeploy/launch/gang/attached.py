@@ -20,6 +20,7 @@ from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Completed
 from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
 
@@ -27,6 +28,7 @@ EVIDENCE_S = 10.0
 """For what a node knows of ranks that failed; a report without is better than none."""
 
 
+@checked
 async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: Launcher) -> Report[Completed]:
     """Run one command a node, attached, with ranks in the order of the deployments; the first failure ends the others.
 

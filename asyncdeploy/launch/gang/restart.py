@@ -12,9 +12,11 @@ from asyncdeploy.launch.launch import Attempts
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.errors import LaunchFailed
 
 
+@checked_class
 @attrs.frozen
 class Restart:
     """A launch that failed is started again as a whole, on a new port, while somebody waits for it or follows it.

@@ -28,6 +28,7 @@ from asyncdeploy.push.push import finish_push
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import job_status, read_log, start_job
 from asyncdeploy.tasks.finish import finish
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import DeployError, LaunchFailed, PreflightFailed
 from asyncdeploy.values.events import Noted
@@ -42,6 +43,7 @@ SILENCE_S = 60.0
 """A node that is away for less comes back in time: a switch that restarts, a nap of a virtual machine."""
 
 
+@checked
 async def start_launch(
     pool: Pool,
     deployments: Sequence[Deployment],

@@ -22,6 +22,7 @@ from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import Job, JobStatus
 from asyncdeploy.run.jobs import read_log, stop_job, wait_job
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import Noted
 
@@ -33,6 +34,7 @@ LOG_BYTES = 64 * 1024
 """A traceback, torchrun's own one and its summary are far below it."""
 
 
+@checked
 async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
     """Wait until all ranks have ended; at the first one that fails or is lost, stop the others.
 
@@ -76,6 +78,7 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
     return judge_launch(launch, final, stopped_at=stopped_at, first=first[0])
 
 
+@checked
 async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -> Report[JobStatus]:
     """Stop all ranks: TERM at once to all, after the grace KILL; within 5 s more nothing lives.
 

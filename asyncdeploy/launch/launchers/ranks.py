@@ -10,6 +10,7 @@ import attrs
 
 from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, RUNNER, check_rank_env, rank_start, start_env
 from asyncdeploy.launch.placement import NodePlace, Placement
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, as_command
 from asyncdeploy.values.serialize import PlainData, read_by
 
@@ -23,6 +24,7 @@ def _to_command(value: Command | str | NodeCommand) -> Command | NodeCommand:
     return as_command(value) if isinstance(value, Command | str) else value
 
 
+@checked_class
 @attrs.frozen
 class Ranks(PlainData):
     """A multi-node job of any program that takes its rank from the environment.

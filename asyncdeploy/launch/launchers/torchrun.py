@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 import attrs
 
 from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, check_rank_env, rank_start, start_env
 from asyncdeploy.launch.placement import NodePlace, Placement
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, to_secrets
 from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
 
 RENDEZVOUS_S = 120
 """Seconds that nodes wait for each other; all start within a few, and torch's own 900 would hide a dead one."""
+
+Word = str | int | float | bool | PurePath
+"""What a script's argument may be; None is none of them, which would arrive as "None"."""
 
 _PLANNED = (
     *("--nnodes", "--node-rank", "--nproc-per-node", "--master-addr", "--master-port", "--max-restarts", "--module"),
@@ -25,6 +29,7 @@ _PLANNED = (
 _PLANNED_SHORT = ("-m", "-t", "-r", "-h")
 
 
+@checked_class
 @attrs.frozen(init=False)
 class Torchrun(PlainData):
     """A multi-node torchrun job with static rendezvous: every rank is known before anything starts.
@@ -55,7 +60,7 @@ class Torchrun(PlainData):
     uneven: bool = False
     python: str = "python"
 
-    def __init__(self, script: str, *args: object, **fields: Any) -> None:
+    def __init__(self, script: str | PurePath, *args: Word, **fields: Any) -> None:
         self.__attrs_init__(str(script), tuple(str(arg) for arg in args), **fields)
 
     def __attrs_post_init__(self) -> None:

@@ -9,6 +9,7 @@ import attrs
 
 from asyncdeploy.nodes.parse import fold_names
 from asyncdeploy.run.job import JobStatus
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import LaunchFailed
 
 
@@ -57,6 +58,7 @@ def after(status: JobStatus) -> str:
     return f" after {minutes}m{int(seconds) % 60:02d}s" if minutes else f" after {seconds:.1f}s"
 
 
+@checked
 def describe_failure(error: LaunchFailed) -> str:
     """Return a launch's failure as people read it: what happened, root cause, consequences, hint."""
     where = f"ROOT CAUSE  {error.node}"

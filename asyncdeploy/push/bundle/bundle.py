@@ -25,6 +25,7 @@ from asyncdeploy.push.bundle.pieces import Run, is_large, sent_ranges
 from asyncdeploy.push.bundle.scan import Listing, changed, list_workspace
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.tasks.threads import run_in_thread, stop_event
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.workspace import Workspace, as_workspace
 
 
@@ -165,6 +166,7 @@ async def begin_packing(workspace: Workspace) -> AsyncIterator[asyncio.Future[Bu
             await finish(asyncio.wait((scan,)), BACK_S)
 
 
+@checked
 @asynccontextmanager
 async def pack_workspace(workspace: Workspace | Path | str) -> AsyncIterator[Bundle]:
     """Scan and hash a workspace, and hold it ready for pushes until the context ends.
