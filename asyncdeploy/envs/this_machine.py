@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from asyncdeploy.tasks.programs import run_blocking
+from asyncdeploy.values.account import home_folder
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.words import last_lines
 
@@ -57,7 +58,7 @@ def run_here(
 
 def cache_folder(name: str) -> Path:
     """Return the folder of one kind of things that we made; it need not be there yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncdeploy" / name
+    return Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache") / "asyncdeploy" / name
 
 
 def keep_newest(cache: Path, count: int) -> None:

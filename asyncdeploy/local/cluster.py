@@ -8,7 +8,7 @@ outlives the connection that started it.
 from __future__ import annotations
 
 import asyncio
-import getpass
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -27,6 +27,7 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Connector
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.tasks.threads import run_in_thread
+from asyncdeploy.values.account import user_name
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.events import Observer
 
@@ -72,7 +73,7 @@ class LocalCluster:
         if max_sessions < 1:
             raise ValueError(f"LocalCluster max_sessions: at least 1 was expected, got {max_sessions!r}")
         self._count = count
-        self._terms = Terms(shell, path, max_sessions, forwarding, getpass.getuser())
+        self._terms = Terms(shell, path, max_sessions, forwarding, user_name() or str(os.getuid()))
         self._servers: dict[str, Server] = {}
         self.nodes: tuple[Node, ...] = ()
         self.folder = Path()

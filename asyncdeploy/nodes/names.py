@@ -10,8 +10,10 @@ MAX_SHOWN = 200
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")  # 253: the longest name in DNS
 _IPV4_LIKE = re.compile(r"[0-9]+(\.[0-9]+){3}")
+_NUMBERS = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)(\.(0[xX][0-9A-Fa-f]*|[0-9]+))*")  # "1" is 0.0.0.1 to a resolver
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_USER = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._@-]{0,127}")  # "@": logins of Entra ID and AD are user@company.com
+# "@": logins of Entra ID and AD are user@company.com
+_USER = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9._][A-Za-z0-9._-]*(@[A-Za-z0-9._-]+)*")
 _NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]{0,199}")  # 200: with a rank and a suffix it still fits a file's 255
 _PASSWORD = re.compile(r"([^\s:/@]+):(?!//)([^\s,]+)@|(\bsshpass\s+-p\s*)\S+")
 
@@ -51,6 +53,11 @@ def check_host(field: str, value: object) -> None:
             ipaddress.IPv4Address(value)
         except ValueError as error:
             raise ValueError(f"Node {field}: an IPv4 address was expected, got {value!r}: {error}") from None
+    elif _NUMBERS.fullmatch(value):
+        raise ValueError(
+            f"Node {field}: a host name or four numbers of an IPv4 address were expected, got {value!r}; a port is "
+            "written behind a colon, gpu1:22"
+        )
     if hint := _NO_SHELL.get(value.lower().rstrip(".")):
         raise ValueError(f"Node {field}: a machine's own sshd was expected, got {value!r}: {hint}")
 

@@ -11,7 +11,7 @@ def names(nodes: tuple[Node, ...]) -> list[str]:
     return [node.name for node in nodes]
 
 
-labels = st.from_regex(r"[a-z0-9_]([a-z0-9._-]{0,20}[a-z_])?", fullmatch=True)
+labels = st.from_regex(r"[a-z_]([a-z0-9._-]{0,20}[a-z_])?", fullmatch=True)
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,9 @@ def test_the_home_of_a_key_is_the_clients(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert Node("h", key_path="k~").key_path == Path("k~")
 
 
-labels = st.from_regex(r"[a-z0-9_]([a-z0-9._-]{0,20}[a-z_])?", fullmatch=True)
+labels = st.from_regex(r"[a-z_]([a-z0-9._-]{0,20}[a-z_])?", fullmatch=True)
 hosts = labels | st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).map(str)
-users = st.none() | st.from_regex(r"[a-z0-9_][a-z0-9._@-]{0,20}", fullmatch=True)
+users = st.none() | st.from_regex(r"[a-z0-9_][a-z0-9._-]{0,20}(@[a-z.]{1,9})?", fullmatch=True)
 ports = st.none() | st.integers(1, 65535)
 keys = st.none() | st.from_regex(r"[a-z /.']{1,20}", fullmatch=True).map(lambda text: f"/{text}")
 slots = st.none() | st.integers(1, 99)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import socket
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -15,6 +15,7 @@ from asyncdeploy.connect.ssh.config.keywords import KEYWORDS
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Route
+from asyncdeploy.values.account import user_name
 from asyncdeploy.values.errors import ConnectError
 from asyncdeploy.values.words import one_line
 
@@ -41,7 +42,7 @@ def complete_node(node: Node, config: SshConfig) -> Place:
     """Fill in what the node does not say itself.
 
     Raises:
-        ConnectError: ssh_config's ProxyJump is no way to a machine.
+        ConnectError: ssh_config's ProxyJump is no way to a machine, or nothing says as whom to log in.
     """
     jump = _jump_of(node, config)
     keys = config.keys if node.key_path is None else attrs.evolve(config.keys, paths=(node.key_path,), only=True)
@@ -49,11 +50,20 @@ def complete_node(node: Node, config: SshConfig) -> Place:
         route=Route(config.host or node.host, node.port or config.port or 22, jump),
         family=config.family if jump is None else socket.AF_UNSPEC,
         bind=config.bind if jump is None else None,
-        user=node.user or config.user or getpass.getuser(),
+        user=node.user or config.user or _our_user(node),
         keys=keys,
         cryptography=config.cryptography,
         identity=identify(node, config, jump),
     )
+
+
+def _our_user(node: Node) -> str:
+    if user := user_name():
+        return user
+    message = (
+        f"as which user to log in is said by neither the node nor ssh_config, and uid {os.getuid()} has no name"
+    )
+    raise ConnectError(node.name, message, f"write user@{node.host}", reason="config")
 
 
 def identify(node: Node, config: SshConfig, jump: Node | None) -> Identity:

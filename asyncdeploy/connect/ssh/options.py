@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import asyncssh
 from asyncssh.encryption import get_default_encryption_algs, get_encryption_algs
@@ -15,6 +17,7 @@ from asyncdeploy.connect.ssh.connection import HandshakeClient
 from asyncdeploy.connect.ssh.endpoint import Place
 from asyncdeploy.connect.ssh.keys import Login
 from asyncdeploy.connect.ssh.known_hosts.algorithms import plain_of
+from asyncdeploy.values.account import home_folder, user_name
 from asyncdeploy.values.errors import ConnectError
 
 KEEPALIVES = 3
@@ -66,6 +69,25 @@ def make_options(place: Place, login: Login, keepalive_s: float) -> asyncssh.SSH
     )
 
 
+@contextmanager
+def _an_account() -> Iterator[None]:
+    """Let asyncssh find a user and a home: it looks for both, and fails without, also where all of it is said.
+
+    They stand in the environment for these two milliseconds alone; nothing that is made here goes by them.
+    """
+    missing = {}
+    if user_name() is None:
+        missing["LOGNAME"] = str(os.getuid())
+    if "HOME" not in os.environ:
+        missing["HOME"] = str(home_folder())
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
+
+
 def _allowed(
     node: str, word: str, said: Sequence[str] | None, ours: Iterable[bytes], possible: Iterable[bytes]
 ) -> list[str]:
@@ -106,7 +128,8 @@ class SharedOptions:
         """
         shared = place.user, client.login, place.cryptography, place.keys.algorithms
         if shared not in self._shared:
-            self._shared[shared] = make_options(place, client.login, self._keepalive_s)
+            with _an_account():
+                self._shared[shared] = make_options(place, client.login, self._keepalive_s)
         options = copy.copy(self._shared[shared])
         options.server_host_key_algs = list(client.algorithms)
         options.host, options.port = place.route.host, place.route.port

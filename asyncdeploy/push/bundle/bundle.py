@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import hashlib
 import os
 import platform
@@ -25,6 +24,7 @@ from asyncdeploy.push.bundle.pieces import Run, is_large, sent_ranges
 from asyncdeploy.push.bundle.scan import Listing, changed, list_workspace
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.tasks.threads import run_in_thread, stop_event
+from asyncdeploy.values.account import user_name
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.workspace import Workspace, as_workspace
 
@@ -46,7 +46,7 @@ class Bundle:
         self.manifest: Manifest = listing.manifest
         self.project = project
         self.label = f"{workspace.path} on {platform.node()}"
-        self.holder = f"{_user()}@{platform.node()} pid {os.getpid()} (push {secrets.token_hex(4)})"
+        self.holder = f"{user_name() or os.getuid()}@{platform.node()} pid {os.getpid()} (push {secrets.token_hex(4)})"
         self.seconds = seconds
         self._stamps = listing.stamps
         self._pieces = listing.pieces
@@ -137,13 +137,6 @@ class Bundle:
             return data
         finally:
             os.close(fd)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's uid without a name
-        return str(os.getuid())
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from asyncdeploy.push.bundle.pieces import DIGEST, piece_count
+from asyncdeploy.values.account import home_folder
 
 MAX_BYTES = 64 << 20
 """Of one workspace's file: the digests of 128 GiB."""
@@ -52,7 +53,7 @@ Known = Mapping[str, tuple[Stamp, bytes]]
 def cache_folder() -> Path:
     """Return where we keep what can be made again."""
     given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path.home() / ".cache"
+    base = Path(given) if given.startswith("/") else home_folder() / ".cache"
     return base / "asyncdeploy"
 
 
