@@ -19,9 +19,10 @@ from asyncdeploy.collect.listing import MAX_LISTING_BYTES, Entry, Listing, nonse
 from asyncdeploy.collect.portions import in_portions
 from asyncdeploy.collect.sender_sh import ShSender, open_sender
 from asyncdeploy.collect.target import Target
+from asyncdeploy.remote.interpreter import has_python
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import Call, call_program, has_python
+from asyncdeploy.remote.worker import Call, call_program
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import Noted

@@ -9,9 +9,10 @@ from asyncdeploy.push.bundle.bundle import Bundle, pack_workspace
 from asyncdeploy.push.relay.crew import Crew
 from asyncdeploy.push.sh.push import finish_by_sh, push_by_sh
 from asyncdeploy.push.transfer import Transfer
+from asyncdeploy.remote.interpreter import has_python
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import call_once, call_program, has_python
+from asyncdeploy.remote.worker import call_once, call_program
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.workspace import Site, Workspace, check_remote_path

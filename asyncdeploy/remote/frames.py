@@ -61,20 +61,33 @@ class Session:
         self.modules: set[str] = set()
         self.takes_code = False
 
-    async def greet(self, nonce: str) -> str:
-        """Wait for the nonce and return what stands behind it: "sh", or python's hexversion and its bytecode's name."""
+    async def greet(self, nonce: str) -> int:
+        """Wait until the login shell runs our line, and return the pid that it runs as."""
+        pattern = re.compile(re.escape(nonce).encode() + rb"\.at([0-9]{1,10})\n")
+        found, heard, late = await self._hear(pattern, GREETING_S)
+        if found is None:
+            raise await self._no_shell(heard, late=late)
+        return int(found[1])
+
+    async def hear_python(self, nonce: str, within_s: float) -> str:
+        """Return what python says, its hexversion and its bytecode's name; "sh" without one, "" if none speaks."""
         pattern = re.compile(re.escape(nonce).encode() + rb"\.(sh|[0-9]{1,12} [!-~]{1,60})\n")
-        heard = bytearray()
-        with anyio.move_on_after(GREETING_S) as scope:
-            while True:
-                data = await self.channel.read()
-                heard += data
-                if found := pattern.search(heard):
-                    self._inbox.put(bytes(heard[found.end() :]))
-                    return found[1].decode()
-                if not data or len(heard) > MAX_NOISE:
+        found, _, _ = await self._hear(pattern, within_s)
+        return "" if found is None else found[1].decode()
+
+    async def _hear(self, pattern: re.Pattern[bytes], within_s: float) -> tuple[re.Match[bytes] | None, bytes, bool]:
+        """Read until the pattern came; return it, what was heard, and whether time was up."""
+        heard = bytearray(self._inbox.take(self._inbox.size))
+        with anyio.move_on_after(within_s) as scope:
+            while (found := pattern.search(heard)) is None:
+                data = await self.channel.read() if len(heard) <= MAX_NOISE else b""
+                if not data:
                     break
-        raise await self._no_shell(bytes(heard), late=scope.cancelled_caught)
+                heard += data
+            else:
+                self._inbox.put(bytes(heard[found.end() :]))
+                return found, bytes(heard), False
+        return None, bytes(heard), scope.cancelled_caught
 
     async def _no_shell(self, heard: bytes, *, late: bool) -> NoShell:
         errors = b""

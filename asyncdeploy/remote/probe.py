@@ -12,10 +12,11 @@ import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.remote.answers import LATEST, Answer
+from asyncdeploy.remote.interpreter import has_python, open_script
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import ask, has_python, open_script
+from asyncdeploy.remote.worker import ask
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import ConnectionLost
 from asyncdeploy.values.words import is_harmless, one_line

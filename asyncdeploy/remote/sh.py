@@ -9,7 +9,7 @@ from asyncdeploy.values.texts import packaged_text
 
 
 def script(names: tuple[str, ...], *words: str) -> bytes:
-    """Return programs as one script whose positional parameters are ``words``, for ``worker.open_script``.
+    """Return programs as one script whose positional parameters are ``words``, for ``interpreter.open_script``.
 
     Args:
         names: programs of node_side without ".sh", in the order in which they run.

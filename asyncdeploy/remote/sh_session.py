@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager
 import anyio
 import attrs
 
+from asyncdeploy.remote.interpreter import open_script
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.transport import Channel, Remote
-from asyncdeploy.remote.worker import HEARTBEAT_S, open_script
+from asyncdeploy.remote.worker import HEARTBEAT_S
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError, ToolMissing
 from asyncdeploy.values.words import last_lines, one_line
 

@@ -1,18 +1,14 @@
-"""Our programs on a node: greet its login shell, start a worker there, call programs on it.
+"""Our programs on a node: calls of them, on a worker.
 
 A worker is a small Python process behind one channel. It serves one call after the other and is given back to the
 pool in between, so a warm call costs one request and one answer: no new channel, no login shell, no interpreter
 start.
-
-On the wire stands one fixed line. Nothing is sent before the node has printed this channel's nonce: a login shell
-that execs another one, or a .bashrc that reads, would take our bytes for its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,55 +16,16 @@ from typing import Any
 
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.frames import MAX_FRAME, Session
-from asyncdeploy.remote.programs import BYTECODE, needed, program_code, program_source
-from asyncdeploy.remote.transport import Channel, Remote
+from asyncdeploy.remote.interpreter import KIND, open_worker
+from asyncdeploy.remote.programs import needed, program_code, program_source
+from asyncdeploy.remote.transport import Remote
 from asyncdeploy.values.errors import ProgramFailed, ProtocolError, ToolMissing
 from asyncdeploy.values.words import last_lines
 
-KIND = "worker"
 HEARTBEAT_S = 15.0
 """The node waits for 90 s of silence, so five may be lost; it signs its own life as often."""
 SILENCE_S = 90.0
 """A worker that was silent for so long in a call hangs (a dead network disk, a stopped process) and is given up."""
-OLDEST_PYTHON = 0x03080000
-
-# The system's own interpreter comes first: the first python3 of PATH may be a shim that only prints an error.
-_PYTHONS = "/usr/bin/python3 /usr/local/bin/python3 python3 /opt/conda/bin/python3"
-_LOADER = (
-    "import os,sys,_frozen_importlib_external as e;a=sys.argv;m=int.from_bytes(e.MAGIC_NUMBER[:2],a[3]);"
-    "t=str(sys.implementation.cache_tag)+chr(45)+str(m);"
-    "os.write(1,(a[1]+str(sys.hexversion)+chr(32)+t+chr(10)).encode());"
-    "f=os.fdopen(0,a[2]);exec(f.read(int(f.readline())))"
-)
-# What a login environment exports under these names would take the script, secrets included, to all its children.
-_SCRIPT = 'unset n s;echo {nonce}.sh;IFS= read -r n;s=$(dd bs="$n" count=1 iflag=fullblock 2>/dev/null);eval "$s"'
-# Single quotes only, no backslash, no "!": sh, bash, zsh, fish and csh all pass this on unchanged.
-_WORKER_LINE = (
-    "exec /bin/sh -c 'for p in "
-    + _PYTHONS
-    + '; do q=$(command -v "$p" 2>/dev/null) && [ -x "$q" ] && exec "$q" -I -S -c "'
-    + _LOADER
-    + '" {nonce}. rb little; done;'
-    + _SCRIPT
-    + "'"
-)
-_SCRIPT_LINE = "exec /bin/sh -c '" + _SCRIPT + "'"
-
-
-async def has_python(remote: Remote) -> bool:
-    """Return whether the node has a python3 >= 3.8; asked once a connection.
-
-    Raises:
-        NoShell: the login shell does not run our line.
-        ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
-    """
-    known = remote.memory.get("python")
-    if known is None:
-        session = await _open_worker(remote)
-        if session is not None:
-            remote.give_back(session.channel, KIND)
-        known = session is not None
-    return bool(known)
 
 
 @asynccontextmanager
@@ -84,11 +41,15 @@ async def call_program(remote: Remote, program: str, args: bytes) -> AsyncIterat
         ToolMissing: the node has no python3.
         NoShell, ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
     """
-    session = await _open_worker(remote) if remote.memory.get("python") is not False else None
+    session = await open_worker(remote)
     if session is None:
         name = remote.node.name
         raise ToolMissing(
-            name, "python3 >= 3.8 is needed on the node for this", "install python3 there", tool="python3"
+            name,
+            "python3 >= 3.8 is needed on the node for this",
+            "install python3 there",
+            str(remote.memory.get("pythons") or ""),
+            tool="python3",
         )
     call = Call(remote, session)
     try:
@@ -127,59 +88,6 @@ async def ask(remote: Remote, program: str, request: Mapping[str, Any], *, what:
         ProgramFailed and others: as ``Call.receive`` and ``call_program``.
     """
     return Answer.read(remote.node.name, what, await call_once(remote, program, json.dumps(request).encode()))
-
-
-async def open_script(remote: Remote, script: bytes) -> Channel:
-    """Run a script by sh and return its channel: for nodes without python3.
-
-    Args:
-        script: POSIX shell without a NUL; stdin, stdout, stderr and the exit status are its own once it runs.
-
-    Raises:
-        NoShell, ConnectError, AuthError, HostKeyError, ConnectionLost: as Remote.open.
-    """
-    nonce = _nonce()
-    channel = await remote.open(_SCRIPT_LINE.format(nonce=nonce))
-    try:
-        session = Session(remote, channel)
-        await session.greet(nonce)
-        channel.send(b"%d\n%s" % (len(script), script))
-        await channel.drain()
-    except BaseException:
-        await channel.close()
-        raise
-    return channel
-
-
-def _nonce() -> str:
-    return "asyncdeploy-" + secrets.token_hex(8)
-
-
-async def _open_worker(remote: Remote) -> Session | None:
-    """Return a worker at rest, warm or new; None on a node without a usable python3."""
-    nonce = _nonce()
-    channel = await remote.open(_WORKER_LINE.format(nonce=nonce), kind=KIND)
-    warm = channel.notes.get(KIND)
-    if isinstance(warm, Session):
-        warm.remote, warm.channel = remote, channel  # a pool may lend the same channel under another handle
-        return warm
-    session = Session(remote, channel)
-    try:
-        answer = await session.greet(nonce)
-        version, _, bytecode = answer.partition(" ")
-        found = version != "sh" and int(version) >= OLDEST_PYTHON
-        remote.memory["python"] = found
-        if found:
-            session.takes_code = bytecode == BYTECODE
-            source = program_source("worker")
-            channel.send(b"%d\n%s" % (len(source), source))
-            channel.notes[KIND] = session
-            return session
-    except BaseException:
-        await channel.close()
-        raise
-    await channel.close()
-    return None
 
 
 class Call:

@@ -10,8 +10,9 @@ import time
 
 import attrs
 
+from asyncdeploy.remote.interpreter import has_python
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import Call, call_program, has_python
+from asyncdeploy.remote.worker import Call, call_program
 from asyncdeploy.run.attached_sh import run_by_sh
 from asyncdeploy.run.leash import Run
 from asyncdeploy.run.streams import Input, Output

@@ -8,9 +8,10 @@ from functools import partial
 
 import anyio
 
+from asyncdeploy.remote.interpreter import open_script
 from asyncdeploy.remote.sh import exports, script
 from asyncdeploy.remote.transport import Channel, Exit
-from asyncdeploy.remote.worker import HEARTBEAT_S, open_script
+from asyncdeploy.remote.worker import HEARTBEAT_S
 from asyncdeploy.run.leash import Run
 from asyncdeploy.run.streams import Stream
 from asyncdeploy.tasks.finish import finish

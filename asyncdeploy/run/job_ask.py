@@ -8,8 +8,9 @@ import random
 from typing import Any
 
 from asyncdeploy.remote.answers import Answer
+from asyncdeploy.remote.interpreter import has_python
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import call_program, has_python
+from asyncdeploy.remote.worker import call_program
 from asyncdeploy.run import jobs_sh
 from asyncdeploy.run.job import Job
 from asyncdeploy.values.errors import ConnectError, ConnectionLost, DeployError, ProtocolError

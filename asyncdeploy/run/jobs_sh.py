@@ -15,9 +15,9 @@ from typing import Any
 import anyio
 
 from asyncdeploy.remote.answers import Answer
+from asyncdeploy.remote.interpreter import open_script
 from asyncdeploy.remote.sh import exports, script
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.remote.worker import open_script
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.streams import Input
 from asyncdeploy.values.command import Command

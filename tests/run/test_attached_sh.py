@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from asyncdeploy.remote.interpreter import has_python, open_script
 from asyncdeploy.remote.sh import script
-from asyncdeploy.remote.worker import has_python, open_script
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, ToolMissing

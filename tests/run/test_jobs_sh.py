@@ -10,7 +10,7 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.remote.worker import has_python
+from asyncdeploy.remote.interpreter import has_python
 from asyncdeploy.run.job import Job, new_job_id
 from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, start_job, stop_job, wait_job

@@ -60,9 +60,7 @@ def complete_node(node: Node, config: SshConfig) -> Place:
 def _our_user(node: Node) -> str:
     if user := user_name():
         return user
-    message = (
-        f"as which user to log in is said by neither the node nor ssh_config, and uid {os.getuid()} has no name"
-    )
+    message = f"as which user to log in is said by neither the node nor ssh_config, and uid {os.getuid()} has no name"
     raise ConnectError(node.name, message, f"write user@{node.host}", reason="config")
 
 

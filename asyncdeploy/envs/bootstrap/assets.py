@@ -9,10 +9,11 @@ from contextlib import aclosing
 import anyio
 
 from asyncdeploy.envs.base import Asset
+from asyncdeploy.remote.interpreter import has_python, open_script
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.stage import Stage, stage
 from asyncdeploy.remote.transport import Channel, Remote
-from asyncdeploy.remote.worker import Call, call_program, has_python, open_script
+from asyncdeploy.remote.worker import Call, call_program
 from asyncdeploy.values.errors import ConnectionLost, NodeFull, ProtocolError, TransferFailed
 from asyncdeploy.values.events import BytesMoved
 from asyncdeploy.values.words import last_lines
