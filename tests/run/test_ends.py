@@ -98,7 +98,7 @@ async def test_r6_what_could_not_be_ended_is_named(start_sshd: StartSshd, monkey
         return text.replace(b"survivors, leftovers = self.tree.survivors()", b"survivors, leftovers = [(7, b'sudo')]")
 
     monkeypatch.setattr(source, lying)
-    monkeypatch.setattr("asyncdeploy.remote.worker.BYTECODE", "")
+    monkeypatch.setattr("asyncdeploy.remote.interpreter.BYTECODE", "")
     async with pool_of(sshd, seen) as pool:
         with pytest.raises(CommandTimeout, match=r"could not be ended \(7 sudo\)") as caught:
             await run_command(pool.at(sshd.node), Command("sleep 999", timeout_s=1.5))

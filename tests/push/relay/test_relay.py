@@ -51,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def programs_travel_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """As to a node whose Python is of another version than ours: ``ChangedRemote`` changes their words."""
-    monkeypatch.setattr("asyncdeploy.remote.worker.BYTECODE", "")
+    monkeypatch.setattr("asyncdeploy.remote.interpreter.BYTECODE", "")
 
 
 class ChangedRemote(ShellRemote):
