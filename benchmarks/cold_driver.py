@@ -14,7 +14,11 @@ import time
 from pathlib import Path
 
 import asyncdeploy as ad
-from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
+
+try:
+    from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
+except ImportError:  # where a checkout of 0.1 has it
+    from tests.support.shell_remote import ShellChannel, ShellRemote  # type: ignore[no-redef]
 
 
 class OtherPython(ShellRemote):
