@@ -1,4 +1,4 @@
-"""What programs that start processes on a node share: take their input, start one, gather the orphans below it.
+"""What programs that start processes on a node share: start one, gather the orphans below it.
 
 Runs on a node inside the worker, loaded by other programs: Python >= 3.8, standard library only, no heavy import.
 """
@@ -7,8 +7,7 @@ import _signal as signal
 import os
 
 from asyncdeploy.node_side.files import write_all
-
-LONGEST_ARGUMENT = 100 * 1024  # Linux refuses one over 128 KiB
+from asyncdeploy.node_side.input import unlinked_memory
 
 
 def find_prctl():
@@ -66,48 +65,43 @@ def let_go_of_all_but(keep):
                 continue  # the one that listed the folder
 
 
-def take_input(worker):
-    """Return a descriptor of all input, at its start: it must never stand between us and the client's next word."""
-    fd = None
-    while True:
-        kind, payload = worker.receive()
-        if kind == b"E":
-            break
-        if kind == b"I":
-            if fd is None:
-                fd = unlinked_file()
-            write_all(fd, payload)
-    if fd is None:
-        return os.open(os.devnull, os.O_RDONLY)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def unlinked_file():
-    for folder in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", os.environ.get("HOME"), "."):
-        if not folder:
-            continue
-        path = os.path.join(folder, ".asyncdeploy-input-%d-%s" % (os.getpid(), os.urandom(8).hex()))
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError:
-            continue
-        os.unlink(path)
-        return fd
-    raise OSError("no folder takes a temporary file for the input")
-
-
 def start_shell(line, environ, fds):
-    """Start sh with a line, in a session of its own; return its pid. The descriptors 0, 1, 2 stay the caller's."""
-    if len(line) <= LONGEST_ARGUMENT:
+    """Start sh with a line, in a session of its own; return its pid. The descriptors 0, 1, 2 stay the caller's.
+
+    The line comes to it by a descriptor: as an argument everybody could read it, `pkill -f train.py` in it would find
+    its own shell, and what is longer than 128 KiB is refused.
+    """
+    line = direct(line, environ)
+    if not os.path.exists("/dev/fd"):  # a chroot without /proc
         return spawn([b"sh", b"-c", line], environ, fds)
-    script = unlinked_file()
+    script = unlinked_memory()
     try:
-        write_all(script, b"exec 9<&-\n" + line)
-        os.lseek(script, 0, os.SEEK_SET)
-        return spawn([b"sh", b"/dev/fd/9"], environ, [*fds, script])
+        write_all(script, b"exec 9<&-;" + line)
+        return spawn([b"sh", b"-c", b". /dev/fd/9", b"sh"], environ, [*fds, script])
     finally:
         os.close(script)
+
+
+# What sh does itself, though a program of that name may be there too.
+BUILTINS = frozenset(
+    b". : [ alias bg break cd command continue echo eval exec exit export false fc fg getopts hash jobs kill let local"
+    b" printf pwd read readonly return set shift source test time times trap true type typeset ulimit umask unalias"
+    b" unset wait if for while until case select function do done then else elif fi esac in".split()
+)
+OPERATORS = frozenset(b";&|<>()`{}!#\n")
+
+
+def direct(line, environ):
+    """Return a line without the shell between us and its only program, which would hide the signal that ended it."""
+    words = line.split(None, 1)
+    if not words or words[0] in BUILTINS or OPERATORS & set(line.strip()):
+        return line
+    folders = environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin").split(b":")
+    for folder in [b""] if b"/" in words[0] else folders:
+        path = os.path.join(folder, words[0])
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return b"exec " + line
+    return line
 
 
 def spawn(argv, environ, fds):

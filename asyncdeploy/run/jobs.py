@@ -19,7 +19,7 @@ from asyncdeploy.tasks.finish import finish
 from asyncdeploy.tasks.urgency import urgently
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, as_command
-from asyncdeploy.values.errors import DeployError, JobLost
+from asyncdeploy.values.errors import DeployError, JobLost, ProtocolError
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Site
@@ -30,6 +30,8 @@ LATE_S = 3.0
 """For the answer to a wait that is over: a round trip, and a node that is busy."""
 STOP_S = 30.0
 """For a stop, beside its grace: KILL, the line at the job's end (12 s), another try where the connection broke."""
+MAX_JOBS = 100_000
+"""Of one node: who names more of them lies."""
 LOG_TAIL = 16 * 1024
 LOGOUT = "ends with our connection: this node's logind kills what a user runs at logout (KillUserProcesses=yes)"
 
@@ -152,10 +154,18 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
 
 @checked
 async def list_jobs(remote: Remote) -> tuple[Job, ...]:
-    """Return the jobs that a node knows, ended ones included, the oldest first."""
-    answer = await ask_job(remote, {"op": "list"})
-    jobs = [job_of(remote, item) for item in answer["jobs"].items()]
-    return tuple(sorted(jobs, key=lambda job: job.created_at))
+    """Return the jobs that a node knows, ended ones included, the oldest first; of a long line its beginning."""
+    jobs: list[Job] = []
+    after = ""
+    while len(jobs) < MAX_JOBS:
+        answer = await ask_job(remote, {"op": "list", "after": after})
+        jobs.extend(job_of(remote, item) for item in answer["jobs"].items())
+        if not answer["next"].is_there:
+            return tuple(sorted(jobs, key=lambda job: job.created_at))
+        last, after = after, answer["next"].exact()
+        if after <= last:
+            raise answer["next"].refused(f"an id behind {last!r} was expected")
+    raise ProtocolError(remote.node.name, f"a list of its jobs: at most {MAX_JOBS} were expected")
 
 
 @checked

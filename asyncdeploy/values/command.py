@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -18,6 +19,10 @@ from asyncdeploy.values.words import last_lines
 
 MAX_ENV_BYTES = 128 * 1024 - 1
 """Linux refuses one longer string in an exec (MAX_ARG_STRLEN), so it is refused here, by name."""
+MAX_ENV_BYTES_IN_ALL = 512 * 1024
+"""Linux takes arguments and variables up to a quarter of the stack's limit (2 MiB), and the login has its own."""
+MAX_LINE_BYTES = 256 * 1024
+"""A line is what people read again in a list of jobs; with its variables it fits one message to a node (1 MiB)."""
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -134,7 +139,9 @@ class Command(PlainData):
         for what, text in (("line", self.line), ("cwd", self.cwd), ("on_end", self.on_end)):
             if text is not None and "\0" in text:
                 raise ValueError(f"Command {what}: a NUL byte cannot be sent to a shell: {text!r}")
-            _size(f"Command {what}", text or "")
+            if (size := _size(f"Command {what}", text or "")) > MAX_LINE_BYTES:
+                many = "a longer script goes into a file of the workspace, or into stdin of `sh -s`"
+                raise ValueError(f"Command {what}: at most {MAX_LINE_BYTES} bytes were expected, got {size}; {many}")
         if not self.line.strip():
             raise ValueError("Command line: a shell line was expected, got an empty one")
         if self.cwd is not None and not self.cwd.startswith(("/", "~/")) and self.cwd != "~":
@@ -146,6 +153,12 @@ class Command(PlainData):
             check_env(name, value)
         for name, secret in self.secrets:
             check_env(name, secret.value or "")
+        pairs = (*self.env, *((name, secret.value or "") for name, secret in self.secrets))
+        if (size := sum(len(name) + len(os.fsencode(value)) + 2 for name, value in pairs)) > MAX_ENV_BYTES_IN_ALL:
+            many = "what is larger goes into a file"
+            raise ValueError(
+                f"Command env: at most {MAX_ENV_BYTES_IN_ALL} bytes in all were expected, got {size}; {many}"
+            )
 
     @classmethod
     def of(cls, *argv: str | Path) -> Command:

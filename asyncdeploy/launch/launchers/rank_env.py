@@ -17,6 +17,8 @@ from asyncdeploy.values.texts import packaged_text
 
 LOG_FOLDER = '"$ASYNCDEPLOY_LOG_FOLDER"'
 """As a word of a shell line behind ``rank_start``."""
+RANK_LINE = "ASYNCDEPLOY_RANK_LINE"
+"""The variable by which rank_runner.py is told what each rank runs; no rank sees it."""
 RUNNER = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/rank_runner.py"'
 
 SHUTDOWN_S = 3

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import attrs
 
-from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, RUNNER, check_rank_env, rank_start, start_env
+from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, RANK_LINE, RUNNER, check_rank_env, rank_start, start_env
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, as_command
@@ -79,9 +78,10 @@ class Ranks(PlainData):
         if not isinstance(command, Command):
             command = _check(as_command(command(placement, place.node_rank)))
         first, count = ("-", 1) if self.each == "node" else (placement.first_rank(place.node_rank), place.nproc)
-        words = shlex.join([str(count), str(first), str(placement.world_size), command.line])
-        line = f"{rank_start()}; exec python3 -I {RUNNER} {LOG_FOLDER} {words}"
-        return attrs.evolve(command, line=line).with_env(start_env(placement, place))
+        line = f"{rank_start()}; exec python3 -I {RUNNER} {LOG_FOLDER} {count} {first} {placement.world_size}"
+        # Not as an argument: `pkill -f train.py` in it would find the program that starts it.
+        env = {**start_env(placement, place), RANK_LINE: command.line}
+        return attrs.evolve(command, line=line).with_env(env)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; of secrets only the names.

@@ -1,8 +1,9 @@
 """Start the ranks of one node, keep their logs apart, and stop all of them when one fails.
 
 Stands on a node as the launch's ``tools/rank_runner.py``: Python >= 3.8, standard library only. Arguments: a folder for
-the logs, how many ranks there are on this node, the global rank of the first, how many there are in all, the shell
-line of each. A first rank of "-" is one command that starts its ranks itself: it is told none.
+the logs, how many ranks there are on this node, the global rank of the first, how many there are in all. The variable
+ASYNCDEPLOY_RANK_LINE holds the shell line of each, which stands in nobody's arguments. A first rank of "-" is one
+command that starts its ranks itself: it is told none.
 
 In the folder: ``<local rank>/stdout.log`` and ``stderr.log`` (of one command without a rank they stand in the folder
 itself), and ``exits``, one line of JSON a rank that has ended. What ranks print also goes on to our own stdout and
@@ -22,6 +23,7 @@ GRACE_S = 3.0  # from TERM to KILL for the ranks beside one that failed; then th
 DRAIN_S = 2.0  # for what a rank's children print when it has ended: they may hold its pipes for ever
 TICK_S = 0.1
 READ = 1 << 16
+LINE = 9  # a descriptor that every shell can close
 LONGEST_LINE = 1 << 16  # then it goes on without its end
 
 
@@ -34,8 +36,9 @@ class Rank:
         logs = folder if local is None else os.path.join(folder, str(local))
         os.makedirs(logs, 0o700, exist_ok=True)
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", direct(line)],
+            shell(line),
             env=environ,
+            pass_fds=[LINE] if line is None else [],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -164,6 +167,24 @@ def rank_environ(local, count, first, world):
     return environ
 
 
+def keep_line(line):
+    """Put a line where every shell can read it anew, as the descriptor LINE; return None, or the line if that fails."""
+    if not os.path.exists("/dev/fd"):
+        return line
+    try:
+        kept = os.memfd_create("line")
+    except (AttributeError, OSError):
+        return line
+    write(kept, b"exec %d<&-;" % LINE + os.fsencode(line))
+    os.dup2(kept, LINE)
+    return None
+
+
+def shell(line):
+    """Return the words that run a line, or what LINE holds."""
+    return ["/bin/sh", "-c", ". /dev/fd/%d" % LINE, "sh"] if line is None else ["/bin/sh", "-c", line]
+
+
 def direct(line):
     """Return a line without the shell that would stand between us and a plain command, and hide its signal from us."""
     first = line.split()[0]
@@ -182,5 +203,6 @@ def write(fd, data):
 
 
 if __name__ == "__main__":
-    _folder, _count, _first, _world, _line = sys.argv[1:]
+    _folder, _count, _first, _world = sys.argv[1:]
+    _line = keep_line(direct(os.environ.pop("ASYNCDEPLOY_RANK_LINE")))
     sys.exit(Runner(_folder, int(_count), _first, _world, _line).run())

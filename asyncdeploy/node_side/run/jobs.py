@@ -15,7 +15,7 @@ import os
 import time
 
 from asyncdeploy.node_side import job_folder as folders
-from asyncdeploy.node_side import processes
+from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.run import guard, logout, supervisor
 from asyncdeploy.node_side.run import log_times as times
 from asyncdeploy.node_side.run.job_state import ALIVE, status_of
@@ -26,6 +26,8 @@ END_S = KILL_WAIT_S + ON_END_S + 2.0  # for a supervisor that was asked, after t
 LAST_PAUSE_S = 0.25  # between two looks at a job that goes on: each reads a few files
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
 READ_LIMIT = 512 * 1024
+PAGE = 256 * 1024  # of a list; with one more job it stays far below what a frame holds
+LINE_SHOWN = 2000  # of a job's line, in a list
 
 
 def main(worker, args):
@@ -40,7 +42,10 @@ def start(worker, request):
 
     spec, job_id = request["spec"], request["spec"]["id"]
     env = receive_env(worker)
-    stdin = processes.take_input(worker)
+    try:
+        stdin = take_input(worker)
+    except NoRoom as error:
+        return {"error": "failed", "reason": str(error)}
     lock = None
     try:
         folder = folders.folder_of(job_id)
@@ -172,14 +177,33 @@ def end_orphans(worker, folder, job_id, grace):
     return now
 
 
-def list_all(_worker, _request):
-    found = []
+def list_all(_worker, request):
+    """Return a page of the jobs there are, in the order of their ids, and where there are more, its last id."""
+    found, size = [], 0
     for job_id in sorted(os.listdir(folders.base_folder())):
-        if not job_id.startswith("."):
-            now = status_of(job_id)
-            if now.get("spec"):
-                found.append(now)
-    return {"jobs": found[-1000:]}
+        if job_id.startswith(".") or job_id <= request.get("after", ""):
+            continue
+        if size > PAGE:
+            return {"jobs": found, "next": found[-1]["id"]}
+        now = listed(job_id)
+        if now is not None:
+            found.append(now)
+            size += len(json.dumps(now))
+    return {"jobs": found}
+
+
+def listed(job_id):
+    """Return a job's status as a list shows it; None of what is no job's folder."""
+    try:
+        now = status_of(job_id)
+    except (OSError, ValueError, KeyError):
+        return None  # a folder that somebody else made, or that is just going
+    spec = now.get("spec")
+    if not isinstance(spec, dict) or spec.get("id") != job_id:
+        return None
+    spec["line"] = str(spec.get("line"))[:LINE_SHOWN]
+    spec.pop("on_end", None)
+    return now
 
 
 def read(worker, request):

@@ -12,6 +12,7 @@ import select
 import time
 
 from asyncdeploy.node_side import processes
+from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, run_on_end
 
 KILL_WAIT_S = 2.0  # with the client's grace it stays below the 5 s that a cancelled call may take
@@ -23,7 +24,10 @@ LAST_WORDS_S = 0.2  # for what is left in pipes that a process holds which is no
 
 def main(worker, args):
     marker, grace, cwd, on_end, line, *env = args.split(b"\0")
-    stdin = processes.take_input(worker)
+    try:
+        stdin = take_input(worker)
+    except NoRoom as error:
+        return b"!\0" + os.fsencode(str(error))
     if not hasattr(worker, "prctl"):
         worker.prctl = processes.find_prctl()
     run = Run(worker, float(grace), marker, on_end, processes.marked_environ(env, marker))

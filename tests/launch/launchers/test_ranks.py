@@ -21,6 +21,7 @@ from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out, stop_launch, wait_launch
 from asyncdeploy.launch.gang.attached import run_launch
 from asyncdeploy.launch.gang.start import start_launch
+from asyncdeploy.launch.launchers.rank_env import RANK_LINE
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.placement import Placement
 from asyncdeploy.launch.root_cause.judge import failure_of
@@ -55,7 +56,7 @@ def words_of(command: Command) -> list[str]:
     runner, folder, *words = done.stdout.decode().split("\0")[:-1]
     launch = "/home/u/.asyncdeploy/launches/train-abcdefgh"
     assert (runner, folder) == (f"{launch}/tools/rank_runner.py", f"{launch}/rank-{env['NODE_RANK']}")
-    return words
+    return [*words, env[RANK_LINE]]
 
 
 def test_one_runner_a_node_knows_its_ranks() -> None:
@@ -266,7 +267,8 @@ def test_a_folder_that_cannot_be_written_costs_the_note_only(tmp_path: Path) -> 
 
 def test_the_runner_dies_as_its_ranks_died(tmp_path: Path) -> None:
     runner = [sys.executable, "-I", str(NODE_SIDE / "rank_runner.py"), str(tmp_path / "logs"), "2", "0", "2"]
-    done = subprocess.run([*runner, "kill -KILL $$"], capture_output=True, check=False)
+    env = {**os.environ, RANK_LINE: "kill -KILL $$"}
+    done = subprocess.run(runner, env=env, capture_output=True, check=False)
     assert done.returncode == 128 + signal.SIGKILL
     ends = [json.loads(line) for line in (tmp_path / "logs" / "exits").read_text().splitlines()]
     assert {end["local_rank"] for end in ends} == {0, 1}
