@@ -90,3 +90,10 @@ def write_whole(path, data, sync=False):
     finally:
         os.close(fd)
     os.rename(part, path)
+
+
+def why(error):
+    """Return in words what went wrong, for people."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) + (" (%s)" % os.fsdecode(error.filename) if error.filename else "")
+    return "%s: %s" % (type(error).__name__, error)

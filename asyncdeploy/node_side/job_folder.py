@@ -20,6 +20,14 @@ def base_folder():
     return files.own_folder("jobs")
 
 
+def ids():
+    """Return the names of what lies there, in their order; nothing is made, as looking is no reason to."""
+    try:
+        return sorted(os.listdir(files.own_path("jobs")))
+    except FileNotFoundError:
+        return []
+
+
 def folder_of(job_id):
     """Return a job's folder, the one above it made safely."""
     return os.path.join(base_folder(), job_id)

@@ -156,8 +156,10 @@ class Worker:
         except Exception as error:
             import traceback
 
-            text = type(error).__name__ + ": " + str(error) + "\0" + traceback.format_exc()[-8000:]
-            self.send(b"F", text.encode("utf-8", "replace"))
+            number, path = getattr(error, "errno", None) or 0, getattr(error, "filename", None) or ""
+            path = path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
+            said = [type(error).__name__ + ": " + str(error), traceback.format_exc()[-8000:], str(number), path]
+            self.send(b"F", "\0".join(said).encode("utf-8", "replace"))
         else:
             self.send(b"Z", result)
 

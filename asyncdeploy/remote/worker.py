@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncdeploy.remote.answers import Answer
+from asyncdeploy.remote.failures import failure_of
 from asyncdeploy.remote.frames import MAX_FRAME, Session
 from asyncdeploy.remote.interpreter import KIND, open_worker
 from asyncdeploy.remote.programs import needed, program_code, program_source
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.values.errors import ProgramFailed, ProtocolError, ToolMissing
-from asyncdeploy.values.words import last_lines
+from asyncdeploy.values.errors import ProtocolError, ToolMissing
 
 HEARTBEAT_S = 15.0
 """The node waits for 90 s of silence, so five may be lost; it signs its own life as often."""
@@ -149,7 +149,7 @@ class Call:
         """Return the program's next frame; (b"Z", answer) is its end.
 
         Raises:
-            ProgramFailed: it raised.
+            NodeFull, ProgramFailed: it raised.
             ConnectionLost: the connection broke or the worker died: what it did is unknown.
             ProtocolError: something else came than a frame.
         """
@@ -160,9 +160,7 @@ class Call:
             self.returned = True
         elif kind == b"F":
             self.returned = True  # the worker itself lives on
-            text, _, trace = payload.partition(b"\0")
-            what = f"our program {self._program!r} failed on the node: {last_lines(text, 1)}"
-            raise ProgramFailed(self.remote.node.name, what, "", last_lines(trace, 8), self._program)
+            raise failure_of(self.remote.node.name, self._program, payload)
         return kind, payload
 
     async def answer(self) -> bytes:

@@ -19,9 +19,9 @@ from asyncdeploy.values.words import last_lines
 
 MAX_ENV_BYTES = 128 * 1024 - 1
 """Linux refuses one longer string in an exec (MAX_ARG_STRLEN), so it is refused here, by name."""
-MAX_ENV_BYTES_IN_ALL = 512 * 1024
+MAX_ENV_BYTES_IN_ALL = 384 * 1024
 """Linux takes arguments and variables up to a quarter of the stack's limit (2 MiB), and the login has its own."""
-MAX_LINE_BYTES = 256 * 1024
+MAX_LINE_BYTES = 320 * 1024
 """A line is what people read again in a list of jobs; with its variables it fits one message to a node (1 MiB)."""
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

@@ -76,7 +76,7 @@ async def test_r3_the_signal_of_a_plain_command_is_its_own(tmp_path: Path) -> No
 
 async def test_r18_a_long_line_and_much_environment_pass(tmp_path: Path) -> None:
     line = "echo $(printf %s " + "x" * 250_000 + " | wc -c)"
-    env = {f"V{number}": "v" * 100_000 for number in range(5)}
+    env = {f"V{number}": "v" * 100_000 for number in range(3)}
     async with ShellRemote(tmp_path) as remote:
         done = await ad.run_command(remote, ad.Command(line, env=env))
         assert done.stdout == b"250000\n"
@@ -88,9 +88,9 @@ async def test_r18_a_long_line_and_much_environment_pass(tmp_path: Path) -> None
 
 
 def test_r18_what_is_longer_is_refused_before_anything_connects() -> None:
-    with pytest.raises(ValueError, match="Command line: at most 262144 bytes were expected, got 300000"):
-        ad.Command("x" * 300_000)
-    with pytest.raises(ValueError, match="Command env: at most 524288 bytes in all were expected"):
+    with pytest.raises(ValueError, match="Command line: at most 327680 bytes were expected, got 400000"):
+        ad.Command("x" * 400_000)
+    with pytest.raises(ValueError, match="Command env: at most 393216 bytes in all were expected"):
         ad.Command("true", env={f"V{number}": "v" * 100_000 for number in range(6)})
     with pytest.raises(ValueError, match="Command env: at most"):
         ad.Command("true", secrets={f"V{number}": "v" * 100_000 for number in range(6)})

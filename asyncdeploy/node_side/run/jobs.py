@@ -180,7 +180,7 @@ def end_orphans(worker, folder, job_id, grace):
 def list_all(_worker, request):
     """Return a page of the jobs there are, in the order of their ids, and where there are more, its last id."""
     found, size = [], 0
-    for job_id in sorted(os.listdir(folders.base_folder())):
+    for job_id in folders.ids():
         if job_id.startswith(".") or job_id <= request.get("after", ""):
             continue
         if size > PAGE:

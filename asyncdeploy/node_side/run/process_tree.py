@@ -44,11 +44,13 @@ class ProcessTree:
 
         We are then in its working folder: the caller leaves it.
         """
-        cwd = files.expand(cwd or b"~", environ.get(b"HOME", b"/"))
+        folder = files.expand(cwd or b"~", environ.get(b"HOME", b"/"))
+        if not cwd and not os.path.exists(folder):
+            folder = b"/"  # as sshd does for an account whose home is missing
         try:
-            os.chdir(cwd)
+            os.chdir(folder)
         except OSError as error:
-            return "%s (working folder %s)" % (os.strerror(error.errno), os.fsdecode(cwd))
+            return "%s (working folder %s)" % (os.strerror(error.errno), os.fsdecode(folder))
         try:
             self.leader = processes.start_shell(line, environ, fds)
         except OSError as error:

@@ -82,7 +82,7 @@ class Supervisor:
             self.detach(kept)
             reason = self.begin(stdin)
         except Exception as error:
-            reason = "%s: %s" % (type(error).__name__, error)
+            reason = files.why(error)
         os.write(into, reason.encode("utf-8", "replace") if reason else b"ok")
         os.close(into)
         os.close(stdin)

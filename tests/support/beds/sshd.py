@@ -24,6 +24,7 @@ import pytest
 from asyncdeploy.nodes.parse import Node
 from tests.support import tools
 from tests.support.beds import keeper
+from tests.support.beds.disks import Disk, prepare
 from tests.support.beds.sshd_node import Account, SshdNode
 from tests.support.waiting import eventually_sync, is_alive
 
@@ -94,13 +95,15 @@ class SshdBed:
         place: Place | None = None,
         own_pids: bool = False,
         files: Mapping[str, str | bytes] | None = None,
+        disks: Mapping[str, Disk] | None = None,
     ) -> SshdNode:
         """Start one node.
 
         account: who logs in; root, or ourselves where we are not root. home: a folder to share with another node.
         config: sshd_config keywords that win over the bed's. own_pids: a pid namespace and host name of its own, as
         another machine has; its pids differ inside. files: what this node alone has in place of files of the machine
-        (its PAM configuration, say), by their paths; as root only.
+        (its PAM configuration, say), by their paths; as root only. disks: folders that are full there or read-only, "~"
+        being the home; as root only.
         """
         folder = self.folder / name
         folder.mkdir(mode=0o711)
@@ -114,7 +117,9 @@ class SshdBed:
             port = place.port or _free_port()
             _write_config(self, folder, home, {**(config or {}), "Port": port, "ListenAddress": place.address})
             node = Node(place.address, user=account.name, port=port, name=name, key_path=str(self.key_path))
-            words = _server_words(folder, name, place.enter, mounts, own_pids=own_pids)
+            spoilt = {str(home) if where == "~" else where: state for where, state in (disks or {}).items()}
+            first = prepare(spoilt, self.folder) + (f"hostname {name} || exit\n" if own_pids else "")
+            words = _server_words(folder, first, place.enter, mounts, own_pids=own_pids)
             process = _start_keeper(folder, words)
             sshd = SshdNode(node, home, account, self.known_hosts, folder, process, own_pids)
             try:
@@ -169,17 +174,15 @@ class SshdBed:
 
 
 def _server_words(
-    folder: Path, name: str, enter: tuple[str, ...], mounts: Mapping[str, Path], *, own_pids: bool
+    folder: Path, first: str, enter: tuple[str, ...], mounts: Mapping[str, Path], *, own_pids: bool
 ) -> list[str]:
     sshd = [str(tools.find("sshd")), "-D", "-e", "-f", str(folder / "sshd_config")]
     if os.geteuid() != 0:
         return [*enter, *sshd]
     apart = ["--uts", "--pid", "--fork", "--kill-child", "--mount-proc"] if own_pids else []
     script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift; exec "$@"'
-    if own_pids:
-        script = f"hostname {name} && {script}"
     pairs = [word for place, file in mounts.items() for word in (str(file), place)]
-    return [*enter, "unshare", "--mount", *apart, "--", "sh", "-c", script, "node", *pairs, "--", *sshd]
+    return [*enter, "unshare", "--mount", *apart, "--", "sh", "-c", f"{first}{script}", "node", *pairs, "--", *sshd]
 
 
 def _write_files(folder: Path, files: Mapping[str, str | bytes]) -> dict[str, Path]:
