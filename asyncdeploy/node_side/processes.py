@@ -47,6 +47,8 @@ def marked_environ(items, marker):
     for item in items:
         name, _, value = item.partition(b"=")
         environ[name] = value
+    # Else lines come when a buffer is full, and the last ones of a run that is killed never.
+    environ.setdefault(b"PYTHONUNBUFFERED", b"1")
     # A title that setproctitle writes goes over the environment that others see, marker and all, unless this is set.
     environ.update({b"ASYNCDEPLOY_RUN": marker, b"SPT_NOENV": b"1"})
     return environ

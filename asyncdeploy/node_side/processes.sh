@@ -60,7 +60,7 @@ begin() { # a leader, whose shell text comes on stdin and whose input is descrip
     set -- $afresh "$0" -c 'exec 5<&0 <&4 4<&-; eval "exec 5<&-
 $(cat <&5)"'
     eval "$login
-export $mark SPT_NOENV=1"
+export $mark SPT_NOENV=1 PYTHONUNBUFFERED=\${PYTHONUNBUFFERED-1}"
     exec "$@"
 }
 

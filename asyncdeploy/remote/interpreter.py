@@ -45,7 +45,7 @@ _LOADER = (
 # Single quotes only, no backslash, no "!": sh, bash, zsh, fish and csh all pass this on unchanged.
 _WORKER_LINE = (
     "exec /bin/sh -c 'echo {nonce}.at$$;for p in {pythons}"
-    '; do q=$(command -v "$p" 2>/dev/null) && [ -x "$q" ] && exec "$q" -I -S -c "'
+    '; do q=$(command -v "$p" 2>/dev/null) && [ -x "$q" ] && exec "$q" -X utf8 -I -S -c "'
     + _LOADER
     + '" {nonce}. rb little; done;echo {nonce}.sh'
     + "'"

@@ -7,6 +7,7 @@ import re
 import secrets
 import signal
 import time
+from collections.abc import Sequence
 
 import attrs
 
@@ -129,8 +130,7 @@ class _Leashed:
         if found is None:
             what = f"the end of a run: an exit status and a signal's number were expected, got {answer[:SHOWN]!r}"
             raise ProtocolError(node, what)
-        named = parts[2:]
-        left_from = named.index(b"") if b"" in named else len(named)
+        survivors, leftovers, path = _parted(parts[2:])
         status, number = int(found[1]), int(found[2])
         return Completed(
             node,
@@ -140,9 +140,22 @@ class _Leashed:
             output.value("stdout"),
             output.value("stderr"),
             output.dropped,
-            survivors=tuple(one_line(part) for part in named[:left_from]),
-            leftovers=tuple(one_line(part) for part in named[left_from + 1 :]),
+            survivors=survivors,
+            leftovers=leftovers,
+            path=" ".join(path),
         )
+
+
+def _parted(words: Sequence[bytes]) -> list[tuple[str, ...]]:
+    """Return what stands between empty words: three lists."""
+    lists: list[list[str]] = [[], [], []]
+    at = 0
+    for word in words:
+        if word:
+            lists[at].append(one_line(word))
+        else:
+            at = min(at + 1, 2)
+    return [tuple(each) for each in lists]
 
 
 def _arguments(command: Command) -> bytes:

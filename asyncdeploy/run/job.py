@@ -10,6 +10,7 @@ import attrs
 
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import DeployError, JobFailed, JobLost
+from asyncdeploy.values.not_found import STATUS, hint_of_missing
 from asyncdeploy.values.serialize import PlainData
 
 JobState = Literal["starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere"]
@@ -128,5 +129,6 @@ class JobStatus(PlainData):
         node, job_id = self.job.node.name or self.job.node.host, self.job.id
         if self.state in ("exited", "signalled"):
             what = f"job {job_id} {self.how}"
-            return JobFailed(node, what, "", self.last_lines, job_id, self.exit_status, self.signal)
+            hint = hint_of_missing(self.last_lines) if self.exit_status == STATUS else ""
+            return JobFailed(node, what, hint, self.last_lines, job_id, self.exit_status, self.signal)
         return JobLost(node, f"job {job_id} {self.how}: no exit status was recorded", "", self.last_lines, job_id)

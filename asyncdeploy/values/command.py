@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import attrs
 
+from asyncdeploy.values import not_found
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeployError
 from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
@@ -214,6 +215,7 @@ class Completed(PlainData):
         survivors: processes of the run that could not be ended, as "pid name".
         leftovers: processes that it left running when it ended by itself, and that were ended with it, as "pid name";
             a node without python3 does not tell.
+        path: the PATH that it was started with, where its status is 127: the shell did not find something.
     """
 
     node: str
@@ -227,6 +229,7 @@ class Completed(PlainData):
     signal_possible: bool = False
     survivors: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
+    path: str = attrs.field(default="", repr=False)
 
     @property
     def ok(self) -> bool:
@@ -249,7 +252,10 @@ class Completed(PlainData):
         if self.signal_possible:
             how += " (or died of a signal: without python3 the node cannot tell)"
         message = f"command {how}: {self.command}"
-        return CommandFailed(self.node, message, "", evidence, self.command, self.status, self.signal, self)
+        hint = ""
+        if self.status == not_found.STATUS:
+            hint = not_found.hint_of_missing(self.stderr[-4096:].decode("utf-8", "replace"), self.path)
+        return CommandFailed(self.node, message, hint, evidence, self.command, self.status, self.signal, self)
 
     def check(self) -> Completed:
         """Return self if it is ok.

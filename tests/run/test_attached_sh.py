@@ -72,7 +72,17 @@ async def test_what_runs_has_the_login_environment_and_nothing_of_ours(remote: P
     done = await run_command(remote, line, check=True)
     assert done.text.startswith("theirs it's\ntheirs C.UTF-8 7\n")
     ours = {row.partition("=")[0] for row in done.text.split("\n")[4:]} - set(remote.env)
-    assert ours <= {"ASYNCDEPLOY_RUN", "SPT_NOENV", "PWD", "OLDPWD", "SHLVL", "_", "theirs", "theirs C.UTF-8 7"}
+    assert ours <= {
+        "ASYNCDEPLOY_RUN",
+        "SPT_NOENV",
+        "PYTHONUNBUFFERED",
+        "PWD",
+        "OLDPWD",
+        "SHLVL",
+        "_",
+        "theirs",
+        "theirs C.UTF-8 7",
+    }
 
 
 async def test_a_flood_is_bounded_and_its_end_is_there(remote: PlainRemote) -> None:

@@ -4,7 +4,7 @@ Runs on a node inside the worker: Python >= 3.8, standard library only, and no h
 
 Frames in: I input, E end of input (the command starts then), K stop: payload is the grace in seconds. Frames out: O
 stdout, E stderr. Returned: status, signal number, survivors, then, behind an empty word, what it left running and was
-ended with it, separated by NUL; or "!" and why it could not be started.
+ended with it, and of status 127, behind another, its PATH, separated by NUL; or "!" and why it could not be started.
 """
 
 import os
@@ -96,6 +96,8 @@ class Run:
         survivors, leftovers = self.tree.survivors(), self.tree.leftovers
         self.flush(True)
         words = [b"%d %s" % item for item in survivors] + [b""] + [b"%d %s" % item for item in leftovers[:MOST_NAMED]]
+        if self.tree.exit()[0] == 127:  # for the hint where to look
+            words += [b"", self.environ.get(b"PATH", b"")]
         return b"\0".join([*self.exit(), *words])
 
     def reap(self):

@@ -1,0 +1,40 @@
+"""Status 127: which program was looked for in vain, and where; for a hint that leads on."""
+
+from __future__ import annotations
+
+import re
+
+from asyncdeploy.values.words import one_line
+
+STATUS = 127
+MAX_PATH = 1000
+"""Characters of a PATH that a hint repeats."""
+
+_SAID = tuple(
+    re.compile(rf"^[^\n]*?{said}\s*$", re.MULTILINE)
+    for said in (
+        r"(?:exec: )?([^\s:'\"]+): (?:command )?not found",  # dash, bash, busybox, ksh
+        r"command not found: (\S+)",  # zsh
+        r"env: ['\"\u2018]?([^\s:'\"\u2019]+)['\"\u2019]?: No such file or directory",
+        r"([^\s:]+): inaccessible or not found",  # mksh
+    )
+)
+
+
+def hint_of_missing(printed: str, path: str = "") -> str:
+    """Return what to do about a command whose status is 127.
+
+    Args:
+        printed: the end of what it printed on stderr.
+        path: the PATH of the login that it ran by, "" where it is not known.
+    """
+    found = [said[1] for pattern in _SAID if (said := pattern.search(printed))]
+    what = one_line(found[0]) if found else "a program"
+    where = f"on the PATH of the login, {one_line(path)[:MAX_PATH]}" if path else "on the PATH of the login"
+    if "/" in what:
+        return f"{what} is not there, or what its first line (#!) names: was it pushed, is it on this node?"
+    elsewhere = "" if what != "python" else ", say python3"
+    return (
+        f"{what} was looked for {where}; what only an interactive shell's .bashrc puts there is not seen: give its "
+        f"whole path{elsewhere}, set PATH in env=, or let an environment (UvEnv) bring it"
+    )
