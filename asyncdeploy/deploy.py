@@ -153,9 +153,15 @@ async def start_in_project(
 
 @checked
 async def collect_results(
-    pool: Pool, deployment: Deployment, source: str, target: Path | str, *, limits: CollectLimits | None = None
+    pool: Pool,
+    deployment: Deployment,
+    source: str,
+    target: Path | str,
+    *,
+    limits: CollectLimits | None = None,
+    allow_partial: bool = False,
 ) -> Collected:
-    """Bring a file or folder of a deployed project home.
+    """Bring a file or folder of a deployed project home, all that was asked for or CollectIncomplete.
 
     Args:
         pool: lends the connection.
@@ -163,11 +169,13 @@ async def collect_results(
         source: on the node: relative to the project's folder, absolute, or "~/...".
         target: local folder.
         limits: what of it comes, and bounds on what is accepted.
+        allow_partial: take what there is; what does not come is only told.
 
     Raises:
+        CollectIncomplete: without ``allow_partial``: some of it did not come; its ``collected`` says what did.
         DeployError: as ``sync_results``.
 
     On cancellation no partial file stands under a final name.
     """
     path = find_source(source, deployment.site.workdir, "collect_results source")
-    return await sync_results(pool.at(deployment.node), path, target, limits=limits)
+    return await sync_results(pool.at(deployment.node), path, target, limits=limits, allow_partial=allow_partial)

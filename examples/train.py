@@ -18,8 +18,9 @@ async def main(project: str, script: str, *nodes: str, env: ad.Env = ENV) -> Non
         async with ad.follow_launch(launch, pool=pool) as lines:
             async for line in lines:
                 print(f"{line.node_rank} {line.node}: {line.text}")
-        await ad.collect_all(launch, "results", "./results", pool=pool)  # also of a launch that failed
+        results = await ad.collect_all(launch, "results", "./results", pool=pool)  # also of a launch that failed
         (await ad.wait_launch(launch, pool=pool)).unwrap()
+        results.unwrap()
 
 
 if __name__ == "__main__":

@@ -52,8 +52,10 @@ class Choice:
             yield
             if not self._is_asked_for(entry):
                 continue
-            reason = self._refusal(entry)
-            if reason is not None:
+            largest = self._limits.max_file_bytes
+            if largest is not None and entry.size > largest:
+                self._listing.left_behind.add(entry.path, f"larger than {largest} bytes", wanted=False)
+            elif (reason := self._refusal(entry)) is not None:
                 self._listing.left_behind.add(entry.path, reason)
             elif entry.kind == "d":
                 self._local.folder(entry.path, entry.mode)
@@ -85,8 +87,6 @@ class Choice:
             return reason
         if entry.kind == "l" and link_escapes(entry.path, entry.target):
             return "a link that may lead out of the folder"
-        if self._limits.max_file_bytes is not None and entry.size > self._limits.max_file_bytes:
-            return f"larger than {self._limits.max_file_bytes} bytes"
         if self._local.folds_case:
             name = os.fsdecode(entry.path).casefold()
             if name in self._folded:

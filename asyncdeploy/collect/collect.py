@@ -35,9 +35,14 @@ ASKED_AT_ONCE = 5000
 
 @checked
 async def sync_results(
-    remote: Remote, source: str, target: Path | str, *, limits: CollectLimits | None = None
+    remote: Remote,
+    source: str,
+    target: Path | str,
+    *,
+    limits: CollectLimits | None = None,
+    allow_partial: bool = False,
 ) -> Collected:
-    """Bring a folder or file of a node home; what is here already does not travel.
+    """Bring a folder or file of a node home, all that was asked for or CollectIncomplete; nothing travels twice.
 
     A file of the same size and mtime is taken as the same. Of a file that grew only the tail travels; one whose
     beginning changed comes whole.
@@ -46,12 +51,14 @@ async def sync_results(
         remote: the node.
         source: absolute path on the node, or "~/...".
         target: local folder, made where it is missing; nothing in it is deleted.
-        limits: bounds on what is accepted.
+        limits: what of it comes, and bounds on what is accepted.
+        allow_partial: take what there is; what does not come is only told.
 
     Returns:
         What came, and what was left behind and why: odd entries, refused names, budgets, files that changed meanwhile.
 
     Raises:
+        CollectIncomplete: without ``allow_partial``: some of it did not come; its ``collected`` says what did.
         TransferFailed: the source is not there, or the local disk does not take it.
         ProtocolError: the node breaks the rules (a wrong hash, a name twice, more than it announced).
         ConnectionLost and others: as ``call_program``.
@@ -68,9 +75,9 @@ async def sync_results(
         except OSError as error:
             raise _local_failure(remote, path, error) from error
         this.detail = f"{done.files} files, {done.bytes_received / 1e6:.1f} MB received"
-    for name, reason in done.skipped[:3]:
-        remote.emit(Noted(node=remote.node.name, text=f"left behind: {name}: {reason}"))
-    return done
+        for name, reason in done.skipped[:3]:
+            remote.emit(Noted(node=remote.node.name, text=f"left behind: {name}: {reason}"))
+        return done if allow_partial else done.check()
 
 
 def _local_failure(remote: Remote, path: Path, error: OSError) -> TransferFailed:
@@ -114,6 +121,7 @@ class _Collect:
             arrivals.received + new_links,
             arrivals.bytes_received,
             self.listing.left_behind.all(),
+            self.listing.left_behind.missing,
         )
 
     async def _open(self) -> AbstractAsyncContextManager[Call | ShSender]:

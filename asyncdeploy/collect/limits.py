@@ -27,13 +27,14 @@ def _to_patterns(value: str | Iterable[str]) -> tuple[str, ...]:
 class CollectLimits:
     """What of a folder comes home, and bounds on what one node may send.
 
-    What a bound leaves behind is reported; what the patterns do not ask for is not.
+    What a bound leaves behind makes a collect incomplete; what is too large by ``max_file_bytes`` is told and was not
+    asked for; what the patterns do not ask for is not told.
 
     Attributes:
         max_bytes: of content that travels in one collect.
         max_files: entries.
         max_depth: folders in folders.
-        max_file_bytes: of one file, so that checkpoints stay behind, say; None is no bound.
+        max_file_bytes: of one file that is asked for, so that checkpoints stay behind, say; None is no bound.
         timeout_s: seconds in which contents may travel; None is no bound.
         include: gitignore-style patterns of what comes; none means all.
         exclude: patterns of what does not come, whatever include says.

@@ -36,22 +36,31 @@ class Entry:
 
 
 class LeftBehind:
-    """What does not come, and why; the first of it by name."""
+    """What does not come, and why; the first of it by name.
+
+    Attributes:
+        missing: how many of them were asked for.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
-        self._kept: list[tuple[str, str]] = []
+        self.missing = 0
+        self._count = 0
+        self._missed: list[tuple[str, str]] = []
+        self._unwanted: list[tuple[str, str]] = []
 
-    def add(self, path: bytes, reason: str) -> None:
-        """Remember one; its name is made safe to show."""
-        self.count += 1
-        if len(self._kept) < MAX_SKIPPED:
-            self._kept.append((one_line(path, MAX_SHOWN), reason))
+    def add(self, path: bytes, reason: str, *, wanted: bool = True) -> None:
+        """Remember one, and whether it was asked for; its name is made safe to show."""
+        self._count += 1
+        self.missing += wanted
+        kept = self._missed if wanted else self._unwanted
+        if len(kept) < MAX_SKIPPED:
+            kept.append((one_line(path, MAX_SHOWN), reason))
 
     def all(self) -> tuple[tuple[str, str], ...]:
-        """Return (name, reason) of each, and how many more there were."""
-        more = self.count - len(self._kept)
-        return (*self._kept, *([("...", f"{more} more")] if more else ()))
+        """Return (name, reason) of each, first of those that were asked for, and how many more there were."""
+        kept = (*self._missed, *self._unwanted)
+        more = self._count - len(kept)
+        return (*kept, *([("...", f"{more} more")] if more else ()))
 
 
 def nonsense(node: str, what: str) -> ProtocolError:

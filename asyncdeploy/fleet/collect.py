@@ -38,9 +38,10 @@ async def collect_all(
     at_most_s: float | None = None,
     limits: CollectLimits | None = None,
     every_s: float | None = None,
+    allow_partial: bool = False,
     pool: Pool | None = None,
 ) -> Report[Collected]:
-    """Bring a folder or file home from every node, into ``target/<node_rank>-<name>/``.
+    """Bring a folder or file home from every node, all that was asked for, into ``target/<node_rank>-<name>/``.
 
     Args:
         deployments: deployments, or a launch.
@@ -50,10 +51,11 @@ async def collect_all(
         at_most_s: a node's own time; one that takes longer is stopped there, and unknown. Not together with every_s.
         limits: what of it comes, and bounds on what each node may send.
         every_s: of a launch, seconds between two collects while it runs; the last one begins when it has ended.
+        allow_partial: take what there is; a node whose results came in part is ok, ``Collected.complete`` tells.
         pool: the connections.
 
     Returns:
-        What came from each node. A node whose results came in part is ok; ``Collected.complete`` tells.
+        What came from each node. A node of which not all came is failed (CollectIncomplete), with the Collected inside.
 
     Raises:
         ValueError: the source leads out of the project's folder, two deployments are of one node, or there is no launch
@@ -61,32 +63,36 @@ async def collect_all(
 
     On cancellation what is complete stays; nothing partial has a final name.
     """
-    jobs: dict[Node, Job] = {}
-    if isinstance(deployments, Launch):
-        deployments = deployments.current
-        jobs = {job.node: job for job in deployments.jobs}
-        folders = dict(zip(jobs, deployments.workdirs, strict=True))
-    else:
-        folders = {node: deployment.site.workdir for node, deployment in by_node(deployments).items()}
+    jobs, folders = _folders(deployments)
     _check_every(every_s, at_most_s, jobs)
     sources = {node: find_source(source, folder, "collect_all source") for node, folder in folders.items()}
     targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
     limiter = anyio.CapacityLimiter(at_once)
 
-    async def work(node: Node) -> Collected:
-        async def collect() -> Collected:
-            async with limiter:
-                return await sync_results(lent.at(node), sources[node], targets[node], limits=limits)
+    async def collect(node: Node, partial: bool) -> Collected:
+        remote, place = lent.at(node), targets[node]
+        async with limiter:
+            return await sync_results(remote, sources[node], place, limits=limits, allow_partial=partial)
 
+    async def work(node: Node) -> Collected:
         if every_s is None:
-            return await collect()
-        return await sync_while_running(lent.at(node), jobs[node], collect, every_s=every_s)
+            return await collect(node, allow_partial)
+        done = await sync_while_running(lent.at(node), jobs[node], lambda: collect(node, True), every_s=every_s)
+        return done if allow_partial else done.check()
 
     async with lent_pool(pool) as lent:
         # Whoever waits for a job to end takes nothing from the others.
         if every_s is not None:
             return await map_nodes(tuple(sources), work, at_once=max(1, len(sources)))
         return await map_nodes(tuple(sources), work, at_once=at_once, at_most_s=at_most_s)
+
+
+def _folders(deployments: Iterable[Deployment] | Launch) -> tuple[dict[Node, Job], dict[Node, str]]:
+    """Return the jobs of a launch, and the folder in which each node's project stands."""
+    if not isinstance(deployments, Launch):
+        return {}, {node: deployment.site.workdir for node, deployment in by_node(deployments).items()}
+    launch = deployments.current
+    return {job.node: job for job in launch.jobs}, dict(zip(launch.nodes, launch.workdirs, strict=True))
 
 
 def _check_every(every_s: float | None, at_most_s: float | None, jobs: Mapping[Node, Job]) -> None:
@@ -108,19 +114,22 @@ async def collect_logs(
     at_once: int = AT_ONCE,
     at_most_s: float | None = None,
     limits: CollectLimits | None = None,
+    allow_partial: bool = False,
     pool: Pool | None = None,
 ) -> Report[Collected]:
-    """Bring the logs of every rank home, into ``target/<node_rank>-<name>/``; of a launch that runs, what there is.
+    """Bring the logs of every rank home, all of them, into ``target/<node_rank>-<name>/``; of one that runs, so far.
 
     A rank's ``stdout.log`` and ``stderr.log`` stand in a folder of its local rank's number (where torchrun runs, below
-    two of its own), those of a command that is run once a node beside it.
+    two of its own), those of a command that is run once a node beside it. Arguments, and what makes a node's outcome
+    ok, are those of ``collect_all``.
     """
     launch = launch.current
     ranks = launch.ranks
 
     async def work(node: Node) -> Collected:
         rank, place = ranks[node], Path(target) / f"{ranks[node]}-{node.name}"
-        return await sync_results(lent.at(node), log_folder(launch.id, rank), place, limits=limits)
+        source = log_folder(launch.id, rank)
+        return await sync_results(lent.at(node), source, place, limits=limits, allow_partial=allow_partial)
 
     async with lent_pool(pool) as lent:
         return await map_nodes(launch.nodes, work, at_once=at_once, at_most_s=at_most_s)
@@ -134,7 +143,7 @@ async def sync_while_running(
     Args:
         remote: the job's node.
         job: the job; it is only looked at.
-        collect: brings the results home once; incremental, as ``sync_results`` is.
+        collect: brings home once what there is; incremental, as ``sync_results`` is.
         every_s: seconds between two collects.
 
     Returns:

@@ -196,7 +196,8 @@ async def _outcome(node: Node, work: Work[T], at_most_s: float | None) -> Outcom
         async with limit:
             return Outcome(node, "ok", await work(node))
     except DeployError as error:
-        return Outcome(node, error.outcome, getattr(error, "completed", None), error)
+        value = getattr(error, "completed", None) or getattr(error, "collected", None)
+        return Outcome(node, error.outcome, value, error)
     except Exception as cause:  # noqa: BLE001 - nobody else's result may be lost by it
         if limit.expired():
             late = DeadlineExceeded(node.name, f"not done within {at_most_s:g} s (at_most_s); {last_seen(progress)}")

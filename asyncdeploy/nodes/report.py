@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Judged(Protocol):
-    """A value that knows whether it is a success: Completed, JobStatus."""
+    """A value that knows whether it is a success: Completed, JobStatus, Collected."""
 
     def failure(self) -> DeployError | None:
         """Return None for a proven success."""

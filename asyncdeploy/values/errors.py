@@ -44,7 +44,7 @@ class DeployError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as plain data: its type's name, its outcome and its fields."""
-        fields = [field.name for field in attrs.fields(type(self)) if field.name != "completed"]
+        fields = [field.name for field in attrs.fields(type(self)) if field.name not in ("completed", "collected")]
         values = {name: getattr(self, name) for name in fields}
         return {"type": type(self).__name__, "outcome": self.outcome, **values}
 
@@ -167,6 +167,19 @@ class TransferFailed(DeployError):
     """A file could not be sent, received or put in place; nothing half-done has a final name."""
 
     path: str = ""
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class CollectIncomplete(TransferFailed):
+    """Some of what was asked for did not come home; what did is whole, and stays.
+
+    Attributes:
+        missing: how many names did not come.
+        collected: the Collected, with what came, and (path, reason) of what did not.
+    """
+
+    missing: int = 0
+    collected: Any = None
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)

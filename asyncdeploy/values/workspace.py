@@ -9,9 +9,13 @@ from typing import Literal
 import attrs
 
 from asyncdeploy.values.arguments import checked_class
+from asyncdeploy.values.errors import CollectIncomplete
 from asyncdeploy.values.serialize import PlainData
 
 Conflict = Literal["refuse", "overwrite"]
+
+SHOWN = 10
+"""Names in the error for what did not come home; the Collected in it has more."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -129,7 +133,10 @@ class Collected(PlainData):
         files: regular files and links that stand in target now.
         received: how many of them came over the network this time (the rest was here already).
         bytes_received: bytes of content that came over the network.
-        skipped: (path, reason) of what was left behind: odd entries, refused names, budgets.
+        skipped: (path, reason) of what was left behind: odd entries, refused names, budgets, files that changed while
+            they were read; the first ``missing`` of them were asked for.
+        missing: how many names were asked for and are not at home; what is larger than ``max_file_bytes`` was not
+            asked for.
     """
 
     node: str
@@ -139,8 +146,24 @@ class Collected(PlainData):
     received: int = 0
     bytes_received: int = 0
     skipped: tuple[tuple[str, str], ...] = ()
+    missing: int = attrs.field(default=attrs.Factory(lambda self: len(self.skipped), takes_self=True))
 
     @property
     def complete(self) -> bool:
-        """True if nothing was left behind."""
-        return not self.skipped
+        """True if all that was asked for is at home."""
+        return not self.missing
+
+    def failure(self) -> CollectIncomplete | None:
+        """Return None if all that was asked for is at home, else the error that says what is not."""
+        if self.complete:
+            return None
+        lines = [f"{name}: {reason}" for name, reason in self.skipped[: min(self.missing, SHOWN)]]
+        what = f"{self.source} is not all at home: {self.missing} left behind, first {lines[0] if lines else '?'}"
+        hint = "collect again (what is at home does not travel), exclude it, or take what there is: allow_partial=True"
+        return CollectIncomplete(self.node, what, hint, "\n".join(lines[1:]), self.source, self.missing, self)
+
+    def check(self) -> Collected:
+        """Return itself if all that was asked for is at home; raise CollectIncomplete otherwise."""
+        if (error := self.failure()) is not None:
+            raise error
+        return self

@@ -71,7 +71,7 @@ async def test_when_the_time_is_over_what_came_stays(remote: ShellRemote, out: P
             time.sleep(0.06)  # a slow reader of events: longer than the budget
 
     remote.emit = emit
-    done = await sync_results(remote, "~/out", tmp_path / "home", limits=limits)
+    done = await sync_results(remote, "~/out", tmp_path / "home", limits=limits, allow_partial=True)
     assert {"z0", "z1"} & {name for name, _ in done.skipped}
     assert all(why == "over the budget of 0.05 s" for _, why in done.skipped)
     assert done.files + len(done.skipped) == 6
