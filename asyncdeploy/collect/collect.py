@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -23,6 +23,7 @@ from asyncdeploy.remote.interpreter import has_python
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_program
+from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import Noted
@@ -63,21 +64,33 @@ async def sync_results(
         ProtocolError: the node breaks the rules (a wrong hash, a name twice, more than it announced).
         ConnectionLost and others: as ``call_program``.
 
-    On cancellation, and whenever it fails, whole files stay and nothing half-done has a final name.
+    On cancellation, and whenever it fails, whole files stay and nothing half-done has a final name; of the folders that
+    were made for it those in which nothing stands go again.
     """
     check_remote_path(source, "sync_results source")
     limits = limits or CollectLimits()
     path = Path(target).expanduser().absolute()  # noqa: ASYNC240 - text only
     with stage(remote, "collect", source) as this:
         try:
-            with Target(path) as local:
+            async with _opened(path) as local:
                 done = await _Collect(remote, source, local, limits).run()
+                this.detail = f"{done.files} files, {done.bytes_received / 1e6:.1f} MB received"
+                for name, reason in done.skipped[:3]:
+                    remote.emit(Noted(node=remote.node.name, text=f"left behind: {name}: {reason}"))
+                return done if allow_partial else done.check()
         except OSError as error:
             raise _local_failure(remote, path, error) from error
-        this.detail = f"{done.files} files, {done.bytes_received / 1e6:.1f} MB received"
-        for name, reason in done.skipped[:3]:
-            remote.emit(Noted(node=remote.node.name, text=f"left behind: {name}: {reason}"))
-        return done if allow_partial else done.check()
+
+
+@asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[Target]:
+    """Open the local folder; where the collect fails, what was made of it and stayed empty goes again."""
+    with Target(path) as local:
+        try:
+            yield local
+        except BaseException:
+            await finish(in_portions(local.take_back()), BACK_S)
+            raise
 
 
 def _local_failure(remote: Remote, path: Path, error: OSError) -> TransferFailed:

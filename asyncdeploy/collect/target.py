@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,15 +44,20 @@ class Target:
         self._allowed = 0o700
         self._folders: dict[bytes, int] = {}
         self._swept: set[bytes] = set()
+        self._above: tuple[Path, ...] = ()
+        self._made: list[bytes] = []
 
     def __enter__(self) -> Self:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._above = missing_folders(self.path)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             sweep(self._root)
             self._try_out()
         except BaseException:
-            os.close(self._root)
+            if self._root >= 0:
+                os.close(self._root)
+            remove_empty(self._above)
             raise
         return self
 
@@ -61,6 +67,15 @@ class Target:
         for fd in self._folders.values():
             os.close(fd)
         os.close(self._root)
+
+    def take_back(self) -> Generator[None, None, None]:
+        """Remove the folders that were made and in which nothing stands, the root too, one a step."""
+        for path in reversed(self._made):
+            yield
+            with contextlib.suppress(OSError):
+                above, name = self._place(path)
+                os.rmdir(name, dir_fd=above)
+        remove_empty(self._above)
 
     def _try_out(self) -> None:
         """Learn from a file what the umask leaves of its mode and whether the disk tells "a" from "A"."""
@@ -85,6 +100,7 @@ class Target:
         try:
             os.mkdir(name, mode & 0o777 | 0o700, dir_fd=above)
             self._swept.add(path)
+            self._made.append(path)
         except FileExistsError:
             pass  # whether it is a folder, and no link, the next line finds out
         fd = os.open(name, _FOLDER, dir_fd=above)
@@ -187,6 +203,18 @@ class Target:
                 sha.update(data)
                 size -= len(data)
                 yield
+
+
+def missing_folders(path: Path) -> tuple[Path, ...]:
+    """Return which of a folder and those above it are not there, the innermost first."""
+    return tuple(itertools.takewhile(lambda folder: not os.path.lexists(folder), (path, *path.parents)))
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that one made, the innermost first, as far as nothing stands in them."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def is_file(info: os.stat_result | None) -> bool:

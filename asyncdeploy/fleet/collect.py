@@ -14,6 +14,7 @@ from asyncdeploy.collect.source import find_source
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, by_node
 from asyncdeploy.fleet.arguments import lent_pool
+from asyncdeploy.fleet.home import Home
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.rank_env import log_folder
 from asyncdeploy.nodes.parallel import AT_ONCE, map_nodes
@@ -61,16 +62,17 @@ async def collect_all(
         ValueError: the source leads out of the project's folder, two deployments are of one node, or there is no launch
             to collect from while it runs.
 
-    On cancellation what is complete stays; nothing partial has a final name.
+    What stands in the target stays; folders of other nodes there, as an earlier launch leaves them, are named in an
+    event. On cancellation what is complete stays; nothing partial has a final name.
     """
     jobs, folders = _folders(deployments)
     _check_every(every_s, at_most_s, jobs)
     sources = {node: find_source(source, folder, "collect_all source") for node, folder in folders.items()}
-    targets = {node: Path(target) / f"{rank}-{node.name}" for rank, node in enumerate(sources)}
+    home = Home(target, tuple(sources))
     limiter = anyio.CapacityLimiter(at_once)
 
     async def collect(node: Node, partial: bool) -> Collected:
-        remote, place = lent.at(node), targets[node]
+        remote, place = lent.at(node), home.folders[node]
         async with limiter:
             return await sync_results(remote, sources[node], place, limits=limits, allow_partial=partial)
 
@@ -80,7 +82,7 @@ async def collect_all(
         done = await sync_while_running(lent.at(node), jobs[node], lambda: collect(node, True), every_s=every_s)
         return done if allow_partial else done.check()
 
-    async with lent_pool(pool) as lent:
+    async with lent_pool(pool) as lent, home.kept_tidy(lent):
         # Whoever waits for a job to end takes nothing from the others.
         if every_s is not None:
             return await map_nodes(tuple(sources), work, at_once=max(1, len(sources)))
@@ -124,14 +126,13 @@ async def collect_logs(
     ok, are those of ``collect_all``.
     """
     launch = launch.current
-    ranks = launch.ranks
+    home, ranks = Home(target, launch.nodes), launch.ranks
 
     async def work(node: Node) -> Collected:
-        rank, place = ranks[node], Path(target) / f"{ranks[node]}-{node.name}"
-        source = log_folder(launch.id, rank)
-        return await sync_results(lent.at(node), source, place, limits=limits, allow_partial=allow_partial)
+        remote, source, place = lent.at(node), log_folder(launch.id, ranks[node]), home.folders[node]
+        return await sync_results(remote, source, place, limits=limits, allow_partial=allow_partial)
 
-    async with lent_pool(pool) as lent:
+    async with lent_pool(pool) as lent, home.kept_tidy(lent):
         return await map_nodes(launch.nodes, work, at_once=at_once, at_most_s=at_most_s)
 
 

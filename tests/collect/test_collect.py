@@ -227,7 +227,6 @@ async def test_d14_two_nodes_one_path_and_a_third_that_fails(tmp_path: Path) -> 
         b"0-local-0/rank.txt": b"local-0",
         b"1-local-1": None,
         b"1-local-1/rank.txt": b"local-1",
-        b"2-local-2": None,
     }
 
 
