@@ -55,7 +55,6 @@ from asyncdeploy.values.errors import (
     AuthError,
     BootstrapFailed,
     Cancelled,
-    CollectIncomplete,
     CommandFailed,
     CommandTimeout,
     ConnectError,
@@ -92,7 +91,7 @@ from asyncdeploy.values.events import (
     print_events,
 )
 from asyncdeploy.values.face import claim_names
-from asyncdeploy.values.workspace import Collected, Site, Workspace
+from asyncdeploy.values.workspace import Collected, CollectIncomplete, Site, Workspace
 
 __all__ = [
     "Abandoned",

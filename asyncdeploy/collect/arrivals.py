@@ -13,7 +13,7 @@ from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import Entry, LeftBehind, nonsense
 from asyncdeploy.collect.parts import Partial
 from asyncdeploy.collect.portions import in_portions
-from asyncdeploy.collect.target import Target
+from asyncdeploy.collect.target import Target, why_on_disk
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.errors import ProtocolError
@@ -36,12 +36,17 @@ class Sender(Protocol):
 
 @attrs.define
 class Arrival:
-    """A file that comes; ``partial`` is there from its first byte on, or never if all of it was here."""
+    """A file that comes; ``partial`` is there from its first byte on, or never if all of it was here.
+
+    Attributes:
+        lost: what comes of it is dropped: the disk here does not take it.
+    """
 
     number: int
     want: Want
     offset: int
     partial: Partial | None = None
+    lost: bool = False
 
 
 class Arrivals:
@@ -89,7 +94,7 @@ class Arrivals:
             while True:
                 kind, payload = await sender.receive()
                 if kind == b"D" and self._arrival is not None and payload:
-                    await self._write(self._arrival, payload)
+                    await self._take(self._arrival, payload)
                 elif kind == b"B" and self._arrival is None and len(payload) == 12:
                     self._begin(payload)
                 elif kind == b"T" and self._arrival is not None and len(payload) == 44:
@@ -102,7 +107,7 @@ class Arrivals:
                     what = f"a frame {kind!r} of {len(payload)} bytes, where {self._expected()} was expected"
                     raise self._nonsense(what)
         finally:
-            if self._arrival is not None:
+            if self._arrival is not None and not self._arrival.lost:
                 self.missing[self._arrival.number] = self._arrival.want
             self._abandon()
         if self._shown < self.bytes_received:
@@ -120,10 +125,20 @@ class Arrivals:
             raise self._nonsense(f"file {number} of its listing from byte {offset} on, which was not asked for")
         self._arrival = Arrival(number, want, offset)
 
-    async def _write(self, arrival: Arrival, data: bytes) -> None:
+    async def _take(self, arrival: Arrival, data: bytes) -> None:
         # A file may have grown since it was listed: what it may bring is what the budget has left, as the sender knows.
         if self.bytes_received + len(data) > self._limits.max_bytes:
             raise self._nonsense(f"more of {os.fsdecode(arrival.want.entry.path)!r} than the budget allows")
+        self.bytes_received += len(data)
+        if not arrival.lost:
+            try:
+                await self._write(arrival, data)
+            except OSError as error:
+                self._lose(arrival, error)
+        if self.bytes_received - self._shown >= SHOW_BYTES:
+            self._show()
+
+    async def _write(self, arrival: Arrival, data: bytes) -> None:
         if arrival.partial is None:
             arrival.partial = self._local.begin(arrival.want.entry.path)
             if arrival.offset:
@@ -133,11 +148,25 @@ class Arrivals:
             await run_in_thread(arrival.partial.write, data)
         else:
             arrival.partial.write(data)
-        self.bytes_received += len(data)
-        if self.bytes_received - self._shown >= SHOW_BYTES:
-            self._show()
+
+    def _lose(self, arrival: Arrival, error: OSError) -> None:
+        """Go on without a file that the disk here does not take; what is true of all that follow ends the collect."""
+        self._left_behind.add(arrival.want.entry.path, why_on_disk(error))
+        arrival.lost = True
+        if arrival.partial is not None:
+            partial, arrival.partial = arrival.partial, None
+            self._local.abandon(partial)
 
     def _finish(self, arrival: Arrival, trailer: bytes) -> None:
+        try:
+            if not arrival.lost:
+                self._put(arrival, trailer)
+        except OSError as error:
+            self._lose(arrival, error)
+        self._arrival = None
+
+    def _put(self, arrival: Arrival, trailer: bytes) -> None:
+        """Prove a file and give it its name."""
         entry, mtime_ns = arrival.want.entry, int.from_bytes(trailer[32:], "big", signed=True)
         if arrival.partial is None and arrival.offset:
             self._check(entry, arrival.want.known, trailer)
@@ -150,7 +179,6 @@ class Arrivals:
             arrival.partial = None
             self._local.finish(partial, entry.mode, mtime_ns)
             self.received += 1
-        self._arrival = None
 
     def _check(self, entry: Entry, digest: bytes, trailer: bytes) -> None:
         if digest != trailer[:32]:
@@ -162,8 +190,10 @@ class Arrivals:
         """The node cannot send a file, or not to its end."""
         number = int.from_bytes(payload[:4], "big")
         if self._arrival is not None and self._arrival.number == number:
-            want = self._arrival.want
+            want, was_lost = self._arrival.want, self._arrival.lost
             self._abandon()
+            if was_lost:  # and named
+                return
         elif self._arrival is None and number in self.missing:
             want = self.missing.pop(number)
         else:

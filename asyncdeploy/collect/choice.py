@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -13,7 +12,7 @@ import attrs
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import Entry, Listing
 from asyncdeploy.collect.names import link_escapes, why_not
-from asyncdeploy.collect.target import Target, is_file
+from asyncdeploy.collect.target import Target, is_file, why_on_disk
 from asyncdeploy.values.patterns import Patterns
 
 
@@ -48,23 +47,33 @@ class Choice:
 
     def make(self) -> Generator[None, None, None]:
         """Look at what is here, make the folders, and decide what to ask for, an entry or a block of a file a step."""
+        left_behind, largest = self._listing.left_behind, self._limits.max_file_bytes
         for number, entry in enumerate(self._listing.entries):
             yield
             if not self._is_asked_for(entry):
                 continue
-            largest = self._limits.max_file_bytes
             if largest is not None and entry.size > largest:
-                self._listing.left_behind.add(entry.path, f"larger than {largest} bytes", wanted=False)
+                left_behind.add(entry.path, f"larger than {largest} bytes", wanted=False)
             elif (reason := self._refusal(entry)) is not None:
-                self._listing.left_behind.add(entry.path, reason)
-            elif entry.kind == "d":
-                self._local.folder(entry.path, entry.mode)
-            elif entry.kind == "l":
-                self.links.append(entry)
-            elif self._is_here(entry):
-                self.here += 1
+                left_behind.add(entry.path, reason)
             else:
-                self._take(number, (yield from self._want(entry)))
+                try:
+                    yield from self._decide(number, entry)
+                except OSError as error:
+                    left_behind.add(entry.path, why_on_disk(error))
+
+    def _decide(self, number: int, entry: Entry) -> Generator[None, None, None]:
+        here = self._local.look(entry.path)
+        if here is not None and (entry.kind == "d") != stat.S_ISDIR(here.st_mode):
+            self._listing.left_behind.add(entry.path, "something of another kind stands there on this machine")
+        elif entry.kind == "d":
+            self._local.folder(entry.path, entry.mode)
+        elif entry.kind == "l":
+            self.links.append(entry)
+        elif is_file(here) and (here.st_size, here.st_mtime_ns) == (entry.size, entry.mtime_ns):
+            self.here += 1
+        else:
+            self._take(number, (yield from self._want(entry, here)))
 
     def _take(self, number: int, want: Want) -> None:
         travels = want.entry.size - want.offset
@@ -92,25 +101,16 @@ class Choice:
             if name in self._folded:
                 return "this disk does not tell its name from another one's"
             self._folded.add(name)
-        try:
-            here = self._local.look(entry.path)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):  # which is true of all that follows, too
-                raise
-            return f"its folder on this machine: {error.strerror}"
-        if here is not None and (entry.kind == "d") != stat.S_ISDIR(here.st_mode):
-            return "something of another kind stands there on this machine"
         return None
 
-    def _is_here(self, entry: Entry) -> bool:
-        here = self._local.look(entry.path)
-        return here is not None and is_file(here) and (here.st_size, here.st_mtime_ns) == (entry.size, entry.mtime_ns)
-
-    def _want(self, entry: Entry) -> Generator[None, None, Want]:
+    def _want(self, entry: Entry, here: os.stat_result | None) -> Generator[None, None, Want]:
         """What stands here may be the beginning of the node's file, or all of it with another time."""
-        here = self._local.look(entry.path)
-        if here is None or not is_file(here) or not 0 < here.st_size <= entry.size:
+        if not is_file(here) or not 0 < here.st_size <= entry.size:
             return Want(entry)
         sha = hashlib.sha256()
-        yield from self._local.hash_beginning(entry.path, here.st_size, sha)
+        try:
+            yield from self._local.hash_beginning(entry.path, here.st_size, sha)
+        except OSError as error:  # it cannot be read, but it may be replaced
+            why_on_disk(error)
+            return Want(entry)
         return Want(entry, here.st_size, sha.digest())

@@ -18,7 +18,7 @@ from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import MAX_LISTING_BYTES, Entry, Listing, nonsense
 from asyncdeploy.collect.portions import in_portions
 from asyncdeploy.collect.sender_sh import ShSender, open_sender
-from asyncdeploy.collect.target import Target
+from asyncdeploy.collect.target import Target, why_on_disk
 from asyncdeploy.remote.interpreter import has_python
 from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
@@ -75,8 +75,8 @@ async def sync_results(
             async with _opened(path) as local:
                 done = await _Collect(remote, source, local, limits).run()
                 this.detail = f"{done.files} files, {done.bytes_received / 1e6:.1f} MB received"
-                for name, reason in done.skipped[:3]:
-                    remote.emit(Noted(node=remote.node.name, text=f"left behind: {name}: {reason}"))
+                for text in _notes(done, local):
+                    remote.emit(Noted(node=remote.node.name, text=text))
                 return done if allow_partial else done.check()
         except OSError as error:
             raise _local_failure(remote, path, error) from error
@@ -91,6 +91,12 @@ async def _opened(path: Path) -> AsyncIterator[Target]:
         except BaseException:
             await finish(in_portions(local.take_back()), BACK_S)
             raise
+
+
+def _notes(done: Collected, local: Target) -> list[str]:
+    """Return what people should know of a collect, whether it is complete or not."""
+    lost = [f"left behind: {name}: {reason}" for name, reason in done.skipped[:3]]
+    return [*lost, *(f"{local.path} keeps no {what} of files: {why}" for what, why in local.lacks.items())]
 
 
 def _local_failure(remote: Remote, path: Path, error: OSError) -> TransferFailed:
@@ -125,12 +131,12 @@ class _Collect:
             if in_time.cancelled_caught:
                 for want in arrivals.missing.values():
                     self.listing.left_behind.add(want.entry.path, f"over the budget of {self.limits.timeout_s:g} s")
-        new_links = await in_portions(self._put_links(choice.links))
+        links, new_links = await in_portions(self._put_links(choice.links))
         return Collected(
             self.remote.node.name,
             self.source,
             self.local.path,
-            choice.here + arrivals.renewed + arrivals.received + len(choice.links),
+            choice.here + arrivals.renewed + arrivals.received + links,
             arrivals.received + new_links,
             arrivals.bytes_received,
             self.listing.left_behind.all(),
@@ -167,10 +173,14 @@ class _Collect:
             await call.drain()
         call.send(b"Y")
 
-    def _put_links(self, links: Sequence[Entry]) -> Generator[None, None, int]:
-        """Make links, last of all, so that nothing is ever written through one; return how many were not here."""
-        new = 0
+    def _put_links(self, links: Sequence[Entry]) -> Generator[None, None, tuple[int, int]]:
+        """Make links, last of all, so that nothing is ever written through one; return how many stand, and are new."""
+        here = new = 0
         for entry in links:
             yield
-            new += self.local.link(entry.path, entry.target)
-        return new
+            try:
+                new += self.local.link(entry.path, entry.target)
+                here += 1
+            except OSError as error:
+                self.listing.left_behind.add(entry.path, why_on_disk(error))
+        return here, new

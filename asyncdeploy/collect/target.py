@@ -7,14 +7,15 @@ every file is written under a name of ours beside its place and renamed there wh
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeGuard
 
 from asyncdeploy.collect.names import misleads
 from asyncdeploy.collect.parts import Partial, begin_part, new_name, sweep, unlink
@@ -24,6 +25,12 @@ LAST_MTIME_S = 1 << 33
 OPEN_FOLDERS = 128
 """Descriptors are few (256 on a Mac), and folders come one after the other."""
 BLOCK = 1 << 20
+
+_OF_ALL = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENOTCONN),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EBADF),
+)
+"""The disk is full, broken or gone, or this process has no more of something."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -35,11 +42,13 @@ class Target:
     Attributes:
         path: the folder.
         folds_case: True if "a" and "A" are one file there.
+        lacks: what this disk does not keep, "modes" or "times", and its word for it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.folds_case = False
+        self.lacks: dict[str, str] = {}
         self._root = -1
         self._allowed = 0o700
         self._folders: dict[bytes, int] = {}
@@ -164,17 +173,29 @@ class Target:
 
     def renew(self, path: bytes, mode: int, mtime_ns: int) -> None:
         """Give a file whose content is right already its mode and time."""
-        fd = self.open_existing(path)
-        try:
-            self._stamp(fd, mode, mtime_ns)
-        finally:
-            os.close(fd)
+        with self._perhaps("times"):
+            fd = self.open_existing(path)
+            try:
+                self._stamp(fd, mode, mtime_ns)
+            finally:
+                os.close(fd)
 
     def _stamp(self, fd: int, mode: int, mtime_ns: int) -> None:
         """No set-user bits, nothing that the umask or the node denies to others; always ours to read and write."""
-        os.fchmod(fd, mode & self._allowed | 0o600)
         stamp = min(max(mtime_ns, 0), LAST_MTIME_S * 10**9)
-        os.utime(fd, ns=(stamp, stamp))
+        with self._perhaps("modes"):
+            os.fchmod(fd, mode & self._allowed | 0o600)
+        with self._perhaps("times"):
+            os.utime(fd, ns=(stamp, stamp))
+
+    @contextlib.contextmanager
+    def _perhaps(self, what: str) -> Iterator[None]:
+        """Go on without what a disk does not keep (exFAT, SMB, WSL): the content is what people want home."""
+        try:
+            yield
+        except OSError as error:
+            why_on_disk(error)
+            self.lacks.setdefault(what, error.strerror or str(error))
 
     def abandon(self, partial: Partial) -> None:
         """Remove a file that is not to be."""
@@ -217,6 +238,13 @@ def remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def is_file(info: os.stat_result | None) -> bool:
+def why_on_disk(error: OSError) -> str:
+    """Return why a name that the disk here refuses is left behind; raise what concerns all that follow."""
+    if error.errno in _OF_ALL:
+        raise error
+    return f"on this machine: {error.strerror or error}"
+
+
+def is_file(info: os.stat_result | None) -> TypeGuard[os.stat_result]:
     """Return whether a regular file stands there."""
     return info is not None and stat.S_ISREG(info.st_mode)

@@ -170,19 +170,6 @@ class TransferFailed(DeployError):
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
-class CollectIncomplete(TransferFailed):
-    """Some of what was asked for did not come home; what did is whole, and stays.
-
-    Attributes:
-        missing: how many names did not come.
-        collected: the Collected, with what came, and (path, reason) of what did not.
-    """
-
-    missing: int = 0
-    collected: Any = None
-
-
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class NodeFull(DeployError):
     """The node has no room; the old tree stands.
 

@@ -9,7 +9,7 @@ from typing import Literal
 import attrs
 
 from asyncdeploy.values.arguments import checked_class
-from asyncdeploy.values.errors import CollectIncomplete
+from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.serialize import PlainData
 
 Conflict = Literal["refuse", "overwrite"]
@@ -167,3 +167,16 @@ class Collected(PlainData):
         if (error := self.failure()) is not None:
             raise error
         return self
+
+
+@attrs.define(slots=False, eq=False, str=False, repr=False)
+class CollectIncomplete(TransferFailed):
+    """Some of what was asked for did not come home; what did is whole, and stays.
+
+    Attributes:
+        missing: how many names did not come.
+        collected: what came, and (path, reason) of what did not.
+    """
+
+    missing: int = 0
+    collected: Collected | None = None

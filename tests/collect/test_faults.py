@@ -20,6 +20,7 @@ from asyncdeploy.values.errors import ProtocolError, TransferFailed
 from asyncdeploy.values.events import BytesMoved, StageFailed
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.places import ROOT
+from tests.support.remotes.meddler import Meddler
 from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 from tests.support.results import parts, tree, write
 from tests.support.tools import need, need_root
@@ -84,27 +85,6 @@ async def test_d9_permission_denied_costs_the_rest_nothing(user_node: Callable[.
             await sync_results(pool.at(sshd.node), "~/out/folder/f", home)
     assert set(done.skipped) == {("closed", "Permission denied"), ("folder", "Permission denied")}
     assert tree(home) == {b"folder": None, b"open": b"open"}
-
-
-class Meddler(ShellRemote):
-    """A node on which something happens after its files were listed and before they are sent."""
-
-    def __init__(self, home: Path, meddle: Callable[[], object]) -> None:
-        super().__init__(home)
-        self.meddle = meddle
-
-    async def open(self, line: str, *, kind: str | None = None) -> ShellChannel:
-        channel = await super().open(line, kind=kind)
-        if not channel.reused:
-            send = channel.send
-
-            def watched(data: bytes) -> None:
-                if data[:1] == b"Y":
-                    self.meddle()
-                send(data)
-
-            channel.send = watched  # type: ignore[method-assign]
-        return channel
 
 
 async def test_d9_what_vanished_midway_is_reported(tmp_path: Path, out: Path, home: Path) -> None:

@@ -19,9 +19,8 @@ from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.report import FleetError
-from asyncdeploy.values.errors import CollectIncomplete
 from asyncdeploy.values.events import StageFailed
-from asyncdeploy.values.workspace import Collected
+from asyncdeploy.values.workspace import Collected, CollectIncomplete
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.results import tree, write
 

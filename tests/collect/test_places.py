@@ -10,8 +10,9 @@ from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.local.cluster import LocalCluster
-from asyncdeploy.values.errors import CollectIncomplete, DeployError, TransferFailed
+from asyncdeploy.values.errors import DeployError, TransferFailed
 from asyncdeploy.values.events import BytesMoved, Event, Noted
+from asyncdeploy.values.workspace import CollectIncomplete
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.results import tree, write
 from tests.support.waiting import eventually

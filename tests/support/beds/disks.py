@@ -1,12 +1,17 @@
-"""Folders of a node that are full, or may not be written: `start_sshd("n", disks={"/tmp": "full", home: "read-only"})`.
+"""Disks that are full, may not be written or refuse something.
 
-Each is a mount of the node's own namespace, made before its sshd starts and gone with it.
+Of a node: `start_sshd("n", disks={"/tmp": "full", home: "read-only"})`. Each is a mount of the node's own namespace,
+made before its sshd starts and gone with it. Here: `with exfat_disk(path)`; `refused("symlinkat")` before a program.
 """
 
 import shlex
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+from tests.support.tools import missing, need, need_root
 
 Disk = Literal["full", "read-only"]
 
@@ -28,3 +33,32 @@ def prepare(disks: Mapping[str, Disk], keep: Path) -> str:
             lines.append(f"mkdir -p {held} && mount --rbind /mnt/keep {held} || exit")
         lines.append(f"head -c 1000000 /dev/zero > {where}/.all-of-it 2>/dev/null")
     return "\n".join([*lines, ""])
+
+
+@contextmanager
+def exfat_disk(where: Path, megabytes: int = 64) -> Iterator[Path]:
+    """An exFAT disk at ``where``: no links, no modes, times of whole seconds, no ":" in names, "a" and "A" are one."""
+    need_root()
+    need("losetup", "mkfs.exfat", "mount.exfat-fuse", "umount")
+    image = where.with_name(f"{where.name}.img")
+    with image.open("wb") as file:
+        file.truncate(megabytes << 20)
+    subprocess.run(["mkfs.exfat", image], check=True, stdout=subprocess.DEVNULL)
+    found = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True, check=False)
+    if found.returncode:
+        missing(f"needs a loop device: {found.stderr.strip()}")
+    device = found.stdout.strip()
+    try:
+        where.mkdir()
+        subprocess.run(["mount.exfat-fuse", device, where], check=True, stdout=subprocess.DEVNULL)
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=False)
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def refused(*calls: str, error: str = "EPERM") -> tuple[str, ...]:
+    """Words before a program's own, to which the system then refuses these calls: `refused("fchmod", "symlinkat")`."""
+    need("strace")
+    names = ",".join(calls)
+    return ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={names}", "-e", f"inject={names}:error={error}")
