@@ -22,6 +22,7 @@ from asyncdeploy.tasks.urgency import is_urgent
 from asyncdeploy.values.errors import ConnectError, DeployError
 from asyncdeploy.values.events import Event, Noted
 from asyncdeploy.values.observing import Guard
+from asyncdeploy.values.words import one_line
 
 CLOSE_S = 1.0
 """To take back what was asked of a connection: nothing is waited for on the network."""
@@ -139,9 +140,12 @@ class PooledRemote:
         try:
             connection, self.hops = await self._connecting.connect(self)
         except DeployError as error:
-            if self._slots.not_added(error):
-                raise  # ours alone; the others were told by their own waiters
-            self.emit(Noted(node=self.node.name, text=f"no second connection, the first one must do: {error.message}"))
+            self._not_connected(error)
+        except Exception as cause:  # noqa: BLE001 - a slip of the connector's; who waits must learn of it all the same
+            what = f"connecting raised {type(cause).__name__}: {one_line(str(cause))}"
+            slip = ConnectError(self.node.name, what, reason="protocol")
+            slip.__cause__ = cause
+            self._not_connected(slip)
         except BaseException:  # we were cancelled, which is no reason for the others to fail: the next one connects
             self._slots.not_added(None)
             raise
@@ -151,6 +155,11 @@ class PooledRemote:
             else:  # dropped meanwhile: what we have reached may be what is to be left
                 self._slots.not_added(None)
                 await connection.close()
+
+    def _not_connected(self, error: DeployError) -> None:
+        if self._slots.not_added(error):
+            raise error  # ours alone; the others were told by their own waiters
+        self.emit(Noted(node=self.node.name, text=f"no second connection, the first one must do: {error.message}"))
 
     async def _open(self, grant: Open, line: str) -> Channel:
         try:
