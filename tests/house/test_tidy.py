@@ -207,7 +207,7 @@ def test_cancellation_is_outlasted_in_one_place() -> None:
         for path in sources()
         if folder_of(path) != "tasks" and not folder_of(path).startswith("node_side")
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if re.search(r"shield=True|to_thread|run_in_executor|run_process", line)
+        if re.search(r"shield=True|to_thread|run_in_executor|run_process|anyio\.(Path|open_file)", line)
     ]
     assert not wrong, "\n".join(wrong)
 

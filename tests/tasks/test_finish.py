@@ -1,6 +1,7 @@
 """What must still be done is done: under every kind of cancellation, in bounded time, once."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,8 @@ import pytest
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.tasks.programs import Ended, run_blocking, run_program
 from asyncdeploy.tasks.threads import is_stopped, run_abandonable, run_in_thread
+from tests.support.places import ROOT
+from tests.support.waiting import eventually
 
 
 async def by_task(call: Callable[[], Awaitable[object]], at_s: float, times: int) -> None:
@@ -198,6 +201,56 @@ async def test_a_thread_gives_what_its_work_gave() -> None:
     for run in (run_in_thread, run_abandonable):
         with pytest.raises(LookupError):
             await run(fail)
+
+
+TORN = """
+import asyncio, sys, time
+from asyncdeploy.tasks.threads import run_abandonable, run_in_thread
+
+async def main():
+    await (run_in_thread if sys.argv[1] == "stopped" else run_abandonable)(int)
+    asyncio.get_running_loop().call_later(0.1, interrupt)
+    await (run_in_thread if sys.argv[1] == "stopped" else run_abandonable)(time.sleep, float(sys.argv[2]))
+    print("asked", flush=True)
+    await asyncio.sleep(60)
+
+def interrupt():
+    raise KeyboardInterrupt
+
+loop = asyncio.new_event_loop()
+try:
+    loop.run_until_complete(main())
+finally:
+    loop.close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["stopped", "abandoned"])
+@pytest.mark.parametrize("sleep_s", ["0", "3600"], ids=["at rest", "at work"])
+async def test_r15_no_thread_keeps_a_program_from_ending(kind: str, sleep_s: str) -> None:
+    """As by Ctrl-C three times: the loop is gone before its tasks have ended, and nobody tells their threads."""
+    words = (sys.executable, "-c", TORN, kind, sleep_s)
+    process = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE, cwd=ROOT)
+    try:
+        async with asyncio.timeout(30):
+            _, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+    assert errors.rstrip().endswith(b"KeyboardInterrupt")
+
+
+async def test_idle_threads_are_used_again_and_end() -> None:
+    def mine() -> threading.Thread:
+        return threading.current_thread()
+
+    before = await run_in_thread(mine)
+    assert before.daemon
+    many = await asyncio.gather(*(run_in_thread(mine) for _ in range(100)))
+    assert len(set(many)) <= 40  # as many as anyio allows at once
+    await eventually(lambda: not any(thread.is_alive() for thread in {before, *many}), "idle threads end", within_s=30)
+    assert await run_in_thread(lambda: 7) == 7
 
 
 async def test_a_thread_that_nobody_can_stop_is_left() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -14,6 +15,7 @@ from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.stage import Stage, stage
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.remote.worker import Call, call_program
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.errors import ConnectionLost, NodeFull, ProtocolError, TransferFailed
 from asyncdeploy.values.events import BytesMoved
 from asyncdeploy.values.words import last_lines
@@ -50,9 +52,9 @@ async def send_asset(remote: Remote, asset: Asset) -> None:
 async def _blocks(remote: Remote, asset: Asset, stage_name: str) -> AsyncGenerator[bytes, None]:
     done = 0
     try:
-        async with await anyio.open_file(asset.source, "rb") as file:
-            total = (await anyio.Path(asset.source).stat()).st_size
-            while block := await file.read(BLOCK):
+        with asset.source.open("rb") as file:
+            total = os.fstat(file.fileno()).st_size
+            while block := await run_in_thread(file.read, BLOCK):
                 yield block
                 done += len(block)
                 if remote.observed:
@@ -64,7 +66,7 @@ async def _blocks(remote: Remote, asset: Asset, stage_name: str) -> AsyncGenerat
 
 async def _send_to_program(remote: Remote, asset: Asset, ours: Stage) -> None:
     try:
-        size = (await anyio.Path(asset.source).stat()).st_size
+        size = asset.source.stat().st_size
     except OSError as error:
         what = f"{asset.source} on this machine: {error.strerror}"
         raise TransferFailed(remote.node.name, what, path=str(asset.source)) from error
