@@ -16,12 +16,15 @@ from asyncdeploy.collect.portions import in_portions
 from asyncdeploy.collect.target import Target, why_on_disk
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.threads import run_in_thread
+from asyncdeploy.tasks.turns import Turns
 from asyncdeploy.values.errors import ProtocolError
 from asyncdeploy.values.events import BytesMoved
 from asyncdeploy.values.words import last_lines
 
 SHOW_BYTES = 4 << 20
 """A BytesMoved event for so many bytes: smooth for a bar, nothing for the loop."""
+MAX_HOLE = 1 << 26
+"""Bytes of zeros that one frame may stand for: hashing them takes a blink."""
 SMALL_BYTES = 1 << 16
 """A write of this much is quicker than the way to a thread; more may wait for a slow disk."""
 
@@ -63,7 +66,7 @@ class Arrivals:
         missing: what was asked for and has neither come nor been given up.
         received: files that came.
         renewed: files of which all was here, but for their time.
-        bytes_received: bytes of content that came.
+        bytes_received: bytes of content that came, holes among them.
     """
 
     def __init__(
@@ -90,11 +93,14 @@ class Arrivals:
         Raises:
             ProtocolError: it sends what no honest sender does.
         """
+        turns = Turns()
         try:
             while True:
                 kind, payload = await sender.receive()
                 if kind == b"D" and self._arrival is not None and payload:
-                    await self._take(self._arrival, payload)
+                    await self._take(self._arrival, payload, len(payload))
+                elif kind == b"G" and self._arrival is not None and 0 < int.from_bytes(payload, "big") <= MAX_HOLE:
+                    await self._take(self._arrival, b"", int.from_bytes(payload, "big"))
                 elif kind == b"B" and self._arrival is None and len(payload) == 12:
                     self._begin(payload)
                 elif kind == b"T" and self._arrival is not None and len(payload) == 44:
@@ -106,6 +112,8 @@ class Arrivals:
                 else:
                     what = f"a frame {kind!r} of {len(payload)} bytes, where {self._expected()} was expected"
                     raise self._nonsense(what)
+                if turns.over():  # thousands of small files may be here already
+                    await turns.next()
         finally:
             if self._arrival is not None and not self._arrival.lost:
                 self.missing[self._arrival.number] = self._arrival.want
@@ -125,26 +133,29 @@ class Arrivals:
             raise self._nonsense(f"file {number} of its listing from byte {offset} on, which was not asked for")
         self._arrival = Arrival(number, want, offset)
 
-    async def _take(self, arrival: Arrival, data: bytes) -> None:
+    async def _take(self, arrival: Arrival, data: bytes, size: int) -> None:
+        """Take the next bytes of a file, or a hole of so many."""
         # A file may have grown since it was listed: what it may bring is what the budget has left, as the sender knows.
-        if self.bytes_received + len(data) > self._limits.max_bytes:
+        if self.bytes_received + size > self._limits.max_bytes:
             raise self._nonsense(f"more of {os.fsdecode(arrival.want.entry.path)!r} than the budget allows")
-        self.bytes_received += len(data)
+        self.bytes_received += size
         if not arrival.lost:
             try:
-                await self._write(arrival, data)
+                await self._write(arrival, data, size)
             except OSError as error:
                 self._lose(arrival, error)
         if self.bytes_received - self._shown >= SHOW_BYTES:
             self._show()
 
-    async def _write(self, arrival: Arrival, data: bytes) -> None:
+    async def _write(self, arrival: Arrival, data: bytes, size: int) -> None:
         if arrival.partial is None:
             arrival.partial = self._local.begin(arrival.want.entry.path)
             if arrival.offset:
                 known = self._local.copy_beginning(arrival.partial, arrival.offset, arrival.want.known)
                 await in_portions(known)
-        if len(data) > SMALL_BYTES:
+        if not data:
+            await run_in_thread(arrival.partial.skip, size)
+        elif size > SMALL_BYTES:
             await run_in_thread(arrival.partial.write, data)
         else:
             arrival.partial.write(data)

@@ -24,14 +24,17 @@ from asyncdeploy.remote.stage import stage
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import Call, call_program
 from asyncdeploy.tasks.finish import BACK_S, finish
+from asyncdeploy.tasks.turns import Turns
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Collected, check_remote_path
 
-ASKED_AT_ONCE = 5000
-"""Wanted files in one frame: 220 KB, below the 1 MiB that a frame may hold."""
+ASKED_BYTES = 220_000
+"""Of wanted files in one frame, 5,000 of them: far below the 1 MiB that a frame may hold."""
+ENTRIES_A_FRAME = 1000
+"""About so many are in one frame of a listing."""
 
 
 @checked
@@ -151,8 +154,11 @@ class _Collect:
 
     async def _read_listing(self, call: Call | ShSender) -> str | None:
         """Take the node's listing; return why it has none, or None."""
+        turns = Turns()
         while True:
             kind, payload = await call.receive()
+            if turns.over(ENTRIES_A_FRAME):
+                await turns.next()
             if kind == b"L":
                 self.listing.take(payload)
             elif kind == b"N":
@@ -165,12 +171,17 @@ class _Collect:
                 raise nonsense(self.remote.node.name, f"a frame {kind!r}, where its listing was expected")
 
     async def _ask(self, call: Call | ShSender, wanted: Mapping[int, Want]) -> None:
-        asked = [
-            number.to_bytes(4, "big") + want.offset.to_bytes(8, "big") + want.known for number, want in wanted.items()
-        ]
-        for at in range(0, len(asked), ASKED_AT_ONCE):
-            call.send(b"W", b"".join(asked[at : at + ASKED_AT_ONCE]))
-            await call.drain()
+        asked, turns = bytearray(), Turns()
+        for number, want in wanted.items():
+            asked += number.to_bytes(4, "big") + want.offset.to_bytes(8, "big") + want.known
+            if len(asked) >= ASKED_BYTES:
+                call.send(b"W", bytes(asked))
+                asked.clear()
+                await call.drain()
+            if turns.over():
+                await turns.next()
+        if asked:
+            call.send(b"W", bytes(asked))
         call.send(b"Y")
 
     def _put_links(self, links: Sequence[Entry]) -> Generator[None, None, tuple[int, int]]:

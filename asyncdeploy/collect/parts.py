@@ -13,11 +13,17 @@ import time
 import attrs
 
 from asyncdeploy.collect.names import PART
+from asyncdeploy.tasks.threads import is_stopped
 
 LINK_TAKES_S = 60
 """A link is made and renamed at once; one of our names that is older was left by a process that died."""
+BLOCK = 1 << 16
+"""Of zeros, at such a place, a hole is made: of less a disk would save little."""
 CREATE_TRIES = 10
 """A sweep takes a new file away only in the instant before it is locked."""
+
+
+_ZEROS = memoryview(bytes(BLOCK))
 
 
 @attrs.define
@@ -29,13 +35,32 @@ class Partial:
     folder: int
     name: str
     sha: hashlib._Hash = attrs.field(factory=hashlib.sha256)
+    size: int = 0
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes; where there are only zeros a hole is left, as most files have them that were sparse."""
         self.sha.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.fd, view) :]
+        rest = memoryview(data)
+        while rest:
+            piece, rest = rest[: BLOCK - self.size % BLOCK], rest[BLOCK - self.size % BLOCK :]
+            at, self.size = self.size, self.size + len(piece)
+            if piece == _ZEROS[: len(piece)]:
+                continue
+            while piece:
+                written = os.pwrite(self.fd, piece, at)
+                at, piece = at + written, piece[written:]
+
+    def skip(self, size: int) -> None:
+        """Leave a hole."""
+        self.size += size
+        while size and not is_stopped():
+            self.sha.update(_ZEROS[:size])
+            size -= min(size, BLOCK)
+
+    def end(self) -> None:
+        """Take no more; it may end with a hole, which only its size tells."""
+        if os.fstat(self.fd).st_size != self.size:
+            os.truncate(self.fd, self.size)
 
     def put(self) -> None:
         """Give it its own name; what stood there is replaced in one step."""

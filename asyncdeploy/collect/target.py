@@ -164,6 +164,7 @@ class Target:
     def finish(self, partial: Partial, mode: int, mtime_ns: int) -> None:
         """Put a proven file in its place."""
         try:
+            partial.end()
             self._stamp(partial.fd, mode, mtime_ns)
             partial.put()
         except BaseException:

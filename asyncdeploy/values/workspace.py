@@ -132,7 +132,7 @@ class Collected(PlainData):
         target: local folder.
         files: regular files and links that stand in target now.
         received: how many of them came over the network this time (the rest was here already).
-        bytes_received: bytes of content that came over the network.
+        bytes_received: bytes of content that came, holes of sparse files among them.
         skipped: (path, reason) of what was left behind: odd entries, refused names, budgets, files that changed while
             they were read; the first ``missing`` of them were asked for.
         missing: how many names were asked for and are not at home; what is larger than ``max_file_bytes`` was not

@@ -8,6 +8,7 @@ import pytest
 
 import asyncdeploy as ad
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.lag import Lag
 
 FLOODS = [
     "yes",
@@ -15,19 +16,6 @@ FLOODS = [
     "while :; do printf 'step\\r%.0s' 1 2 3 4 5 6 7 8; done",
     "yes $(printf 'x%.0s' $(seq 3000))",
 ]
-
-
-class Lag:
-    """How long the loop kept others from their turn, at most."""
-
-    def __init__(self) -> None:
-        self.most = 0.0
-
-    async def watch(self) -> None:
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.005)
-            self.most = max(self.most, time.monotonic() - before)
 
 
 @pytest.mark.parametrize("line", FLOODS, ids=["lines", "stderr", "carriage returns", "long lines"])

@@ -5,9 +5,9 @@ max_depth, max_bytes (of contents), max_listing (bytes of its frames).
 
 Frames out: L entries (kind, mode, size, mtime_ns, path, link target, each length-framed), N a path and why it was
 left behind (separated by NUL), M end of the listing, B a file begins (its number, the offset of what follows), D its
-data, T its end (sha256 of the whole), X a file cannot be sent (its number, why). Frames in: W what is wanted (number,
-offset, sha256 of the client's bytes up to there), Y end of that. Returned: nothing; or a reason, where there is no
-source.
+data, G a gap in it (how many bytes), T its end (sha256 of the whole), X a file cannot be sent (its number, why).
+Frames in: W what is wanted (number, offset, sha256 of the client's bytes up to there), Y end of that. Returned:
+nothing; or a reason, where there is no source.
 """
 
 import errno
@@ -22,6 +22,8 @@ from asyncdeploy.node_side.files import expand
 
 BLOCK = 1 << 19
 BATCH = 1 << 17
+HOLE = 1 << 26  # bytes of one frame that says so: what is hashed before the client is listened to again
+ZEROS = bytes(BLOCK)
 STATE = b".asyncdeploy"
 RACY_NS = 2 * 10**9  # the coarsest clock of a file system that is still in use
 
@@ -82,6 +84,33 @@ def is_ours(entry):
         return entry.is_symlink() and b"/" + STATE + b"/" in os.readlink(entry.path)
     except OSError:
         return False
+
+
+def pieces(fd, at, end):
+    """Yield (where, bytes, whether it is a hole) of a file's content between two places."""
+    while at < end:
+        data = seek(fd, at, os.SEEK_DATA, end)
+        while at < data:
+            yield at, min(HOLE, data - at), True
+            at += min(HOLE, data - at)
+        hole = seek(fd, at, os.SEEK_HOLE, end) if at < end else end
+        while at < hole:
+            yield at, min(BLOCK, hole - at), False
+            at += min(BLOCK, hole - at)
+
+
+def seek(fd, at, what, end):
+    """Return where a file's next data, or next hole, begins, at most ``end``; a disk that cannot tell has data only."""
+    try:
+        return max(at, min(os.lseek(fd, at, what), end))
+    except OSError as error:
+        return end if error.errno == errno.ENXIO or what == os.SEEK_HOLE else at
+
+
+def hash_zeros(sha, length):
+    while length:
+        sha.update(ZEROS[:length])
+        length -= min(length, len(ZEROS))
 
 
 class Sender:
@@ -197,14 +226,17 @@ class Sender:
                 return self.fail(number, "over the budget of bytes: it changed since it was listed")
             self.budget -= size - offset
             self.frame(b"B", number.to_bytes(4, "big") + offset.to_bytes(8, "big"))
-            left = size - offset
-            while left:
-                data = file.read(min(BLOCK, left))
-                if not data:
+            for at, length, is_hole in pieces(fd, offset, size):
+                if is_hole:
+                    hash_zeros(sha, length)
+                    self.frame(b"G", length.to_bytes(8, "big"))
+                    self.worker.poll()
+                    continue
+                data = os.pread(fd, length, at)
+                if len(data) < length:
                     return self.fail(number, "it became shorter while it was read")
                 sha.update(data)
                 self.frame(b"D", data)
-                left -= len(data)
             if not self.is_whole(file, info, sha.digest()):
                 return self.fail(number, "it changed while it was read")
             stamp = info.st_mtime_ns
