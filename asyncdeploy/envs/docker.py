@@ -17,7 +17,7 @@ from asyncdeploy.envs.registry import env_from_dict, register_env
 from asyncdeploy.envs.this_machine import file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
-from asyncdeploy.values.command import Command
+from asyncdeploy.values.command import Command, carried_line
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import sh_line
@@ -27,6 +27,9 @@ PULL_S = 7200.0
 """An image with CUDA and torch is 10 GB."""
 ULIMITS = ("memlock=-1", "stack=67108864")
 """What NVIDIA asks for: NCCL pins memory."""
+
+LINE = "ASYNCDEPLOY_DOCKER_LINE"
+"""In which docker_run.sh finds the line of a command."""
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")
 _GPUS = re.compile(r"[0-9]+(,[0-9]+)*\Z")
@@ -202,16 +205,18 @@ class DockerEnv(PlainEnv):
             command = self.env.enter(command, site, _inside(facts))
         end = sh_line("envs/docker_end.sh", self.tool(facts))
         on_end = f"{end}\n{command.on_end}" if command.on_end else end
-        line = "exec " + self._contained(command, site, facts)
+        command = command.with_env(carried_line("DockerEnv command", LINE, command.line))
+        line = "exec " + self._contained(command, site, facts, "")
         return attrs.evolve(command, line=line, cwd=site.path, on_end=on_end)
 
-    def _contained(self, command: Command, site: Site, facts: NodeFacts) -> str:
-        """Return a command as a line that runs it in a container."""
+    def _contained(self, command: Command, site: Site, facts: NodeFacts, text: str | None = None) -> str:
+        """Return a command as a line that runs it in a container; a text of "" stands in its variable instead."""
+        text = command.line if text is None else text
         if ":" in site.path + facts.home:
             raise ValueError(f"DockerEnv: a path without ':' was expected for the site, got {site.path!r}")
         engine, cwd = self.tool(facts), facts.resolve(command.cwd or site.workdir)
         names = " ".join(name for name, _ in (*command.env, *command.secrets) if name != "HOME")
-        words = [engine, self.image_of(site), site.path, cwd, names, command.line, *self._options(engine, facts)]
+        words = [engine, self.image_of(site), site.path, cwd, names, text, *self._options(engine, facts)]
         return sh_line("envs/docker_run.sh", *words)
 
     def tool(self, facts: NodeFacts) -> str:

@@ -1,5 +1,6 @@
 # Run a line in a container that ends with it, by docker or podman.
-# usage: NAME_OF_ENGINE IMAGE SITE WORKDIR NAMES LINE [OPTION]...      NAMES: of variables that go inside
+# usage: NAME_OF_ENGINE IMAGE SITE WORKDIR NAMES LINE [OPTION]...      NAMES: of variables that go inside; LINE: nothing where
+# it stands in the variable ASYNCDEPLOY_DOCKER_LINE
 # shellcheck shell=sh
 engine=$1 image=$2 site=$3 workdir=$4 names=$5 line=$6
 shift 6
@@ -7,7 +8,7 @@ home=$site/.asyncdeploy/home # who has no name in the image needs a home all the
 mkdir -p "$home" "$HOME/.asyncdeploy" || exit 125
 
 # -e NAME takes the value from our own environment: none is in an argument list.
-for name in $names ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB SPT_NOENV; do
+for name in $names ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB SPT_NOENV PYTHONUNBUFFERED; do
     set -- "$@" -e "$name"
 done
 case "$(id -u) ${engine##*/} ${DOCKER_HOST-}" in
@@ -16,6 +17,11 @@ case "$(id -u) ${engine##*/} ${DOCKER_HOST-}" in
 *\ docker\ unix:///run/user/*) ;;                            # rootless: root inside is us
 *) set -- "$@" --user "$(id -u):$(id -g)" ;;
 esac
+
+# In arguments everybody could read it, and a `pkill -f` in it would find the shell that runs it.
+# shellcheck disable=SC2016
+[ -n "$line" ] || line='eval "unset ASYNCDEPLOY_DOCKER_LINE
+$ASYNCDEPLOY_DOCKER_LINE"'
 
 # The first process stays until all that were told to end have ended: the kernel kills what is left when it goes.
 # shellcheck disable=SC2016

@@ -15,7 +15,7 @@ from asyncdeploy.envs.nix_closure import Closure, closure_assets
 from asyncdeploy.envs.registry import register_env
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
-from asyncdeploy.values.command import Command
+from asyncdeploy.values.command import Command, carried_line
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import packaged_text, sh_line
@@ -111,8 +111,9 @@ class NixEnv(PlainEnv):
         """Return the command inside the shell, or with the package's programs first on PATH; nix is not asked."""
         cwd = command.cwd or site.workdir
         if self.package is None:
-            line = "exec " + sh_line("envs/nix_enter.sh", self._state(site), command.line)
-            return attrs.evolve(command, line=line, cwd=cwd)
+            line = "exec " + sh_line("envs/nix_enter.sh", self._state(site))
+            carried = carried_line("NixEnv command", "ASYNCDEPLOY_NIX_LINE", command.line)
+            return attrs.evolve(command, line=line, cwd=cwd).with_env(carried)
         # In front of the line, not around it: its exit status and its own quoting stay as they are.
         made = shlex.quote(f"{self._state(site)}/result")
         path = f"export PATH={made}/bin:{made}-bin/bin${{PATH:+:$PATH}}"

@@ -8,6 +8,7 @@ import os
 from asyncdeploy.node_side import files, proc
 
 MOST = 1 << 20  # bytes of a file that is read
+MOST_TOLD = 4096  # characters of a line that is for people only, once it runs
 
 
 def path_of(job_id, *names):
@@ -50,6 +51,16 @@ def read_json(folder, name):
         return json.loads(read_file(folder, name) or b"null")
     except ValueError:
         return None
+
+
+def told(spec):
+    """Return what a job is as it is written down and told: its lines are for people there, and cut."""
+    lines = {name: spec[name] for name in ("line", "on_end") if isinstance(spec.get(name), str)}
+    return {**spec, **{name: cut(line) for name, line in lines.items()}}
+
+
+def cut(line):
+    return line if len(line) <= MOST_TOLD else line[: MOST_TOLD - 3] + "..."
 
 
 class Pids:

@@ -6,8 +6,7 @@ Runs on a node inside the worker, loaded by other programs: Python >= 3.8, stand
 import _signal as signal
 import os
 
-from asyncdeploy.node_side.files import write_all
-from asyncdeploy.node_side.input import unlinked_memory
+from asyncdeploy.node_side import shell_text
 
 
 def find_prctl():
@@ -68,42 +67,12 @@ def let_go_of_all_but(keep):
 
 
 def start_shell(line, environ, fds):
-    """Start sh with a line, in a session of its own; return its pid. The descriptors 0, 1, 2 stay the caller's.
-
-    The line comes to it by a descriptor: as an argument everybody could read it, `pkill -f train.py` in it would find
-    its own shell, and what is longer than 128 KiB is refused.
-    """
-    line = direct(line, environ)
-    if not os.path.exists("/dev/fd"):  # a chroot without /proc
-        return spawn([b"sh", b"-c", line], environ, fds)
-    script = unlinked_memory()
+    """Start sh with a line, in a session of its own; return its pid. The descriptors 0, 1, 2 stay the caller's."""
+    text, word = shell_text.opened(line, environ)
     try:
-        write_all(script, b"exec 9<&-;" + line)
-        return spawn([b"sh", b"-c", b". /dev/fd/9", b"sh"], environ, [*fds, script])
+        return spawn([b"sh", b"-c", word], environ, [*fds, text])
     finally:
-        os.close(script)
-
-
-# What sh does itself, though a program of that name may be there too.
-BUILTINS = frozenset(
-    b". : [ alias bg break cd command continue echo eval exec exit export false fc fg getopts hash jobs kill let local"
-    b" printf pwd read readonly return set shift source test time times trap true type typeset ulimit umask unalias"
-    b" unset wait if for while until case select function do done then else elif fi esac in".split()
-)
-OPERATORS = frozenset(b";&|<>()`{}!#\n")
-
-
-def direct(line, environ):
-    """Return a line without the shell between us and its only program, which would hide the signal that ended it."""
-    words = line.split(None, 1)
-    if not words or words[0] in BUILTINS or OPERATORS & set(line.strip()):
-        return line
-    folders = environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin").split(b":")
-    for folder in [b""] if b"/" in words[0] else folders:
-        path = os.path.join(folder, words[0])
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return b"exec " + line
-    return line
+        os.close(text)
 
 
 def spawn(argv, environ, fds):

@@ -34,11 +34,17 @@ take_input() { # onto descriptor 4, without a name: what does not read must not 
         exec 4</dev/null
         return
     fi
-    file=$(mktemp 2>/dev/null) || file=$(mktemp "$HOME/.asyncdeploy-input.XXXXXX") || fail "no place for its input"
+    for place in "${TMPDIR:-/tmp}" /var/tmp /dev/shm "$HOME"; do
+        file=$(mktemp "$place/.asyncdeploy-input.XXXXXX" 2>/dev/null) || continue
+        dd if=/dev/zero of="$file" bs=65536 count=1 2>/dev/null && break
+        rm -f "$file"
+        file=
+    done
+    [ -n "$file" ] || fail "no room for its input: ${TMPDIR:-/tmp}, /var/tmp, /dev/shm and $HOME take nothing"
     exec 5>"$file"
     exec 4<"$file"
     rm -f "$file"
-    copy_blocks >&5 || fail "no room for its input"
+    copy_blocks >&5 || fail "no room for its input in $place"
     exec 5>&-
 }
 
@@ -47,7 +53,10 @@ take_input() { # onto descriptor 4, without a name: what does not read must not 
 enter() { # FOLDER: "" and ~ are the home
     # shellcheck disable=SC2088 # the tilde is text here
     case $1 in
-        '' | '~') folder=$HOME ;;
+        '' | '~')
+            folder=$HOME
+            if [ -z "$1" ] && [ ! -e "$folder" ]; then folder=/; fi # as sshd does for an account whose home is missing
+            ;;
         '~/'*) folder=$HOME/${1#??} ;;
         *) folder=$1 ;;
     esac
@@ -120,6 +129,12 @@ end() { # GRACE; fails if something survives KILL
 }
 
 run_on_end() { # LINE: ends what lives elsewhere (a container)
-    # shellcheck disable=SC2086,SC2163
-    [ -z "$1" ] || (eval "$login" && export "$mark" && exec $limit 10 "$0" -c "$1") </dev/null >/dev/null 2>&1 3<&-
+    [ -n "$1" ] || return 0
+    # shellcheck disable=SC2016,SC2086,SC2163
+    printf '%s' "$1" | (
+        eval "$login"
+        export "$mark"
+        exec $limit 10 "$0" -c 'exec 5<&0 </dev/null; eval "exec 5<&-
+$(cat <&5)"'
+    ) >/dev/null 2>&1 3<&-
 }

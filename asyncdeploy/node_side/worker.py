@@ -5,8 +5,9 @@ a line that leaves ``f``, the buffered stdin, in our globals. Modules are import
 paid once a node.
 
 A frame is one byte of kind, four bytes of length (big endian), the payload. Kinds from the client: P a module's name
-below node_side and its source, C a call of one, H a sign of life, others belong to the program. Kinds to the client:
-Z the program returned, F it raised, H a sign of life, others belong to the program.
+below node_side and its source, C a call of one (what does not fit begins in frames of the kind + before it), H a sign
+of life, others belong to the program. Kinds to the client: Z the program returned, F it raised, H a sign of life,
+others belong to the program.
 """
 
 import os
@@ -139,8 +140,13 @@ class Worker:
         self.check_life()
 
     def serve(self):
+        begun = b""
         while True:
             kind, payload = self.receive(idle=True)
+            if kind == b"+":
+                begun += payload
+                continue
+            payload, begun = begun + payload, b""
             name, _, rest = payload.partition(b"\0")
             if kind == b"P":
                 self.sent.add(PACKAGE + name.decode(), rest)

@@ -16,6 +16,8 @@ GREETING_S = 30.0
 MAX_NOISE = 64 * 1024
 """What a .bashrc may print before our line answers."""
 MAX_FRAME = 1 << 20
+PART = b"+"
+"""The kind of a frame that holds the beginning of a call which does not fit into one."""
 HEAD = 5
 """A frame's kind and length."""
 

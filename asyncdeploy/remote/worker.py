@@ -16,7 +16,7 @@ from typing import Any
 
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.failures import failure_of
-from asyncdeploy.remote.frames import MAX_FRAME, Session
+from asyncdeploy.remote.frames import MAX_FRAME, PART, Session
 from asyncdeploy.remote.interpreter import KIND, open_worker
 from asyncdeploy.remote.programs import needed, program_code, program_source
 from asyncdeploy.remote.transport import Remote
@@ -35,7 +35,7 @@ async def call_program(remote: Remote, program: str, args: bytes) -> AsyncIterat
     Args:
         remote: the node.
         program: a module below node_side, "push.receiver"; its ``main(worker, args)`` runs.
-        args: at most 1 MiB less the name.
+        args: what it takes.
 
     Raises:
         ToolMissing: the node has no python3.
@@ -111,7 +111,11 @@ class Call:
         self._program = program
         for module in needed(program):
             self._provide(module)
-        self.send(b"C", program.encode() + b"\0" + args)
+        message = program.encode() + b"\0" + args
+        while len(message) > MAX_FRAME:
+            self.send(PART, message[:MAX_FRAME])
+            message = message[MAX_FRAME:]
+        self.send(b"C", message)
         self._began_at = time.monotonic()
         self._schedule()
 

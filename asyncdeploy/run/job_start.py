@@ -7,7 +7,6 @@ import json
 import attrs
 
 from asyncdeploy.remote.answers import Answer
-from asyncdeploy.remote.frames import HEAD, MAX_FRAME
 from asyncdeploy.remote.interpreter import has_python
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_program
@@ -57,8 +56,6 @@ async def _ask_to_start(remote: Remote, job: Job, command: Command, stdin: Input
         "created_at": job.created_at,
     }
     request = json.dumps({"op": "start", "spec": spec}).encode()
-    if len(request) > MAX_FRAME - HEAD:
-        raise ValueError(f"Command line: too many characters that are no ASCII for its {len(command.line)}; use a file")
     async with call_program(remote, "run.jobs", request) as call:
         call.send(b"V", "\0".join(f"{key}={value}" for key, value in env.items()).encode("utf-8", "surrogateescape"))
         while block := await stdin.next_block():

@@ -29,6 +29,8 @@ MAX_ANSWER = 16 << 20
 READ_LIMIT = 512 * 1024
 WAIT_SLICE_S = 45
 """A wait answers at least so often; the client asks again."""
+MOST_TOLD = 4096
+"""Characters of a line that is for people only, once it runs."""
 TERM = 15
 SHOWN = 80
 """Characters of what was not expected, in an error."""
@@ -52,7 +54,8 @@ async def start_by_sh(remote: Remote, job: Job, command: Command, stdin: Input) 
     """
     env = {**dict(command.env), **command.secret_values()}
     spec: dict[str, Any] = {"id": job.id, "name": job.name, "site": job.site}
-    spec |= {"line": command.line, "cwd": command.cwd, "env": sorted(env), "on_end": command.on_end}
+    on_end = command.on_end and command.on_end[:MOST_TOLD]
+    spec |= {"line": command.line[:MOST_TOLD], "cwd": command.cwd, "env": sorted(env), "on_end": on_end}
     spec |= {"timeout_s": command.timeout_s, "created_at": job.created_at}
     text = json.dumps(spec)[:-1]
     same = json.dumps({"name": job.name, "site": job.site})[1:-1] + ","

@@ -89,6 +89,20 @@ def check_env(name: str, value: str) -> None:
         raise ValueError(f"environment variable {name}: over 128 KiB, which Linux refuses; send it as stdin or a file")
 
 
+def carried_line(what: str, name: str, line: str) -> dict[str, str]:
+    """Return the variable that carries a shell line to a program of ours which runs it on a node.
+
+    In the program's arguments everybody on the node could read it, and a `pkill -f` in it would find the program.
+
+    Raises:
+        ValueError: it is longer than a variable can be.
+    """
+    size, most = _size(what, line), MAX_ENV_BYTES - len(name) - 1
+    if size > most:
+        raise ValueError(f"{what}: a line of at most {most} bytes was expected, got {size}; put it into a file")
+    return {name: line}
+
+
 def _size(what: str, text: str) -> int:
     """Return the bytes of a text as a node gets it; bytes that are no UTF-8 stand in it as surrogates."""
     try:

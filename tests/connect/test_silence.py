@@ -14,6 +14,7 @@ from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import job_status, start_job, stop_job
 from asyncdeploy.values.errors import ConnectionLost
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.odd_nodes import hung
 
 StartSshd = Callable[..., SshdNode]
 
@@ -48,14 +49,9 @@ async def test_r5_a_worker_that_hangs_is_given_up(sshd: SshdNode, monkeypatch: p
     async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
         remote = pool.at(sshd.node)
         job = await start_job(remote, "sleep 999", name="train")
-        workers = [pid for pid, line in sshd.processes().items() if "-I -S -c" in line and pid != job.id]
-        for pid in workers:
-            os.kill(pid, signal.SIGSTOP)
-        with anyio.fail_after(20):
+        with hung.workers(sshd), anyio.fail_after(20):
             with pytest.raises(ConnectionLost, match="our worker on the node has hung"):
                 await run_command(remote, "true")
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
         assert (await job_status(remote, job)).state == "running"  # by a worker that lives
         await stop_job(remote, job, grace_s=1)
 

@@ -101,9 +101,10 @@ def test_values_stay_out_of_the_line() -> None:
     command = Command("run me", env={"A": "value-a", "HOME": "/x"}, secrets={"B": "value-b"}, on_end="echo last")
     entered = DockerEnv("a").enter(command, SITE, FACTS)
     assert "value-" not in entered.line
-    assert "'A B' 'run me'" in entered.line
+    assert "'A ASYNCDEPLOY_DOCKER_LINE B' ''" in entered.line
+    assert "run me" not in entered.line, "R3: it would stand in the arguments of whoever runs it"
     assert (entered.on_end or "").endswith("\necho last")
-    assert dict(entered.env) == dict(command.env)
+    assert dict(entered.env) == dict(command.env) | {"ASYNCDEPLOY_DOCKER_LINE": "run me"}
 
 
 def test_a_built_image_is_named_by_its_tree() -> None:

@@ -56,8 +56,7 @@ class _Plan:
     assets: tuple[Asset, ...]
     steps: tuple[Step, ...]
     check: str
-    inspect: str
-    on_end: str | None
+    inspect: Command
     key: str
 
 
@@ -118,16 +117,19 @@ def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
     inspection = f"{_PYTHON} -c {shlex.quote(packaged_text('node_side/envs/inspect_env.py'))}"
     inside = env.enter(Command(inspection), site, facts) if steps else Command(":")
-    return _Plan(site, assets, steps, check or "", inside.line, inside.on_end, key)
+    return _Plan(site, assets, steps, check or "", inside, key)
 
 
 def _command(plan: _Plan, mode: str, mark: str) -> Command:
     site, workdir = plan.site.path.rstrip("/"), plan.site.workdir.rstrip("/")
-    words = [mode, mark, site, workdir, plan.key, plan.check, plan.inspect, str(LOCK_WAIT_S)]
+    words = [mode, mark, site, workdir, plan.key, plan.check, plan.inspect.line, str(LOCK_WAIT_S)]
     if mode == "make":
         words += [word for step in plan.steps for word in (step.line, step.unless or "")]
     # What a command must be ended by name for (a container), a step must be too.
-    return Command("exec " + sh_line("node_side/envs/env.sh", *words), on_end=plan.on_end)
+    line = "exec " + sh_line("node_side/envs/env.sh", *words)
+    # How Python is asked what it is may stand in a variable of ours; the others are for those who run inside.
+    env = [(name, value) for name, value in plan.inspect.env if name.startswith("ASYNCDEPLOY_")]
+    return Command(line, env=tuple(env), on_end=plan.inspect.on_end)
 
 
 def _new_mark() -> str:

@@ -10,7 +10,7 @@ import attrs
 from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, RANK_LINE, RUNNER, check_rank_env, rank_start, start_env
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.arguments import checked_class
-from asyncdeploy.values.command import Command, as_command
+from asyncdeploy.values.command import Command, as_command, carried_line
 from asyncdeploy.values.serialize import PlainData, read_by
 
 Each = Literal["rank", "node"]
@@ -80,7 +80,7 @@ class Ranks(PlainData):
         first, count = ("-", 1) if self.each == "node" else (placement.first_rank(place.node_rank), place.nproc)
         line = f"{rank_start()}; exec python3 -I {RUNNER} {LOG_FOLDER} {count} {first} {placement.world_size}"
         # Not as an argument: `pkill -f train.py` in it would find the program that starts it.
-        env = {**start_env(placement, place), RANK_LINE: command.line}
+        env = start_env(placement, place) | carried_line("Ranks command", RANK_LINE, command.line)
         return attrs.evolve(command, line=line).with_env(env)
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,6 +95,7 @@ class Ranks(PlainData):
 
 
 def _check(command: Command) -> Command:
+    carried_line("Ranks command", RANK_LINE, command.line)
     check_rank_env("Ranks", command.env, command.secrets)
     if command.stdin is not None:
         raise ValueError("Ranks command: no stdin was expected: several processes would share it; let them read a file")

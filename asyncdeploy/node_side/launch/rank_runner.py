@@ -30,15 +30,15 @@ LONGEST_LINE = 1 << 16  # then it goes on without its end
 class Rank:
     """One rank: its process, and its lines on their way."""
 
-    def __init__(self, local, folder, line, environ):
+    def __init__(self, local, folder, words, environ):
         self.local = local
         self.exit_code = None
         logs = folder if local is None else os.path.join(folder, str(local))
         os.makedirs(logs, 0o700, exist_ok=True)
         self.process = subprocess.Popen(
-            shell(line),
+            words,
             env=environ,
-            pass_fds=[LINE] if line is None else [],
+            pass_fds=[LINE] if words[-1].endswith("/fd/%d" % LINE) else [],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -85,7 +85,7 @@ class Stream:
 class Runner:
     """All ranks of the node, until the last has ended."""
 
-    def __init__(self, folder, count, first, world, line):
+    def __init__(self, folder, count, first, world, words):
         os.makedirs(folder, 0o700, exist_ok=True)
         self.folder = folder
         self.selector = selectors.DefaultSelector()
@@ -102,7 +102,7 @@ class Runner:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake us
         self.ranks = []
         for local in [None] if first == "-" else range(count):
-            self.ranks.append(Rank(local, folder, line, rank_environ(local, count, first, world)))
+            self.ranks.append(Rank(local, folder, words, rank_environ(local, count, first, world)))
             for stream in self.ranks[-1].streams:
                 self.selector.register(stream.pipe, selectors.EVENT_READ, (self.ranks[-1], stream))
 
@@ -168,21 +168,23 @@ def rank_environ(local, count, first, world):
 
 
 def keep_line(line):
-    """Put a line where every shell can read it anew, as the descriptor LINE; return None, or the line if that fails."""
-    if not os.path.exists("/dev/fd"):
-        return line
+    """Put a line where every shell can read it anew, as the descriptor LINE; return the words that run it."""
+    plain = ["/bin/sh", "-c", line]
     try:
         kept = os.memfd_create("line")
-    except (AttributeError, OSError):
-        return line
+    except (AttributeError, OSError):  # an old kernel, an old Python
+        import tempfile
+
+        try:
+            with tempfile.TemporaryFile() as file:
+                kept = os.dup(file.fileno())
+        except OSError:
+            return plain
     write(kept, b"exec %d<&-;" % LINE + os.fsencode(line))
     os.dup2(kept, LINE)
-    return None
-
-
-def shell(line):
-    """Return the words that run a line, or what LINE holds."""
-    return ["/bin/sh", "-c", ". /dev/fd/%d" % LINE, "sh"] if line is None else ["/bin/sh", "-c", line]
+    os.close(kept)
+    places = [folder for folder in ("/dev/fd", "/proc/self/fd") if os.path.exists("%s/%d" % (folder, LINE))]
+    return ["/bin/sh", "-c", ". %s/%d" % (places[0], LINE)] if places else plain
 
 
 def direct(line):
@@ -204,5 +206,5 @@ def write(fd, data):
 
 if __name__ == "__main__":
     _folder, _count, _first, _world = sys.argv[1:]
-    _line = keep_line(direct(os.environ.pop("ASYNCDEPLOY_RANK_LINE")))
-    sys.exit(Runner(_folder, int(_count), _first, _world, _line).run())
+    _words = keep_line(direct(os.environ.pop("ASYNCDEPLOY_RANK_LINE")))
+    sys.exit(Runner(_folder, int(_count), _first, _world, _words).run())

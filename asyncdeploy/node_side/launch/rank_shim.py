@@ -58,9 +58,10 @@ def note(folder, kind, value, trace):
     if len(os.listdir(folder)) >= MOST_RECORDS:
         return
     name = kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)
-    frames = [(frame.filename, frame.lineno, frame.name) for frame in traceback.extract_tb(trace)]
+    # A path as it stands on the disk: Python has taken its bytes for letters of the node's locale.
+    frames = [(as_utf8(frame.filename), frame.lineno, frame.name) for frame in traceback.extract_tb(trace)]
     if isinstance(value, SyntaxError):
-        frames.append((value.filename or "?", value.lineno or 0, "<module>"))
+        frames.append((as_utf8(value.filename or "?"), value.lineno or 0, "<module>"))
     record = {
         "at": at,
         "pid": os.getpid(),
@@ -76,6 +77,10 @@ def note(folder, kind, value, trace):
     with os.fdopen(fd, "w") as file:
         json.dump(record, file)
     os.rename(path + ".part", path + ".json")
+
+
+def as_utf8(path):
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def answer():

@@ -30,6 +30,7 @@ twin() { # the id of a running job of the same name and site
 }
 
 take_input # all of it first: a line that is cut leaves no half of a start
+[ -d "$HOME" ] || fail "there is no home folder $HOME"
 mkdir -p "$base" 2>/dev/null || fail "no folder for it: $base"
 if ! mkdir "$folder" 2>/dev/null; then
     [ -d "$folder" ] || fail "no folder for it: $folder"

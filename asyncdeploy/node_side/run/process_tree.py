@@ -8,6 +8,7 @@ import os
 import time
 
 from asyncdeploy.node_side import files, processes
+from asyncdeploy.node_side.input import NoRoom
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
@@ -55,6 +56,8 @@ class ProcessTree:
             self.leader = processes.start_shell(line, environ, fds)
         except OSError as error:
             return os.strerror(error.errno)
+        except NoRoom as error:
+            return str(error)
         return None
 
     def stop(self, grace):
@@ -158,7 +161,7 @@ def run_on_end(line, environ):
     null = os.open(os.devnull, os.O_RDWR)
     try:
         pid = processes.start_shell(line, environ, [null, null, null])
-    except OSError:
+    except (OSError, NoRoom):
         return
     finally:
         os.close(null)

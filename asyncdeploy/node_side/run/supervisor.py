@@ -130,7 +130,7 @@ class Supervisor:
         if self.spec.get("timeout_s"):
             self.deadline = time.monotonic() + self.spec["timeout_s"]
         try:
-            folders.write_file(self.folder, "spec.json", json.dumps(self.spec).encode())
+            folders.write_file(self.folder, "spec.json", json.dumps(folders.told(self.spec)).encode())
             rows = [(pid, proc.process(pid)) for pid in (self.tree.leader, os.getpid())]
             words = ["%d %d" % (pid, row.start if row else 0) for pid, row in rows]
             folders.write_file(self.folder, "pid", ("%s\n%s\n" % (" ".join(words), proc.identity())).encode())

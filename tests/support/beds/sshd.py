@@ -313,13 +313,18 @@ def sshd_test_bed() -> Iterator[SshdBed]:
         bed.close()
 
 
+def hides_python(bed: SshdBed) -> dict[str, object]:
+    """The configuration of a node on which our lines find no python3; what commands say is left as it is."""
+    wrapper = bed.folder / "no-python"
+    wrapper.write_text('#!/bin/sh\nexec /bin/sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed s/python3/nothing/g)"\n')
+    wrapper.chmod(0o755)
+    return {"ForceCommand": wrapper}
+
+
 @pytest.fixture
 def plain_sshd(sshd_test_bed: SshdBed) -> SshdNode:
     """A node of this test alone on which no python3 is found: sshd gives our lines to a shell that hides the word."""
-    wrapper = sshd_test_bed.folder / "no-python"
-    wrapper.write_text('#!/bin/sh\nexec /bin/sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed s/python3/nothing/g)"\n')
-    wrapper.chmod(0o755)
-    return sshd_test_bed.start("plain", config={"ForceCommand": wrapper})
+    return sshd_test_bed.start("plain", config=hides_python(sshd_test_bed))
 
 
 @pytest.fixture

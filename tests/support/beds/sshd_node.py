@@ -12,6 +12,8 @@ from asyncdeploy.nodes.parse import Node
 from tests.support.beds import keeper
 from tests.support.waiting import eventually_sync, is_alive
 
+SERVERS = ("sshd", "dropbear")
+
 
 @attrs.frozen
 class Account:
@@ -137,9 +139,9 @@ class SshdNode:
 def _is_sshd(pid: int) -> bool:
     """Whether a process is sshd's own; one without a program any more is ending and counts as such too."""
     try:
-        return Path(f"/proc/{pid}/exe").readlink().name.startswith("sshd")
+        return Path(f"/proc/{pid}/exe").readlink().name.startswith(SERVERS)
     except PermissionError:  # we are not root, and this is the half of sshd that has no rights
-        return _command_line(pid).startswith("sshd")
+        return _command_line(pid).startswith(SERVERS)
     except (FileNotFoundError, ProcessLookupError):
         return True
 

@@ -23,7 +23,7 @@ EXITS = "exit 1\n"
 EXECS_ZSH = "exec zsh\n"
 # Above what useradd gives and below the kernel's nobody.
 UIDS = range(61_000, 64_000)
-SHELLS = ("bash", "dash", "zsh", "fish", "ash")
+SHELLS = ("bash", "dash", "zsh", "fish", "ash", "tcsh", "mksh")
 
 
 def shell_path(bed: SshdBed, shell: str) -> str:
