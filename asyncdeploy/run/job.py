@@ -87,6 +87,7 @@ class JobStatus(PlainData):
         gpu_left: of a launch's rank, GPUs on which memory stayed in use that was free before, though nobody is seen
             there: "GPU 3: 61.0 GiB".
         last_lines: the log's end, where it was asked for.
+        path: the PATH that it was started with, where its status is 127: the shell did not find something.
     """
 
     job: Job
@@ -103,6 +104,7 @@ class JobStatus(PlainData):
     because: str = ""
     stopped: bool = False
     gpu_left: tuple[str, ...] = ()
+    path: str = attrs.field(default="", repr=False)
 
     @property
     def ok(self) -> bool:
@@ -129,6 +131,7 @@ class JobStatus(PlainData):
         node, job_id = self.job.node.name or self.job.node.host, self.job.id
         if self.state in ("exited", "signalled"):
             what = f"job {job_id} {self.how}"
-            hint = hint_of_missing(self.last_lines) if self.exit_status == STATUS else ""
+            missing = self.state == "exited" and self.exit_status == STATUS
+            hint = hint_of_missing(self.last_lines, self.path, self.job.command) if missing else ""
             return JobFailed(node, what, hint, self.last_lines, job_id, self.exit_status, self.signal)
         return JobLost(node, f"job {job_id} {self.how}: no exit status was recorded", "", self.last_lines, job_id)

@@ -50,6 +50,7 @@ def status_of(job: Job, answer: Answer) -> JobStatus:
         because=answer["because"].text(""),
         survivors=_names(answer["survivors"]),
         gpu_left=_names(answer["gpu_left"]),
+        path=answer["path"].text("", MAX_PATH),
     )
 
 

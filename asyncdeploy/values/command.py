@@ -268,7 +268,7 @@ class Completed(PlainData):
         message = f"command {how}: {self.command}"
         hint = ""
         if self.status == not_found.STATUS:
-            hint = not_found.hint_of_missing(self.stderr[-4096:].decode("utf-8", "replace"), self.path)
+            hint = not_found.hint_of_missing(self.stderr[-4096:].decode("utf-8", "replace"), self.path, self.command)
         return CommandFailed(self.node, message, hint, evidence, self.command, self.status, self.signal, self)
 
     def check(self) -> Completed:

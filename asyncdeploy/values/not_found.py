@@ -10,27 +10,32 @@ STATUS = 127
 MAX_PATH = 1000
 """Characters of a PATH that a hint repeats."""
 
+_IN_FRONT = re.compile(r"export PATH='?([^\s'$]+)'?\$\{PATH")
 _SAID = tuple(
     re.compile(rf"^[^\n]*?{said}\s*$", re.MULTILINE)
     for said in (
-        r"(?:exec: )?([^\s:'\"]+): (?:command )?not found",  # dash, bash, busybox, ksh
         r"command not found: (\S+)",  # zsh
-        r"env: ['\"\u2018]?([^\s:'\"\u2019]+)['\"\u2019]?: No such file or directory",
+        r"(?:exec: )?([^\s:'\"]+): (?:command )?not found",  # dash, bash, busybox, ksh
+        r"(?:env|xargs): ['\"\u2018]?([^\s:'\"\u2019]+)['\"\u2019]?: No such file or directory",
+        r"failed to (?:run command|execute) ['\"\u2018]?([^\s:'\"\u2019]+)['\"\u2019]?: .*",  # timeout, nohup, setsid
         r"([^\s:]+): inaccessible or not found",  # mksh
     )
 )
 
 
-def hint_of_missing(printed: str, path: str = "") -> str:
+def hint_of_missing(printed: str, path: str = "", line: str = "") -> str:
     """Return what to do about a command whose status is 127.
 
     Args:
         printed: the end of what it printed on stderr.
         path: the PATH of the login that it ran by, "" where it is not known.
+        line: its shell line, in which an environment may put folders in front of that.
     """
     found = [said[1] for pattern in _SAID if (said := pattern.search(printed))]
     what = one_line(found[0]) if found else "a program"
     where = f"on the PATH of the login, {one_line(path)[:MAX_PATH]}" if path else "on the PATH of the login"
+    if front := _IN_FRONT.findall(line):
+        where = f"in {one_line(front[-1])} and {where}"
     if "/" in what:
         return f"{what} is not there, or what its first line (#!) names: was it pushed, is it on this node?"
     elsewhere = "" if what != "python" else ", say python3"

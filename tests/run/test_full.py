@@ -1,18 +1,14 @@
 """Ring 4: commands and jobs where a node's disks are full, closed or not there (R20)."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import job_status, list_jobs, read_log, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
-from asyncdeploy.values.errors import CommandFailed, JobFailed
+from asyncdeploy.values.errors import CommandFailed, DeployError, JobFailed
+from tests.support.beds.disks import Disk
 from tests.support.beds.pools import at
 from tests.support.beds.sshd import SshdBed, hides_python
-from tests.support.odd_nodes import mounts
 from tests.support.tools import need_root
 
 LONG = b"x" * 3_000_000
@@ -24,65 +20,39 @@ def config(request: pytest.FixtureRequest, sshd_test_bed: SshdBed) -> dict[str, 
     return hides_python(sshd_test_bed) if request.param == "sh" else {}
 
 
-@pytest.fixture(params=["full", "none"])
-async def without_tmp(
-    request: pytest.FixtureRequest, sshd_test_bed: SshdBed, config: dict[str, object]
-) -> AsyncIterator[Remote]:
-    """A node on whose /tmp nothing can be written."""
-    step = (mounts.full_tmp if request.param == "full" else mounts.no_tmp)(sshd_test_bed)
-    sshd = sshd_test_bed.start("odd", config=config, place=mounts.prepared(step))
+async def test_r20_where_tmp_is_full_everything_goes_on(sshd_test_bed: SshdBed, config: dict[str, object]) -> None:
+    need_root()
+    sshd = sshd_test_bed.start("odd", config=config, disks={"/tmp": "full"})
     async with at(sshd) as remote:
-        yield remote
-
-
-async def test_r20_where_tmp_is_full_everything_goes_on(without_tmp: Remote) -> None:
-    assert (await run_command(without_tmp, "echo hi", check=True)).text == "hi"
-    assert (await run_command(without_tmp, Command("cat", stdin=b"0123456789"), check=True)).text == "0123456789"
-    done = await run_command(without_tmp, Command("cksum; wc -c </dev/null", stdin=LONG), check=True)
-    assert done.text.split()[1] == str(len(LONG))
-    job = await start_job(without_tmp, Command("wc -c", stdin=LONG), name="reads")
-    assert (await wait_job(without_tmp, job, timeout_s=30)).ok
-    assert await read_log(without_tmp, job) == f"{len(LONG)}\n"
+        assert (await run_command(remote, Command("cat", stdin=b"0123456789"), check=True)).text == "0123456789"
+        done = await run_command(remote, Command("cksum; wc -c </dev/null", stdin=LONG), check=True)
+        assert done.text.split()[1] == str(len(LONG))
+        job = await start_job(remote, Command("wc -c", stdin=LONG), name="reads")
+        assert (await wait_job(remote, job, timeout_s=30)).ok
+        assert await read_log(remote, job) == f"{len(LONG)}\n"
 
 
 async def test_r20_an_input_for_which_there_is_no_room_is_told_with_what_is_full(
     sshd_test_bed: SshdBed, config: dict[str, object]
 ) -> None:
     need_root()
-    home = sshd_test_bed.folder / "home"
-    home.mkdir()
-    full = [mounts.full(path) for path in (Path("/var/tmp"), Path("/dev/shm"), home)]
-    place = mounts.prepared(mounts.full_tmp(sshd_test_bed), *full)
-    sshd = sshd_test_bed.start("odd", config=config, home=home, place=place)
+    disks = dict.fromkeys(("/tmp", "/var/tmp", "/dev/shm", "~"), "full")
+    sshd = sshd_test_bed.start("odd", config=config, disks=disks)
     async with at(sshd) as remote:
-        with pytest.raises(CommandFailed, match=rf"could not be started: no room for its input.* /tmp.*{home}.*: cat"):
+        with pytest.raises(CommandFailed, match=rf"no room for its input.* /tmp.*{sshd.home}.*: cat"):
             await run_command(remote, Command("cat", stdin=LONG))
         with pytest.raises(JobFailed, match=r"could not be started: no room for its input.* /tmp"):
             await start_job(remote, Command("cat", stdin=LONG), name="reads")
         assert (await run_command(remote, "echo hi", check=True)).text == "hi"
 
 
-async def test_r20_a_home_that_is_full(sshd_test_bed: SshdBed, config: dict[str, object]) -> None:
+@pytest.mark.parametrize("state", ["full", "read-only"])
+async def test_r20_a_home_that_takes_nothing(sshd_test_bed: SshdBed, config: dict[str, object], state: Disk) -> None:
     need_root()
-    home = sshd_test_bed.folder / "home"
-    home.mkdir()
-    sshd = sshd_test_bed.start("odd", config=config, home=home, place=mounts.prepared(mounts.full(home)))
+    sshd = sshd_test_bed.start("odd", config=config, disks={"~": state})
     async with at(sshd) as remote:
         assert (await run_command(remote, Command("cat", stdin=LONG), check=True)).stdout[:5] == b"xxxxx"
-        with pytest.raises(JobFailed, match=rf"could not be started: .*{home}/\.asyncdeploy/jobs/.*") as caught:
-            await start_job(remote, "echo hi", name="never")
-        assert "room" in caught.value.message or "No space left on device" in caught.value.message
-        assert await list_jobs(remote) == ()
-
-
-async def test_r20_a_home_that_cannot_be_written(sshd_test_bed: SshdBed, config: dict[str, object]) -> None:
-    need_root()
-    home = sshd_test_bed.folder / "home"
-    home.mkdir()
-    sshd = sshd_test_bed.start("odd", config=config, home=home, place=mounts.prepared(mounts.read_only(home)))
-    async with at(sshd) as remote:
-        assert (await run_command(remote, Command("cat", stdin=LONG), check=True)).stdout[:5] == b"xxxxx"
-        with pytest.raises(JobFailed, match=rf"could not be started: .*{home}/\.asyncdeploy"):
+        with pytest.raises(DeployError, match=rf"{sshd.home}/\.asyncdeploy"):
             await start_job(remote, "echo hi", name="never")
         assert await list_jobs(remote) == ()
 
@@ -92,19 +62,22 @@ async def test_r20_a_home_that_is_not_there(sshd_test_bed: SshdBed, config: dict
     home = sshd_test_bed.folder / "gone" / "home"
     sshd = sshd_test_bed.start("odd", config=config, home=home)
     async with at(sshd) as remote:
-        with pytest.raises(CommandFailed, match=rf"could not be started: .*\(the home folder {home}, where a command"):
-            await run_command(remote, "echo hi")
-        assert (await run_command(remote, Command("pwd", cwd="/"), check=True)).text == "/"
-        with pytest.raises(JobFailed, match=rf"could not be started: .*{home}"):
+        assert (await run_command(remote, "pwd", check=True)).text == "/"
+        with pytest.raises(CommandFailed, match=r"could not be started: .*\(working folder "):
+            await run_command(remote, Command("pwd", cwd="~/project"))
+        with pytest.raises(DeployError, match=str(home)):
             await start_job(remote, "echo hi", name="never")
         assert await list_jobs(remote) == ()
+    assert not home.exists()
 
 
-async def test_r20_a_job_of_a_home_that_went_away_is_unknown_and_no_error_of_ours(sshd_test_bed: SshdBed) -> None:
+async def test_r20_a_job_of_a_home_that_went_away_is_lost_and_no_error_of_ours(
+    sshd_test_bed: SshdBed, config: dict[str, object]
+) -> None:
     need_root()
     home = sshd_test_bed.folder / "moves"
     home.mkdir()
-    sshd = sshd_test_bed.start("odd", home=home)
+    sshd = sshd_test_bed.start("odd", config=config, home=home)
     async with at(sshd) as remote:
         job = await start_job(remote, "true", name="ends")
         assert (await wait_job(remote, job, timeout_s=30)).ok
@@ -113,3 +86,4 @@ async def test_r20_a_job_of_a_home_that_went_away_is_unknown_and_no_error_of_our
         assert (await wait_job(remote, job, timeout_s=5)).state == "lost"
         assert (await stop_job(remote, job)).state == "lost"
         assert await read_log(remote, job) == ""
+    assert not home.exists()

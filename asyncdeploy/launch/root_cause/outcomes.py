@@ -9,6 +9,7 @@ from asyncdeploy.launch.root_cause.records import RankFailure
 from asyncdeploy.nodes.report import Outcome
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
+from asyncdeploy.values.not_found import STATUS
 
 
 def outcome_of(case: Case, rank: int) -> Outcome[JobStatus]:
@@ -35,7 +36,8 @@ def _launch_failed(case: Case, root: RankFailure, error: DeployError) -> LaunchF
     rest = [rank for rank, seen in enumerate(case.ends) if rank != root.node_rank and not seen.ok]
     others = [rank for rank in rest if rank not in case.own]
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
-    hint = root.oom or hint_for(f"{root.error}\n{root.words}") or error.hint
+    missing = error.hint if end is not None and end.exit_status == STATUS else ""
+    hint = root.oom or missing or hint_for(f"{root.error}\n{root.words}") or error.hint
     if not hint and end is not None and not root.log:
         hint = f"its whole log: ~/.asyncdeploy/jobs/{end.job.id}/log on {name}"
     failed = LaunchFailed(

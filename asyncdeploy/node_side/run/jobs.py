@@ -10,6 +10,7 @@ starts the job.
 """
 
 import _signal as signal
+import errno
 import json
 import os
 import time
@@ -32,7 +33,12 @@ LINE_SHOWN = 2000  # of a job's line, in a list
 
 def main(worker, args):
     request = json.loads(args)
-    answer = OPERATIONS[request["op"]](worker, request)
+    try:
+        answer = OPERATIONS[request["op"]](worker, request)
+    except OSError as error:  # of the home: to make a folder is what only a start needs
+        if request["op"] == "start" or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EROFS):
+            raise
+        answer = NOTHING.get(request["op"], {"error": "unknown"})
     return json.dumps(answer).encode()
 
 
@@ -233,4 +239,6 @@ def read(worker, request):
     return {"offset": place, "size": size, "state": state, "times": marks}
 
 
+# What is known of jobs where there is no home for their folders; of one job that it is unknown.
+NOTHING = {"list": {"jobs": []}, "read": {"offset": 0, "size": 0, "state": "lost", "times": []}}
 OPERATIONS = {"start": start, "status": status, "wait": wait, "stop": stop, "list": list_all, "read": read}

@@ -21,6 +21,8 @@ from asyncdeploy.node_side.run.sessions import Sessions
 TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
 STOP_GRACE_S = 5.0  # of a stop that does not say its own
 START_S = 30.0  # for a supervisor to say that the job runs: it writes to a disk that may be slow
+NOT_FOUND = 127  # no such program
+MOST_PATH = 1000
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
 
@@ -115,8 +117,11 @@ class Supervisor:
 
     def begin(self, stdin):
         """Start the leader and write down who it is; return why not, or None."""
-        folders.write_file(self.folder, ".exit-room", b" " * EXIT_BYTES)
-        log = os.open(os.path.join(self.folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            folders.write_file(self.folder, ".exit-room", b" " * EXIT_BYTES)
+            log = os.open(os.path.join(self.folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            return "its folder %s cannot be written: %s" % (self.folder, os.strerror(error.errno))
         try:
             self.oom_kills = oom.oom_kills()
             self.spec["started_at"] = time.time()
@@ -137,7 +142,7 @@ class Supervisor:
         except OSError as error:  # a job that nobody could find again must not run
             os.kill(self.tree.leader, signal.SIGKILL)
             os.waitpid(self.tree.leader, 0)
-            return "its folder cannot be written: " + os.strerror(error.errno)
+            return "its folder %s cannot be written: %s" % (self.folder, os.strerror(error.errno))
         return None
 
     def stay(self):
@@ -183,6 +188,8 @@ class Supervisor:
         if code is None and number is None:
             number = signal.SIGKILL  # it hangs in the kernel with KILL pending; it is among the survivors
         end = {"status": code, "signal": number, "ended_at": self.tree.ended_at or time.time()}
+        if code == NOT_FOUND:
+            end["path"] = os.fsdecode(self.environ.get(b"PATH", b""))[:MOST_PATH]
         end["gpu_left"] = self.gpus_left()
         end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
         if self.membership is not None and self.membership.told_at is not None:
