@@ -87,7 +87,9 @@ async def test_the_watch_sees_what_is_not_kept_secret(sshd_nodes: tuple[SshdNode
     sshd = sshd_nodes[0]
     with sightings_of(canary, [sshd.home]) as sightings:
         async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
-            await run_command(pool.at(sshd.node), f"umask 077; echo {canary} > file; sleep 0.3; mv file kept")
+            await run_command(
+                pool.at(sshd.node), f"umask 077; echo {canary} > file; sh -c 'sleep 0.3; :' {canary}; mv file kept"
+            )
     assert {place.partition(" ")[0] for place in sightings.places} == {"arguments", "file"}
     assert f"file {sshd.home}/file, mode 600" in sightings.places
 

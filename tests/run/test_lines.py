@@ -1,18 +1,20 @@
 """R3, R18: a line is in nobody's arguments, and as long as people write it; what is too long is said early."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.values.command import MAX_LINE_BYTES
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.remotes.plain_remote import PlainRemote
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need
 
+LONG = MAX_LINE_BYTES - 100
 NAME = "a-name-that-only-this-test-knows"
 KILLS = f"pkill -f {NAME}; echo on $?"
 LOOKS = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c only-this-te[s]t; exit 0"
@@ -115,3 +117,53 @@ async def test_r18_a_list_of_many_jobs_is_whole(tmp_path: Path) -> None:
             assert first.id in {job.id for job in jobs}
         finally:
             await asyncio.shield(ad.stop_job(remote, first, grace_s=0))
+
+
+@pytest.fixture(params=["python", "sh"])
+async def any_remote(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ShellRemote]:
+    async with ShellRemote(tmp_path / "home", python=request.param == "python") as remote:
+        yield remote
+
+
+def long_line(letter: str, end: str = "") -> str:
+    """A line that says how many bytes it has for an argument."""
+    text = letter * ((LONG - 200) // len(letter.encode()))
+    return f"text='{text}'\nprintf %s \"$text\" | wc -c{end}"
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "\x01"])
+async def test_r18_a_run_of_nearly_what_is_allowed(any_remote: ShellRemote, letter: str) -> None:
+    done = await ad.run_command(any_remote, long_line(letter), check=True)
+    assert int(done.text) == (LONG - 200) // len(letter.encode()) * len(letter.encode())
+
+
+async def test_r18_variables_of_nearly_what_is_allowed(any_remote: ShellRemote) -> None:
+    env = {f"V{number}": "ü" * 49_000 for number in range(3)}
+    job = await ad.start_job(any_remote, ad.Command("printf %s%s $V0 $V2 | wc -c", env=env), name="wide")
+    assert (await ad.wait_job(any_remote, job, timeout_s=60)).ok
+    assert int(await ad.read_log(any_remote, job)) == 2 * 98_000
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "\x01"])
+async def test_r18_a_job_of_nearly_what_is_allowed_does_not_break_the_list(
+    any_remote: ShellRemote, letter: str
+) -> None:
+    job = await ad.start_job(any_remote, long_line(letter), name="long")
+    assert (await ad.wait_job(any_remote, job, timeout_s=60)).ok
+    assert int(await ad.read_log(any_remote, job)) == (LONG - 200) // len(letter.encode()) * len(letter.encode())
+    (listed,) = await ad.list_jobs(any_remote)
+    assert (listed.id, listed.name) == (job.id, "long")
+    assert 2000 <= len((await ad.find_job(any_remote, job.id)).command) < 20_000
+
+
+async def test_r18_a_list_may_be_longer_than_a_frame(remote: ShellRemote) -> None:
+    job = await ad.start_job(remote, long_line("x"), name="first")
+    await ad.wait_job(remote, job, timeout_s=60)
+    folder = remote.home / ".asyncdeploy/jobs"
+    for number in range(400):
+        other = folder / f"other{number}-abcdefgh"
+        other.mkdir()
+        for name in ("spec.json", "exit"):
+            text = (folder / job.id / name).read_text()
+            (other / name).write_text(text.replace(job.id, other.name))
+    assert len(await ad.list_jobs(remote)) == 401

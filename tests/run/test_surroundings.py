@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.values.not_found import hint_of_missing
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.remotes.plain_remote import PlainRemote
@@ -88,3 +89,44 @@ async def test_r17_a_login_in_latin_1(start_sshd: Callable[..., SshdNode], tmp_p
         assert (await ad.probe_node(remote)).home == str(sshd.home)
         await ad.sync_results(remote, site.path, tmp_path / "home")
         assert (tmp_path / "home" / "größe.txt").read_text() == "ü\n"
+
+
+@pytest.mark.parametrize("line", ["nosuch a b", "exec nosuch", "echo hi; nosuch", "env nosuch", "timeout 5 nosuch"])
+async def test_r14_a_run_says_which_word_and_where(remote: ShellRemote, line: str) -> None:
+    path = "/usr/bin:/bin:/opt/ours/bin"
+    with pytest.raises(ad.CommandFailed, match="command exited 127: ") as caught:
+        await ad.run_command(remote, ad.Command(line, env={"PATH": path}), check=True)
+    assert caught.value.hint.startswith(f"nosuch was looked for on the PATH of the login, {path}; ")
+
+
+async def test_r14_a_job_says_where_too(remote: ShellRemote) -> None:
+    job = await ad.start_job(remote, "exec nosuch", name="fails")
+    status = await ad.wait_job(remote, job, timeout_s=30)
+    failure = status.failure()
+    assert failure is not None
+    assert failure.hint.startswith(f"nosuch was looked for on the PATH of the login, {remote.env['PATH']}; ")
+    assert ad.JobStatus.from_dict(status.to_dict()) == status
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sh: 1: exec: nosuch: not found",
+        "/dev/fd/9: line 3: nosuch: command not found",
+        "E: mksh: nosuch: inaccessible or not found",
+        "zsh:1: command not found: nosuch",
+        "env: \u2018nosuch\u2019: No such file or directory",
+        "ash: exec: line 0: nosuch: not found",
+        "setsid: failed to execute nosuch: No such file or directory",
+        "timeout: failed to run command \u2018nosuch\u2019: No such file or directory",
+        "xargs: nosuch: No such file or directory",
+    ],
+)
+def test_r14_whoever_says_it(said: str) -> None:
+    assert hint_of_missing(said, "/bin").startswith("nosuch was looked for on the PATH of the login, /bin; ")
+
+
+def test_r14_what_an_environment_puts_in_front_is_looked_through_first() -> None:
+    line = "unset PYTHONHOME; export PATH='/home/me/p/.venv/bin'${PATH:+:$PATH}\npython x"
+    hint = hint_of_missing("sh: 2: exec: python: not found", "/bin", line)
+    assert hint.startswith("python was looked for in /home/me/p/.venv/bin and on the PATH of the login, /bin; ")

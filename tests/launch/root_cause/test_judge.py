@@ -54,6 +54,16 @@ def test_success_is_n_zeros() -> None:
     assert failure_of(report) is None
 
 
+def test_r14_a_node_without_the_launcher_is_told_which_word_was_looked_for_and_where() -> None:
+    launch = launch_of(2)
+    said = "sh: 1: exec: python: not found\n"
+    status = JobStatus(launch.jobs[1], "exited", 127, None, 940.0, 999.0, last_lines=said.strip(), path="/usr/bin:/bin")
+    ends = [ended(launch, 0, None, 1001.8, signal="TERM"), RankEnd(status, log=said, known_at=STOPPED_AT + 1)]
+    error = failure_of(judge_launch(launch, ends, stopped_at=STOPPED_AT, first=1))
+    assert error is not None
+    assert error.hint.startswith("python was looked for on the PATH of the login, /usr/bin:/bin; ")
+
+
 def test_the_first_that_failed_is_the_cause_and_the_rest_its_consequences() -> None:
     launch = launch_of(3)
     ends = [
