@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncdeploy.remote.frames import Inbox, Session
@@ -22,6 +22,7 @@ class Pieces:
 frames = st.lists(st.tuples(st.sampled_from([b"D", b"Z", b"Q"]), st.binary(max_size=200)), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(frames, st.lists(st.integers(min_value=1, max_value=60), min_size=1, max_size=10))
 def test_frames_do_not_depend_on_the_pieces_in_which_they_come(
     sent: list[tuple[bytes, bytes]], sizes: list[int]
