@@ -12,7 +12,7 @@ import attrs
 
 from asyncdeploy.connect.ssh.config.answer import SshConfig, unsaid_keys
 from asyncdeploy.connect.ssh.config.ask import NoSsh, Question, ask_ssh
-from asyncdeploy.connect.ssh.config.files import WrittenWords
+from asyncdeploy.connect.ssh.config.files import UNNAMED, WrittenWords
 from asyncdeploy.connect.ssh.config.keywords import KEYWORDS
 from asyncdeploy.connect.ssh.handshake.reasons import system_error
 from asyncdeploy.nodes.parse import Node
@@ -21,9 +21,6 @@ from asyncdeploy.values.errors import ConnectError
 
 CONFIGS_AT_ONCE = 4
 """`ssh -G` takes 5 ms of a core each."""
-UNNAMED = "asyncdeploy-unnamed-host"
-"""A host that nobody's configuration names; what is said of it is said of all that are not named."""
-
 MAX_LISTED = 20
 """Words that an error names; where it is more of them, a file could not be read."""
 
@@ -68,11 +65,11 @@ class SshConfigs:
         async with self._reading:
             if self._written is None:
                 self._written = await run_abandonable(WrittenWords.read, self._file)
-            written = self._written.of(node.host)
+            written, is_apart = await self._written.look_up(node.host)
             if says_all(node) and not _telling(written, node):
                 return _unsaid(node)
             key = (node.user, node.port)
-            if not self._written.tell_apart(node.host):
+            if not is_apart:
                 if key not in self._of_all:
                     self._of_all[key] = await self._ask(node, UNNAMED, written)
                 of_all = self._of_all[key]

@@ -66,6 +66,8 @@ def _fits(piece: str, name: str, at: int) -> bool:
 
 def _find(piece: str, name: str, start: int, end: int) -> int:
     """Return where a piece begins that ends before ``end``; -1 if nowhere."""
+    if len(piece) > end - start:
+        return -1
     if "?" not in piece:
         return name.find(piece, start, end)
     # Bit n of `begun`: the last n + 1 letters are the piece's first n + 1. So one step a letter, not one a pair.

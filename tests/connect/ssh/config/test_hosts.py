@@ -1,15 +1,18 @@
 """Hosts that an ssh_config does not tell apart are asked about once, and get what each would have got by itself."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import attrs
 import pytest
 
+from asyncdeploy.connect.ssh.config import patterns
 from asyncdeploy.connect.ssh.config.ask import Question, ask_ssh
-from asyncdeploy.connect.ssh.config.files import WrittenWords
-from asyncdeploy.connect.ssh.config.hosts import UNNAMED, SshConfigs, canonical
+from asyncdeploy.connect.ssh.config.files import UNNAMED, WrittenWords
+from asyncdeploy.connect.ssh.config.hosts import SshConfigs, canonical
 from asyncdeploy.connect.ssh.config.keywords import KEYWORDS
 from asyncdeploy.connect.ssh.connector import AsyncsshConnector
 from asyncdeploy.connect.ssh.host_keys import HostKeys
@@ -45,6 +48,9 @@ def config(tmp_path: Path) -> Path:
         ('Match exec "false"\n  User z\n', HOSTS),
         ("CanonicalizeHostname yes\nCanonicalDomains lab\n", HOSTS),
         ('Host "unclosed\n', HOSTS),
+        ("Host a*\n  User z\n", HOSTS),
+        ("Host *-host\n  HostKeyAlias evil\n", HOSTS),
+        ("Host !*-host gpu-1\n  HostKeyAlias evil\n", HOSTS),
     ],
 )
 async def test_what_is_said_of_all_is_what_each_would_hear(config: Path, text: str, named: Sequence[str]) -> None:
@@ -114,13 +120,59 @@ def test_included_files_count_and_loops_are_left_to_ssh(config: Path, tmp_path: 
         ("Host gpu-1\n Port 7\nMatch final all\n Ciphers x\n", {"ciphers"}),
         ("CanonicalizeHostname yes\nHost gpu-1\n Port 7\n", {"canonicalizehostname", "port"}),
         ("NoSuchWord x\n", {"nosuchword"}),
+        # as ssh reads them: no list with commas, "!" minds case, "#" and "=" within a word are letters
+        ("Host * !other,gpu-1\n Port 7\nHost gpu-1,other\n MACs x\n", {"port"}),
+        ("Host * !OTHER\n Port 7\n", {"port"}),
+        ("Host a#b other # gpu-1\n Port 7\n", {"port"}),
+        ("Host\tother\n\tPort\t7\n", {"port"}),
+        ("Include {more}=1#2\n", {"user"}),
+        ("Include={more}=1#2\n", {"user"}),
     ],
 )
 def test_the_words_that_may_be_meant_for_a_host(config: Path, tmp_path: Path, text: str, words: set[str]) -> None:
     more = tmp_path / "more"
     more.write_text("Port 9\nHost other\n  User y\n")
+    (tmp_path / "more=1#2").write_text("Host o*r\n  User y\n")
     config.write_text(text.replace("{more}", str(more)))
-    assert WrittenWords.read(config).of("Other") == words
+    assert WrittenWords.read(config).of("other") == words
+
+
+@pytest.mark.parametrize(
+    "text", ["Include {more}/[[:alpha:]]\n", "Include {more}/\\[x\n", 'Host "#x" other\n Port 7\n', "%%\n"]
+)
+def test_what_ssh_alone_can_read_is_left_to_it(config: Path, tmp_path: Path, text: str) -> None:
+    config.write_text(text.replace("{more}", str(tmp_path)))
+    assert WrittenWords.read(config).of("other") >= KEYWORDS.keys()
+    assert WrittenWords.read(config).tell_apart("other")
+
+
+async def test_k1_no_line_for_others_is_followed_for_a_node_that_nobody_names(config: Path) -> None:
+    config.write_text("Host *-host\n  HostKeyAlias evil\n  UserKnownHostsFile /dev/null\n")
+    assert (await SshConfigs(config).ask(Node("gpu-1"))).trust.alias is None
+
+
+async def test_k1_a_node_that_says_everything_gets_the_alias_of_its_line(config: Path) -> None:
+    node = Node("203.0.113.7", user="u", port=22, key_path="/key")
+    config.write_text("Host * !203.0.113.7,gpu-1\n  HostKeyAlias one\n")
+    assert (await SshConfigs(config).ask(node)).trust.alias == "one"
+
+
+async def test_k21_a_large_ssh_config_is_looked_through_off_the_loop(config: Path) -> None:
+    config.write_text("".join(f"Host *a{number}b*c\n User q\n" for number in range(2_000)))
+    seen: list[str] = []
+
+    def look(frame: FrameType, _event: str, _arg: object) -> None:
+        if frame.f_code.co_filename == patterns.__file__:
+            seen.append(frame.f_code.co_name)
+
+    before = sys.gettrace()
+    sys.settrace(look)  # of this thread, which is the loop's
+    try:
+        answer = await SshConfigs(config).ask(Node("a7b-c"))
+    finally:
+        sys.settrace(before)
+    assert answer.user == "q"
+    assert seen == []
 
 
 @pytest.mark.parametrize(
