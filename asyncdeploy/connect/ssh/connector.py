@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -141,9 +142,13 @@ class AsyncsshConnector:
 
     async def _begin(self, node: Node, place: Place, begin: Begin, through: Connection | None) -> ClientConnection:
         if through is None:
-            return await reach(node, place, begin, self._names, self._timeout_s)
+            return await reach(node, place, begin, self._names, self._timeout_s, partial(self._met, node, place))
         assert isinstance(through, SshConnection)
         return await reach_through(through, node, place.route, begin, self._timeout_s)
+
+    async def _met(self, node: Node, place: Place, address: str) -> None:
+        if place.identity.trust.checks_address:
+            self._tell(node, await self._checker.load(place.identity, address))
 
     async def close(self) -> None:
         """End the talk with the ssh-agent; bounded."""

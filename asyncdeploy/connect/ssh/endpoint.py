@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import attrs
@@ -66,12 +66,27 @@ def _our_user(node: Node) -> str:
 
 def identify(node: Node, config: SshConfig, jump: Node | None) -> Identity:
     """Return by which names a node's key is known."""
-    way: list[str] = []
-    hop = jump
-    while hop is not None:
-        way.insert(0, hop.name)
-        hop = hop.jump
-    return Identity(node.name, config.host or node.host, node.port or config.port or 22, tuple(way), trust=config.trust)
+    way = [hop.name for hop in _hops(jump)][::-1]
+    host, port = config.host or node.host, node.port or config.port or 22
+    return Identity(node.name, host, port, tuple(way), config.trust, _gate(jump) if jump is not None else "")
+
+
+def _gate(jump: Node) -> str:
+    """Return the words by which ssh goes to a jump host."""
+    before = f"-J {','.join(map(_destination, reversed(hops)))} " if (hops := list(_hops(jump.jump))) else ""
+    port = f"-p {jump.port} " if jump.port else ""
+    return f"{before}{port}{f'{jump.user}@' if jump.user else ''}{jump.host}"
+
+
+def _hops(jump: Node | None) -> Iterator[Node]:
+    while jump is not None:
+        yield jump
+        jump = jump.jump
+
+
+def _destination(node: Node) -> str:
+    host = f"[{node.host}]" if ":" in node.host else node.host
+    return f"{f'{node.user}@' if node.user else ''}{host}{f':{node.port}' if node.port else ''}"
 
 
 def _jump_of(node: Node, config: SshConfig) -> Node | None:

@@ -37,9 +37,9 @@ class HostKeyChecker:
         self._files = KnownFiles(rule.files_of)
         self._pinned_kinds: dict[str, str] = {}
 
-    async def load(self, who: Identity) -> list[str]:
-        """Read what is needed to judge a node's key, off the loop; return what to tell people."""
-        return await self._files.load(who)
+    async def load(self, who: Identity, peer: str = "") -> list[str]:
+        """Read what is needed to judge the key of a node, at this IP address, off the loop; return what to tell."""
+        return await self._files.load(who, *([address_name(peer, who.port)] if peer else []))
 
     def algorithms(self, who: Identity) -> tuple[str, ...]:
         """Return which kinds of keys to ask a node for, in order."""
@@ -81,6 +81,10 @@ class HostKeyChecker:
         if self.rule.mode == "pinned":
             return self._judge_pin(who, shown)
         known, data = self._files.of(who), shown.plain.public_data
+        if known.unread:
+            return unfit_error(
+                who, data, f"a known_hosts file cannot be read, and it may say otherwise: {known.unread}"
+            )
         for entry in known.revoked:
             if entry.key in (data, shown.authority):
                 return revoked_error(who, data, entry.source)
@@ -126,10 +130,10 @@ class HostKeyChecker:
         if lacking == NO_CERTIFICATE and not known.authorities:
             lacking = ""  # as most machines
         if known.pins:
-            return changed_error(who, data, known.pins, lacking)
+            return changed_error(who, data, known.pins, self.rule.user_files_of(who.trust), lacking)
         if target is None or who.trust.is_strict:  # nowhere to record it is a reason for OpenSSH too
             return unknown_error(who, data, next(iter(self.rule.files_of(who.trust)), None), lacking)
-        self._files.accept(who, shown.plain, str(target))
+        self._files.accept(who, shown.plain)
         return None
 
     def _judge_address(self, who: Identity, data: bytes, peer: str) -> HostKeyError | None:
@@ -148,8 +152,10 @@ class HostKeyChecker:
         return pin_error(who, [offered], pins)
 
     def _pins(self, who: Identity) -> tuple[str, ...]:
-        names = {*who.every_name, who.node, address_name(who.host, who.port)}
-        return tuple(pin for name, pin in self.rule.pins if name in names)
+        for wanted in (who.node, *who.every_name, address_name(who.host, who.port)):
+            if found := tuple(pin for name, pin in self.rule.pins if name == wanted):
+                return found  # as in files, the first name that is known alone counts
+        return ()
 
     async def record(self, who: Identity, key: SSHKey) -> HostKeyError | None:
         """Write a key down under those of the node's names that have none, if the rule does that; off the loop.
@@ -162,4 +168,4 @@ class HostKeyChecker:
         """
         target = self.rule.target_of(who.trust)
         others = await self._files.record(who, key, target) if target is not None else []
-        return changed_error(who, key.public_data, others) if others else None
+        return changed_error(who, key.public_data, others, self.rule.user_files_of(who.trust)) if others else None

@@ -86,21 +86,22 @@ class HostKeys:
         with ThreadPoolExecutor(1) as thread:  # the caller's own may have a loop running
             who = thread.submit(asyncio.run, Places(_to_path(config_path)).identify(node)).result()
         names = [*who.names, *([who.borrowed] if who.borrowed else [])]
-        return sum(forget_names(file, names, who.borrowed) for file in self._user_files(who.trust))
+        return sum(forget_names(file, names, who.borrowed) for file in self.user_files_of(who.trust))
 
     def files_of(self, trust: Trust) -> tuple[Path, ...]:
         """Return the files that are read for a node of which ssh_config says this; new keys are added to the first."""
         if self.mode == "pinned":
             return ()
         files = trust.global_files if trust.global_files is not None else tuple(map(Path, GLOBAL_FILES))
-        return (*self._user_files(trust), *(files if self.path is None else ()))
+        return (*self.user_files_of(trust), *(files if self.path is None else ()))
 
     def target_of(self, trust: Trust) -> Path | None:
         """Return the file that takes new keys; None if there is none."""
-        files = self._user_files(trust)
+        files = self.user_files_of(trust)
         return files[0] if files and self.mode == "accept_new" else None
 
-    def _user_files(self, trust: Trust) -> tuple[Path, ...]:
+    def user_files_of(self, trust: Trust) -> tuple[Path, ...]:
+        """Return those of them that are the user's own, which ``forget`` goes through."""
         if self.path is not None:
             return (self.path,)
         if trust.user_files is not None:

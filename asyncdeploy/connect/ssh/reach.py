@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import anyio
@@ -23,8 +23,10 @@ Begin = Callable[[], ClientConnection]
 """Makes the connection that speaks SSH over what was reached."""
 
 
-async def reach(node: Node, place: Place, begin: Begin, names: Names, timeout_s: float) -> ClientConnection:
-    """Make the TCP connection and begin SSH upon it.
+async def reach(
+    node: Node, place: Place, begin: Begin, names: Names, timeout_s: float, met: Callable[[str], Awaitable[None]]
+) -> ClientConnection:
+    """Make the TCP connection and begin SSH upon it; ``met`` is told the IP address, before anything is said there.
 
     Raises:
         ConnectError: the name is not known, or nobody answers there in time.
@@ -42,9 +44,12 @@ async def reach(node: Node, place: Place, begin: Begin, names: Names, timeout_s:
     except OSError as error:
         raise system_error(node.name, route.host, route.port, error) from error
     try:
+        await met(str(sock.getpeername()[0]))
         _, ssh = await asyncio.get_running_loop().create_connection(begin, sock=sock)
-    except BaseException:
+    except BaseException as error:
         sock.close()
+        if isinstance(error, OSError):  # it is gone already
+            raise system_error(node.name, route.host, route.port, error) from error
         raise
     return ssh
 

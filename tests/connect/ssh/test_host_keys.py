@@ -173,7 +173,7 @@ async def test_b8_a_recycled_address_is_noticed_under_another_name(known: Path) 
 
 async def test_b8_a_known_name_at_a_new_address_must_have_its_own_key(known: Path) -> None:
     mine, other = new_key(), new_key()
-    known.write_text(line("box", mine) + line("[203.0.113.1]:22", other) + line("203.0.113.1", other))
+    known.write_text(our_line("box", mine) + line("[203.0.113.1]:22", other) + line("203.0.113.1", other))
     moved = Identity("box", "203.0.113.1", 22)
     assert await judge(HostKeys.accept_new(known), moved, mine) is None
     error = await judge(HostKeys.accept_new(known), moved, other)
@@ -201,6 +201,14 @@ async def test_pins_read_no_file_and_know_name_and_host() -> None:
     error = await judge(HostKeys.pinned({}), BOX, key)
     assert error is not None
     assert error.reason == "unknown"
+
+
+async def test_the_first_name_that_is_pinned_counts_alone() -> None:
+    mine, other = new_key(), new_key()
+    rule = HostKeys.pinned({"box": mine.get_fingerprint(), "198.51.100.7": other.get_fingerprint()})
+    assert await judge(rule, BOX, mine) is None
+    assert await judge(rule, BOX, other) is not None
+    assert await judge(rule, attrs.evolve(BOX, node="box-2"), other) is None
 
 
 @pytest.mark.parametrize("pin", ["", "SHA256:", "MD5:" + "a" * 43, "SHA256:" + "a" * 42, None, "SHA256:" + "é" * 43])

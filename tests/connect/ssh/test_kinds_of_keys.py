@@ -158,6 +158,8 @@ CERTIFIED = [
     ("@cert-authority * {strangers}", False, True),
     ("@cert-authority * {strangers}\n{where} {ed25519}", True, True),
     ("@cert-authority * {ours}\n{where} {rsa}", True, True),
+    ("@cert-authority box {ours}", False, True),  # the node's own name, which ssh does not look for
+    ("@cert-authority box {ours}\n{where} {strangers}", False, False),
     ("@cert-authority * {ours}\n@revoked * {ours}", False, False),
     ("@cert-authority * {ours}\n@revoked * {ed25519}", False, False),
     ("@cert-authority * {strangers}\n@revoked * {ours}\n{where} {ed25519}", False, False),

@@ -8,7 +8,10 @@ import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
+from asyncdeploy.connect.ssh.config.answer import SshConfig
+from asyncdeploy.connect.ssh.endpoint import identify
 from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.connect.ssh.known_hosts.verdicts import unknown_error
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import DeployError, HostKeyError
 from tests.support.beds.beside_ssh import BesideSsh
@@ -142,6 +145,20 @@ async def test_k13_the_hint_records_the_key_for_the_way(sites: TwoSites, beside:
     assert await process.wait() == 0
     assert f"gate/{INNER} ssh-ed25519" in beside.known.read_text()
     assert await beside.refusal(HostKeys.strict(beside.known), Node("box", key_path=gate.node.key_path)) is None
+
+
+@pytest.mark.parametrize(
+    "jump,words",
+    [
+        ("gate", "gate"),
+        ("me@gate:2222", "-p 2222 me@gate"),
+        ("a@first:1,[fe80::1]:2,gate", "-J a@first:1,[fe80::1]:2 gate"),
+    ],
+)
+def test_k13_the_hint_goes_to_the_gate_as_ssh_does(jump: str, words: str) -> None:
+    node = Node(INNER, jump=jump)
+    who = identify(node, SshConfig(), node.jump)
+    assert f"`ssh {words} ssh-keyscan {INNER} | sed" in unknown_error(who, b"", Path("/known")).hint
 
 
 # -- tunnels ---------------------------------------------------------------------------------------------------------

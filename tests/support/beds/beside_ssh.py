@@ -18,6 +18,11 @@ from tests.support.beds.sshd_node import SshdNode
 STRICTNESS = {"strict": "yes", "accept_new": "accept-new", "pinned": "yes"}
 
 
+def where(sshd: SshdNode) -> str:
+    """A node's address as known_hosts has it."""
+    return f"[{sshd.node.host}]:{sshd.node.port}"
+
+
 @attrs.define
 class BesideSsh:
     """A folder with an ssh_config that both clients read; nothing of the user's own is read by either.

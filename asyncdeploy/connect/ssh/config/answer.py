@@ -118,7 +118,7 @@ Answer = Mapping[str, tuple[str, ...]]
 def read_answer(text: str) -> Answer:
     """Read the output of ``ssh -G``: "keyword value" lines, of which the first counts, or all of some keywords."""
     said: dict[str, tuple[str, ...]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         word, _, value = line.partition(" ")
         keyword = _OLDER.get(word.lower(), word.lower())  # OpenSSH prints "canonicalizePermittedcnames"
         if value and (keyword not in said or keyword in _ADDING):
@@ -147,8 +147,8 @@ def to_config(answer: Answer, written: Iterable[str]) -> SshConfig:
     if not port.isdecimal() or family not in _FAMILIES:
         raise ValueError(f"a number as Port and a known AddressFamily were expected, got {port!r} and {family!r}")
     return SshConfig(
-        host=_first(answer, "hostname"),
-        user=_first(answer, "user"),
+        host=answer.get("hostname", (None,))[0],  # a host and a user may be called "none"
+        user=answer.get("user", (None,))[0],
         port=int(port) or None,
         jump=_first(answer, "proxyjump"),
         family=_FAMILIES[family],
@@ -214,7 +214,7 @@ def _trust(answer: Answer) -> Trust:
     revoked = [value for value in answer.get("revokedhostkeys", ()) if value.lower() != "none"]
     strict = _first(answer, "stricthostkeychecking")
     return Trust(
-        alias=_first(answer, "hostkeyalias"),
+        alias=answer.get("hostkeyalias", (None,))[0],  # "none" is one
         user_files=files["userknownhostsfile"],
         global_files=files["globalknownhostsfile"],
         revoked_files=tuple(path for value in revoked for path in split_files(value)),

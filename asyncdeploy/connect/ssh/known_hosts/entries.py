@@ -142,7 +142,7 @@ def read_known_hosts(path: Path) -> KnownHosts:
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return KnownHosts()
     if len(raw) > MAX_BYTES:
         raise OSError(f"{path}: at most {MAX_BYTES >> 20} MiB were expected, it has more")

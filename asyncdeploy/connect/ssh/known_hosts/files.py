@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -20,6 +22,11 @@ from asyncdeploy.tasks.threads import run_abandonable, run_in_thread
 
 Stamp = tuple[int, int] | None
 
+_AS_ABSENT = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Why ssh cannot read a file either, and goes on without."""
+_PLAIN_NAME = re.compile(r"(?![@#|!])[^\s,*?]+")
+"""A HostKeyAlias that means itself alone where it stands in a file."""
+
 
 @attrs.frozen
 class Known:
@@ -30,12 +37,14 @@ class Known:
         pins: if there are any, a key that is none of ``keys`` has changed, and is not merely new.
         authorities: keys that may sign host certificates.
         revoked: keys that are never trusted.
+        unread: why a file could not be read, in which anything may stand.
     """
 
     keys: tuple[Entry, ...]
     pins: tuple[Entry, ...]
     authorities: tuple[Entry, ...]
     revoked: tuple[Entry, ...]
+    unread: str = ""
 
 
 class KnownFiles:
@@ -49,32 +58,42 @@ class KnownFiles:
         self._files_of = files_of
         self._read: dict[Path, tuple[Stamp, KnownHosts]] = {}
         self._revoked: dict[Path, tuple[Stamp, Revocations | str]] = {}
-        self._accepted: dict[str, Entry] = {}
+        self._unread: dict[Path, str] = {}
+        self._accepted: dict[tuple[str, str], Entry] = {}
         self._loading = anyio.Lock()
 
-    async def load(self, who: Identity) -> list[str]:
+    async def load(self, who: Identity, *more: str) -> list[str]:
         """Read files of a node that are new or have changed, and look it up, off the loop; return what to tell people.
 
-        What is asked for afterwards is at hand, however many lines there are.
+        What is asked for afterwards is at hand, however many lines there are; more: names to look up besides.
         """
         notes: list[str] = []
         async with self._loading:
             for path in self._files_of(who.trust):
-                stamp = _stamp(path)
-                if path not in self._read or self._read[path][0] != stamp:
-                    try:
-                        known = await run_abandonable(read_known_hosts, path)
-                    except OSError as error:
-                        known = KnownHosts()
-                        notes.append(f"known_hosts not read: {error}")
-                    notes += [f"known_hosts line skipped: {line}" for line in known.bad[:10]]  # ten tell the story
-                    self._read[path] = (stamp, known)
-                known = self._read[path][1]
-                if names := [name for name in who.every_name if not known.is_found(name)]:
+                known = await self._load(path, notes)
+                if names := [name for name in (*who.every_name, *more) if not known.is_found(name)]:
                     await run_abandonable(known.find_all, names)
             for path in who.trust.revoked_files:
                 await self._load_revoked(path)
         return notes
+
+    async def _load(self, path: Path, notes: list[str]) -> KnownHosts:
+        stamp, kept = _stamp(path), self._read.get(path)
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        self._unread.pop(path, None)
+        try:
+            known = await run_abandonable(read_known_hosts, path)
+        except OSError as error:
+            known = KnownHosts()
+            notes.append(f"known_hosts not read: {error}")
+            if error.errno not in _AS_ABSENT:  # and is looked at again next time
+                self._read.pop(path, None)
+                self._unread[path] = f"{path}: {error.strerror or error}"
+                return known
+        notes += [f"known_hosts line skipped: {line}" for line in known.bad[:10]]  # ten tell the story
+        self._read[path] = (stamp, known)
+        return known
 
     async def _load_revoked(self, path: Path) -> None:
         stamp = _stamp(path)
@@ -97,22 +116,29 @@ class KnownFiles:
             pins = [entry for entry in keys if name != who.borrowed or not entry.is_ours]
             if keys:
                 break
-        every = [entry for name in names for entry in found[name]]
+        address = [e for e in found[who.address] if not e.marker and not (e.is_ours and who.borrowed)]
+        if address and pins and not any(entry.is_ours for entry in pins):
+            # ssh knows no names of nodes: a line with one that we did not write may be about another machine.
+            kinds, same = {entry.kind for entry in pins}, {entry.key for entry in pins}
+            keys = [entry for entry in address if entry.key in same or entry.kind not in kinds]
+            pins = list(dict.fromkeys([*pins, *address]))
         bare = [] if who.trust.alias else found[who.host]  # OpenSSH takes an entry without a port for all ports
         if not pins:
             keys += [entry for entry in bare if not entry.marker]
-        authorities = [entry for entry in every if entry.marker == "cert-authority"]
+        authorities = [entry for entry in found[who.address] if entry.marker == "cert-authority"]
+        every = [entry for name in (*names, who.host) for entry in found[name]]
         return Known(
             tuple(keys),
             tuple(pins),
             tuple(authorities or [entry for entry in bare if entry.marker == "cert-authority"]),
-            tuple(entry for entry in (*every, *found[who.host]) if entry.marker == "revoked"),
+            tuple(entry for entry in every if entry.marker == "revoked"),
+            next((self._unread[path] for path in self._files_of(who.trust) if path in self._unread), ""),
         )
 
     def find(self, who: Identity, name: str) -> list[Entry]:
         """Return the entries of a name in a node's files, and what was accepted under it in this process."""
         found = [entry for known in self._known(who) for entry in known.find(name)]
-        accepted = self._accepted.get(name.lower())
+        accepted = self._accepted.get((self._target(who), name.lower()))
         return [*found, accepted] if accepted and accepted.key not in [entry.key for entry in found] else found
 
     def why_revoked(self, path: Path, shown: ShownKey) -> str:
@@ -122,11 +148,14 @@ class KnownFiles:
             return revoked
         return "revoked" if revoked.has(shown.plain.public_data, shown.certified) else ""
 
-    def accept(self, who: Identity, key: SSHKey, where: str) -> None:
-        """Trust a key under all names of a node from now on."""
-        blob = base64.b64encode(key.public_data).decode()
-        entry = Entry("", key.algorithm.decode(), blob, f"{where}: accepted just now", is_ours=True)
-        self._accepted.update({name.lower(): entry for name in who.names})
+    def accept(self, who: Identity, key: SSHKey) -> None:
+        """Trust a key under all names of a node from now on, where new keys are kept in the same file."""
+        blob, target = base64.b64encode(key.public_data).decode(), self._target(who)
+        entry = Entry("", key.algorithm.decode(), blob, f"{target}: accepted just now", is_ours=True)
+        self._accepted.update({(target, name.lower()): entry for name in who.names})
+
+    def _target(self, who: Identity) -> str:
+        return str(next(iter(self._files_of(who.trust)), ""))
 
     async def record(self, who: Identity, key: SSHKey, target: Path) -> list[Entry]:
         """Write a key down under those of a node's names that have none.
@@ -142,6 +171,8 @@ class KnownFiles:
             return []
         if target.exists() and not target.is_file():  # noqa: ASYNC240 - a look, once a node
             raise OSError(f"{target} keeps nothing")
+        if strange := [name for name in missing if not _PLAIN_NAME.fullmatch(name)]:
+            raise OSError(f"{strange[0]!r} would mean other hosts there")
         blob = base64.b64encode(key.public_data).decode()
         async with self._loading:
             entries = await run_in_thread(record_key, target, missing, key.algorithm.decode(), blob)

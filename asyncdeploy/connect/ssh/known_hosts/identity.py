@@ -24,6 +24,7 @@ class Identity:
         host, port: where it is reached.
         way: the names of its jump hosts, the nearest first.
         trust: what ssh_config says of its key.
+        gate: how ssh is told to go to the nearest jump host.
     """
 
     node: str
@@ -31,6 +32,7 @@ class Identity:
     port: int
     way: tuple[str, ...] = ()
     trust: Trust = attrs.field(factory=Trust)
+    gate: str = ""
 
     @property
     def address(self) -> str:

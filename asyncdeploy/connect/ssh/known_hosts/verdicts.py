@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asyncdeploy.connect.ssh.config.answer import GLOBAL_FILES
 from asyncdeploy.connect.ssh.config.homes import homes
 from asyncdeploy.connect.ssh.known_hosts.entries import Entry, fingerprint
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
@@ -38,16 +37,28 @@ def unknown_error(who: Identity, offered: bytes, file: Path | None, lacking: str
     return HostKeyError(who.node, message, hint + _idle(who), reason="unknown", offered=shown)
 
 
-def changed_error(who: Identity, offered: bytes, known: Sequence[Entry], lacking: str = "") -> HostKeyError:
-    """The node showed another key than the ones that are known."""
+def changed_error(
+    who: Identity, offered: bytes, known: Sequence[Entry], own: Iterable[Path], lacking: str = ""
+) -> HostKeyError:
+    """The node showed another key than the ones that are known.
+
+    Args:
+        who: the node.
+        offered: its key.
+        known: those that are known.
+        own: the user's files, which HostKeys.forget goes through.
+        lacking: what is wrong with its certificate.
+    """
     shown, expected = fingerprint(offered), tuple(entry.fingerprint for entry in known)
     source = known[0].source
     message = f"the host key has changed: it showed {shown}, {source} has {' or '.join(expected)}{_ending(lacking)}"
     hint = "someone may be in between; if the machine was made anew or its address given to another, "
-    if all(map(_is_forgotten, known)):
+    files = {str(file) for file in own}
+    kept = [name for entry in known if (name := entry.source.rpartition(":")[0]) not in files or entry.by_pattern]
+    if not kept:
         hint += "HostKeys.forget(node) takes the old key out"
     else:
-        hint += f"take the old key out of {source.rpartition(':')[0]}"
+        hint += f"take the old key out of {' and '.join(dict.fromkeys(kept))}"
     if who.borrowed:  # and so this was recorded by OpenSSH, which does not tell the ways apart
         hint += f"; if {who.borrowed} there is another machine, give this one a HostKeyAlias in ssh_config"
     hint += _idle(who)
@@ -108,7 +119,7 @@ def _scan(who: Identity, file: Path) -> str:
     port = "" if who.port == 22 else f" -p {who.port}"
     scan, name = f"ssh-keyscan{port} {shlex.quote(who.host)}", who.where
     if who.way:
-        scan = f"ssh {who.way[-1]} {scan}"
+        scan = f"ssh {who.gate or who.way[-1]} {scan}"
     if who.trust.alias or who.way:
         if not _PLAIN.fullmatch(name):
             return f"{scan}`, to be recorded as `{name}"
@@ -121,11 +132,6 @@ def _short(file: Path) -> str:
         if file.is_relative_to(home) and home != Path("/"):
             return f"~/{shlex.quote(str(file.relative_to(home)))}"
     return shlex.quote(str(file))
-
-
-def _is_forgotten(entry: Entry) -> bool:
-    """Return whether HostKeys.forget takes it out."""
-    return not entry.by_pattern and entry.source.rpartition(":")[0] not in GLOBAL_FILES
 
 
 def _ending(lacking: str) -> str:

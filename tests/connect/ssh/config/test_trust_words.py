@@ -10,7 +10,7 @@ import pytest
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import ConnectError, HostKeyError
-from tests.support.beds.beside_ssh import BesideSsh
+from tests.support.beds.beside_ssh import BesideSsh, where
 from tests.support.beds.sshd_node import SshdNode
 
 StartSshd = Callable[..., SshdNode]
@@ -40,6 +40,8 @@ CASES = [
     Case("HostKeyAlias", "HostKeyAlias compute.17", False, "compute.17 {other}", rule="accept_new"),
     Case("HostKeyAlias", "HostKeyAlias Compute.17", False, "compute.17 {other}\n{where} {ed25519}", rule="accept_new"),
     Case("HostKeyAlias", "HostKeyAlias key-%h", False, "key-%h {other}", rule="accept_new"),
+    Case("HostKeyAlias", "HostKeyAlias none", False, "none {other}", rule="accept_new"),
+    Case("HostKeyAlias", "HostKeyAlias none", True, "none {rsa}\n{where} {other}"),
     # several files, with tokens, with spaces
     Case("UserKnownHostsFile", "UserKnownHostsFile {folder}/none {folder}/more", True, more="{where} {rsa}"),
     Case("UserKnownHostsFile", "UserKnownHostsFile {folder}/none {folder}/more", False, "{where} {ed25519}"),
@@ -86,27 +88,6 @@ async def test_k1_a_word_about_host_keys_is_followed_as_ssh_does(
     error = await beside.refusal(rule)
     assert (error is None) is case.gets_in, error
     assert error is None or isinstance(error, HostKeyError)
-
-
-def where(sshd: SshdNode) -> str:
-    """A node's address as known_hosts has it."""
-    return f"[{sshd.node.host}]:{sshd.node.port}"
-
-
-@pytest.fixture
-def sshd(start_sshd: StartSshd) -> SshdNode:
-    """A node with three kinds of host keys."""
-    return start_sshd("machine")
-
-
-@pytest.fixture
-def keys(sshd: SshdNode, tmp_path: Path) -> dict[str, str]:
-    """The public keys of the node, and one of another machine, by what they are called in `Case`."""
-    other = tmp_path / "other"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
-    paths = {kind: sshd.public_key(kind) for kind in ("ed25519", "ecdsa", "rsa")}
-    found = {kind: path.read_text() for kind, path in {**paths, "other": other.with_suffix(".pub")}.items()}
-    return {kind: " ".join(text.split()[:2]) for kind, text in found.items()}
 
 
 # -- words that make nobody less strict than his HostKeys ------------------------------------------------------------
