@@ -305,6 +305,17 @@ def test_forget_takes_out_name_and_address_and_leaves_the_rest(known: Path) -> N
         HostKeys.pinned({}).forget(node)
 
 
+async def test_k1_forget_holds_for_pools_that_are_open(known: Path) -> None:
+    key, rule = new_key(), HostKeys.accept_new(known)
+    checker = HostKeyChecker(rule)
+    for fresh in (key, new_key()):
+        await checker.load(BOX)
+        assert checker.judge(BOX, ShownKey(fresh)) is None
+        assert await checker.record(BOX, fresh) is None
+        assert checker.judge(BOX, ShownKey(new_key())) is not None
+        assert rule.forget(Node("198.51.100.7", port=41234, name="box")) == 1
+
+
 def test_forget_without_a_file_forgets_nothing(known: Path) -> None:
     assert HostKeys.strict(known).forget(Node("h")) == 0
     assert not known.exists()

@@ -168,6 +168,7 @@ class KnownFiles:
         """
         missing = [name for name in who.names if not self._is_written(who, name)]
         if not missing:
+            self._leave_to_files(who)
             return []
         if target.exists() and not target.is_file():  # noqa: ASYNC240 - a look, once a node
             raise OSError(f"{target} keeps nothing")
@@ -177,12 +178,19 @@ class KnownFiles:
         async with self._loading:
             entries = await run_in_thread(record_key, target, missing, key.algorithm.decode(), blob)
         await self.load(who)
+        self._leave_to_files(who)
         return [
             entry
             for name, found in entries.items()
             for entry in found
             if entry.key != key.public_data and not (name == who.borrowed and entry.is_ours)
         ]
+
+    def _leave_to_files(self, who: Identity) -> None:
+        """Know no more of a node than its files once they know it: who takes it out of them wants it forgotten."""
+        for name in who.names:
+            if self._is_written(who, name):
+                self._accepted.pop((self._target(who), name.lower()), None)
 
     def _is_written(self, who: Identity, name: str) -> bool:
         return any(not entry.marker for known in self._known(who) for entry in known.find(name))
