@@ -243,7 +243,7 @@ def _keys(answer: Answer) -> Keys:
         for keyword, usual in (("pkcs11provider", None), ("securitykeyprovider", "internal"))
         if (value := _first(answer, keyword)) not in (None, usual)
     ]
-    methods = (_first(answer, "preferredauthentications") or "publickey").split(",")
+    methods = answer.get("preferredauthentications", ("publickey",))[0].split(",")
     refusing = []
     if _first(answer, "pubkeyauthentication") in ("no", "false"):
         refusing.append("PubkeyAuthentication no")

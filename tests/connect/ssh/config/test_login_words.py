@@ -51,6 +51,7 @@ CASES = [
     Case("PubkeyAuthentication", "PubkeyAuthentication host-bound\nIdentityFile {key}", True),
     Case("PreferredAuthentications", "PreferredAuthentications password\nIdentityFile {key}", False),
     Case("PreferredAuthentications", "PreferredAuthentications password,publickey\nIdentityFile {key}", True),
+    Case("PreferredAuthentications", "PreferredAuthentications none\nIdentityFile {key}", False),
     Case("PubkeyAcceptedAlgorithms", "PubkeyAcceptedAlgorithms rsa-*\nIdentityFile {key}", False),
     Case("PubkeyAcceptedAlgorithms", "PubkeyAcceptedAlgorithms rsa-sha2-512\nIdentityFile {rsa}", True),
     Case("PubkeyAcceptedAlgorithms", "PubkeyAcceptedKeyTypes -ssh-ed25519\nIdentityFile {key}", False),
