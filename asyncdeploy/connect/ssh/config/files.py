@@ -41,7 +41,7 @@ _RENAMING = _CANONICAL | {"hostname"}
 _MANY_DIGESTS = frozenset({"controlpath", "localcommand", "remotecommand"})
 """Words without effect here in which a digest of the host is usual."""
 _OLDER = {old.lower(): new.lower() for old, new in OLDER.items()}
-_LINE = re.compile(r'\s*"?([A-Za-z0-9]+)"?(?:\s*=\s*|\s+|(?="))(.*)')
+_LINE = re.compile(r'\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+|(?="))(.*)')
 _NOT_OURS = re.compile(r"\\|[\"'].*#|#.*[\"']")
 """In a line's words: where a word or a comment begins is read by ssh otherwise than by shlex."""
 

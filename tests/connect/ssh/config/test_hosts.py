@@ -138,7 +138,14 @@ def test_the_words_that_may_be_meant_for_a_host(config: Path, tmp_path: Path, te
 
 
 @pytest.mark.parametrize(
-    "text", ["Include {more}/[[:alpha:]]\n", "Include {more}/\\[x\n", 'Host "#x" other\n Port 7\n', "%%\n"]
+    "text",
+    [
+        '"Host"=# other\n Port 7\n',
+        "Include {more}/[[:alpha:]]\n",
+        "Include {more}/\\[x\n",
+        'Host "#x" other\n Port 7\n',
+        "%%\n",
+    ],
 )
 def test_what_ssh_alone_can_read_is_left_to_it(config: Path, tmp_path: Path, text: str) -> None:
     config.write_text(text.replace("{more}", str(tmp_path)))
