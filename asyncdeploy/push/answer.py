@@ -144,12 +144,28 @@ def _conflict(node: str, path: str, rest: list[str]) -> WorkspaceConflict:
     elif reason == "owner":
         what = f"{path}/.asyncdeploy is not a folder of ours; somebody else made it"
         hint = "give another remote_path, or remove it if you know who made it"
+    elif reason == "place":
+        what, hint = _place(path, *words)
     elif reason == "blocked":
         what = f"{path}/{words[0]} is a folder on the node and holds files that we did not bring"
         hint = "move them away: where that folder stands, a file is to be put"
     else:
-        raise ValueError(f"edited, foreign, project, owner or blocked was expected, got {reason!r}")
+        raise ValueError(f"edited, foreign, project, owner, place or blocked was expected, got {reason!r}")
     return WorkspaceConflict(node, what, hint, path=path)
+
+
+def _place(path: str, why: str, where: str, user: str) -> tuple[str, str]:
+    """Return why a site may not stand where it was to stand, and what to do."""
+    if why == "owner":
+        what = f"{where} belongs to another user (uid {_count(user)}), who could put his own code in the place of {path}"
+        return what, "give a remote_path that only you and root can write to"
+    if why == "open":
+        mode = "o-w" if where == path else "o-w, or +t where all must write,"
+        what = f"every user of the node may write to {where} and so put his own code in the place of {path}"
+        return what, f"chmod {mode} {where} there, or give a remote_path that only you and root can write to"
+    if why == "home":
+        return f"{path} is the home folder or holds it", "give a folder of its own"
+    raise ValueError(f"owner, open or home was expected, got {why!r}")
 
 
 def _count(text: str) -> int:

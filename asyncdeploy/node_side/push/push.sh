@@ -12,13 +12,18 @@ begun() { # PATH: says its absolute path; whether a swap was begun there
     [ -f "$site/$own/journal" ]
 }
 
-open_site() { # PATH ON_CONFLICT: says the user's number and the absolute path, with NULs behind; then foreign or owner, with status 2
+open_site() { # PATH ON_CONFLICT: says the user's number and the absolute path, with NULs behind; then why not, with status 2
     case $1 in
     '~/'*) site=${HOME:?}${1#?} ;;
     *) site=$1 ;;
     esac
     printf '%s\0' "$(id -u)" "$site"
-    why=$(mkdir -p "$site" 2>&1 && cd "$site" 2>&1) || { trouble "$why" || return; }
+    check_place "$site" || return
+    if [ ! -d "$site" ]; then
+        why=$(mkdir -p "$site" 2>&1) || { trouble "$why" || return; }
+        check_place "$site" || return
+    fi
+    why=$(cd "$site" 2>&1) || { trouble "$why" || return; }
     cd "$site" || return
     if [ ! -e "$own" ] && [ ! -L "$own" ]; then
         if [ "$2" = refuse ] && [ -n "$(find . -mindepth 1 -print -quit)" ]; then
@@ -30,6 +35,52 @@ open_site() { # PATH ON_CONFLICT: says the user's number and the absolute path, 
     ours "$own" || return
     [ -e "$own/staging" ] || why=$(mkdir -m 700 "$own/staging" 2>&1) || { trouble "$why" || return; }
     ours "$own/staging"
+}
+
+check_place() { # PATH: whether nobody but us and root can put files there, as node_side/push/place.py looks; else says why not
+    me=$(id -u) unknown=0 base=$(cd "$HOME" 2>/dev/null && pwd -P) at='' rest=$1 links=0
+    read -r _ _ span 2>/dev/null </proc/self/uid_map || span=4294967295
+    [ "$span" = 4294967295 ] || unknown=$(cat /proc/sys/kernel/overflowuid 2>/dev/null || echo 0)
+    while [ -n "$rest" ]; do
+        name=${rest%%/*}
+        case $rest in */*) rest=${rest#*/} ;; *) rest='' ;; esac
+        case $name in
+        '' | .) continue ;;
+        ..) here=${at%/*} ;;
+        *) here=$at/$name ;;
+        esac
+        [ -n "$here" ] || { at='' && continue; }
+        [ -e "$here" ] || [ -L "$here" ] || return 0
+        check_step || return
+    done
+    case $base/ in "$at"/*) not_here home "$at" '' ;; esac
+}
+
+check_step() { # one folder or link on the way; goes on behind a link
+    spared=false
+    case $base/ in "$here"/*) spared=true ;; esac
+    case ${HOME%/}/ in "$here"/*) spared=true ;; esac
+    read -r user mode <<END
+$(stat -c '%u %a' "$here")
+END
+    case $user in 0 | "$me" | "$unknown") ;; *) "$spared" || not_here owner "$here" "$user" || return ;; esac
+    if [ -L "$here" ]; then
+        links=$((links + 1))
+        [ "$links" -le 40 ] || { trouble "$here: Too many levels of symbolic links" || return; }
+        target=$(readlink "$here")
+        case $target in /*) at='' ;; esac
+        rest=$target/$rest
+        return
+    fi
+    at=$here
+    [ -d "$here" ] && case $mode in *[2367]) ;; *) false ;; esac || return 0
+    case $mode in [1357]???) case $rest in *[!/]*) return 0 ;; esac ;; esac
+    "$spared" || not_here open "$here" "$user"
+}
+
+not_here() { # WHY WHERE USER
+    printf 'place\0%s\0%s\0%s' "$@"
+    return 2
 }
 
 ours() { # FOLDER: a folder of this user, for nobody else

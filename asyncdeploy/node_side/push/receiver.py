@@ -54,7 +54,7 @@ class Push:
         stands = state is not None and self.stands(state.entries)
         if stands and state.digest == self.digest:
             return b"same", self.site.path
-        self.site.name_holder(self.holder)
+        self.site.lock.name_holder(self.holder)
         new = self.receive_manifest()
         fresh = state is None and os.listdir(self.site.fd) == [META.decode()]
         plan = Plan(self.worker, self.site, state.entries if state else (), new, fresh, stands)
@@ -193,7 +193,8 @@ def failed(error, site, push):
 def main(worker, args):
     """Serve one push. Args: what, site path, digest, project id and label, holder, on_conflict, under_jobs, wait_s."""
     fields = args.split(b"\0")
-    site, push = Site(os.path.normpath(expand(fields[1]))), None
+    path = os.path.normpath(expand(fields[1]))
+    site, push = Site(b"/" + path.lstrip(b"/")), None  # POSIX lets two slashes stand
     umask = os.umask(0o022)
     try:
         if fields[0] == b"finish":

@@ -1,13 +1,13 @@
 """A site's folder, reached by descriptors only: every path is walked from its top without following a link."""
 
 import errno
-import fcntl
 import os
 import stat
-import time
 
 from asyncdeploy.node_side.files import write_all
 from asyncdeploy.node_side.push.pieces import ContentHash, hash_pieces
+from asyncdeploy.node_side.push.place import check_place
+from asyncdeploy.node_side.push.site_lock import SiteLock
 from asyncdeploy.node_side.push.site_record import DIR, FILE, LINK, MAX_RECORD, META, Record, Refused
 
 CHUNK = 1 << 20
@@ -22,12 +22,16 @@ class Site:
 
     def __init__(self, path):
         self.path = path
-        self.fd = self.meta = self.staging = self.lock = -1
+        self.fd = self.meta = self.staging = -1
+        self.lock = None
         self.way = []
 
     def open(self, allow_foreign):
         """Open the site, made if absent; Refused if it is not ours to take."""
-        os.makedirs(self.path, exist_ok=True)
+        check_place(self.path)
+        if not os.path.isdir(self.path):
+            os.makedirs(self.path, exist_ok=True)
+            check_place(self.path)  # in a folder that all share somebody else may have been quicker
         self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.lstat(META, dir_fd=self.fd)
@@ -58,39 +62,18 @@ class Site:
 
     def close(self):
         self.forget()
-        for fd in (self.lock, self.staging, self.meta, self.fd):
+        if self.lock is not None:
+            self.lock.release()
+        for fd in (self.staging, self.meta, self.fd):
             if fd >= 0:
                 os.close(fd)
-        self.fd = self.meta = self.staging = self.lock = -1
+        self.fd = self.meta = self.staging = -1
+        self.lock = None
 
     def take_lock(self, worker, wait_s, ours=None):
-        """Hold the site; Refused, naming the holder, if it stays taken. The lock frees itself when we die.
-
-        A holder named ``ours`` is the same push at work through another node: they share a disk, and it is waited for.
-        """
-        self.lock = os.open(b"lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.meta)
-        end, shared = time.monotonic() + wait_s, False
-        while True:
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                holder = os.pread(self.lock, 400, 0).replace(b"\0", b"")
-                if ours is not None and holder == ours[:400]:
-                    end = time.monotonic() + wait_s
-                    if not shared:
-                        worker.send(b"S")
-                    shared = True
-                elif time.monotonic() > end:
-                    raise Refused(b"busy", self.path, holder) from None
-            worker.poll()
-            time.sleep(0.02)
-        if not os.fstat(self.lock).st_nlink:
-            raise Refused(b"busy", self.path, b"the folder was removed meanwhile")
-
-    def name_holder(self, text):
-        os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, text[:400], 0)
+        """Hold the site; see SiteLock.take."""
+        self.lock = SiteLock(self.path, self.meta)
+        self.lock.take(worker, wait_s, ours)
 
     def parent(self, path, make=False):
         """Return (descriptor of the folder that holds path, last name); the descriptor is ours until the next call."""

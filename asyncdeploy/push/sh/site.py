@@ -70,13 +70,13 @@ class ShSite:
         Raises:
             Refused: it is not ours to take, is held, or cannot be made.
         """
-        path = f"~/{posixpath.normpath(path[2:])}" if path.startswith("~/") else posixpath.normpath(path)
+        path = f"~/{posixpath.normpath(path[2:])}" if path.startswith("~/") else "/" + posixpath.normpath(path).lstrip("/")
         status, answer = await self.session.ask("open_site", path, "overwrite" if overwrite else "refuse")
         user, _, rest = answer.partition(b"\0")
         self.seen.path, _, why = rest.partition(b"\0")
         self._is_root = user == b"0"
         if status == 2:
-            raise self.refused(b"conflict", why.strip())
+            raise self.refused(b"conflict", *why.strip(b"\n").split(b"\0"))
         self.check(status, why, self.seen.path)
         status, why = await self.session.ask("acquire", str(math.ceil(wait_s)), holder)
         if status == 2:
