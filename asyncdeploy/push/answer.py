@@ -140,24 +140,35 @@ def _conflict(node: str, path: str, rest: list[str]) -> WorkspaceConflict:
         hint = "give another remote_path; Workspace(on_conflict='overwrite') moves in beside what is there"
     elif reason == "project":
         what = f"{path} belongs to another project: {words[0]}"
-        hint = "give another remote_path; Workspace(on_conflict='overwrite') takes it over"
+        hint = (
+            "give another remote_path; if they are one, give both a name in pyproject.toml ([tool.asyncdeploy] name); "
+            "Workspace(on_conflict='overwrite') takes it over"
+        )
     elif reason == "owner":
         what = f"{path}/.asyncdeploy is not a folder of ours; somebody else made it"
         hint = "give another remote_path, or remove it if you know who made it"
+    elif reason == "emptied":
+        lost, names = _count(words[0]), _listed(words[2:], _count(words[0]))
+        what = (
+            f"{lost} of the {_count(words[1])} names that were pushed to {path} are no longer in the workspace: {names}"
+        )
+        hint = "is its disk mounted, is it the right branch? Workspace(on_emptied='remove') takes them away"
     elif reason == "place":
         what, hint = _place(path, *words)
     elif reason == "blocked":
         what = f"{path}/{words[0]} is a folder on the node and holds files that we did not bring"
         hint = "move them away: where that folder stands, a file is to be put"
     else:
-        raise ValueError(f"edited, foreign, project, owner, place or blocked was expected, got {reason!r}")
+        raise ValueError(f"edited, foreign, project, emptied, owner, place or blocked was expected, got {reason!r}")
     return WorkspaceConflict(node, what, hint, path=path)
 
 
 def _place(path: str, why: str, where: str, user: str) -> tuple[str, str]:
     """Return why a site may not stand where it was to stand, and what to do."""
     if why == "owner":
-        what = f"{where} belongs to another user (uid {_count(user)}), who could put his own code in the place of {path}"
+        what = (
+            f"{where} belongs to another user (uid {_count(user)}), who could put his own code in the place of {path}"
+        )
         return what, "give a remote_path that only you and root can write to"
     if why == "open":
         mode = "o-w" if where == path else "o-w, or +t where all must write,"

@@ -125,5 +125,5 @@ async def _push_to_script(remote: Remote, crew: Crew, bundle: Bundle, wait_s: fl
 def _arguments(bundle: Bundle, wait_s: float) -> bytes:
     workspace = bundle.workspace
     fields = ["push", workspace.site_path, bundle.digest, bundle.project, bundle.label, bundle.holder]
-    fields += [workspace.on_conflict, workspace.under_jobs, f"{wait_s:g}"]
+    fields += [workspace.on_conflict, workspace.under_jobs, f"{wait_s:g}", workspace.on_emptied, bundle.was]
     return "\0".join(fields).encode("utf-8", "surrogateescape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -13,6 +14,10 @@ from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.serialize import PlainData
 
 Conflict = Literal["refuse", "overwrite"]
+Emptied = Literal["refuse", "remove"]
+
+OWN_FOLDER = ".asyncdeploy"
+"""What we keep of a site, and in the home what we keep of jobs: never a place for files of others."""
 
 SHOWN = 10
 """Names in the error for what did not come home; the Collected in it has more."""
@@ -21,8 +26,11 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _to_local(value: str | Path) -> Path:
+    if value == "":  # pathlib's "." for it would be a surprise: a variable that is not set
+        raise ValueError("Workspace path: a folder was expected, got ''")
     try:
-        return Path(value).expanduser().absolute()
+        path = Path(value).expanduser().absolute()
+        return path.resolve() if ".." in path.parts else path  # "..": its real name says where it goes
     except RuntimeError:  # pathlib's word for a user that it does not know
         raise ValueError(f"Workspace path: a home folder that exists was expected, got {str(value)!r}") from None
 
@@ -45,6 +53,8 @@ class Workspace(PlainData):
         on_conflict: "refuse" to overwrite files that were edited on the node since our last push and folders that are
             not ours, or "overwrite" (an event names what was lost).
         under_jobs: "refuse" to push while a detached job runs in the site, or "overwrite".
+        on_emptied: "refuse" to take away most of what was pushed before (a disk that is not mounted, another branch),
+            or "remove".
 
     Raises:
         ValueError: a bad path or word.
@@ -57,24 +67,32 @@ class Workspace(PlainData):
     exclude: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_names)
     on_conflict: Conflict = attrs.field(default="refuse", kw_only=True)
     under_jobs: Conflict = attrs.field(default="refuse", kw_only=True)
+    on_emptied: Emptied = attrs.field(default="refuse", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if self.remote_path is not None:
             check_remote_path(self.remote_path, "Workspace remote_path")
-            if PurePosixPath(self.remote_path) in (PurePosixPath("~"), PurePosixPath("/")):
+            names = set(PurePosixPath(self.remote_path).parts) - {"/", "//", "~"}
+            if not names or OWN_FOLDER in names:
                 raise ValueError(f"Workspace remote_path: a folder of its own was expected, got {self.remote_path!r}")
         elif not self.path.name:
             raise ValueError(f"Workspace path: {str(self.path)!r} has no name; give remote_path")
+        elif self.path.name == OWN_FOLDER or _UNSAFE.search(self.path.name):
+            raise ValueError(f"Workspace path: {self.path.name!r} is no name for a folder on a node; give remote_path")
         if self.project is not None:
             check_inside(self.project, "Workspace project")
         for what, value in (("on_conflict", self.on_conflict), ("under_jobs", self.under_jobs)):
             if value not in ("refuse", "overwrite"):
                 raise ValueError(f"Workspace {what}: 'refuse' or 'overwrite' was expected, got {value!r}")
+        if self.on_emptied not in ("refuse", "remove"):
+            raise ValueError(f"Workspace on_emptied: 'refuse' or 'remove' was expected, got {self.on_emptied!r}")
 
     @property
     def site_path(self) -> str:
         """Where the workspace goes on a node, still with "~/" where the home is meant."""
-        return self.remote_path if self.remote_path is not None else f"~/{self.path.name}"
+        path = self.remote_path if self.remote_path is not None else f"~/{self.path.name}"
+        # One name for one place: POSIX lets two slashes at the beginning stand.
+        return posixpath.normpath(path) if path.startswith("~") else "/" + posixpath.normpath(path).lstrip("/")
 
 
 def as_workspace(value: Workspace | Path | str) -> Workspace:

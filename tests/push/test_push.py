@@ -310,7 +310,7 @@ def test_any_tree_follows_any_other(tmp_path_factory: pytest.TempPathFactory, sp
                 shutil.rmtree(base / "proj", ignore_errors=True)
                 build(base / "proj", spec)
                 try:
-                    await push_code(remote, base / "proj")
+                    await push_code(remote, Workspace(base / "proj", on_emptied="remove"))
                 except DeployError as error:
                     raise AssertionError(str(error)) from error
                 assert tree(base / "home" / "proj") == tree(base / "proj")

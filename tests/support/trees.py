@@ -1,4 +1,4 @@
-"""Trees on disk: to write them, to compare them, and a small disk to fill with them."""
+"""Trees on disk: to write them, to commit them, to compare them, and a small disk to fill with them."""
 
 import os
 import random
@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.tools import need_root
+from tests.support.tools import need, need_root
 
 Tree = dict[str, tuple[str, int, bytes]]
+_WHO = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
 
 
-def tree(root: Path) -> Tree:
-    """Every name below root but our own folder: kind, permission bits, content or target."""
+def tree(root: Path, prefix: str = "") -> Tree:
+    """Every name below root but our own folder, behind a prefix: kind, permission bits, content or target."""
     found: Tree = {}
     for folder, folders, files in os.walk(os.fsencode(root)):
         if folder == os.fsencode(root):
@@ -23,7 +24,7 @@ def tree(root: Path) -> Tree:
         for name in folders + files:
             path = Path(os.fsdecode(folder)) / os.fsdecode(name)
             mode = path.lstat().st_mode
-            key = str(path.relative_to(root))
+            key = prefix + str(path.relative_to(root))
             if stat.S_ISLNK(mode):
                 found[key] = ("link", 0, os.fsencode(path.readlink()))
             elif stat.S_ISDIR(mode):
@@ -38,6 +39,22 @@ def write(root: Path, files: dict[str, str | bytes]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def git(folder: Path, *args: str) -> None:
+    """Run git in a folder, where it must succeed."""
+    need("git")
+    subprocess.run(["git", *_WHO, *args], cwd=folder, check=True, capture_output=True)
+
+
+def commit(folder: Path, files: dict[str, str | bytes] | None = None) -> Path:
+    """Write files into a repository, which is made where there is none, and commit all that is there."""
+    write(folder, files or {})
+    if not (folder / ".git").exists():
+        git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "a step", "--allow-empty")
+    return folder
 
 
 def change_files(root: Path, dice: random.Random) -> None:

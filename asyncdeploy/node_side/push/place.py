@@ -54,7 +54,7 @@ def check_place(path):
 
 
 def is_open(mode, is_site):
-    """Whether any user may put something into a folder; on the way it is enough that nobody may remove what is there."""
+    """Whether any user may put files into a folder; on the way it is enough that he may not remove what is there."""
     return bool(mode & stat.S_IWOTH) and (is_site or not mode & stat.S_ISVTX)
 
 

@@ -2,7 +2,12 @@
 
 import stat
 
-from asyncdeploy.node_side.push.site_record import DIR, FILE, LINK, MAX_DEPTH, Refused, ancestors
+from asyncdeploy.node_side.push.site_record import ABSENT, DIR, FILE, LINK, MAX_DEPTH, Refused, ancestors
+
+FEW = 3  # as many of a tree's files may always go
+MANY = 10  # and as many as this, unless they are more than half of it
+GENERATED = (b"pyvenv.cfg", b"CACHEDIR.TAG")  # what an environment or a cache says of its folder
+PYCACHE = b"__pycache__"
 
 
 class Plan:
@@ -10,7 +15,7 @@ class Plan:
 
     Attributes: moves (entries to be renamed into place), modes (entries that only need their mode), removals (paths),
     edited (paths whose loss must be agreed to), restored (paths that had been removed on the node), have (sha256 to a
-    path here).
+    path here), kept (old entries that stay because they are not checked out at the client).
     """
 
     def __init__(self, worker, site, old, new, fresh, stands=False):
@@ -21,9 +26,13 @@ class Plan:
         """
         self.worker, self.site = worker, site
         self.old = {entry.path: entry for entry in old}
+        absent = {entry.path for entry in new if entry.kind == ABSENT}
+        if absent:
+            new = [entry for entry in new if entry.kind != ABSENT]
+        self.entries = new
         self.new = {entry.path: entry for entry in new}
         self.moves, self.modes, self.removals, self.edited, self.restored = [], [], [], [], []
-        self.have = {}
+        self.have, self.kept = {}, []
         self.gone = set()  # folders that are not there, or are something else: nothing of ours stands below
         self.blockers = []
         self.made = None  # what we once made, once that is asked
@@ -34,11 +43,40 @@ class Plan:
         left = [entry for entry in old if entry.path not in self.new]
         met = [entry for entry in new if not self.keep(entry)] if stands else new
         self.check_parents(ancestors(entry.path for entry in met), () if stands else ancestors(self.old))
+        if left:
+            spared = self.generated(left)
+            left = [
+                entry for entry in left if not (absent and self.keep_absent(entry, absent)) and entry.path not in spared
+            ]
         for entry in left:
             self.leave(entry)
         self.leaving = frozenset(self.removals)
         for entry in met:
             self.meet(entry)
+
+    def keep_absent(self, entry, absent):
+        """Whether a name is not checked out at the client: it stays, and stays ours unless it was changed here."""
+        if entry.path not in absent and absent.isdisjoint(ancestors([entry.path])):
+            return False
+        found = self.find(entry)
+        if found is not None and entry.holds(found):
+            self.kept.append(entry)
+        return True
+
+    def generated(self, left):
+        """Return the paths of environments and caches that earlier pushes brought: no longer ours to decide on."""
+        old, new = generated_folders(self.old), generated_folders(self.new)
+        folders = old.difference(new)
+        return {entry.path for entry in left if not folders.isdisjoint(ancestors([entry.path]))} if folders else ()
+
+    def wiped(self):
+        """Return the names that would go with their content, if those are most of what was brought before."""
+        contents = {entry.sha for entry in self.entries if entry.kind == FILE}
+        lost = [path for path in self.removals if self.old[path].kind != DIR and self.old[path].sha not in contents]
+        before = sum(entry.kind != DIR for entry in self.old.values())
+        if not any(entry.kind != DIR for entry in self.entries) and not self.kept:
+            return lost
+        return lost if len(lost) > max(before // 2, MANY - 1) or FEW <= len(lost) == before else []
 
     def changes(self):
         return bool(self.moves or self.modes or self.removals)
@@ -133,3 +171,13 @@ class Plan:
             elif path not in self.leaving:
                 return False
         return True
+
+
+def generated_folders(paths):
+    found = {path.rpartition(b"/")[0] for path in paths if path.endswith(GENERATED)}
+    found.update(
+        path.partition(b"/" + PYCACHE + b"/")[0] + b"/" + PYCACHE for path in paths if b"/" + PYCACHE + b"/" in path
+    )
+    found.update(PYCACHE for path in paths if path.startswith(PYCACHE + b"/"))
+    found.discard(b"")
+    return found

@@ -43,13 +43,14 @@ class Push:
     def __init__(self, worker, site, args):
         self.worker, self.site = worker, site
         _, _, self.digest, self.project, self.label, self.holder, self.conflict, self.jobs = args[:8]
+        self.emptied, self.was = args[9:11]
         self.needed = 0
 
     def run(self):
         finish_journal(self.worker, self.site)
         state = self.site.read_record(b"state")
         overwrite = self.conflict == b"overwrite"
-        if state is not None and state.project != self.project and not overwrite:
+        if state is not None and state.project not in (self.project, self.was) and not overwrite:
             raise Refused(b"conflict", self.site.path, b"project", state.label or state.project)
         stands = state is not None and self.stands(state.entries)
         if stands and state.digest == self.digest:
@@ -61,11 +62,15 @@ class Push:
         if plan.edited and not overwrite:
             names = sorted(plan.edited)
             raise Refused(b"conflict", self.site.path, b"edited", b"%d" % len(names), *names[:NAMES])
+        wiped = plan.wiped() if self.emptied != b"remove" else []
+        if wiped:
+            counts = b"%d" % len(wiped), b"%d" % len(plan.old)
+            raise Refused(b"conflict", self.site.path, b"emptied", *counts, *sorted(wiped)[:NAMES])
         if plan.changes() and self.jobs != b"overwrite":
             running = running_jobs(self.site.path)
             if running:
                 raise Refused(b"jobs", self.site.path, *map(os.fsencode, running[:NAMES]))
-        return self.fill(plan, new)
+        return self.fill(plan)
 
     def stands(self, entries):
         fd = self.site.fd
@@ -98,8 +103,9 @@ class Push:
         check_paths(entries)
         return entries
 
-    def fill(self, plan, new):
+    def fill(self, plan):
         """Stage what is missing, then swap; the client may go once all is verified."""
+        new = plan.entries
         intake = Intake(self.worker, self.site, plan)
         order = {}
         for entry in new:
@@ -129,7 +135,7 @@ class Push:
         for entry in plan.moves:
             if entry.kind == DIR:
                 entry.staged = b"folder"
-        record = Record(self.project, self.digest, new, plan.removals + plan.blockers, self.label)
+        record = Record(self.project, self.digest, new + plan.kept, plan.removals + plan.blockers, self.label)
         self.swap(record, plan.changes())
         moved = b"%d" % (len(plan.moves) + len(plan.modes))
         names = [b"restored " + path for path in plan.restored[:NAMES]]
@@ -191,7 +197,11 @@ def failed(error, site, push):
 
 
 def main(worker, args):
-    """Serve one push. Args: what, site path, digest, project id and label, holder, on_conflict, under_jobs, wait_s."""
+    """Serve one push.
+
+    Args: what, site path, digest, project id and label, holder, on_conflict, under_jobs, wait_s, on_emptied, and what
+    the project was called before it said its own name.
+    """
     fields = args.split(b"\0")
     path = os.path.normpath(expand(fields[1]))
     site, push = Site(b"/" + path.lstrip(b"/")), None  # POSIX lets two slashes stand

@@ -71,7 +71,9 @@ class SiteLock:
         words = self.read(FOLDER + b"/owner").split()
         if len(words) == 3:
             host, pid, start = words
-            return host == machine() and pid.isdigit() and not proc.is_same(int(pid), int(start) if start.isdigit() else 0)
+            return (
+                host == machine() and pid.isdigit() and not proc.is_same(int(pid), int(start) if start.isdigit() else 0)
+            )
         try:
             return time.time() - os.lstat(FOLDER, dir_fd=self.meta).st_mtime > NO_OWNER_S
         except FileNotFoundError:
@@ -113,7 +115,9 @@ class SiteLock:
             os.close(fd)
 
     def write(self, name, data):
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.meta)
+        fd = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.meta
+        )
         try:
             os.write(fd, data)
         finally:

@@ -5,9 +5,10 @@ import zlib
 
 META = b".asyncdeploy"
 FILE, DIR, LINK = b"f", b"d", b"l"
+ABSENT = b"a"  # in a manifest only: what is not checked out at the client, so that what stands here of it stays
 IN_PLACE = b"="  # staged name of an entry that stands already and only needs its mode
 MAX_RECORD = 512 << 20  # a manifest or state: a million entries of 500 bytes
-MAX_DEPTH = 1000  # folders in folders; PATH_MAX is 4096
+MAX_DEPTH = 400  # folders in folders: what walks them calls itself for each, and Python bounds that
 MANIFEST_HEAD, STATE_HEAD = b"asyncdeploy-manifest 1", b"asyncdeploy-state 1"
 MANIFEST_FIELDS, STATE_FIELDS = 7, 10
 
@@ -69,7 +70,7 @@ def check_paths(entries):
     for entry in entries:
         parts = entry.path.split(b"/")
         if parts[0] == META or b"" in parts or b"." in parts or b".." in parts or len(parts) > MAX_DEPTH:
-            raise ValueError("a path of the manifest is not allowed: %r" % entry.path)
+            raise ValueError("a path of the manifest is not allowed: %r" % entry.path[:200])
 
 
 def ancestors(paths):

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from asyncdeploy.push.bundle.blocks import BLOCK, Block, Piece, cut_blocks
-from asyncdeploy.push.bundle.file_list import project_id
 from asyncdeploy.push.bundle.hash_cache import Stamp
 from asyncdeploy.push.bundle.manifest import Manifest
 from asyncdeploy.push.bundle.packing import LEVEL, PackedBlocks
 from asyncdeploy.push.bundle.pieces import Run, is_large, sent_ranges
+from asyncdeploy.push.bundle.project import project_ids
 from asyncdeploy.push.bundle.scan import Listing, changed, list_workspace
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.tasks.threads import run_in_thread, stop_event
@@ -35,16 +35,19 @@ class Bundle:
     Attributes:
         workspace: what was scanned.
         manifest: its tree.
-        project: what tells this project from another (see ``file_list.project_id``).
+        project: what tells this project from another (see ``project.project_id``).
+        was: what it would be without its own name, "" where it has none.
         label: the same for people: "folder on machine".
         holder: which push this is, for those who wait: "user@machine pid 7 (push 1f0c3e5a)".
         seconds: how long the scan took.
     """
 
-    def __init__(self, workspace: Workspace, listing: Listing, project: str, store: BinaryIO, seconds: float) -> None:
+    def __init__(
+        self, workspace: Workspace, listing: Listing, project: tuple[str, str], store: BinaryIO, seconds: float
+    ) -> None:
         self.workspace = workspace
         self.manifest: Manifest = listing.manifest
-        self.project = project
+        self.project, self.was = project
         self.label = f"{workspace.path} on {platform.node()}"
         self.holder = f"{user_name() or os.getuid()}@{platform.node()} pid {os.getpid()} (push {secrets.token_hex(4)})"
         self.seconds = seconds
@@ -183,4 +186,4 @@ def _scan(workspace: Workspace, store: BinaryIO) -> Bundle:
     start = time.monotonic()
     listing = list_workspace(workspace, stop_event())
     _ = listing.manifest.digest, listing.manifest.contents  # worked out here, off the loop
-    return Bundle(workspace, listing, project_id(workspace.path), store, time.monotonic() - start)
+    return Bundle(workspace, listing, project_ids(workspace.path), store, time.monotonic() - start)

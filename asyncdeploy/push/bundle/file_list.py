@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from asyncdeploy.push.bundle.generated import Generated
+from asyncdeploy.push.bundle.manifest import shown
 from asyncdeploy.tasks.programs import Ended, run_blocking
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.patterns import Patterns
 
-NEVER = frozenset({".git", ".asyncdeploy"})
-"""Never sent: git's own store (its remotes may hold tokens), and what a receiver keeps in a site."""
+NEVER = frozenset({".git", ".hg", ".svn", ".jj", ".asyncdeploy"})
+"""Never sent: a version control's own store (its remotes may hold tokens), and what a receiver keeps in a site."""
 GIT_S = 60.0
 """How long git may take: 1 s for 10^6 files with a cold cache, a minute on a network home."""
+SKIPPED = b"S "
+"""How git marks what a sparse checkout leaves out."""
 MAX_NESTED = 16
 """Repositories inside repositories."""
 MAX_NOTES = 20
@@ -28,6 +31,8 @@ class ScanState:
 
     Attributes:
         include: what is sent though it is ignored.
+        generated: what is never sent unless include names it.
+        absent: what belongs to the workspace and is not checked out here; sparse: how many of them by sparse checkout.
         notes: what a person should know.
         stop: set by another thread to end it early.
     """
@@ -35,6 +40,9 @@ class ScanState:
     def __init__(self, root: Path, include: Iterable[str], stop: threading.Event) -> None:
         self.root = os.fspath(root)
         self.include = Patterns(tuple(include))
+        self.generated = Generated(self.root, self.include, tuple(include))
+        self.absent: set[str] = set()
+        self.sparse = 0
         self.notes: list[str] = []
         self.stop = stop
 
@@ -51,15 +59,14 @@ class ScanState:
 
 def file_names(root: Path, scan: ScanState) -> Iterator[str]:
     """Yield the paths that git or the walk would send, and those that include brings back."""
-    in_git = _in_git(root)
-    sent = set(_git_names(root, scan) if in_git else _walk(root, scan))
+    sent = set(_git_names(root, scan) if in_git(root) else _walk(root, scan))
     if scan.include:
         every = set(_walk(root, scan, everything=True))
         sent |= {path for path in every if scan.include.match(path)}
-    yield from sent
+    yield from (path for path in sent if not scan.generated.leaves_out(path))
 
 
-def _in_git(root: Path) -> bool:
+def in_git(root: Path) -> bool:
     """Whether git says what belongs to the folder (one that its repository ignores as a whole stands alone)."""
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return False
@@ -68,27 +75,11 @@ def _in_git(root: Path) -> bool:
         raise ToolMissing("", f"git is needed to list {root}, which is in a repository", hint, tool="git")
     if (root / ".git").exists():
         return True
-    ignored = _git(root, "check-ignore", "-q", ".", statuses=(0, 1))
+    ignored = git(root, "check-ignore", "-q", ".", statuses=(0, 1))
     return ignored.status == 1
 
 
-def project_id(root: Path) -> str:
-    """Return what tells one project from another: the same for every clone of a repository, wherever it lies.
-
-    It is the hash of the repository's first commit and the folder's place in it; where there is none (no git, no
-    commit, a shallow clone) it is this machine's name and the folder's path, so that two folders of one name stay two.
-    """
-    alone = f"{platform.node()}:{os.path.realpath(root)}"
-    if not _in_git(root):
-        return alone
-    if _git(root, "rev-parse", "--is-shallow-repository", statuses=tuple(range(256))).stdout.strip() != b"false":
-        return alone
-    roots = _git(root, "rev-list", "--max-parents=0", "HEAD", statuses=tuple(range(256))).stdout.split()
-    place = _git(root, "rev-parse", "--show-prefix").stdout.strip()
-    return f"{min(roots).decode()}/{os.fsdecode(place)}" if roots else alone
-
-
-def _git(root: Path, *args: str, statuses: tuple[int, ...] = (0,)) -> Ended:
+def git(root: Path, *args: str, statuses: tuple[int, ...] = (0,)) -> Ended:
     # GIT_DIR and the like are set where we are called from a hook; they would name another repository.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     line = ["git", "-C", str(root), *args]
@@ -105,13 +96,17 @@ def _git(root: Path, *args: str, statuses: tuple[int, ...] = (0,)) -> Ended:
 
 def _git_names(root: Path, scan: ScanState, prefix: str = "", depth: int = 0) -> Iterator[str]:
     """Yield what git tracks or would track; repositories inside are listed by their own rules."""
-    listed = _git(root, "ls-files", "-co", "--exclude-standard", "-z").stdout
+    listed = git(root, "ls-files", "-t", "-co", "--exclude-standard", "-z").stdout
     for raw in set(listed.split(b"\0")) - {b""}:
-        path = os.fsdecode(raw)
-        if path.endswith("/") or ((root / path).is_dir() and not (root / path).is_symlink()):
+        path = os.fsdecode(raw[2:])
+        if raw.startswith(SKIPPED) and not os.path.lexists(root / path):
+            scan.absent.add(prefix + path)
+            scan.sparse += 1
+        elif path.endswith("/") or ((root / path).is_dir() and not (root / path).is_symlink()):
             path = path.rstrip("/")
             if not (root / path / ".git").exists():
-                scan.note(f"{prefix}{path} is a submodule that is not checked out; it was not sent")
+                scan.note(f"{prefix}{path} is a submodule that is not checked out; what a node has of it stays")
+                scan.absent.add(prefix + path)
             elif depth == MAX_NESTED:
                 scan.note(f"{prefix}{path} lies in too many nested repositories; it was not sent")
             else:
@@ -137,6 +132,8 @@ def _walk(root: Path, scan: ScanState, *, everything: bool = False) -> Iterator[
             path = f"{folder}/{entry.name}" if folder else entry.name
             is_folder = entry.is_dir(follow_symlinks=False)
             if entry.name in NEVER or _ignored(path, rules, folder=is_folder):
+                continue
+            if is_folder and scan.generated.leaves_out_folder(path):
                 continue
             if is_folder:
                 pending.append((path, rules))
@@ -165,4 +162,6 @@ def read_patterns(path: Path) -> Patterns:
 
 def unreadable(path: Path | str, error: OSError) -> TransferFailed:
     what = error.strerror or str(error)
-    return TransferFailed("", f"cannot read {path}: {what}", "make it readable, or exclude it", path=str(path))
+    return TransferFailed(
+        "", f"cannot read {shown(str(path))}: {what}", "make it readable, or exclude it", path=str(path)
+    )

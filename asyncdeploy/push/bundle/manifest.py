@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 import attrs
 
-Kind = Literal["file", "dir", "link"]
+Kind = Literal["file", "dir", "link", "absent"]
 
 MAX_ENTRIES = 1_000_000
 """Names in one tree: ten times the largest repository; beyond it something was not ignored that should be."""
@@ -18,9 +18,13 @@ MAX_PATH = 4000
 """Bytes of a path: the node's own limit is 4096 from the site's folder on."""
 MAX_NAME = 255
 """Bytes of one name, on every file system we know."""
+MAX_DEPTH = 400
+"""Folders in folders: nobody's source has more, and a program that walks them calls itself for each."""
+SHOWN = 160
+"""Letters of a path in a message; of a longer one its beginning and its end."""
 
 _HEAD = b"asyncdeploy-manifest 1"
-_LETTERS: dict[Kind, bytes] = {"file": b"f", "dir": b"d", "link": b"l"}
+_LETTERS: dict[Kind, bytes] = {"file": b"f", "dir": b"d", "link": b"l", "absent": b"a"}
 _KINDS: dict[bytes, Kind] = {letter: kind for kind, letter in _LETTERS.items()}
 _FIELDS = 7
 
@@ -31,8 +35,9 @@ class Entry:
 
     Attributes:
         path: relative to the tree, "/" between names; bytes that are no UTF-8 are kept as surrogates.
-        kind: "file", "dir" (an empty folder; others are made as they are needed) or "link".
-        mode: permission bits; 0 for a link.
+        kind: "file", "dir" (an empty folder; others are made as they are needed), "link", or "absent": what is not
+            checked out here, so that what a node has of it, and below it, is neither sent nor removed.
+        mode: permission bits; 0 for a link and what is absent.
         size: bytes of a file, else 0.
         sha256: a file's content as hex, else "".
         target: where a link leads, else "".
@@ -90,7 +95,7 @@ class Manifest:
             if entry.path in solid:
                 raise ValueError(f"a path comes twice in a tree: {entry.path!r}")
             solid.add(entry.path)
-        solid.difference_update(entry.path for entry in self.entries if entry.kind == "dir")
+        solid.difference_update(entry.path for entry in self.entries if entry.kind in ("dir", "absent"))
         for entry in self.entries:
             folder = entry.path.rpartition("/")[0]
             if folder and any(above in solid for above in _upwards(folder)):
@@ -158,11 +163,19 @@ def check_path(path: str) -> None:
     """Raise ValueError unless ``path`` stays inside its tree and fits every node."""
     parts = path.split("/")
     if "" in parts or "." in parts or ".." in parts or "\0" in path:
-        raise ValueError(f"a path inside the tree was expected, got {path!r}")
+        raise ValueError(f"a path inside the tree was expected, got {shown(path)!r}")
+    if len(parts) > MAX_DEPTH:
+        raise ValueError(f"at most {MAX_DEPTH} folders in folders were expected, got {len(parts) - 1}: {shown(path)!r}")
     if len(path) > MAX_NAME and (
         len(os.fsencode(path)) > MAX_PATH or any(len(os.fsencode(part)) > MAX_NAME for part in parts)
     ):
-        raise ValueError(f"a path of at most {MAX_PATH} bytes was expected, got {path[:80]!r}...")
+        what = f"a path of at most {MAX_PATH} bytes and names of at most {MAX_NAME} were expected"
+        raise ValueError(f"{what}, got {shown(path)!r}")
+
+
+def shown(path: str) -> str:
+    """Return a path as a message has it: a very long one is cut in its middle."""
+    return path if len(path) <= SHOWN else f"{path[: SHOWN // 2]}...{path[-SHOWN // 2 :]}"
 
 
 def difference(old: Manifest, new: Manifest) -> Difference:

@@ -16,7 +16,7 @@ import attrs
 
 from asyncdeploy.push.bundle.file_list import NEVER, ScanState, file_names, read_patterns, unreadable
 from asyncdeploy.push.bundle.hash_cache import Stamp, load_hashes, save_hashes
-from asyncdeploy.push.bundle.manifest import MAX_ENTRIES, Entry, Manifest, check_path
+from asyncdeploy.push.bundle.manifest import MAX_ENTRIES, Entry, Manifest, check_path, shown
 from asyncdeploy.push.bundle.pieces import DIGEST, hash_pieces, is_large, large_id, piece_count
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.patterns import Patterns
@@ -29,6 +29,10 @@ TRIES = 3
 HASHERS = min(os.cpu_count() or 1, 16)
 """Threads that hash large files: hashing frees the interpreter's lock; beyond 16 the memory is what is waited for."""
 BLOCK = 1 << 20
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+POINTER_SIZES = range(100, 201)
+"""Bytes of what Git LFS leaves in the place of a content that it did not fetch: its name and size."""
 
 Digest = TypeVar("Digest", str, bytes)
 
@@ -66,13 +70,18 @@ def list_workspace(workspace: Workspace, stop: threading.Event) -> Listing:
         ToolMissing: the folder is in git, and git is not installed.
     """
     root = workspace.path
-    if not root.is_dir():
-        what = f"the workspace {root}: a folder was expected, there is {'a file' if root.exists() else 'nothing'}"
-        raise TransferFailed("", what, "give the project's folder", path=str(root))
+    for folder in (root, root / (workspace.project or "")):
+        if not folder.is_dir():
+            found = "a file" if folder.exists() else "nothing"
+            what = f"the workspace {folder}: a folder was expected, there is {found}"
+            raise TransferFailed("", what, "give the project's folder", path=str(folder))
     scan = _Scan(workspace, stop)
     scan.add_all(file_names(root, scan))
     scan.hash_large()
+    scan.pointers.sort()
+    scan.add_absent()
     scan.note_secrets()
+    scan.note_left_out()
     try:
         manifest = Manifest(scan.entries)
     except ValueError as error:
@@ -92,11 +101,47 @@ class _Scan(ScanState):
         self.stamps: dict[str, Stamp] = {}
         self.pieces: dict[str, bytes] = {}
         self.large: list[str] = []
+        self.pointers: list[str] = []
+        self.kinds: dict[str, int] = {}
 
     def wanted(self, path: str) -> bool:
         if not NEVER.isdisjoint(path.split("/")) or self.exclude.match(path):
             return False
         return not self.ignore.match(path) or self.include.match(path)
+
+    def note_left_out(self) -> None:
+        if not any(entry.kind in ("file", "link") for entry in self.entries):
+            self.note(f"{self.root} holds no file that would be sent")
+        for text in self.generated.notes():
+            self.note(text)
+
+    def add_absent(self) -> None:
+        """List what is not checked out: a node keeps what it has of it."""
+        if self.sparse:
+            what = f"{self.sparse} files are not checked out here (git sparse-checkout)"
+            self.note(f"{what}: they were not sent, what a node has of them stays")
+        if self.pointers:
+            more = f" and {len(self.pointers) - 3} more" if len(self.pointers) > 3 else ""
+            what = f"Git LFS pointers, whose contents are not here (git lfs pull): {', '.join(self.pointers[:3])}{more}"
+            self.note(f"{what}; they were not sent, what a node has of them stays")
+        self.absent.update(self.pointers)
+        self.entries += [Entry(path, "absent", 0) for path in self.absent if self.wanted(path) and self.has_room(path)]
+
+    def has_room(self, path: str) -> bool:
+        """Whether no file or link has taken the place of a folder that leads to a path."""
+        while path := path.rpartition("/")[0]:
+            kind = self.kind_of(path)
+            if kind:
+                return stat.S_ISDIR(kind)
+        return True
+
+    def kind_of(self, folder: str) -> int:
+        if folder not in self.kinds:
+            try:
+                self.kinds[folder] = os.lstat(f"{self.root}/{folder}").st_mode
+            except OSError:
+                self.kinds[folder] = 0
+        return self.kinds[folder]
 
     def add_all(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -115,10 +160,13 @@ class _Scan(ScanState):
             if stat.S_ISREG(found.st_mode):
                 if is_large(found.st_size):
                     self.large.append(path)
+                elif found.st_size in POINTER_SIZES and _is_pointer(full) and not self.include.match(path):
+                    self.pointers.append(path)
                 else:
                     self.add_file(path)
             elif stat.S_ISLNK(found.st_mode):
-                self.add_link(path, full)
+                if not self.generated.leaves_out_link(path):
+                    self.add_link(path, full)
             elif stat.S_ISDIR(found.st_mode):
                 self.entries.append(Entry(path, "dir", stat.S_IMODE(found.st_mode) & 0o777 | 0o700))
             else:
@@ -128,7 +176,7 @@ class _Scan(ScanState):
         except OSError as error:
             raise unreadable(f"{self.root}/{path}", error) from None
         except ValueError as error:
-            raise TransferFailed("", str(error), "rename or exclude it", path=path) from None
+            raise TransferFailed("", str(error), "rename or exclude it", path=shown(path)) from None
 
     def add_link(self, path: str, full: str) -> None:
         target = os.readlink(full)  # noqa: PTH115 - its bytes, not a Path
@@ -220,6 +268,14 @@ class _Scan(ScanState):
                 self.note(f"{path} looks like a secret and is sent (Workspace(exclude=...) keeps it here)")
         if ".env" not in paths and os.path.lexists(f"{self.root}/.env"):
             self.note('.env is ignored and was not sent (Workspace(include=".env") sends it)')
+
+
+def _is_pointer(full: str) -> bool:
+    fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(fd, len(POINTER)) == POINTER
+    finally:
+        os.close(fd)
 
 
 def changed(path: str) -> TransferFailed:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import anyio
 
 from asyncdeploy.node_side.push.plan import Plan
-from asyncdeploy.node_side.push.site_record import FILE, META, Entry, Record, Refused
+from asyncdeploy.node_side.push.site_record import ABSENT, FILE, META, Entry, Record, Refused
 from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.sh.script import END, TarOf, name_staged, tree_of
 from asyncdeploy.push.sh.site import ShSite
@@ -97,21 +97,24 @@ class _Push:
         await site.finish_journal()
         state = await site.read_record("state")
         if state is not None:
-            if state.project != self.project and not overwrite:
+            if state.project not in (self.project, os.fsencode(self.bundle.was)) and not overwrite:
                 raise site.refused(b"conflict", b"project", state.label or state.project)
             if state.digest == self.digest and await seen.stands(state.entries):
                 return b"same", seen.path
         new = await run_in_thread(tree_of, self.bundle)
         old = state.entries if state else []
-        await seen.see(old, new)
+        await seen.see(old, [entry for entry in new if entry.kind != ABSENT])
         fresh = state is None and (await self.session.ask("is_fresh"))[0] == 0
         plan = await run_in_thread(Plan, None, seen, old, new, fresh)
         if plan.edited and not overwrite:
             names = sorted(plan.edited)
             raise self.site.refused(b"conflict", b"edited", b"%d" % len(names), *names[:NAMES])
+        if self.workspace.on_emptied != "remove" and (wiped := plan.wiped()):
+            counts = b"%d" % len(wiped), b"%d" % len(plan.old)
+            raise self.site.refused(b"conflict", b"emptied", *counts, *sorted(wiped)[:NAMES])
         if plan.changes() and self.workspace.under_jobs != "overwrite" and (running := await self.running_jobs()):
             raise self.site.refused(b"jobs", *running[:NAMES])
-        return await self.fill(plan, new)
+        return await self.fill(plan)
 
     async def running_jobs(self) -> list[bytes]:
         _, answer = await self.session.ask("running")
@@ -132,7 +135,7 @@ class _Push:
 
     # --- contents -------------------------------------------------------------------------
 
-    async def fill(self, plan: Plan, new: list[Entry]) -> tuple[bytes, ...]:
+    async def fill(self, plan: Plan) -> tuple[bytes, ...]:
         """Stage what is missing, then swap; we may go once all is verified."""
         await self.check_room(plan)
         files, links = name_staged(plan)
@@ -143,7 +146,8 @@ class _Push:
             self.site.check(*await self.session.ask("stage_links", str(at), *batch), META + b"/staging")
             at += len(batch)
         await self.verify(files)
-        record = Record(self.project, self.digest, new, plan.removals + plan.blockers, os.fsencode(self.bundle.label))
+        entries, removals = plan.entries + plan.kept, plan.removals + plan.blockers
+        record = Record(self.project, self.digest, entries, removals, os.fsencode(self.bundle.label))
         await self.site.swap(record, changes=plan.changes())
         moved = b"%d" % (len(plan.moves) + len(plan.modes))
         names = [b"restored " + path for path in plan.restored[:NAMES]]

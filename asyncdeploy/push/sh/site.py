@@ -70,7 +70,9 @@ class ShSite:
         Raises:
             Refused: it is not ours to take, is held, or cannot be made.
         """
-        path = f"~/{posixpath.normpath(path[2:])}" if path.startswith("~/") else "/" + posixpath.normpath(path).lstrip("/")
+        path = (
+            f"~/{posixpath.normpath(path[2:])}" if path.startswith("~/") else "/" + posixpath.normpath(path).lstrip("/")
+        )
         status, answer = await self.session.ask("open_site", path, "overwrite" if overwrite else "refuse")
         user, _, rest = answer.partition(b"\0")
         self.seen.path, _, why = rest.partition(b"\0")

@@ -42,7 +42,7 @@ def test_the_digest_names_content_mode_and_target_but_not_time() -> None:
 
 @pytest.mark.parametrize("path", ["", "/a", "a/../b", "..", "a//b", "./a", "a/", "x" * 256, "d/" * 2001 + "x", "a\0b"])
 def test_a_path_that_no_node_may_get_is_refused(path: str) -> None:
-    with pytest.raises(ValueError, match=r"path"):
+    with pytest.raises(ValueError, match=r"path|folders in folders"):
         Manifest([Entry(path, sha256=SHA)])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncdeploy.push.bundle.file_list import project_id
+from asyncdeploy.push.bundle.project import project_id
 from asyncdeploy.push.bundle.scan import Listing, list_workspace
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.workspace import Workspace

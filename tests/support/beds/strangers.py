@@ -1,6 +1,5 @@
 """Another user of a node, who prepares folders and waits; and a folder such as /tmp, where all may write."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -42,5 +41,5 @@ def stranger() -> Iterator[Stranger]:
     try:
         yield Stranger(shared)
     finally:
-        os.chmod(shared, 0o700)
+        shared.chmod(0o700)
         shutil.rmtree(shared)
