@@ -15,12 +15,14 @@ from asyncdeploy.envs.registry import env_from_dict
 from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import fetch_uv, find_uv_binary, read_elf, uv_asset
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.push.push import push_code
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, ToolMissing
 from asyncdeploy.values.workspace import Site
 from tests.support.envs import write_project, write_wheel
+from tests.support.events import details
 from tests.support.remotes.shell_remote import ShellRemote
 
 
@@ -200,3 +202,22 @@ async def test_what_cannot_be_imported_is_named_with_what_was_meant(
     assert "cannot import one_lib:" not in error.evidence
     (folder / "breaks.py").write_text("raise SystemExit('I will not')\n")
     assert "SystemExit: I will not" in (await failure(remote, site, UvEnv(imports="breaks"))).evidence
+
+
+@pytest.mark.parametrize("env", [UvEnv(frozen=False), UvEnv(upgrade=True)], ids=["not frozen", "upgrade"])
+async def test_p2_a_pushed_lock_that_uv_brought_up_to_date_is_no_persons_edit(
+    remote: ShellRemote, tmp_path: Path, env: UvEnv
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    write_project(source, ("one-lib",))
+    lock(source, remote, "lock")
+    pushed = (source / "uv.lock").read_bytes()
+    write_project(source, ("one-lib", "two-lib"))  # the lock knows nothing of it
+    site = await push_code(remote, source)
+    await bootstrap_env(remote, site, env)
+    assert Path(site.path, "uv.lock").read_bytes() != pushed
+    (source / "a.py").write_text("new")
+    await push_code(remote, source)
+    await bootstrap_env(remote, site, env)
+    assert details(remote.events, "env")[-1] == "= unchanged"

@@ -111,6 +111,16 @@ ad_steps() {
     printf '%s\n' "$ad_key $ad_before $(ad_locks)" >"$ad_new"
 }
 
+# When steps ran, by the file system's own clock: what they changed of the pushed files is not taken for a person's edit
+# by the next push, which reads these files (node_side/push/site_folder.py).
+ad_note_begin() { { [ -d "$ad_state/steps" ] || mkdir -m 700 "$ad_state/steps"; } && : >"$ad_state/steps/begun"; }
+
+ad_note_end() {
+    mv -f "$ad_state/steps/begun" "$ad_state/steps/$$.began" && : >"$ad_state/steps/$$.ended"
+    # shellcheck disable=SC2012
+    ls -t "$ad_state/steps" | tail -n +101 | while read -r ad_file; do rm -f "$ad_state/steps/$ad_file"; done
+} 2>/dev/null
+
 if [ "$ad_mode" = look ]; then
     if ad_is_same; then
         ad_say_built
@@ -132,8 +142,12 @@ if ad_is_same; then # somebody else has just made it
 fi
 rm -f "$ad_marker" "$ad_state"/env.new.* || exit
 ad_before=$(ad_sources)
+ad_note_begin || exit
+trap 'ad_note_end; exit 143' HUP INT PIPE TERM
 (ad_steps "$@") </dev/null 2>&1 9>&-
 ad_status=$?
+ad_note_end
+trap 'exit 143' HUP INT PIPE TERM
 if [ ! -s "$ad_new" ]; then
     ad_say failed "$ad_status"
 elif [ "$ad_before" != "$(ad_sources)" ]; then

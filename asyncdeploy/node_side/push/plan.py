@@ -59,7 +59,7 @@ class Plan:
         if entry.path not in absent and absent.isdisjoint(ancestors([entry.path])):
             return False
         found = self.find(entry)
-        if found is not None and entry.holds(found):
+        if found is not None and (entry.holds(found) or self.site.is_by_step(found)):
             self.kept.append(entry)
         return True
 
@@ -117,7 +117,7 @@ class Plan:
             content = self.site.content_of(self.worker, entry.path, found)
             if content is None or content[0] == DIR:
                 return  # somebody put something else there: not ours to remove
-            if content != entry.content():
+            if content != entry.content() and not self.site.is_by_step(found):
                 self.edited.append(entry.path)
         elif entry.kind == FILE:
             self.have[entry.sha] = entry.path
@@ -131,15 +131,19 @@ class Plan:
                 self.restored.append(entry.path)
             self.moves.append(entry)
             return
+        by_step = False
         if old is not None and old.holds(found):
             content, mode = old.content(), old.mode
             if old.kind == FILE:
                 self.have[old.sha] = old.path
+        elif self.site.is_by_step(found) and old is not None and self.keep(entry):
+            return  # a lock that uv brought up to date, say: it stays until another one is pushed
         else:
+            by_step = self.site.is_by_step(found)
             content, mode = self.site.content_of(self.worker, entry.path, found), stat.S_IMODE(found.st_mode)
         if content != entry.content():
             lost = content is not None and found.st_size == 0  # a crash of the node can leave that of a file
-            self.replace(entry, content, old is not None and (lost or content == old.content()))
+            self.replace(entry, content, by_step or (old is not None and (lost or content == old.content())))
             return
         if entry.kind != DIR:
             entry.note(found)

@@ -140,6 +140,8 @@ started_at() { # PID: in clock ticks since boot, which tells it from a later pro
     sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
 }
 
+step_files() { ls "$own/steps" 2>/dev/null; } # when steps ran that make an environment
+
 record() { # NAME
     [ ! -f "$own/$1" ] || cat "$own/$1"
 }

@@ -76,7 +76,9 @@ class Push:
         fd = self.site.fd
         lstat = os.lstat
         try:
-            return all(entry.holds(lstat(entry.path, dir_fd=fd)) for entry in entries)
+            return all(
+                entry.holds(found := lstat(entry.path, dir_fd=fd)) or self.site.is_by_step(found) for entry in entries
+            )
         except (FileNotFoundError, NotADirectoryError):
             return False
 

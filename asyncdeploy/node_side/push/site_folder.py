@@ -23,7 +23,7 @@ class Site:
     def __init__(self, path):
         self.path = path
         self.fd = self.meta = self.staging = -1
-        self.lock = None
+        self.lock = self.steps = None
         self.way = []
 
     def open(self, allow_foreign):
@@ -137,6 +137,29 @@ class Site:
                 return None
             raise
 
+    def is_by_step(self, found):
+        """Whether a file was changed, or made, while a step that makes an environment ran: by us and by no person."""
+        if self.steps is None:
+            self.steps = self.read_steps()
+        changed = found.st_ctime_ns
+        return stat.S_ISREG(found.st_mode) and any(began <= changed <= ended for began, ended in self.steps)
+
+    def read_steps(self):
+        """Return when steps ran, as (began, ended); node_side/envs/env.sh leaves two files for each time."""
+        times = {}
+        try:
+            fd = os.open(b"steps", FOLDER, dir_fd=self.meta)
+        except OSError:
+            return []
+        try:
+            for name in os.listdir(fd):
+                times[name] = os.lstat(name, dir_fd=fd).st_mtime_ns
+        except FileNotFoundError:
+            pass  # another time has just begun or ended
+        finally:
+            os.close(fd)
+        return pairs_of(times)
+
     def content_of(self, worker, path, found):
         """Return what stands at a path in the form of Entry.content; None for anything that no manifest can hold."""
         folder, name = self.parent(path)
@@ -204,6 +227,13 @@ class Site:
         found = os.fstatvfs(self.fd)
         free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
         return free * found.f_frsize, (found.f_favail if found.f_files else None)
+
+
+def pairs_of(times):
+    """Return the times of "N.began" and "N.ended" as pairs, of those that have both."""
+    ends = {name[:-6]: time for name, time in times.items() if name.endswith(".ended")}
+    begins = {name[:-6]: time for name, time in times.items() if name.endswith(".began")}
+    return [(time, ends[name]) for name, time in begins.items() if name in ends]
 
 
 def quietly(expected, function, *args, **kwargs):

@@ -44,10 +44,12 @@ class Intake:
                     os.utime(fd, ns=(first.mtime, first.mtime))
                 finally:
                     os.close(fd)
-            elif not (source and self.copy_here(source, first)) and first.size:
+            elif source and self.copy_here(source, first):
+                pass  # it stood in the site under another name
+            elif first.size:
                 missing.add(sha)
                 continue
-            elif not first.size and not source:
+            else:
                 self.store(first, 0)
             self.copy_users(users)
         return missing

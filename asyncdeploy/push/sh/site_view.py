@@ -7,7 +7,8 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 
-from asyncdeploy.node_side.push.site_record import DIR, FILE, LINK, MAX_DEPTH, Entry, ancestors
+from asyncdeploy.node_side.push.site_folder import pairs_of
+from asyncdeploy.node_side.push.site_record import DIR, FILE, LINK, MAX_DEPTH, META, Entry, ancestors
 from asyncdeploy.remote.sh_session import MAX_ANSWER, Found, ShSession
 from asyncdeploy.values.errors import ProtocolError
 
@@ -28,6 +29,7 @@ class SeenSite:
         self._session = session
         self._contents: dict[bytes, Content] = {}
         self._names: dict[bytes, list[bytes]] = {}
+        self._steps: list[tuple[int, int]] | None = None
 
     # --- what the plan asks ------------------------------------------------------------
 
@@ -55,6 +57,11 @@ class SeenSite:
         found = self.found.get(path)
         return found is not None and stat.S_ISREG(found.st_mode)
 
+    def is_by_step(self, found: Found) -> bool:
+        """Return whether a file was changed, or made, while a step that makes an environment ran."""
+        changed = found.st_ctime_ns
+        return stat.S_ISREG(found.st_mode) and any(began <= changed <= ended for began, ended in self._steps or ())
+
     # --- what sh is asked ----------------------------------------------------------------
 
     async def see(self, old: Iterable[Entry], new: Iterable[Entry]) -> None:
@@ -63,19 +70,32 @@ class SeenSite:
         after = {entry.path: entry for entry in new}
         paths = before.keys() | after.keys()
         await self.see_names(paths | ancestors(paths))
+        await self.see_steps()
         unsure = [path for path in paths if path in self.found and not self._stands(before.get(path), path)]
         await self.see_contents(unsure)
         for path in unsure:
             if path in after and after[path].kind != DIR and stat.S_ISDIR(self.found[path].st_mode):
                 await self._see_below(path)
 
+    async def see_steps(self) -> None:
+        """Learn when steps ran."""
+        if self._steps is None:
+            _, text = await self._session.ask("step_files")
+            names = [b"%s/steps/%s" % (META, name) for name in text.split()]
+            found = await self._session.look(names)
+            self._steps = pairs_of({os.fsdecode(path): seen.st_mtime_ns for path, seen in found.items()})
+
     def _stands(self, entry: Entry | None, path: bytes) -> bool:
-        return entry is not None and bool(entry.holds(self.found[path]))
+        return entry is not None and path in self.found and bool(entry.holds(self.found[path]))
 
     async def stands(self, entries: Sequence[Entry]) -> bool:
         """Look whether all that was put there stands as it was put there."""
         await self.see_names(entry.path for entry in entries)
-        return all(entry.path in self.found and self._stands(entry, entry.path) for entry in entries)
+        missed = [entry.path for entry in entries if not self._stands(entry, entry.path)]
+        if not missed:
+            return True
+        await self.see_steps()
+        return all(path in self.found and self.is_by_step(self.found[path]) for path in missed)
 
     async def see_names(self, paths: Iterable[bytes]) -> None:
         """Look at names, not following links."""
