@@ -80,20 +80,32 @@ class Pids:
     def supervisor_lives(self):
         return proc.is_same(self.supervisor, self.supervisor_start)
 
+    def elsewhere(self):
+        """Return the name of another machine that shares our home and started the job, "" if it was this one."""
+        host = self.identity.rpartition(":")[2]
+        return host if self.known and host != os.uname().nodename else ""
+
 
 def running_in(site):
-    """Return the ids of the jobs whose leader runs here and whose site this is."""
+    """Return the ids of the jobs that run in a site; one of another machine runs until that one has written its end."""
     try:
         ids = os.listdir(files.own_path("jobs"))
     except OSError:
         return []
     site = os.path.realpath(site)
-    return [job_id for job_id in ids if runs_in(path_of(job_id), site)]
+    return [job_id + where for job_id in ids for where in runs_in(path_of(job_id), site)]
 
 
 def runs_in(folder, site):
-    if os.path.exists(os.path.join(folder, "exit")) or not Pids(folder).leader_lives():
-        return False
+    """Return where a job runs, if it runs in a site: "" here, or " on HOST"."""
+    if os.path.exists(os.path.join(folder, "exit")):
+        return ()
+    pids = Pids(folder)
+    host = pids.elsewhere()
+    if not host and not pids.leader_lives():
+        return ()
     spec = read_json(folder, "spec.json")
     its = spec.get("site") if isinstance(spec, dict) else None
-    return isinstance(its, str) and os.path.realpath(its) == site
+    if not isinstance(its, str) or os.path.realpath(its) != site:
+        return ()
+    return (" on " + host if host else "",)

@@ -107,10 +107,19 @@ class Worker:
 
     def poll(self):
         """SystemExit if the client is gone; for long loops, at least every few seconds."""
-        if len(self.inbox) < MAX_INBOX:
+        if self.has_room():
             self.fill(0)
         self.check_life()
         self.sign_life()
+
+    def has_room(self):
+        """Whether more may be read; while it may not, the client's silence is our own deafness and says nothing."""
+        if len(self.inbox) < MAX_INBOX:
+            return True
+        self.seen_at = time.monotonic()
+        if any(event & (select.POLLHUP | select.POLLERR) for _, event in self.incoming.poll(0)):
+            raise SystemExit("the client closed the channel")
+        return False
 
     def send(self, kind, payload=b""):
         """Send one frame; waits while the channel is full, SystemExit when the client is gone."""
@@ -132,11 +141,12 @@ class Worker:
     def wait_writable(self):
         poll = select.poll()
         poll.register(1, select.POLLOUT)
-        if len(self.inbox) < MAX_INBOX:
+        if self.has_room():
             poll.register(0, select.POLLIN)
         for fd, _ in poll.poll(SILENCE_S * 1000):
             if fd == 0:
                 self.fill(0)
+        self.has_room()
         self.check_life()
 
     def serve(self):

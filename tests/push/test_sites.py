@@ -4,15 +4,19 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from asyncdeploy.push.push import push_code
+from asyncdeploy.run.jobs import start_job, stop_job
+from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import WorkspaceBusy, WorkspaceConflict
 from asyncdeploy.values.workspace import Workspace
+from tests.support.beds.pools import pool_for
+from tests.support.beds.sshd_node import SshdNode
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.support.trees import tree, write
@@ -121,3 +125,41 @@ def waits_for_lock(site: Path) -> bool:
     line = ["sh", "-c", f"ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c -- '-> {site}/.asyncdeploy/lock$'"]
     found = subprocess.run(line, capture_output=True, check=False)
     return int(found.stdout) >= 3  # flock and its sleep hold one each
+
+
+# --- P15: a home that machines share
+
+
+async def test_p15_a_job_of_another_machine_keeps_changes_out(either: ShellRemote, source: Path, site: Path) -> None:
+    await push_code(either, source)
+    job = either.home / ".asyncdeploy" / "jobs" / "train-abcdefgh"
+    pids = f"{os.getpid()} 1 {os.getpid()} 1\nb0075d:2:402:another-host\n"
+    write(job, {"spec.json": f'{{"name": "train", "site": "{site}"}}', "pid": pids})
+    await push_code(either, source)
+    write(source, {"a.py": "new"})
+    with pytest.raises(WorkspaceBusy, match="train-abcdefgh on another-host"):
+        await push_code(either, source)
+    assert (site / "a.py").read_text() == "print(1)\n"
+    await push_code(either, Workspace(source, under_jobs="overwrite"))
+    write(source, {"a.py": "newer"})
+    write(job, {"exit": "{}"})
+    await push_code(either, source)
+    assert (site / "a.py").read_text() == "newer"
+
+
+async def test_p15_a_push_through_one_machine_does_not_go_under_the_job_of_another(
+    start_sshd: Callable[..., SshdNode], source: Path
+) -> None:
+    need_root()
+    first = start_sshd("first", own_pids=True)
+    second = start_sshd("second", own_pids=True, home=first.home)
+    async with pool_for(first) as pool:
+        pushed = await push_code(pool.at(first.node), source)
+        job = await start_job(pool.at(second.node), Command("exec sleep 300"), name="train", site=pushed)
+        write(source, {"a.py": "new"})
+        for sshd in (first, second):
+            with pytest.raises(WorkspaceBusy, match=job.id):
+                await push_code(pool.at(sshd.node), source)
+        await stop_job(pool.at(second.node), job)
+        await push_code(pool.at(first.node), source)
+    assert (first.home / "proj/a.py").read_text() == "new"

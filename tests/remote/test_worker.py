@@ -1,11 +1,14 @@
 """Frames from a node: the same whatever pieces the network makes of them."""
 
 import asyncio
+import os
+import sys
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncdeploy.remote.frames import Inbox, Session
+from tests.support.places import ROOT
 from tests.support.remotes.shell_remote import ShellRemote
 
 
@@ -51,3 +54,37 @@ def test_an_inbox_gives_what_was_put_in(pieces: list[bytes], takes: list[int]) -
             taken += inbox.take(size)
     assert taken + inbox.take(inbox.size) == b"".join(pieces)
     assert inbox.size == 0
+
+
+BUSY = """
+import sys, time
+from asyncdeploy.node_side.worker import MAX_INBOX, Worker
+worker = Worker(b"")
+while len(worker.inbox) < MAX_INBOX:
+    worker.poll()
+end = time.monotonic() + 1.2
+while time.monotonic() < end:  # a long copy, four times as long as a client may be silent
+    worker.poll()
+sys.stderr.write("lives\\n")
+sys.stderr.flush()
+while True:
+    worker.poll()
+"""
+
+
+async def test_p16_a_client_whose_words_fill_the_inbox_is_not_taken_for_dead_and_its_end_is_seen() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", BUSY),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "ASYNCDEPLOY_SILENCE_S": "0.3"},
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(bytes((8 << 20) + 32_000))
+    assert await process.stderr.readline() == b"lives\n", await process.stderr.read()
+    process.stdin.close()  # the kernel's pipe still holds what nobody reads
+    _, errors = await process.communicate()
+    assert b"closed the channel" in errors

@@ -154,16 +154,22 @@ is_fresh() { # whether nothing but our folder is there
     [ -z "$(find . -mindepth 1 -maxdepth 1 ! -name "$own" -print -quit)" ]
 }
 
-running() { # of each job that runs: its id, the physical path of its site if this is it, its record, with NULs behind
+running() { # of each job that runs: its id and where, its record, with NULs behind; before them our own physical path
     here=$(pwd -P)
     printf '%s\0' "$here"
     for folder in "$HOME/$own/jobs"/*/; do
         [ -f "${folder}pid" ] && [ ! -e "${folder}exit" ] || continue
-        read -r pid start _ <"${folder}pid" || continue
-        [ "$(started_at "$pid")" = "$start" ] || continue
-        grep -q '^[0-9]* (.*) Z' "/proc/$pid/stat" 2>/dev/null && continue
+        pid='' place=''
+        { read -r pid start _ && read -r place; } <"${folder}pid"
+        [ -n "$pid" ] || continue
+        place=${place##*:} # another machine that shares our home ends its jobs by what it writes
+        if [ -z "$place" ] || [ "$place" = "$(uname -n)" ]; then
+            place=''
+            [ "$(started_at "$pid")" = "$start" ] || continue
+            grep -q '^[0-9]* (.*) Z' "/proc/$pid/stat" 2>/dev/null && continue
+        fi
         folder=${folder%/}
-        printf '%s\0' "${folder##*/}"
+        printf '%s\0' "${folder##*/}${place:+ on $place}"
         head -c 1048576 "$folder/spec.json" 2>/dev/null
         printf '\0'
     done

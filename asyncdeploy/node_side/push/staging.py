@@ -76,8 +76,13 @@ class Intake:
 
     def copy(self, folder, name, entry):
         source = os.open(name, READ, dir_fd=folder)
+
+        def read(_left):
+            self.worker.poll()  # many gigabytes take longer than the client waits for a sign of life
+            return os.read(source, CHUNK)
+
         try:
-            self.write(entry, lambda _left: os.read(source, CHUNK))
+            self.write(entry, read)
         finally:
             os.close(source)
 
