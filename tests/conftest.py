@@ -21,7 +21,6 @@ pytest_plugins = [
     "tests.support.beds.sshd",
     "tests.support.beds.users",
     "tests.support.beds.network",
-    "tests.support.beds.strangers",
 ]
 
 

@@ -23,13 +23,15 @@ _OVERWRITE = "look at them on the node; Workspace(on_conflict='overwrite') takes
 _HINTS = {
     "EROFS": "its file system is mounted read-only; give a remote_path on another one",
     "EACCES": "that user may not write there; give another remote_path or user",
-    "EPERM": "that user may not write there; give another remote_path or user",
+    "EPERM": "the disk refuses it, or the file is protected (chattr +i); look there, or give another remote_path",
     "ENOTDIR": "a part of the path is a file; give another remote_path",
     "EEXIST": "a part of the path is a file; give another remote_path",
     "ENOTEMPTY": "move away what was put in that folder, then push again: the swap that was begun is finished then",
     "ENAMETOOLONG": "the node's file system takes shorter names only; rename or exclude it",
     "EILSEQ": "the node's file system does not take that name; rename or exclude it",
 }
+
+_LACKS = {"modes": "permission bits", "links": "symbolic links"}
 
 
 @attrs.frozen
@@ -121,6 +123,11 @@ def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
         message = f"no room at {path}: {needed / 1e6:.1f} MB needed, {what}"
         hint = "free space there, or give a remote_path on another disk"
         return NodeFull(node, message, hint, "", path, free, needed)
+    if word == "lacks" and rest[0] in _LACKS:
+        what, hint = f"the disk at {path} has no {_LACKS[rest[0]]}: {rest[1]}", "give a remote_path on another disk"
+        return TransferFailed(
+            node, f"{what}; nothing was changed", f"{hint}, one that is not exFAT, FAT or a share", path=path
+        )
     if word == "changed":
         what = f"{rest[0]} changed while it was sent; nothing was changed on the node"
         return TransferFailed(node, what, "stop what writes to it, or exclude it", path=rest[0])
@@ -128,7 +135,7 @@ def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
         name, text, where = rest[:3]
         hint = _HINTS.get(name, "push again: a swap that was begun is finished then")
         return TransferFailed(node, f"cannot write {where} in {path}: {text}", hint, path=where)
-    raise ValueError(f"same, done, conflict, busy, jobs, full, changed or error was expected, got {word!r}")
+    raise ValueError(f"same, done, conflict, busy, jobs, full, lacks, changed or error was expected, got {word!r}")
 
 
 def _conflict(node: str, path: str, rest: list[str]) -> WorkspaceConflict:
@@ -173,7 +180,8 @@ def _place(path: str, why: str, where: str, user: str) -> tuple[str, str]:
     if why == "open":
         mode = "o-w" if where == path else "o-w, or +t where all must write,"
         what = f"every user of the node may write to {where} and so put his own code in the place of {path}"
-        return what, f"chmod {mode} {where} there, or give a remote_path that only you and root can write to"
+        way = f"chmod {mode} {where} there (a disk that takes no chmod is mounted with umask=022)"
+        return what, f"{way}, or give a remote_path that only you and root can write to"
     if why == "home":
         return f"{path} is the home folder or holds it", "give a folder of its own"
     raise ValueError(f"owner, open or home was expected, got {why!r}")

@@ -10,7 +10,7 @@ from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import WorkspaceConflict
 from asyncdeploy.values.workspace import Workspace
-from tests.support.beds.strangers import UID, Stranger
+from tests.support.beds.users import STRANGER, Stranger
 from tests.support.remotes.plain_remote import SHELLS, PlainRemote
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.trees import tree, write
@@ -43,7 +43,7 @@ async def test_p12_code_of_another_user_is_never_run_in_the_place_of_ours(
         await run_command(remote, Command("sh run.sh", cwd=str(site)))
     assert not proof.exists(), f"it ran as uid {proof.read_text()}"
     assert refused is not None
-    assert f"{site} belongs to another user (uid {UID})" in refused.message
+    assert f"{site} belongs to another user (uid {STRANGER})" in refused.message
     assert not list(site.glob(".asyncdeploy"))
 
 

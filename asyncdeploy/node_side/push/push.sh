@@ -100,6 +100,7 @@ acquire() { # SECONDS HOLDER: the site's lock, which frees itself when we die; e
         try=try_flock
     fi
     until $try; do
+        [ "$?" != 3 ] || { trouble "$why" || return; }
         if [ "$(date +%s)" -ge "$end" ]; then
             cat "$own/lock.d/holder" "$own/lock" 2>/dev/null | head -c 400
             return 2
@@ -119,14 +120,16 @@ try_flock() { # where it does not work (no such applet, no locks on that file sy
     try_folder
 }
 
-try_folder() { # with its owner inside, taken over when that is gone, or never said who it is
-    if mkdir -m 700 "$own/lock.d" 2>/dev/null; then
+try_folder() { # with its owner inside, taken over when that is gone, or never said who it is; 3 with why if it cannot be made
+    if why=$(mkdir -m 700 "$own/lock.d" 2>&1); then
         trap 'rm -rf "$site/$own/lock.d"' EXIT
         trap 'exit 143' HUP INT PIPE TERM
-        printf %s "$holder" >"$own/lock.d/holder"
-        printf '%s %s\n' "$(uname -n)" "$$ $(started_at "$$")" >"$own/lock.d/owner"
-        return
+        me="$(uname -n) $$ $(started_at "$$")"
+        why=$({ printf %s "$holder" >"$own/lock.d/holder" && printf '%s\n' "$me" >"$own/lock.d/owner"; } 2>&1) && return
+        rm -rf "$own/lock.d"
+        return 3
     fi
+    [ -e "$own/lock.d" ] || return 3 # the disk has no room for it, say
     read -r host pid start 2>/dev/null <"$own/lock.d/owner" || host=
     if [ -z "$host" ]; then
         [ -n "$(find "$own/lock.d" -prune -mmin +1 2>/dev/null)" ] || return 1

@@ -11,6 +11,7 @@ from asyncdeploy.node_side.push.site_lock import SiteLock
 from asyncdeploy.node_side.push.site_record import DIR, FILE, LINK, MAX_RECORD, META, Record, Refused
 
 CHUNK = 1 << 20
+LACKING = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)  # how a file system says that it has no modes or links
 MAX_WAY = 32  # folders kept open on the way to a name: neighbours in a sorted tree share most of it
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -41,11 +42,13 @@ class Site:
             if not allow_foreign and found and META.decode() not in found:
                 raise Refused(b"conflict", self.path, b"foreign") from None
             quietly(FileExistsError, os.mkdir, META, 0o700, dir_fd=self.fd)
-        self.meta = self.own_folder(META, self.fd)
+            self.meta = self.own_folder(META, self.fd, is_new=True)
+        else:
+            self.meta = self.own_folder(META, self.fd)
         quietly(FileExistsError, os.mkdir, b"staging", 0o700, dir_fd=self.meta)
         self.staging = self.own_folder(b"staging", self.meta)
 
-    def own_folder(self, name, parent):
+    def own_folder(self, name, parent, is_new=False):
         try:
             fd = os.open(name, FOLDER, dir_fd=parent)
         except OSError as error:
@@ -56,9 +59,19 @@ class Site:
         if found.st_uid != os.geteuid():
             os.close(fd)
             raise Refused(b"conflict", self.path, b"owner")
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            os.fchmod(fd, 0o700)
+        if is_new or stat.S_IMODE(found.st_mode) != 0o700:
+            self.need(b"modes", os.fchmod, fd, 0o700)
         return fd
+
+    def need(self, what, function, *args, **kwargs):
+        """Call a function of os; Refused, naming what it lacks, on a file system that has no such thing."""
+        try:
+            function(*args, **kwargs)
+        except OSError as error:
+            if error.errno in LACKING:
+                text = (error.strerror or str(error)).encode("utf-8", "replace")
+                raise Refused(b"lacks", self.path, what, text) from None
+            raise
 
     def close(self):
         self.forget()

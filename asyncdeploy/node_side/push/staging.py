@@ -33,7 +33,7 @@ class Intake:
         """Stage all that needs nothing of the client; return the sha256 of the rest."""
         staged = self.left_over()
         for entry in self.links:
-            os.symlink(entry.target, entry.staged, dir_fd=self.site.staging)
+            self.site.need(b"links", os.symlink, entry.target, entry.staged, dir_fd=self.site.staging)
         missing = set()
         for sha, users in self.users.items():
             first, source = users[0], have.get(sha)

@@ -33,6 +33,9 @@ BODY = 1 << 20
 _ERRNO = {
     b"Permission denied": "EACCES",
     b"Operation not permitted": "EPERM",
+    b"Function not implemented": "ENOSYS",
+    b"Operation not supported": "EOPNOTSUPP",
+    b"Not supported": "EOPNOTSUPP",
     b"Read-only file system": "EROFS",
     b"Not a directory": "ENOTDIR",
     b"File exists": "EEXIST",
@@ -40,6 +43,9 @@ _ERRNO = {
     b"nvalid or incomplete multibyte": "EILSEQ",
     b"Illegal byte sequence": "EILSEQ",
 }
+_LACKING = ("EPERM", "ENOSYS", "EOPNOTSUPP")
+_LACKS = {b"modes": (b"chmod", b"change mode"), b"links": (b"ln: ", b"symlink", b"symbolic link")}
+"""What a disk may lack, and how the tools name what they could not do."""
 _FULL = (b"No space left on device", b"isk quota exceeded", b"Wrote only", b"short write")
 
 
@@ -196,9 +202,15 @@ class ShSite:
         if not status:
             return
         text, _, room = why.rstrip(b"\n").rpartition(b"\n")
-        if any(word in text for word in _FULL):
-            raise self.full(self.room(room))
+        left = self.room(room)
+        # A shell's own words for a file that it could not write do not say why, or there are none.
+        if any(word in text for word in _FULL) or (left.free == 0 and (b"I/O error" in text or not text.strip())):
+            raise self.full(left)
         name = next((name for word, name in _ERRNO.items() if word in text), "")
+        if name in _LACKING:
+            for what, tools in _LACKS.items():
+                if any(tool in text for tool in tools):
+                    raise self.refused(b"lacks", what, text.rpartition(b": ")[2])
         last = text.rpartition(b"\n")[2].rpartition(b": ")[2] or b"it did not say why"
         raise self.refused(b"error", name.encode(), last, where)
 

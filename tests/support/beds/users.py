@@ -1,14 +1,18 @@
 """Users of a node with all kinds of login shells and start files.
 
 A user is a line of the node's own /etc/passwd with a uid of its own: real to sshd, to the kernel and to every program,
-while the machine's user database stays as it is and nothing has to be removed.
+while the machine's user database stays as it is and nothing has to be removed. And one more user, who is a stranger to
+us: he prepares folders and waits.
 """
 
 import functools
 import os
 import random
 import secrets
-from collections.abc import Callable
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +60,43 @@ def write_owned(sshd: SshdNode, name: str, text: str) -> Path:
     path.write_text(text)
     os.chown(path, sshd.account.uid, sshd.account.uid)
     return path
+
+
+STRANGER = 61_999
+"""A user without an account: all that counts is that he is neither root nor us."""
+
+
+class Stranger:
+    """A user who is not ours; `shared` is a folder where he and we may write, as in /tmp."""
+
+    def __init__(self, shared: Path) -> None:
+        self.shared = shared
+
+    def sh(self, script: str) -> bool:
+        """Run a script as he would, in the shared folder; whether it exited 0."""
+        line = ["sh", "-c", script]
+        done = subprocess.run(
+            line, user=STRANGER, group=STRANGER, extra_groups=[], cwd=self.shared, check=False, env={}
+        )
+        return done.returncode == 0
+
+    def run(self, script: str) -> None:
+        """The same, where it must succeed."""
+        assert self.sh(script), script
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    """Another user, and a folder with the sticky bit that he shares with us; needs root."""
+    tools.need_root()
+    # Not below pytest's own folder, which is closed to him.
+    shared = Path(tempfile.mkdtemp(prefix="ad-shared-"))
+    shared.chmod(0o1777)
+    try:
+        yield Stranger(shared)
+    finally:
+        shared.chmod(0o700)
+        shutil.rmtree(shared)
 
 
 @pytest.fixture
