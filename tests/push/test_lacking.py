@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.push.push import finish_push, push_code
-from asyncdeploy.values.errors import DeployError, NodeFull, TransferFailed, WorkspaceBusy, WorkspaceConflict
+from asyncdeploy.run.job import Job
+from asyncdeploy.run.jobs import job_status, start_job, wait_job
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import DeployError, JobExists, NodeFull, TransferFailed, WorkspaceBusy, WorkspaceConflict
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.disks import exfat_disk, refused
 from tests.support.events import details
@@ -171,6 +174,21 @@ async def test_p7_a_deployer_that_is_killed_does_not_hold_a_site_without_locks(
             await task
         await push_code(other, source)
         assert tree(site) == tree(source)
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+async def test_p7_a_job_is_started_once_where_there_are_no_locks(error: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with unlocked("python", home, error) as remote, unlocked("python", home, error) as other:
+        line = "echo once >> log; until [ -e go ]; do sleep 0.02; done"
+        tries = [start_job(one, Command(line, cwd=str(home)), name="train", site="/s") for one in (remote, other)]
+        done = await asyncio.gather(*tries, return_exceptions=True)
+        jobs = [one for one in done if isinstance(one, Job)]
+        assert [type(one) for one in done if not isinstance(one, Job)] == [JobExists]
+        assert (await job_status(other, jobs[0])).state == "running"
+        (home / "go").touch()
+        assert (await wait_job(other, jobs[0])).ok
+        assert (home / "log").read_text() == "once\n"
 
 
 # --- P17

@@ -10,7 +10,7 @@ from asyncdeploy.node_side.push.site_record import Refused
 
 LOOK_S = 0.02
 NO_OWNER_S = 60  # a folder whose owner has not said who he is by then is that of a dead one
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 HOLDER = 400  # bytes of a holder's name
 FOLDER = b"lock.d"
 

@@ -8,6 +8,7 @@ import time
 
 from asyncdeploy.node_side import family, proc
 from asyncdeploy.node_side.job_folder import Pids, folder_of, read_json
+from asyncdeploy.node_side.locks import Lock
 from asyncdeploy.node_side.run.sessions import sessions_of
 
 ALIVE = ("starting", "running", "orphaned")  # states of a job that has processes, or is about to
@@ -68,16 +69,11 @@ def status_of(job_id):
 
 def starter_lives(folder):
     """True while somebody holds the folder's lock to start the job."""
-    import fcntl
-
-    try:
-        fd = os.open(os.path.join(folder, "lock"), os.O_RDWR)
-    except OSError:
+    path = os.path.join(folder, "lock")
+    if not os.path.exists(path):
         return os.path.isdir(folder) and time.time() - os.stat(folder).st_mtime < START_S
+    lock = Lock(path)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not lock.is_free()
     finally:
-        os.close(fd)
-    return False
+        lock.close()

@@ -17,6 +17,7 @@ import time
 
 from asyncdeploy.node_side import job_folder as folders
 from asyncdeploy.node_side.input import NoRoom, take_input
+from asyncdeploy.node_side.locks import Lock
 from asyncdeploy.node_side.run import guard, logout, supervisor
 from asyncdeploy.node_side.run import log_times as times
 from asyncdeploy.node_side.run.job_state import ALIVE, status_of
@@ -44,8 +45,6 @@ def main(worker, args):
 
 def start(worker, request):
     """Start a job once, however often it is asked for; return its status."""
-    import fcntl
-
     spec, job_id = request["spec"], request["spec"]["id"]
     env = receive_env(worker)
     try:
@@ -59,20 +58,20 @@ def start(worker, request):
             os.mkdir(folder, 0o700)
         except FileExistsError:
             pass  # another try of this start: whoever has the lock first starts the job, not who made the folder
-        lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = Lock(os.path.join(folder, "lock"))
+        lock.take()
         if folders.Pids(folder).known or folders.read_json(folder, "exit") is not None:
             return status_of(job_id)
-        names = os.open(os.path.join(folders.base_folder(), ".names"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        names = Lock(os.path.join(folders.base_folder(), ".names"))
         try:
-            fcntl.flock(names, fcntl.LOCK_EX)  # two starters of one name must see each other
+            names.take()  # two starters of one name must see each other
             twin = running_twin(spec)
             if twin:
                 remove_folder(folder)
                 return {"error": "exists", "id": twin}
             reason = supervisor.launch_supervisor(folder, spec, env, stdin)
         finally:
-            os.close(names)
+            names.close()
         if reason:
             remove_folder(folder)
             return {"error": "failed", "reason": reason}
@@ -80,7 +79,7 @@ def start(worker, request):
     finally:
         os.close(stdin)
         if lock is not None:
-            os.close(lock)
+            lock.close()
 
 
 def receive_env(worker):
