@@ -8,7 +8,7 @@ home=$site/.asyncdeploy/home # who has no name in the image needs a home all the
 mkdir -p "$home" "$HOME/.asyncdeploy" || exit 125
 
 # -e NAME takes the value from our own environment: none is in an argument list.
-for name in $names ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB SPT_NOENV PYTHONUNBUFFERED; do
+for name in $names ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB ASYNCDEPLOY_TREE SPT_NOENV PYTHONUNBUFFERED; do
     set -- "$@" -e "$name"
 done
 case "$(id -u) ${engine##*/} ${DOCKER_HOST-}" in

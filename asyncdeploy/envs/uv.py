@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import shlex
@@ -45,6 +46,16 @@ def _to_names(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 def _step_name(kind: str, text: str) -> str:
     return f"{kind}: {' '.join(text.split())[:_SHOWN]}"
+
+
+@functools.cache
+def _enter_lines() -> str:
+    lines = packaged_text("envs/uv_enter.sh").splitlines()
+    return "\n".join(line for line in lines if line and not line.lstrip().startswith("#"))
+
+
+def _made_programs() -> tuple[str, str]:
+    return packaged_text("node_side/envs/made_note.py"), packaged_text("node_side/envs/made_from.py")
 
 
 @checked_class
@@ -172,7 +183,8 @@ class UvEnv(PlainEnv):
             else _FROZEN[self.frozen]
         )
         files = "\n".join(self.requirements)
-        words = [uv, self.venv(site), self._kept(site), site.path.rstrip("/"), frozen, python, files, *flags]
+        words = [uv, self.venv(site), self._kept(site), site.path.rstrip("/")]
+        words += [frozen, python, files, *_made_programs(), *flags]
         line = sh_line("envs/uv_sync.sh", *words)
         if self.cache_dir is not None:
             line = f"UV_CACHE_DIR={shlex.quote(facts.resolve(self.cache_dir))} {line}"
@@ -184,8 +196,9 @@ class UvEnv(PlainEnv):
             words = ["-c", packaged_text("node_side/envs/check_imports.py"), *self.imports]
             tried = f'{new}; "$VIRTUAL_ENV/bin/python" {shlex.join(words)}'
             after.append(Step(_step_name("import", ", ".join(self.imports)), tried, timeout_s=IMPORT_S))
-        switch = sh_line("envs/uv_switch.sh", self.venv(site), self._kept(site))
-        return (*pre, Step("uv sync", line, timeout_s=SYNC_S), *after, Step("switch", switch, timeout_s=PRE_S))
+        venvs = shlex.join([packaged_text("node_side/envs/venvs.py"), "switch", self.venv(site), self._kept(site)])
+        switch = Step("switch", f'{new}; "$VIRTUAL_ENV/bin/python" -I -S -c {venvs}', timeout_s=PRE_S)
+        return (*pre, Step("uv sync", line, timeout_s=SYNC_S), *after, switch)
 
     def _flags(self) -> list[str]:
         """Return what is chosen of the project, in the words of ``uv sync`` and ``uv export``."""
@@ -195,23 +208,16 @@ class UvEnv(PlainEnv):
         return [*flags, "--all-packages"] if self.all_packages else flags
 
     def check(self, site: Site, facts: NodeFacts) -> str | None:
-        """Return a line that starts the environment's interpreter, and sees whether named requirements are the same."""
-        works = f"{shlex.quote(self.venv(site) + '/bin/python')} -I -S -c pass"
-        if not self.requirements or self.offline:  # whose wheels and their list are in the environment's name
-            return works
-        noted = shlex.quote(f"{self.venv(site)}/.asyncdeploy-requirements")
-        return f'{works} && [ "$(cat -- {shlex.join(self.requirements)} | cksum)" = "$(cat {noted})" ]'
+        """Return a line that starts the environment's interpreter, which sees whether its sources are the same."""
+        words = [self.venv(site), self._kept(site), *_made_programs(), packaged_text("node_side/envs/venvs.py")]
+        words += [site.path.rstrip("/"), site.workdir.rstrip("/")]
+        return sh_line("envs/uv_check.sh", *words, *self.requirements)
 
     def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
         """Return the command with the environment's programs first on PATH, and in the project's folder by default."""
-        venv = self.venv(site)
         # In front of the line, not around it: its exit status and its own quoting stay as they are.
-        line = self._path(site) + command.line
-        entered = attrs.evolve(command, line=line, cwd=command.cwd or site.workdir)
-        return entered.with_env({"VIRTUAL_ENV": venv})
-
-    def _path(self, site: Site) -> str:
-        return f"unset PYTHONHOME; export PATH={shlex.quote(self.venv(site) + '/bin')}${{PATH:+:$PATH}}\n"
+        line = f"asyncdeploy_venv={shlex.quote(self.venv(site))}\n{_enter_lines()}\n{command.line}"
+        return attrs.evolve(command, line=line, cwd=command.cwd or site.workdir)
 
     def venv(self, site: Site) -> str:
         """Return the absolute folder of the environment on the node."""

@@ -1,11 +1,12 @@
 # Make a project's environment with uv; starts in the project's folder.
-# usage: UV VENV KEPT SITE FROZEN PYTHON FILES [FLAG]...      FROZEN is auto, yes, no, locked, upgrade or offline; FILES are
-# requirements, one a line; FLAGs are for uv sync.
-# VENV is a link to one of two folders in KEPT. The other one is made, and named in KEPT/next: uv_switch.sh links to it when
-# all steps are done, so that the one in use stays whole whatever becomes of us.
+# usage: UV VENV KEPT SITE FROZEN PYTHON FILES MADE_NOTE MADE_FROM [FLAG]...      FROZEN is auto, yes, no, locked, upgrade or
+# offline; FILES are requirements, one a line; MADE_NOTE and MADE_FROM are programs of node_side/envs; FLAGs are for uv
+# sync. ASYNCDEPLOY_TREE is the digest of what was pushed: as a word it would be part of the environment's name.
+# VENV is a link to one of the folders in KEPT. A new one is made and named in KEPT/next: node_side/envs/venvs.py turns the
+# link to it when all steps are done, so that the one in use stays whole whatever becomes of us.
 # shellcheck shell=sh
-uv=$1 link=$2 kept=$3 site=$4 frozen=$5 python=$6 files=$7
-shift 7
+uv=$1 link=$2 kept=$3 site=$4 frozen=$5 python=$6 files=$7 made_note=$8 made_from=$9
+shift 9
 unset VIRTUAL_ENV PYTHONHOME
 UV_NO_PROGRESS=1
 export UV_NO_PROGRESS
@@ -22,27 +23,39 @@ has_hard_links() { ln "$1/pyvenv.cfg" "$kept/try.$$" 2>/dev/null && rm -f "$kept
 
 prepare_venv() {
     current=$(readlink "$link")
-    case $current in
-    "$kept/a") venv=$kept/b ;;
-    "$kept/b") venv=$kept/a ;;
-    *) current='' venv=$kept/a ;;
+    case $current in "$kept"/*) ;; *) current='' ;; esac
+    mkdir -p "$kept" || return
+    left=$(cat "$kept/next" 2>/dev/null) # what another try left half-made, unless it is the one in use
+    case $left in
+    "$current") ;;
+    "$kept"/*) rm -rf "$left" "$left.lock" || return ;;
     esac
-    mkdir -p "$kept" && rm -rf "$venv" "$kept/next" || return
-    if [ -n "$current" ] && fits "$current"; then
-        # uv never writes into an installed file, which may be its cache's own: the copy's files are links.
-        if has_hard_links "$current"; then
-            cp -al "$current" "$venv" || return
-        else
-            echo "note: no hard links on this file system: the environment is changed in place"
-            venv=$current
-        fi
+    rm -rf "$kept"/*.gone
+    venv=$kept/$(date +%s)-$$ # never used twice: who has just read the link must not find another one there
+    printf '%s\n' "$venv" >"$kept/next" && : >"$venv.lock" || return
+    # uv never writes into an installed file, which may be its cache's own: the copy's files are links.
+    if [ -n "$current" ] && fits "$current" && has_hard_links "$current"; then
+        cp -al "$current" "$venv" || return
     else
         "$uv" venv -q --relocatable ${python:+--python "$python"} "$venv" || return
     fi
     # Named outright: in a uv workspace the default would be the top folder's, and an inherited value anybody's.
     UV_PROJECT_ENVIRONMENT=$venv
     export UV_PROJECT_ENVIRONMENT
-    printf '%s\n' "$venv" >"$kept/next"
+    note_sources
+}
+
+note_sources() { # before uv looks at them: what changes from now on makes another environment
+    note=.asyncdeploy-made-from
+    set -- "$site" "$PWD" "${ASYNCDEPLOY_TREE-}"
+    while IFS= read -r file; do
+        [ -z "$file" ] || set -- "$@" "$file"
+    done <<END
+$files
+END
+    # Local packages that are not what they were: uv sees some of it, and not that the code of one that it copied changed.
+    "$venv/bin/python" -I -S -c "$made_from" "$venv/$note" "$@" &&
+        again=$("$venv/bin/python" -I -S -c "$made_note" again "$venv/$note" "$link/$note")
 }
 
 find_lock() { # of the project, or of a uv workspace around it
@@ -60,6 +73,8 @@ find_lock() { # of the project, or of a uv workspace around it
 is_ours() { [ -f "$made" ] && { [ ! -s "$made" ] || [ "$(cksum <"$lock")" = "$(cat "$made")" ]; }; }
 
 sync() {
+    # shellcheck disable=SC2086 # options, a word each
+    set -- $again "$@"
     find_lock
     if [ "$frozen" = locked ]; then
         rm -f "$made"
@@ -85,20 +100,22 @@ sync() {
 }
 
 install_files() {
-    set --
+    # shellcheck disable=SC2086 # options, a word each
+    set -- $again
     while IFS= read -r file; do
         [ -f "$file" ] || { echo "error: no $file in $PWD" >&2; return 2; }
         set -- "$@" -r "$file"
     done <<END
 $files
 END
-    "$uv" pip install --python "$venv/bin/python" ${upgrade:+"$upgrade"} "$@" || return
-    printf '%s\n' "$files" | tr '\n' '\0' | xargs -0 cat -- | cksum >"$venv/.asyncdeploy-requirements"
+    "$uv" pip install --python "$venv/bin/python" ${upgrade:+"$upgrade"} "$@"
 }
 
 sync_offline() { # from the wheels that were sent: those that nothing names any more are removed
     wheels=$site/.asyncdeploy/wheels
-    "$uv" pip sync --offline --no-index --find-links "$wheels" --python "$venv/bin/python" "$wheels/requirements.txt" || return
+    # shellcheck disable=SC2086 # options, a word each
+    set -- $again --python "$venv/bin/python" "$wheels/requirements.txt"
+    "$uv" pip sync --offline --no-index --find-links "$wheels" "$@" || return
     for wheel in "$wheels"/*.whl; do
         grep -qxF "#: ${wheel##*/}" "$wheels/requirements.txt" || rm -f "$wheel"
     done
@@ -118,9 +135,11 @@ elif [ "$#" -gt 0 ] || [ "$frozen" = yes ] || [ "$frozen" = locked ]; then
     echo "error: no pyproject.toml in $PWD: extra, groups, packages, frozen and locked have no meaning there" >&2
     exit 2
 elif [ -f pylock.toml ]; then
-    prepare_venv && "$uv" pip sync --python "$venv/bin/python" pylock.toml
+    # shellcheck disable=SC2086 # options, a word each
+    prepare_venv && "$uv" pip sync $again --python "$venv/bin/python" pylock.toml
 elif [ -f requirements.txt ]; then
-    prepare_venv && "$uv" pip install --python "$venv/bin/python" ${upgrade:+"$upgrade"} -r requirements.txt
+    files=requirements.txt
+    prepare_venv && install_files
 else
     echo "note: neither pyproject.toml nor requirements.txt in $PWD: an environment without packages"
     prepare_venv

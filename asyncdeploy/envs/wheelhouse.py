@@ -21,6 +21,7 @@ from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.locked import HINT, NOT_MADE, find_lock, read_locked
 from asyncdeploy.envs.this_machine import cache_folder, file_sha256, keep_newest, run_here
 from asyncdeploy.envs.wanted import Wanted
+from asyncdeploy.node_side.envs.made_from import find
 from asyncdeploy.values.errors import ToolMissing
 from asyncdeploy.values.workspace import Site
 
@@ -64,12 +65,14 @@ def _house(wanted: Wanted) -> Path:
     return house
 
 
-def _sources(wanted: Wanted) -> list[list[str]]:
-    """Return the files that say what is needed, with their contents' hashes."""
-    paths = [wanted.folder / name for name in (*wanted.files, "pyproject.toml", "pylock.toml", "requirements.txt")]
+def _sources(wanted: Wanted) -> list[tuple[str, str]]:
+    """Return the files that say what is needed, with their contents' hashes: those that uv would look at."""
     lock = None if wanted.files else find_lock(wanted.folder)
-    paths += [lock] if lock else []
-    return [[str(path), file_sha256(path)] for path in paths if path.is_file()]
+    top = lock.parent if lock else wanted.folder
+    # The code of a package that is built on the node names no other wheels: some word stands for it.
+    found = find(str(top), str(wanted.folder), wanted.files, "code")
+    locks = {str(lock): file_sha256(lock)} if lock else {}
+    return sorted({**found.files, **locks}.items())
 
 
 def _make(wanted: Wanted, house: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -171,7 +170,7 @@ async def test_one_made_by_hand_is_followed_by_ours(remote: ShellRemote, folder:
     assert await version(remote, site) == "2.0"
     assert (folder / ".venv").is_symlink()
     (kept,) = (folder / ".asyncdeploy").glob("venv-*")
-    assert [path.name for path in kept.iterdir()] == ["a"]
+    assert [path for path in kept.iterdir() if path.is_dir()] == [(folder / ".venv").readlink()]
 
 
 async def test_a_script_in_a_copied_environment_runs_by_it(remote: ShellRemote, folder: Path, index: Index) -> None:
@@ -182,11 +181,9 @@ async def test_a_script_in_a_copied_environment_runs_by_it(remote: ShellRemote, 
         (folder / "pyproject.toml").write_text(text)
         await bootstrap_env(remote, site, UvEnv(post="parts-lib >&2 || test $? = 1"))
     (kept,) = (folder / ".asyncdeploy").glob("venv-*")
-    assert sorted(path.name for path in kept.iterdir()) == ["a", "b"], "no more than the one in use and the last one"
-    shutil.rmtree(kept / "b")  # the first and the third are a
+    assert [path for path in kept.iterdir() if path.is_dir()] == [(folder / ".venv").readlink()], "no more than is used"
     facts = await probe_node(remote)
     assert (await run_command(remote, UvEnv().enter(Command("parts-lib"), site, facts))).status == 1
-    assert (folder / ".venv").resolve() == kept / "a"
 
 
 @pytest.mark.parametrize("round_", range(2))

@@ -190,6 +190,21 @@ async def test_requirements_and_pylock(remote: ShellRemote, project: Path, index
     assert (await run_command(remote, env.enter(Command.of("python", "-c", PARTS), site, facts))).text.strip() == "2.0"
 
 
+@pytest.mark.parametrize("option", ["-r", "-c"])
+async def test_e1_offline_an_included_file_changed(
+    remote: ShellRemote, project: Path, index: Index, option: str
+) -> None:
+    site, env = Site(str(remote.home / "site")), UvEnv(offline=True, requirements="top.txt").with_folder(project)
+    (project / "top.txt").write_text(f"--index-url {index.url}\nparts-lib\n{option} more.in\n")
+    for version in ("1.0", "2.0"):
+        (project / "more.in").write_text(f"parts-lib=={version}\n")
+        push(project, site)
+        await bootstrap_env(remote, site, env)
+        facts = await probe_node(remote)
+        command = env.enter(Command.of("python", "-c", PARTS), site, facts)
+        assert (await run_command(remote, command, check=True)).text.strip() == version
+
+
 async def test_what_cannot_be_had_is_named(remote: ShellRemote, project: Path, index: Index) -> None:
     site, env = Site(str(remote.home / "site")), UvEnv(offline=True).with_folder(project)
     (project / "pyproject.toml").write_text(HEAD)

@@ -43,7 +43,7 @@ push.relay          push.bundle remote values
 push.sh             node_side.push push.bundle remote tasks values
 push                push.bundle push.relay push.sh remote tasks values
 run                 nodes remote tasks values
-envs                nodes tasks values
+envs                node_side.envs nodes tasks values
 envs.bootstrap      envs nodes remote run tasks values
 collect             remote tasks values
 deploy              collect connect envs envs.bootstrap nodes push push.bundle push.relay remote run values
@@ -63,7 +63,10 @@ testing             EVERY
 
 MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "connect.ssh.known_hosts", "local"}
 MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "values"}
-STAND_ALONE = ("launch/rank_runner", "launch/rank_shim", "envs/inspect_env", "envs/check_imports")
+STAND_ALONE = (
+    *("launch/rank_runner", "launch/rank_shim"),
+    *("envs/inspect_env", "envs/check_imports", "envs/made_from", "envs/made_note", "envs/venvs"),
+)
 """Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""
 FORBIDDEN_NAMES = {"core", "client", "utils", "helpers", "common"}
 MAX_FILE_LINES = 300

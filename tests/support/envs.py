@@ -43,18 +43,21 @@ def steps(*lines: str, looks: str | None = None) -> StepsEnv:
     return StepsEnv(tuple(Step(f"step {number}", line) for number, line in enumerate(lines, 1)), looks)
 
 
-def write_wheel(folder: Path, name: str) -> Path:
-    """Write the wheel of a package that holds one module, so that nothing has to be built or fetched."""
+def write_wheel(folder: Path, name: str, said: str = "") -> Path:
+    """Write the wheel of a package that holds one module and one script, each with a word to say: its name, or `said`;
+    so that nothing has to be built or fetched.
+    """
     module = name.replace("-", "_")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{module}-1.0-py3-none-any.whl"
     info = f"{module}-1.0.dist-info"
     files = {
-        f"{module}.py": f"NAME = {name!r}\n",
+        f"{module}.py": f"NAME = {(said or name)!r}\n\n\ndef main():\n    print(NAME)\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{name}-tool = {module}:main\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/RECORD": f"{module}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n",
     }
+    files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in (*files, f"{info}/RECORD"))
     with zipfile.ZipFile(path, "w") as wheel:
         for file, text in files.items():
             # Dated as ZipInfo does it, not now: written twice it has one hash, which a lock remembers.

@@ -44,6 +44,8 @@ LOCK_WAIT_S = 1800
 """How long we wait for another deployer that makes an environment in the same site."""
 FORMAT = 2
 """Goes into an environment's name: raised when an older marker must not be believed any more."""
+TREE = "ASYNCDEPLOY_TREE"
+"""The variable in which steps and checks find the digest of what was pushed."""
 
 _PYTHON = '"$(command -v python || command -v python3)"'
 
@@ -128,8 +130,9 @@ def _command(plan: _Plan, mode: str, mark: str) -> Command:
     # What a command must be ended by name for (a container), a step must be too.
     line = "exec " + sh_line("node_side/envs/env.sh", *words)
     # How Python is asked what it is may stand in a variable of ours; the others are for those who run inside.
-    env = [(name, value) for name, value in plan.inspect.env if name.startswith("ASYNCDEPLOY_")]
-    return Command(line, env=tuple(env), on_end=plan.inspect.on_end)
+    told = {name: value for name, value in plan.inspect.env if name.startswith("ASYNCDEPLOY_")}
+    told[TREE] = plan.site.digest
+    return Command(line, env=told, on_end=plan.inspect.on_end)
 
 
 def _new_mark() -> str:
