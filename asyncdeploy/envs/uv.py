@@ -211,7 +211,8 @@ class UvEnv(PlainEnv):
         """Return a line that starts the environment's interpreter, which sees whether its sources are the same."""
         words = [self.venv(site), self._kept(site), *_made_programs(), packaged_text("node_side/envs/venvs.py")]
         words += [site.path.rstrip("/"), site.workdir.rstrip("/")]
-        return sh_line("envs/uv_check.sh", *words, *self.requirements)
+        # No shell of its own: it is asked before each skip.
+        return f"set -- {shlex.join([*words, *self.requirements])}\n{packaged_text('envs/uv_check.sh')}"
 
     def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
         """Return the command with the environment's programs first on PATH, and in the project's folder by default."""

@@ -1,13 +1,12 @@
 # See whether a project's environment works and was made from what is there now; those that nobody runs in any more go.
+# Runs in a subshell of another script.
 # usage: VENV KEPT MADE_NOTE MADE_FROM VENVS SITE WORKDIR [FILE]...      the third to the fifth are programs of node_side/envs;
 # ASYNCDEPLOY_TREE is the digest of what was pushed
 # shellcheck shell=sh
 link=$1 kept=$2 made_note=$3 made_from=$4 venvs=$5 site=$6 workdir=$7
 shift 7
-set -- "$site" "$workdir" "${ASYNCDEPLOY_TREE-}" "$@"
-note=$link/.asyncdeploy-made-from now=$link/.asyncdeploy-made-from.$$
 run() { "$link/bin/python" -I -S -c "$@"; }
 
-run "$made_note" look "$note" "$3" || { run "$made_from" "$now" "$@" && run "$made_note" same "$now" "$note"; } || exit
+run "$made_note" look "$link/.asyncdeploy-made-from" "$made_from" "$site" "$workdir" "${ASYNCDEPLOY_TREE-}" "$@" || exit
 set -- "$kept"/*/pyvenv.cfg
 [ "$#" -lt 2 ] || run "$venvs" prune "$link" "$kept" || :
