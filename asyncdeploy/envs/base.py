@@ -9,7 +9,7 @@ import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
-from asyncdeploy.values.command import Command
+from asyncdeploy.values.command import Command, Secrets
 from asyncdeploy.values.serialize import PlainData, in_words
 from asyncdeploy.values.workspace import Site
 
@@ -87,6 +87,16 @@ class LocalEnv(Env, Protocol):
 
     def with_folder(self, folder: Path) -> Env:
         """Return the same Env for the project in a local folder (absolute); the Env itself if it needs none."""
+        ...
+
+
+@runtime_checkable
+class EnvWithSecrets(Env, Protocol):
+    """An Env whose steps know secrets: variables that never show. What it has made does not hold them."""
+
+    @property
+    def secrets(self) -> Secrets:
+        """The names and values, for the steps and for nobody else."""
         ...
 
 

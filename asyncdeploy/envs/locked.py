@@ -28,6 +28,7 @@ class Locked:
     Attributes:
         local: packages that lie in the project: "./libs/a", "-e .".
         pinned: all others, each with its hashes; those whose markers do not hold on the nodes are left out.
+        places: (requirement, where its wheels lie) of those that are locked without a hash.
         options: of requirement files, which say where to look ("--index-url ...").
         indexes: those that the lock names beside the default one; what comes from them is held to its hash.
         built_with: what the local packages are built with on the node.
@@ -35,6 +36,7 @@ class Locked:
 
     local: tuple[str, ...]
     pinned: tuple[str, ...]
+    places: tuple[tuple[str, tuple[str, ...]], ...]
     options: tuple[str, ...]
     indexes: tuple[str, ...]
     built_with: tuple[str, ...]
@@ -55,9 +57,11 @@ def read_locked(wanted: Wanted) -> Locked:
     built_with = _build_requirements(wanted, local)
     if built_with:
         what = f"{NOT_MADE}what the project is built with"
-        said = run_here([*_compile(wanted), "-"], wanted.folder, what, hint=HINT, stdin="\n".join(built_with))
+        told, environ = "\n".join(built_with), wanted.environ()
+        said = run_here([*compile_words(wanted), "-"], wanted.folder, what, hint=HINT, stdin=told, env=environ)
         built_with = said.splitlines()
-    return Locked(tuple(local), tuple(pinned), tuple(options), _indexes(wanted), tuple(built_with))
+    places = _places(wanted, pinned)
+    return Locked(tuple(local), tuple(pinned), places, tuple(options), lock_indexes(wanted), tuple(built_with))
 
 
 def find_lock(folder: Path) -> Path | None:
@@ -72,16 +76,18 @@ def _lines(wanted: Wanted) -> list[str]:
         if find_lock(folder) is None:
             raise TransferFailed("", f"UvEnv(offline=True): there is no uv.lock in {folder}", "run `uv lock` there")
         words = [beside_us("uv"), "export", "-q", "--frozen", "--no-header", "--no-annotate", *wanted.flags]
-        text = run_here(words, folder, f"{NOT_MADE}what the lock says", hint=HINT)
+        text = run_here(words, folder, f"{NOT_MADE}what the lock says", hint=HINT, env=wanted.environ())
     elif not wanted.files and (folder / "pylock.toml").is_file():
         return [line for package in _tables(folder / "pylock.toml") for line in _pylock_line(package)]
     else:
-        words = [*_compile(wanted), "--generate-hashes", "--emit-index-url", *(wanted.files or ("requirements.txt",))]
-        text = run_here(words, folder, f"{NOT_MADE}what the requirements come to", hint=HINT)
+        words = [*compile_words(wanted), "--generate-hashes", "--emit-index-url", "--emit-find-links"]
+        words += wanted.files or ("requirements.txt",)
+        what = f"{NOT_MADE}what the requirements come to"
+        text = run_here(words, folder, what, hint=HINT, env=wanted.environ())
     return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip() and line[0] != "#"]
 
 
-def _compile(wanted: Wanted) -> list[str]:
+def compile_words(wanted: Wanted) -> list[str]:
     """Return the words by which uv resolves requirements for the nodes."""
     libc = "musl" if wanted.libc.startswith("musl") else "gnu"
     words = [beside_us("uv"), "pip", "compile", "-q", "--no-header", "--no-annotate"]
@@ -122,14 +128,43 @@ def _that_apply(wanted: Wanted, lines: Iterable[str]) -> list[str]:
     return found
 
 
-def _indexes(wanted: Wanted) -> tuple[str, ...]:
+def _packages(wanted: Wanted) -> tuple[Path, list[dict[str, object]]]:
+    """Return what the project's lock says of each package, and the lock's folder."""
+    lock, pylock = find_lock(wanted.folder), wanted.folder / "pylock.toml"
+    if wanted.files or not (lock or pylock.is_file()):
+        return wanted.folder, []
+    path = lock or pylock
+    return path.parent, _tables(path)
+
+
+def lock_indexes(wanted: Wanted) -> tuple[str, ...]:
     """Return the indexes that the lock names beside the default one; what comes from them is held to its hash."""
-    lock = None if wanted.files else find_lock(wanted.folder)
-    pylock = wanted.folder / "pylock.toml"
-    tables = _tables(lock) if lock else _tables(pylock) if pylock.is_file() and not wanted.files else []
-    sources = [table.get("source", {"registry": table.get("index")}) for table in tables]
+    sources = [table.get("source", {"registry": table.get("index")}) for table in _packages(wanted)[1]]
     found = {str(source["registry"]) for source in sources if isinstance(source, dict) and source.get("registry")}
-    return tuple(sorted(found - {_pips_default()}))
+    return tuple(sorted(each for each in found - {_pips_default()} if "://" in each))
+
+
+def _places(wanted: Wanted, pinned: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return where the wheels of what is locked without a hash lie, as the lock says: nothing else may stand for them.
+
+    A page or folder of links (find-links, format = "flat"), and some indexes, name no hashes.
+    """
+    folder, tables = _packages(wanted)
+    wheels = {(_plain(table.get("name")), table.get("version")): _links(folder, table) for table in tables}
+    bare = [line for line in pinned if " --hash=" not in line and "@" not in line]
+    found = [(line, wheels.get((_plain(line.partition("==")[0]), line.partition("==")[2]), ())) for line in bare]
+    return tuple((line, links) for line, links in found if links)
+
+
+def _links(folder: Path, table: dict[str, object]) -> tuple[str, ...]:
+    source, wheels = table.get("source"), table.get("wheels")
+    registry = source.get("registry", "") if isinstance(source, dict) else ""
+    found = [wheel for wheel in wheels if isinstance(wheel, dict)] if isinstance(wheels, list) else []
+    return tuple(str(wheel.get("url") or folder / registry / str(wheel.get("path"))) for wheel in found)
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[-_.]+", "-", str(name).partition("[")[0]).lower()
 
 
 def _pips_default() -> str:

@@ -6,10 +6,11 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from asyncdeploy.envs.known_errors import find_hint
 from asyncdeploy.tasks.programs import run_blocking
 from asyncdeploy.values.account import home_folder
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
@@ -32,7 +33,14 @@ def beside_us(tool: str, hint: str = "pip install 'asyncdeploy[uv]'") -> str:
 
 
 def run_here(
-    words: Sequence[str], folder: Path, what: str, *, hint: str = "", stdin: str = "", stdout: BinaryIO | None = None
+    words: Sequence[str],
+    folder: Path,
+    what: str,
+    *,
+    hint: str = "",
+    stdin: str = "",
+    stdout: BinaryIO | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> str:
     """Run a program that has part in making something here, and return what it says.
 
@@ -43,16 +51,18 @@ def run_here(
         hint: and what to do then.
         stdin: what it is told.
         stdout: a file that takes what it says.
+        env: its whole environment; None is ours.
 
     Raises:
         TransferFailed: it fails, or is not done in time.
     """
     try:
-        done = run_blocking(words, folder=folder, stdin=stdin.encode(), stdout=stdout, within_s=MAKE_S)
+        done = run_blocking(words, folder=folder, stdin=stdin.encode(), stdout=stdout, within_s=MAKE_S, env=env)
     except TimeoutError:
         raise TransferFailed("", what, "", f"{words[0]} was not done within {MAKE_S:.0f} s", str(folder)) from None
     if done.status:
-        raise TransferFailed("", what, hint, last_lines(done.stderr or done.stdout), str(folder))
+        text = (done.stderr or done.stdout).decode("utf-8", "replace")
+        raise TransferFailed("", what, find_hint(text) or hint, last_lines(text), str(folder))
     return done.stdout.decode("utf-8", "surrogateescape")
 
 

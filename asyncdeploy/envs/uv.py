@@ -19,7 +19,7 @@ from asyncdeploy.envs.wanted import Wanted, node_python
 from asyncdeploy.envs.wheelhouse import wheel_assets
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
-from asyncdeploy.values.command import Command
+from asyncdeploy.values.command import Command, Secrets, check_env, to_secrets
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import packaged_text, sh_line
@@ -84,6 +84,9 @@ class UvEnv(PlainEnv):
         cache_dir: uv's cache on the node, absolute or "~/..."; files are copied, not linked, from another file system.
         pre: shell lines that run before uv in the same shell (``export``, ``module load``), not before later commands.
             They are shown in events and in JSON: no place for a secret.
+        secrets: variables of the steps, and of what is fetched here for ``offline``, whose values never show: the
+            credentials of an index (UV_INDEX_<NAME>_PASSWORD), a token for git. Commands that run in the environment do
+            not have them; another value of one makes no other environment.
         post: shell lines that run inside the environment once it is made.
         imports: modules that must import in it; one that does not is named, with what was probably meant.
         offline: for nodes without a way to an index: all that uv.lock (or pylock.toml, or the requirements) names is
@@ -109,6 +112,7 @@ class UvEnv(PlainEnv):
     imports: tuple[str, ...] = attrs.field(default=(), converter=_to_names, kw_only=True)
     upgrade: bool = attrs.field(default=False, kw_only=True)
     offline: bool = attrs.field(default=False, kw_only=True)
+    secrets: Secrets = attrs.field(default=(), converter=to_secrets, kw_only=True)
     folder: Path | None = attrs.field(default=None, kw_only=True, repr=False, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:
@@ -120,6 +124,8 @@ class UvEnv(PlainEnv):
             raise ValueError(f'UvEnv python: a version such as "3.12" was expected, got {self.python!r}')
         if self.frozen not in _FROZEN:
             raise ValueError(f"UvEnv frozen: True, False or None was expected, got {self.frozen!r}")
+        for name, secret in self.secrets:
+            check_env(name, secret.value or "")
         if self.cache_dir is not None:
             check_remote_path(self.cache_dir, "UvEnv cache_dir")
         for line in (*self.pre, *self.post):
@@ -161,7 +167,8 @@ class UvEnv(PlainEnv):
             hint = "deploy_project and deploy_all tell it; else env.with_folder(path)"
             raise TransferFailed("", "UvEnv(offline=True) must know where the project lies on this machine", hint)
         python = node_python(self.folder, self.python, facts)
-        return Wanted(self.folder, tuple(self._flags()), self.requirements, python, facts.arch, facts.libc)
+        flags = tuple(self._flags())
+        return Wanted(self.folder, flags, self.requirements, python, facts.arch, facts.libc, self.secrets)
 
     def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
         """Return the ``pre`` lines, ``uv sync``, the ``post`` lines and the imports.

@@ -113,6 +113,11 @@ END
 
 sync_offline() { # from the wheels that were sent: those that nothing names any more are removed
     wheels=$site/.asyncdeploy/wheels
+    # A folder of wheels that the project names need not be on the node, and uv would insist on it.
+    if grep -qs '^ *find-links' pyproject.toml uv.toml "$site/pyproject.toml" "$site/uv.toml"; then
+        UV_NO_CONFIG=1
+        export UV_NO_CONFIG
+    fi
     # shellcheck disable=SC2086 # options, a word each
     set -- $again --python "$venv/bin/python" "$wheels/requirements.txt"
     "$uv" pip sync --offline --no-index --find-links "$wheels" "$@" || return

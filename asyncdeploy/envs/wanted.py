@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Secrets, secret_values
 from asyncdeploy.values.errors import TransferFailed
 
 NEWEST_GLIBC = 45
@@ -24,6 +26,7 @@ class Wanted:
         python: the node's version, "3.12".
         arch: of the node, as ``uname -m`` says it.
         libc: of the node: "glibc 2.36".
+        secrets: variables for the programs that make it here; no part of what it is.
     """
 
     folder: Path
@@ -32,6 +35,11 @@ class Wanted:
     python: str
     arch: str
     libc: str
+    secrets: Secrets = ()
+
+    def environ(self) -> dict[str, str]:
+        """Return the variables of the programs that make it here: ours, and the secrets."""
+        return {**os.environ, **secret_values(self.secrets)}
 
     def platforms(self) -> tuple[str, ...]:
         """Return the platform tags whose wheels the node can use, the best first."""

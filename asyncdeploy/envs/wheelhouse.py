@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -18,11 +19,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asyncdeploy.envs.base import Asset
-from asyncdeploy.envs.locked import HINT, NOT_MADE, find_lock, read_locked
+from asyncdeploy.envs.index_urls import known_indexes, with_user
+from asyncdeploy.envs.locked import HINT, NOT_MADE, compile_words, find_lock, lock_indexes, read_locked
 from asyncdeploy.envs.this_machine import cache_folder, file_sha256, keep_newest, run_here
 from asyncdeploy.envs.wanted import Wanted
 from asyncdeploy.node_side.envs.made_from import find
-from asyncdeploy.values.errors import ToolMissing
+from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.workspace import Site
 
 KEPT = 8
@@ -76,9 +78,19 @@ def _sources(wanted: Wanted) -> list[tuple[str, str]]:
 
 
 def _make(wanted: Wanted, house: Path) -> None:
-    locked = read_locked(wanted)
-    _download(wanted, house, [*locked.options, *locked.pinned], locked.indexes)
-    _download(wanted, house, locked.built_with, ())
+    locked, environ = read_locked(wanted), wanted.environ()
+    known = known_indexes(wanted.folder, environ)
+    indexes = [f"--extra-index-url {shlex.quote(with_user(each, known, environ))}" for each in locked.indexes]
+    elsewhere = {line for line, _ in locked.places}
+    pinned = [line for line in locked.pinned if line not in elsewhere]
+    # pip wants a hash for all of them, or for none.
+    for hashed in (True, False):
+        lines = [line for line in pinned if (" --hash=" in line) == hashed]
+        _download(wanted, house, lines, [*locked.options, *indexes])
+    for line, links in locked.places:
+        options = [f"--find-links {shlex.quote(with_user(link, known, environ))}" for link in links]
+        _download(wanted, house, [line], ["--no-index", *options])
+    _download(wanted, house, locked.built_with, [])
     wheels = sorted(path.name for path in house.glob("*.whl"))
     # uv on the node installs these and nothing else, and what is not named here is removed from its folder.
     text = "".join(f"#: {name}\n" for name in wheels) + "\n".join([*locked.local, *locked.pinned]) + "\n"
@@ -92,7 +104,7 @@ def _list(house: Path, names: Iterable[str]) -> None:
     (house / "listed.json").write_text(json.dumps(sums))
 
 
-def _download(wanted: Wanted, house: Path, lines: Sequence[str], indexes: Sequence[str]) -> None:
+def _download(wanted: Wanted, house: Path, lines: Sequence[str], options: Sequence[str]) -> None:
     if not lines:
         return
     if importlib.util.find_spec("pip") is None:
@@ -101,9 +113,25 @@ def _download(wanted: Wanted, house: Path, lines: Sequence[str], indexes: Sequen
     words += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", wanted.python]
     words += [word for abi in (f"cp{wanted.python.replace('.', '')}", "abi3", "none") for word in ("--abi", abi)]
     words += [word for platform in wanted.platforms() for word in ("--platform", platform)]
-    words += [word for index in indexes for word in ("--extra-index-url", index)]
+    # A file that is ours alone: an index's credentials may stand in its options.
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write("\n".join(lines) + "\n")
+        file.write("\n".join([*options, *lines]) + "\n")
         file.flush()
         what = f"{NOT_MADE}the wheels for Python {wanted.python} on {wanted.arch}, {wanted.libc}"
-        run_here([*words, "--dest", str(house), "-r", file.name], wanted.folder, what, hint=HINT)
+        words += ["--dest", str(house), "-r", file.name]
+        try:
+            run_here(words, wanted.folder, what, hint=HINT, env=wanted.environ())
+        except TransferFailed as error:
+            raise _by_uv(wanted, lines, error) from None
+
+
+def _by_uv(wanted: Wanted, lines: Sequence[str], error: TransferFailed) -> TransferFailed:
+    """Return the error with what uv says of it, if that is a known cause: pip is silent of an index that refuses it."""
+    asked = "\n".join(line.partition(" --hash=")[0] for line in lines)
+    indexes = [word for index in lock_indexes(wanted) for word in ("--index", index)]
+    words = [*compile_words(wanted), "--no-deps", *indexes, "-"]
+    try:
+        run_here(words, wanted.folder, error.message, stdin=asked, env=wanted.environ())
+    except TransferFailed as said:
+        return said if said.hint else error
+    return error

@@ -77,6 +77,20 @@ def to_secrets(value: Mapping[str, str | Secret] | Secrets) -> Secrets:
     return tuple(sorted(pairs, key=lambda pair: pair[0]))
 
 
+def secret_values(secrets: Secrets) -> dict[str, str]:
+    """Return secrets' names and values, for those who send them.
+
+    Raises:
+        ValueError: they came from JSON, where secrets do not travel.
+    """
+    values = {}
+    for name, secret in secrets:
+        if secret.value is None:
+            raise ValueError(f"secret {name}: its value did not travel with the JSON; give it again")
+        values[name] = secret.value
+    return values
+
+
 def check_env(name: str, value: str) -> None:
     """Raise ValueError unless a shell and the kernel can take this environment variable."""
     if not _ENV_NAME.match(name):
@@ -200,12 +214,7 @@ class Command(PlainData):
         Raises:
             ValueError: the command came from JSON, where secrets do not travel.
         """
-        values = {}
-        for name, secret in self.secrets:
-            if secret.value is None:
-                raise ValueError(f"secret {name}: its value did not travel with the JSON; give it again")
-            values[name] = secret.value
-        return values
+        return secret_values(self.secrets)
 
 
 def as_command(value: Command | str) -> Command:

@@ -14,7 +14,7 @@ import shlex
 import anyio
 import attrs
 
-from asyncdeploy.envs.base import Asset, Env, Step
+from asyncdeploy.envs.base import Asset, Env, EnvWithSecrets, Step
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.envs.bootstrap.listener import StepListener
 from asyncdeploy.envs.built import Built
@@ -25,7 +25,7 @@ from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.arguments import checked
-from asyncdeploy.values.command import Command, Completed
+from asyncdeploy.values.command import Command, Completed, Secrets, secret_values
 from asyncdeploy.values.errors import (
     BootstrapFailed,
     ConnectionLost,
@@ -60,6 +60,7 @@ class _Plan:
     check: str
     inspect: Command
     key: str
+    secrets: Secrets
 
 
 @checked
@@ -119,7 +120,8 @@ def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
     inspection = f"{_PYTHON} -c {shlex.quote(packaged_text('node_side/envs/inspect_env.py'))}"
     inside = env.enter(Command(inspection), site, facts) if steps else Command(":")
-    return _Plan(site, assets, steps, check or "", inside, key)
+    secrets = env.secrets if isinstance(env, EnvWithSecrets) else ()
+    return _Plan(site, assets, steps, check or "", inside, key, secrets)
 
 
 def _command(plan: _Plan, mode: str, mark: str) -> Command:
@@ -132,7 +134,8 @@ def _command(plan: _Plan, mode: str, mark: str) -> Command:
     # How Python is asked what it is may stand in a variable of ours; the others are for those who run inside.
     told = {name: value for name, value in plan.inspect.env if name.startswith("ASYNCDEPLOY_")}
     told[TREE] = plan.site.digest
-    return Command(line, env=told, on_end=plan.inspect.on_end)
+    secrets = plan.secrets if mode == "make" else ()
+    return Command(line, env=told, on_end=plan.inspect.on_end, secrets=secrets)
 
 
 def _new_mark() -> str:
@@ -153,7 +156,7 @@ async def _make(remote: Remote, plan: _Plan, facts: NodeFacts) -> tuple[str, Bui
     """Run the steps under the site's lock, and return what to say of it and what it is."""
     node, mark, completed = remote.node.name, _new_mark(), None
     with anyio.CancelScope(deadline=anyio.current_time() + LOCK_WAIT_S + LOOK_S) as limit:
-        listener = StepListener(remote, mark, plan.steps, limit)
+        listener = StepListener(remote, mark, plan.steps, limit, secret_values(plan.secrets).values())
         try:
             completed = await run_command(listener, _command(plan, "make", mark))
         finally:
@@ -178,7 +181,7 @@ async def _make(remote: Remote, plan: _Plan, facts: NodeFacts) -> tuple[str, Bui
 
 def _unheard(remote: Remote, listener: StepListener, completed: Completed, step: str) -> DeployError:
     """Return the error for a script that ended without its last word."""
-    node, evidence = remote.node.name, listener.evidence() or last_lines(completed.stderr)
+    node, evidence = remote.node.name, listener.evidence() or listener.without_secrets(last_lines(completed.stderr))
     if completed.status is None and completed.signal is None:
         return ConnectionLost(node, "nobody knows how the environment's step ended", evidence=evidence)
     how = f"died of SIG{completed.signal}" if completed.signal else f"exited {completed.status}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 
 import anyio
 
 from asyncdeploy.envs.base import Step
-from asyncdeploy.envs.bootstrap.known_errors import find_hint
 from asyncdeploy.envs.built import Built
+from asyncdeploy.envs.known_errors import find_hint
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.stage import Stage
@@ -23,6 +24,8 @@ KEPT_LINES = 200
 """Of a step's output, where known causes are looked for."""
 SIGN_S = 20.0
 """A step that prints nothing for so long is said to be running: uv is quiet while it fetches 3 GB."""
+SHORTEST_SECRET = 4
+"""A shorter one is part of any text, and nobody's secret."""
 MAX_LINE = 2000
 """Kept of one line: evidence is for reading."""
 
@@ -38,7 +41,12 @@ class StepListener:
     """
 
     def __init__(
-        self, remote: Remote, mark: str, steps: tuple[Step, ...], limit: anyio.CancelScope | None = None
+        self,
+        remote: Remote,
+        mark: str,
+        steps: tuple[Step, ...],
+        limit: anyio.CancelScope | None = None,
+        secrets: Iterable[str] = (),
     ) -> None:
         self.node: Node = remote.node
         self.memory: dict[str, object] = remote.memory
@@ -50,6 +58,8 @@ class StepListener:
         self._remote = remote
         self._mark = mark + " "
         self._steps = steps
+        lines = {line for each in secrets for line in each.splitlines() if len(line) >= SHORTEST_SECRET}
+        self._secrets = sorted(lines, key=len, reverse=True)
         self._limit = limit
         self._stage: Stage | None = None
         self._began = self._heard_at = 0.0
@@ -72,6 +82,7 @@ class StepListener:
         self._heard_at = time.monotonic()
         # A step may have left its last line open, so the script's word need not stand at a line's start.
         before, found, words = event.text.partition(self._mark)
+        before = self.without_secrets(before)
         if before or not found:
             self._lines.append(before[:MAX_LINE])
             if self._remote.observed:
@@ -124,6 +135,12 @@ class StepListener:
             ended.finish()
         elif ended is not None:
             ended.fail(f"exited {self.status}" if self.status is not None else "ended")
+
+    def without_secrets(self, text: str) -> str:
+        """Return what a step printed without the values of secrets, should it have printed one."""
+        for each in self._secrets:
+            text = text.replace(each, "***")
+        return text
 
     def evidence(self) -> str:
         """Return the last lines of the step that ran last."""

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote, unquote
 
 
 class Index:
-    """A simple index; `status` other than 200 is its answer to everything, `asked` the paths it was asked for."""
+    """A simple index; `status` other than 200 is its answer to everything, `asked` the paths it was asked for, `login`
+    ("user:password") what it wants before it answers; without `hashed` it names no hashes. Below /flat it is one page.
+    """
 
     def __init__(self, wheels: Path) -> None:
         self.wheels = wheels
         self.status = 200
         self.asked: list[str] = []
+        self.login = ""
+        self.hashed = True
         index = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 index.asked.append(self.path)
+                told = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode()
                 body = index.answer(self.path)
-                self.send_response(index.status if body is not None else 404)
+                status = 401 if index.login and told != index.login else index.status if body is not None else 404
+                body = b"who are you?" if status == 401 else body
+                self.send_response(status)
+                if status == 401:
+                    self.send_header("WWW-Authenticate", 'Basic realm="index"')
                 self.send_header("Content-Type", "application/zip" if self.path.endswith(".whl") else "text/html")
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()
@@ -50,14 +61,14 @@ class Index:
         """What there is under a path."""
         if self.status != 200:
             return b"not now"
-        name = path.rstrip("/").rpartition("/")[2]
+        name = unquote(path.rstrip("/").rpartition("/")[2])
         if name.endswith(".whl"):
             wheel = self.wheels / name
             return wheel.read_bytes() if wheel.exists() else None
-        found = sorted(self.wheels.glob(f"{name.replace('-', '_')}-*.whl"))
-        sums = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in found]
+        found = sorted(self.wheels.glob("*.whl" if name == "flat" else f"{name.replace('-', '_')}-*.whl"))
+        marks = [f"#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}" if self.hashed else "" for wheel in found]
         links = "".join(
-            f'<a href="/files/{w.name}#sha256={sum_}">{w.name}</a>' for w, sum_ in zip(found, sums, strict=True)
+            f'<a href="/files/{quote(w.name)}{mark}">{w.name}</a>' for w, mark in zip(found, marks, strict=True)
         )
         return f"<html><body>{links}</body></html>".encode() if found else None
 

@@ -14,6 +14,11 @@ NO_NETWORK = (
     *("error sending request", "network (was|is|connectivity is) disabled", r"client error \(Connect\)"),
 )
 
+CREDENTIALS = (
+    "the index wants credentials: UvEnv(secrets={'UV_INDEX_<NAME>_USERNAME': ..., 'UV_INDEX_<NAME>_PASSWORD': ...}), "
+    "<NAME> as in [[tool.uv.index]], in capitals and with _ for other signs"
+)
+
 _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("cannot connect to (daemon|socket)", "daemon-socket.*(No such file|Connection refused)"),
@@ -47,6 +52,14 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
             "requested access to the resource is denied",
         ),
         "no such image, or it is private: look at its name, and run `docker login` on the node",
+    ),
+    (
+        (
+            r"\b40[13]\b.{0,40}(Unauthorized|Forbidden|Client Error)",
+            "authentication credentials",
+            "[Mm]issing credentials",
+        ),
+        CREDENTIALS,
     ),
     (
         (r"\b50[0234]\b.*(Server Error|Bad Gateway|Unavailable|Timeout)",),
