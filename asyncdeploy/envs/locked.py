@@ -16,7 +16,6 @@ from asyncdeploy.envs.wanted import Wanted
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 
 NOT_MADE = "a wheelhouse could not be made: "
-HINT = "each package must have a wheel for the node: build those that have none, or give the node a network"
 
 _LOCAL = re.compile(r"-e |\.{0,2}/|file:")
 
@@ -57,8 +56,7 @@ def read_locked(wanted: Wanted) -> Locked:
     built_with = _build_requirements(wanted, local)
     if built_with:
         what = f"{NOT_MADE}what the project is built with"
-        told, environ = "\n".join(built_with), wanted.environ()
-        said = run_here([*compile_words(wanted), "-"], wanted.folder, what, hint=HINT, stdin=told, env=environ)
+        said = run_here([*compile_words(wanted), "-"], wanted.making, what, stdin="\n".join(built_with))
         built_with = said.splitlines()
     places = _places(wanted, pinned)
     return Locked(tuple(local), tuple(pinned), places, tuple(options), lock_indexes(wanted), tuple(built_with))
@@ -76,14 +74,13 @@ def _lines(wanted: Wanted) -> list[str]:
         if find_lock(folder) is None:
             raise TransferFailed("", f"UvEnv(offline=True): there is no uv.lock in {folder}", "run `uv lock` there")
         words = [beside_us("uv"), "export", "-q", "--frozen", "--no-header", "--no-annotate", *wanted.flags]
-        text = run_here(words, folder, f"{NOT_MADE}what the lock says", hint=HINT, env=wanted.environ())
+        text = run_here(words, wanted.making, f"{NOT_MADE}what the lock says")
     elif not wanted.files and (folder / "pylock.toml").is_file():
         return [line for package in _tables(folder / "pylock.toml") for line in _pylock_line(package)]
     else:
         words = [*compile_words(wanted), "--generate-hashes", "--emit-index-url", "--emit-find-links"]
         words += wanted.files or ("requirements.txt",)
-        what = f"{NOT_MADE}what the requirements come to"
-        text = run_here(words, folder, what, hint=HINT, env=wanted.environ())
+        text = run_here(words, wanted.making, f"{NOT_MADE}what the requirements come to")
     return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip() and line[0] != "#"]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 
 from asyncdeploy.envs.base import Asset
-from asyncdeploy.envs.this_machine import beside_us, cache_folder, file_sha256, keep_newest, run_here
+from asyncdeploy.envs.this_machine import Making, beside_us, cache_folder, file_sha256, keep_newest, run_here
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.errors import ToolMissing
 
@@ -90,7 +90,7 @@ def _made(closure: Closure) -> Path:
 def _locked(closure: Closure, nix: str) -> str:
     """Return what a flake elsewhere is now: a branch or a folder does not stay what it was."""
     features = ["--extra-experimental-features", "nix-command", "--extra-experimental-features", "flakes"]
-    said = run_here([nix, *features, "flake", "metadata", "--json", closure.ref], closure.folder, NOT_MADE)
+    said = run_here([nix, *features, "flake", "metadata", "--json", closure.ref], Making(closure.folder), NOT_MADE)
     return json.dumps(json.loads(said).get("locked"), sort_keys=True)
 
 
@@ -106,16 +106,16 @@ def _flake_files(folder: Path) -> list[Path]:
 def _make(closure: Closure, nix: str, made: Path) -> None:
     state = made / "state"
     words = [closure.mode, nix, closure.ref, closure.attribute, str(state), "here"]
-    run_here(["sh", "-c", closure.script, "asyncdeploy-nix", *words], closure.folder, NOT_MADE)
+    run_here(["sh", "-c", closure.script, "asyncdeploy-nix", *words], Making(closure.folder), NOT_MADE)
     links = [path for path in sorted(state.glob("result*")) if not path.name.endswith("-link")]
     (made / "links").write_text("".join(f"{path.name} {path.resolve()}\n" for path in links))
     # A shell's own outputs lie in the folder where it was made, which is another one on the node.
     text = (state / "env.sh").read_text() if closure.mode == "develop" else ""
     (made / "env.sent").write_text(text.replace(str(closure.folder), PLACE))
     store = str(Path(nix).with_name("nix-store"))
-    paths = run_here([store, "-qR", *(str(path.resolve()) for path in links)], made, NOT_MADE).split()
+    paths = run_here([store, "-qR", *(str(path.resolve()) for path in links)], Making(made), NOT_MADE).split()
     with (made / "closure").open("wb") as file:
-        run_here([store, "--export", *paths], made, NOT_MADE, stdout=file)
+        run_here([store, "--export", *paths], Making(made), NOT_MADE, stdout=file)
     sums = {name: file_sha256(made / name) for name in ("closure", "links", "env.sent")}
     part = Path(tempfile.mkdtemp(dir=made)) / "listed.json"
     part.write_text(json.dumps(sums))

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import attrs
+
 from asyncdeploy.envs.known_errors import find_hint
 from asyncdeploy.tasks.programs import run_blocking
 from asyncdeploy.values.account import home_folder
@@ -32,37 +34,44 @@ def beside_us(tool: str, hint: str = "pip install 'asyncdeploy[uv]'") -> str:
     return path
 
 
+@attrs.frozen
+class Making:
+    """How something is made here.
+
+    Attributes:
+        folder: where programs start: the project's.
+        hint: what to do when one fails.
+        env: their whole environment; None is ours.
+    """
+
+    folder: Path
+    hint: str = ""
+    env: Mapping[str, str] | None = attrs.field(default=None, repr=False)
+
+
 def run_here(
-    words: Sequence[str],
-    folder: Path,
-    what: str,
-    *,
-    hint: str = "",
-    stdin: str = "",
-    stdout: BinaryIO | None = None,
-    env: Mapping[str, str] | None = None,
+    words: Sequence[str], making: Making, what: str, *, stdin: str = "", stdout: BinaryIO | None = None
 ) -> str:
     """Run a program that has part in making something here, and return what it says.
 
     Args:
         words: the program and its arguments.
-        folder: where it starts: the project's.
+        making: how.
         what: what is not there if it fails, as an error's message.
-        hint: and what to do then.
         stdin: what it is told.
         stdout: a file that takes what it says.
-        env: its whole environment; None is ours.
 
     Raises:
         TransferFailed: it fails, or is not done in time.
     """
+    folder = making.folder
     try:
-        done = run_blocking(words, folder=folder, stdin=stdin.encode(), stdout=stdout, within_s=MAKE_S, env=env)
+        done = run_blocking(words, folder=folder, stdin=stdin.encode(), stdout=stdout, within_s=MAKE_S, env=making.env)
     except TimeoutError:
         raise TransferFailed("", what, "", f"{words[0]} was not done within {MAKE_S:.0f} s", str(folder)) from None
     if done.status:
         text = (done.stderr or done.stdout).decode("utf-8", "replace")
-        raise TransferFailed("", what, find_hint(text) or hint, last_lines(text), str(folder))
+        raise TransferFailed("", what, find_hint(text) or making.hint, last_lines(text), str(folder))
     return done.stdout.decode("utf-8", "surrogateescape")
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import attrs
 
+from asyncdeploy.envs.this_machine import Making
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Secrets, secret_values
 from asyncdeploy.values.errors import TransferFailed
 
 NEWEST_GLIBC = 45
+HINT = "each package must have a wheel for the node: build those that have none, or give the node a network"
 
 
 @attrs.frozen
@@ -37,9 +39,10 @@ class Wanted:
     libc: str
     secrets: Secrets = ()
 
-    def environ(self) -> dict[str, str]:
-        """Return the variables of the programs that make it here: ours, and the secrets."""
-        return {**os.environ, **secret_values(self.secrets)}
+    @property
+    def making(self) -> Making:
+        """How its parts are made here: the programs know the secrets too."""
+        return Making(self.folder, HINT, {**os.environ, **secret_values(self.secrets)})
 
     def platforms(self) -> tuple[str, ...]:
         """Return the platform tags whose wheels the node can use, the best first."""

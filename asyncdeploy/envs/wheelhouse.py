@@ -18,9 +18,11 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import attrs
+
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.index_urls import known_indexes, with_user
-from asyncdeploy.envs.locked import HINT, NOT_MADE, compile_words, find_lock, lock_indexes, read_locked
+from asyncdeploy.envs.locked import NOT_MADE, compile_words, find_lock, lock_indexes, read_locked
 from asyncdeploy.envs.this_machine import cache_folder, file_sha256, keep_newest, run_here
 from asyncdeploy.envs.wanted import Wanted
 from asyncdeploy.node_side.envs.made_from import find
@@ -78,7 +80,7 @@ def _sources(wanted: Wanted) -> list[tuple[str, str]]:
 
 
 def _make(wanted: Wanted, house: Path) -> None:
-    locked, environ = read_locked(wanted), wanted.environ()
+    locked, environ = read_locked(wanted), wanted.making.env or {}
     known = known_indexes(wanted.folder, environ)
     indexes = [f"--extra-index-url {shlex.quote(with_user(each, known, environ))}" for each in locked.indexes]
     elsewhere = {line for line, _ in locked.places}
@@ -120,7 +122,7 @@ def _download(wanted: Wanted, house: Path, lines: Sequence[str], options: Sequen
         what = f"{NOT_MADE}the wheels for Python {wanted.python} on {wanted.arch}, {wanted.libc}"
         words += ["--dest", str(house), "-r", file.name]
         try:
-            run_here(words, wanted.folder, what, hint=HINT, env=wanted.environ())
+            run_here(words, wanted.making, what)
         except TransferFailed as error:
             raise _by_uv(wanted, lines, error) from None
 
@@ -131,7 +133,7 @@ def _by_uv(wanted: Wanted, lines: Sequence[str], error: TransferFailed) -> Trans
     indexes = [word for index in lock_indexes(wanted) for word in ("--index", index)]
     words = [*compile_words(wanted), "--no-deps", *indexes, "-"]
     try:
-        run_here(words, wanted.folder, error.message, stdin=asked, env=wanted.environ())
+        run_here(words, attrs.evolve(wanted.making, hint=""), error.message, stdin=asked)
     except TransferFailed as said:
         return said if said.hint else error
     return error
