@@ -14,6 +14,7 @@ import attrs
 
 from asyncdeploy.envs.base import Asset, PlainEnv, Step
 from asyncdeploy.envs.registry import register_env
+from asyncdeploy.envs.uv_version import misfit, required_version
 from asyncdeploy.envs.uv_wheel import uv_asset
 from asyncdeploy.envs.wanted import Wanted, node_python
 from asyncdeploy.envs.wheelhouse import wheel_assets
@@ -67,7 +68,8 @@ class UvEnv(PlainEnv):
 
     No file of the project is rewritten here; on the node uv may write a lock where none was pushed. uv's defaults hold:
     the ``dev`` group is installed unless the project says otherwise, and packages that the project does not name are
-    removed. Where a node has no uv, the binary of the ``uv`` wheel installed beside us is sent.
+    removed. Where a node has no uv, or one that is too old or not what the project's ``required-version`` wants, the
+    binary of the ``uv`` wheel installed beside us is sent, or one that fits is fetched.
 
     Args:
         extra: one or more of the project's extras.
@@ -113,7 +115,7 @@ class UvEnv(PlainEnv):
     upgrade: bool = attrs.field(default=False, kw_only=True)
     offline: bool = attrs.field(default=False, kw_only=True)
     secrets: Secrets = attrs.field(default=(), converter=to_secrets, kw_only=True)
-    folder: Path | None = attrs.field(default=None, kw_only=True, repr=False, metadata=not_plain())
+    folder: Path | None = attrs.field(default=None, kw_only=True, repr=False, eq=False, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:
         for what, names in (("extra", self.extra), ("groups", self.groups)):
@@ -155,12 +157,19 @@ class UvEnv(PlainEnv):
             ToolMissing: the node has no uv, and none that fits is here; or there is no pip here to fetch wheels with.
             TransferFailed: a wheel cannot be had.
         """
-        tools = () if facts.tool("uv") else (uv_asset(facts),)
+        tools = () if self._node_uv(facts) else (uv_asset(facts, self._required()),)
         return (*tools, *wheel_assets(self._wanted(facts), site)) if self.offline else tools
 
     def with_folder(self, folder: Path) -> Self:
-        """Return the same environment for the project in a folder of this machine, where its wheels are chosen."""
-        return attrs.evolve(self, folder=folder) if self.offline else self
+        """Return the same environment for the project in a folder of this machine: it says which uv and wheels."""
+        return attrs.evolve(self, folder=folder)
+
+    def _required(self) -> str:
+        return required_version(self.folder) if self.folder is not None else ""
+
+    def _node_uv(self, facts: NodeFacts) -> str | None:
+        """Return the path of the node's own uv, None where it has none that serves."""
+        return None if misfit(facts.uv_version, self._required()) else facts.tool("uv")
 
     def _wanted(self, facts: NodeFacts) -> Wanted:
         if self.folder is None:
@@ -176,7 +185,7 @@ class UvEnv(PlainEnv):
         Raises:
             ToolMissing: as ``assets``.
         """
-        uv = facts.tool("uv") or uv_asset(facts).target
+        uv = self._node_uv(facts) or uv_asset(facts, self._required()).target
         python, flags = self.python or "", self._flags()
         if self.offline:
             python, flags = node_python(self.folder or Path(), self.python, facts), []

@@ -15,6 +15,7 @@ import attrs
 
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.this_machine import beside_us, cache_folder, file_sha256
+from asyncdeploy.envs.uv_version import misfit
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.tasks.programs import run_blocking
 from asyncdeploy.values.errors import ToolMissing
@@ -67,33 +68,44 @@ class UvBinary:
         return ""
 
 
-def uv_asset(facts: NodeFacts) -> Asset:
+def uv_asset(facts: NodeFacts, required: str = "") -> Asset:
     """Return a uv binary that runs on the node: the one beside us, or one that is fetched once; may block.
+
+    Args:
+        facts: of the node.
+        required: what the project says of uv's version, as in ">=0.8,<0.9".
 
     Raises:
         ToolMissing: none is installed here, or none for such a node can be had.
     """
+    there = misfit(facts.uv_version, required) if facts.tool("uv") else ""
+    lacks = f"on the node {there}" if there else "the node has no uv"
     try:
         binary = find_uv_binary()
-        why = binary.misfit(facts)
+        why, wrong = binary.misfit(facts), misfit(binary.version, required)
     except ToolMissing as error:
-        why = error.message
-    if why:
+        why, wrong = error.message, ""
+    if why or wrong:
         if facts.system != "Linux" or facts.arch not in _MACHINES.values():
-            what = f"the node has no uv, and the one beside us does not fit: {why}"
+            what = f"{lacks}, and the one beside us does not fit: {why or wrong}"
             raise ToolMissing("", what, _HINT, tool="uv")
         with _fetching:  # many nodes of a kind ask at the same time
-            binary = fetch_uv(facts.arch)
+            binary = fetch_uv(facts.arch, required if wrong else "", lacks)
     folder = f"{facts.home.rstrip('/')}/.asyncdeploy/tools/uv-{binary.version}-{binary.sha256[:8]}"
     return Asset(f"uv {binary.version}", binary.path, binary.sha256, f"{folder}/uv", executable=True)
 
 
 @functools.cache
-def fetch_uv(machine: str) -> UvBinary:
-    """Return uv's static Linux binary for a machine, of the version beside us: fetched once, kept in our cache.
+def fetch_uv(machine: str, required: str = "", lacks: str = "the node has no uv") -> UvBinary:
+    """Return uv's static Linux binary for a machine: fetched once, kept in our cache.
 
     The index, its credentials and certificates are the user's own, as uv knows them; what comes is what the wheel's
     record says.
+
+    Args:
+        machine: "x86_64" or "aarch64".
+        required: which versions will do; "" is the one beside us.
+        lacks: what the node has instead, for errors.
 
     Raises:
         ToolMissing: it cannot be had.
@@ -105,38 +117,46 @@ def fetch_uv(machine: str) -> UvBinary:
     except metadata.PackageNotFoundError:
         version = ""
     if not version:
-        what = "the node has no uv, and none is installed beside us that could fetch one for it"
+        what = f"{lacks}, and none is installed beside us that could fetch one for it"
         raise ToolMissing("", what, _HINT, tool="uv")
-    uv = beside_us("uv")
+    wanted = required.replace(" ", "") or f"=={version}"
+    wanted = wanted if wanted[0] in "=<>~!" else f"=={wanted}"
     cache = cache_folder("uv")
-    kept = cache / f"{version}-{machine}"
+    kept = cache / f"{wanted.removeprefix('==').replace('/', '_')}-{machine}"
     if not kept.is_dir():
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as place:
-            words = ["pip", "install", "-q", "--target", f"{place}/new", "--no-deps", "--only-binary", ":all:"]
-            words += ["--link-mode", "copy", "--python-platform", f"{machine}-unknown-linux-musl", f"uv=={version}"]
-            what = f"the node has no uv, and uv {version} for Linux on {machine} could not be fetched"
-            try:
-                done = run_blocking([uv, *words], within_s=FETCH_S)
-            except TimeoutError:
-                raise ToolMissing("", f"{what} within {FETCH_S:.0f} s", _HINT, tool="uv") from None
-            if done.status:
-                raise ToolMissing("", what, _HINT, last_lines(done.stderr), tool="uv")
+            _fetch(wanted, machine, Path(place) / "new", lacks)
             with contextlib.suppress(OSError):  # somebody else was as quick
                 (Path(place) / "new").rename(kept)
-    return _recorded(kept, version)
+    return _recorded(kept)
 
 
-def _recorded(kept: Path, version: str) -> UvBinary:
+def _fetch(wanted: str, machine: str, target: Path, lacks: str) -> None:
+    words = [beside_us("uv"), "pip", "install", "-q", "--target", str(target), "--no-deps", "--only-binary", ":all:"]
+    words += ["--link-mode", "copy", "--python-platform", f"{machine}-unknown-linux-musl", f"uv{wanted}"]
+    what = f"{lacks}, and uv{wanted} for Linux on {machine} could not be fetched"
+    try:
+        done = run_blocking(words, within_s=FETCH_S)
+    except TimeoutError:
+        raise ToolMissing("", f"{what} within {FETCH_S:.0f} s", _HINT, tool="uv") from None
+    if done.status:
+        raise ToolMissing("", what, _HINT, last_lines(done.stderr), tool="uv")
+
+
+def _recorded(kept: Path) -> UvBinary:
     """Return a fetched binary, if it is what its wheel's record says."""
     from importlib import metadata  # 8 ms, for those alone who send uv
 
     path = kept / "bin" / "uv"
-    found = metadata.Distribution.at(kept / f"uv-{version}.dist-info")
+    from importlib import metadata
+
+    path = kept / "bin" / "uv"
+    found = metadata.Distribution.at(next(kept.glob("uv-*.dist-info"), kept))
     known = next((file.hash for file in found.files or () if file.name == "uv" and file.hash is not None), None)
     if known is None or not path.is_file() or file_sha256(path) != _from_record(known.value):
         raise ToolMissing("", f"{path} is not what its wheel says", f"remove {kept} and try again", tool="uv")
-    return UvBinary(path, version, file_sha256(path), *read_elf(path))
+    return UvBinary(path, found.version, file_sha256(path), *read_elf(path))
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Say what this node is, as JSON in the form of NodeFacts; "clock" is our time at the start and the end of the call.
 
 Runs on a node inside the worker: Python >= 3.8, standard library only, and no heavy import; what asks tools is loaded
-for GPUs and musl only. Nothing here may fail: what cannot be learned is left out, and the client has a default for it.
+where there is one to ask. Nothing here may fail: what cannot be learned is left out, and the client has a default.
 """
 
 import os
@@ -35,6 +35,7 @@ def main(worker, args):  # noqa: ARG001 - every program is called so
     facts["tools"] = tools = find_tools(home)
     ways = {
         "libc": lambda: libc(uname.machine),
+        "uv_version": lambda: uv_version(dict(tools).get("uv")),
         "cpus": cpus,
         "memory_bytes": lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "disks": lambda: disks(home),
@@ -77,6 +78,15 @@ def find_tools(home):
                 found.append((tool, path))
                 break
     return found
+
+
+def uv_version(tool):
+    if not tool:
+        return ""
+    from asyncdeploy.node_side import tools
+
+    words = tools.ask([tool, "--version"]).split()
+    return words[1] if words[:1] == ["uv"] and len(words) > 1 else ""
 
 
 def libc(machine):

@@ -26,6 +26,7 @@ for tool in git uv tar tmux docker podman nix nvidia-smi bash setsid flock sha25
     path=$(command -v "$tool" 2>/dev/null)
     case $path in /*) say "tool.$tool" "$path" ;; esac
 done
+say uv_version "$(uv --version 2>/dev/null | sed -n '1s/^uv \([^ ]*\).*/\1/p')"
 
 say cpus "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null)"
 say memory_kib "$(sed -n 's/^MemTotal: *\([0-9]*\) kB$/\1/p' /proc/meminfo 2>/dev/null)"

@@ -45,6 +45,7 @@ class NodeFacts(PlainData):
         python_version: "3.11.2", or "".
         tools: name -> absolute path of what is there: git, uv, tar, tmux, docker, podman, nix, nvidia-smi, bash,
             setsid, flock, sha256sum.
+        uv_version: of that uv, "0.9.2", or "".
         cpus: processors we may use.
         memory_bytes: RAM.
         gpus: NVIDIA GPUs in index order.
@@ -66,6 +67,7 @@ class NodeFacts(PlainData):
     python: str = ""
     python_version: str = ""
     tools: Pairs = attrs.field(default=(), converter=to_pairs)
+    uv_version: str = ""
     cpus: int = 1
     memory_bytes: int = 0
     gpus: tuple[Gpu, ...] = ()

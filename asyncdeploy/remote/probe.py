@@ -120,7 +120,7 @@ def _data(answer: bytes) -> dict[str, Any]:
     return {"facts": facts, "clock": [float(one["start"]) + 0.5, float(one["end"]) + 0.5]}
 
 
-_TEXTS = ("home", "user", "hostname", "system", "arch", "libc", "ssh_address", "identity")
+_TEXTS = ("home", "user", "hostname", "system", "arch", "libc", "uv_version", "ssh_address", "identity")
 
 
 def _disks(one: dict[str, str]) -> list[dict[str, Any]]:
@@ -187,7 +187,17 @@ def _check(facts: NodeFacts) -> None:
 
 def _texts(facts: NodeFacts) -> Iterator[tuple[str, str]]:
     """Yield the names and values of what people are shown."""
-    for name in ("user", "hostname", "system", "arch", "libc", "python_version", "identity", "home_identity"):
+    for name in (
+        "user",
+        "hostname",
+        "system",
+        "arch",
+        "libc",
+        "python_version",
+        "uv_version",
+        "identity",
+        "home_identity",
+    ):
         yield name, getattr(facts, name)
     yield from (("addresses", name) for name, _ in facts.addresses)
     yield from (("tools", name) for name, _ in facts.tools)

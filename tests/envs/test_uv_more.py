@@ -69,9 +69,8 @@ def test_older_data_is_still_read() -> None:
     assert env_from_dict(env.to_dict()) == env
 
 
-def write_foreign_uv(folder: Path, machine: int, platform: str) -> None:
+def write_foreign_uv(folder: Path, machine: int, platform: str, version: str = find_uv_binary().version) -> None:
     """A wheel of uv for another machine, as small as a program can be."""
-    version = find_uv_binary().version
     info, program = f"uv-{version}.dist-info", bytearray(64)
     program[:6], program[18:20], program[54:56] = b"\x7fELF\x02\x01", machine.to_bytes(2, "little"), b"\x38\x00"
     digest = base64.urlsafe_b64encode(hashlib.sha256(program).digest()).rstrip(b"=").decode()
@@ -112,6 +111,28 @@ def test_a_node_of_another_kind_gets_a_uv_of_its_own(tmp_path: Path, monkeypatch
             uv_asset(graviton)
         with pytest.raises(ToolMissing, match="could not be fetched"):
             uv_asset(attrs.evolve(graviton, arch="x86_64", libc="glibc 2.5"))
+    finally:
+        fetch_uv.cache_clear()
+
+
+def test_e10_a_project_that_wants_another_uv_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("0.8.3", "0.8.4", "0.9.0"):
+        write_foreign_uv(tmp_path / "index", 62, "musllinux_1_1_x86_64", version)
+    for name, value in (("XDG_CACHE_HOME", "cache"), ("UV_FIND_LINKS", "index"), ("UV_CACHE_DIR", "uv-cache")):
+        monkeypatch.setenv(name, str(tmp_path / value))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    facts = NodeFacts("/h", "me", 1, arch="x86_64", libc="glibc 2.35", tools={"uv": "/opt/uv"}, uv_version="0.9.0")
+    (tmp_path / "pyproject.toml").write_text('[tool.uv]\nrequired-version = ">=0.8, <0.9"\n')
+    fetch_uv.cache_clear()
+    try:
+        env = UvEnv().with_folder(tmp_path)
+        (asset,) = env.assets(Site("/srv/p"), facts)
+        assert asset.name == "uv 0.8.4"
+        assert asset.target in env.steps(Site("/srv/p"), facts)[0].line
+        assert env.assets(Site("/srv/p"), attrs.evolve(facts, uv_version="0.8.1")) == ()
+        (tmp_path / "pyproject.toml").write_text('[tool.uv]\nrequired-version = "==0.8.9"\n')
+        with pytest.raises(ToolMissing, match=r"not what the project wants \(required-version ==0\.8\.9\)"):
+            env.assets(Site("/srv/p"), facts)
     finally:
         fetch_uv.cache_clear()
 
