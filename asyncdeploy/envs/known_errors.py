@@ -14,6 +14,8 @@ NO_NETWORK = (
     *("error sending request", "network (was|is|connectivity is) disabled", r"client error \(Connect\)"),
 )
 
+VARIABLES = "variables of the node, of its image say, change what uv does: UvEnv(pre='unset ...') for what is not meant"
+OFFLINE = "look at its network, its proxy (HTTPS_PROXY) and UV_OFFLINE, or send all that is needed: UvEnv(offline=True)"
 CREDENTIALS = (
     "the index wants credentials: UvEnv(secrets={'UV_INDEX_<NAME>_USERNAME': ..., 'UV_INDEX_<NAME>_PASSWORD': ...}), "
     "<NAME> as in [[tool.uv.index]], in capitals and with _ for other signs"
@@ -62,12 +64,71 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
         CREDENTIALS,
     ),
     (
+        ("invalid peer certificate", "certificate verify failed", "CERTIFICATE_VERIFY_FAILED", "UnknownIssuer"),
+        (
+            "the node does not trust that server's certificate, or a proxy's: UvEnv(pre='export SSL_CERT_FILE=...'), "
+            "or UV_SYSTEM_CERTS=1 for the node's own store; a clock that is wrong has the same effect"
+        ),
+    ),
+    (
+        (r"Permission denied \(publickey", "Host key verification failed", "could not read (Username|Password) for"),
+        (
+            "the git host does not know the node: give it a token by UvEnv(secrets=) and git's insteadOf in pre, or a "
+            "key of its own; agents are not forwarded"
+        ),
+    ),
+    (
+        ("Git executable not found", "git: (command )?not found"),
+        "a dependency comes from git, and the node has none: install git there, or depend on a release of it",
+    ),
+    (
+        (r"Git operation failed[\s\S]*(connect to host|resolve host|unable to access|Connection refused)",),
+        "the node cannot reach the git host of a dependency: look at its network and proxy, or depend on a release",
+    ),
+    (
+        (r"(download|fetch|install|request)[\s\S]{0,200}(cpython-|python-build-standalone)",),
+        (
+            "the node has no such Python, and uv cannot fetch it: install it there, ask for one that is there "
+            "(UvEnv(python=)), or set UV_PYTHON_INSTALL_MIRROR"
+        ),
+    ),
+    (
+        ("was unable to detect version", "unable to detect version for", "vcs.versioning", "hatch-vcs"),
+        "the version is taken from git, which is not pushed: UvEnv(pre='export SETUPTOOLS_SCM_PRETEND_VERSION=0.0.0')",
+    ),
+    (
+        ("references a workspace in .*but is not", "is missing a `?pyproject.toml", "Distribution not found at"),
+        (
+            "a part of it was sent without the rest: Workspace(top, project='libs/a') pushes all of a uv workspace, "
+            "and works in one of its folders"
+        ),
+    ),
+    (
+        ("Too many open files", r"os error 24\b"),
+        "a process may open few files there: UvEnv(pre='ulimit -n 4096'), or UV_CONCURRENT_DOWNLOADS=8",
+    ),
+    (
+        (r"\.so[.0-9]*: cannot open shared object file", r"fatal error: \S+\.h(pp)?: No such file"),
+        (
+            "a library or header of the system is missing on the node, which no Python package brings: install it "
+            "there (libGL.so.1 is libgl1 of Debian, Python.h python3-dev)"
+        ),
+    ),
+    (
+        ("Required uv version .* does not match",),
+        "the project wants another uv: deploy_project and deploy_all send one that fits; else env.with_folder(path)",
+    ),
+    (
+        ("`UV_[A-Z_]+(=[^`]*)?` (was|is) (provided|set)",),
+        VARIABLES,
+    ),
+    (
         (r"\b50[0234]\b.*(Server Error|Bad Gateway|Unavailable|Timeout)",),
         "the package index is in trouble: try again",
     ),
     (
         NO_NETWORK,
-        "the node cannot reach the package index: look at its network, its proxy (HTTPS_PROXY) and UV_OFFLINE",
+        f"the node cannot reach the package index: {OFFLINE}",
     ),
     (
         ("lockfile.*(needs to be updated|outdated|out of date)", r"[Ff]ailed to parse.*uv\.lock"),
@@ -92,6 +153,10 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
         ("Permission denied", "Read-only file system"),
         "the login user may not write there: look at the owner of the folder, and whether it is read-only",
     ),
+    (
+        ("^note: variables that uv also reads",),
+        VARIABLES,
+    ),
 )
 
 
@@ -111,4 +176,4 @@ def find_hint(output: str, facts: NodeFacts | None = None) -> str:
 
 
 def _says(output: str, patterns: tuple[str, ...]) -> bool:
-    return any(re.search(pattern, output) for pattern in patterns)
+    return any(re.search(pattern, output, re.MULTILINE) for pattern in patterns)

@@ -7,7 +7,10 @@
 # shellcheck shell=sh
 uv=$1 link=$2 kept=$3 site=$4 frozen=$5 python=$6 files=$7 made_note=$8 made_from=$9
 shift 9
-unset VIRTUAL_ENV PYTHONHOME
+# Of an image's own settings those go that would turn uv to another project or environment; of the others we speak if it
+# fails.
+unset VIRTUAL_ENV PYTHONHOME UV_PROJECT UV_WORKING_DIR UV_WORKING_DIRECTORY UV_SYSTEM_PYTHON UV_NO_SYNC UV_DRY_RUN
+theirs=$(env | sed -n 's/^\(UV_[A-Z0-9_]*\)=.*/\1/p' | tr '\n' ' ')
 UV_NO_PROGRESS=1
 export UV_NO_PROGRESS
 made=$site/.asyncdeploy/uv.lock.made
@@ -126,6 +129,13 @@ sync_offline() { # from the wheels that were sent: those that nothing names any 
     done
 }
 
+no_project() { # not in silence: it may be another folder that was meant
+    set -- -name .venv -o -name .asyncdeploy -o -name node_modules
+    nearby=$(find . -maxdepth 3 \( "$@" \) -prune -o -name pyproject.toml -print 2>/dev/null | sed -n '1s|^\./||p')
+    echo "note: no pyproject.toml, pylock.toml or requirements.txt in $PWD: an environment without packages"
+    [ -z "$nearby" ] || echo "note: there is $nearby: Workspace(..., project=\"${nearby%/*}\") works in that folder"
+}
+
 upgrade=
 [ "$frozen" != upgrade ] || upgrade=--upgrade
 if [ "$frozen" = offline ]; then
@@ -146,6 +156,9 @@ elif [ -f requirements.txt ]; then
     files=requirements.txt
     prepare_venv && install_files
 else
-    echo "note: neither pyproject.toml nor requirements.txt in $PWD: an environment without packages"
+    no_project
     prepare_venv
 fi
+status=$?
+[ "$status" = 0 ] || [ -z "$theirs" ] || echo "note: variables that uv also reads: ${theirs% }"
+exit "$status"

@@ -24,6 +24,7 @@ KEPT_LINES = 200
 """Of a step's output, where known causes are looked for."""
 SIGN_S = 20.0
 """A step that prints nothing for so long is said to be running: uv is quiet while it fetches 3 GB."""
+NOTE = "note: "
 SHORTEST_SECRET = 4
 """A shorter one is part of any text, and nobody's secret."""
 MAX_LINE = 2000
@@ -89,6 +90,8 @@ class StepListener:
                 source = f"env: {self.step_name}" if self.step_name else "env"
                 line = OutputLine(node=event.node, stream=event.stream, text=before, source=source, at=event.at)
                 self._remote.emit(line)
+                if before.startswith(NOTE):  # what our own scripts want people to read
+                    self._remote.emit(Noted(node=self.node.name, text=f"env: {before.removeprefix(NOTE)}"))
         if found:
             self._hear(words.split())
 

@@ -27,6 +27,17 @@ _HINTS = (
         "shared memory may be too small for data loaders: df -h /dev/shm",
     ),
     (
+        re.compile(r"\.so[.0-9]*: cannot open shared object file"),
+        (
+            "a library of the system is missing on the node, which no Python package brings: install it there "
+            "(libGL.so.1 is libgl1 of Debian), or take a package without it (opencv-python-headless)"
+        ),
+    ),
+    (
+        re.compile(r"fatal error: \S+\.h(pp)?: No such file"),
+        "something is compiled on the node, and a header is missing there: install the system's development package",
+    ),
+    (
         re.compile(r"can't open file|No such file|command not found|: not found"),
         "paths are relative to the project's folder on the node: was it pushed?",
     ),
