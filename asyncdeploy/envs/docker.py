@@ -82,7 +82,7 @@ class DockerEnv(PlainEnv):
     Args:
         image: an image's name, pulled where the node does not have it.
         archive: a local file of ``docker save``, sent and loaded instead.
-        dockerfile: relative to the workspace: the image is built from it there, with the workspace as its context.
+        dockerfile: relative to the workspace: the image is built from it there, with what was pushed as its context.
         gpus: "auto" (all that the node has, none where it has none), "all", "0,1" by index, or None.
         mounts: further mounts as ``-v`` takes them: "/data:/data:ro".
         ulimits: as ``--ulimit`` takes them; None lets NCCL pin memory (memlock=-1, stack=67108864) where the engine is
@@ -171,10 +171,13 @@ class DockerEnv(PlainEnv):
             )
             make = Step(f"load {self.archive.name}", line, unless=there, timeout_s=PULL_S)
         else:
-            file = shlex.quote(f"{site.path}/{self.dockerfile}")
-            context, label = shlex.quote(site.path), shlex.quote(f"asyncdeploy.site={site.path}")
+            place, label = f"{site.path}/.asyncdeploy/context", shlex.quote(f"asyncdeploy.site={site.path}")
+            file, context = shlex.quote(f"{place}/{self.dockerfile}"), shlex.quote(place)
             line = (
-                f"{engine} build -q -f {file} -t {image} --label {label} {context} || exit\n"
+                # What was pushed: no results, logs or secrets that lie there.
+                f"cd {shlex.quote(site.path)} && {sh_line('envs/pushed_tree.sh', '.', place)} || exit\n"
+                f"{engine} build -q -f {file} -t {image} --label {label} {context}; asyncdeploy_status=$?\n"
+                f'rm -rf {context}; [ "$asyncdeploy_status" = 0 ] || exit "$asyncdeploy_status"\n'
                 # Those of older code share their layers with the new one; what still runs keeps its own.
                 f"old=$({engine} images -q --filter label={label} --filter before={image})\n"
                 f'[ -z "$old" ] || {engine} rmi $old >/dev/null 2>&1 || :'

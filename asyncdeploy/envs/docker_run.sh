@@ -5,10 +5,17 @@
 engine=$1 image=$2 site=$3 workdir=$4 names=$5 line=$6
 shift 6
 home=$site/.asyncdeploy/home # who has no name in the image needs a home all the same
-mkdir -p "$home" "$HOME/.asyncdeploy" || exit 125
+(umask 077 && mkdir -p "$home" "$HOME/.asyncdeploy") || exit 125 # ours alone, whatever the login's umask says
+[ -n "${USER-}" ] || USER=$(id -un 2>/dev/null) || USER=$(id -u)
+[ -n "${LOGNAME-}" ] || LOGNAME=$USER
+ASYNCDEPLOY_HOME=$HOME # where a launch's files are: HOME is another one inside
+export USER LOGNAME ASYNCDEPLOY_HOME
 
-# -e NAME takes the value from our own environment: none is in an argument list.
-for name in $names ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB ASYNCDEPLOY_TREE SPT_NOENV PYTHONUNBUFFERED; do
+# -e NAME takes the value from our own environment: none is in an argument list. What the node says of its network (a
+# proxy, the fabric that NCCL is to use) holds inside too.
+names="$names $(env | sed -n -e 's/^\(NCCL_[A-Z0-9_]*\)=.*/\1/p' -e 's/^\([A-Za-z]*_[Pp][Rr][Oo][Xx][Yy]\)=.*/\1/p' | tr '\n' ' ')"
+ours='ASYNCDEPLOY_HOME ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB ASYNCDEPLOY_TREE SPT_NOENV PYTHONUNBUFFERED'
+for name in $names USER LOGNAME $ours; do
     set -- "$@" -e "$name"
 done
 case "$(id -u) ${engine##*/} ${DOCKER_HOST-}" in

@@ -25,6 +25,13 @@ MAKE_S = 7200.0
 """What no cache has is built, which may be a CUDA."""
 
 _ATTRIBUTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
+_PATH = """\
+for asyncdeploy_each in "$asyncdeploy_made-bin" "$asyncdeploy_made"; do
+    asyncdeploy_each=$(readlink "$asyncdeploy_each") && PATH=$asyncdeploy_each/bin:$PATH
+done
+unset asyncdeploy_made asyncdeploy_each
+export PATH"""
+"""Enters what the links name now: a later deploy turns them. nix collects nothing that a process's variables name."""
 _HINT = "install nix there (a single-user installation in the home folder does), or use UvEnv"
 
 
@@ -115,15 +122,16 @@ class NixEnv(PlainEnv):
             carried = carried_line("NixEnv command", "ASYNCDEPLOY_NIX_LINE", command.line)
             return attrs.evolve(command, line=line, cwd=cwd).with_env(carried)
         # In front of the line, not around it: its exit status and its own quoting stay as they are.
-        made = shlex.quote(f"{self._state(site)}/result")
-        path = f"export PATH={made}/bin:{made}-bin/bin${{PATH:+:$PATH}}"
-        return attrs.evolve(command, line=f"{path}\n{command.line}", cwd=cwd)
+        line = f"asyncdeploy_made={shlex.quote(self._state(site))}/result\n{_PATH}\n{command.line}"
+        return attrs.evolve(command, line=line, cwd=cwd)
 
     def _line(self, mode: str, site: Site, facts: NodeFacts) -> str:
         nix = facts.tool("nix")
         if nix is None:
             raise ToolMissing("", "the node has no nix", _HINT, tool="nix")
-        words = [mode, nix, *self._flake(), self._state(site)]
+        words = [mode, nix, *self._flake(), self._state(site), "there"]
+        if mode in ("develop", "build"):
+            words += [site.path, site.project or ".", packaged_text("envs/pushed_tree.sh")]
         return sh_line("envs/nix_make.sh", *words)
 
     def _flake(self) -> tuple[str, str]:

@@ -149,9 +149,6 @@ def _recorded(kept: Path) -> UvBinary:
     from importlib import metadata  # 8 ms, for those alone who send uv
 
     path = kept / "bin" / "uv"
-    from importlib import metadata
-
-    path = kept / "bin" / "uv"
     found = metadata.Distribution.at(next(kept.glob("uv-*.dist-info"), kept))
     known = next((file.hash for file in found.files or () if file.name == "uv" and file.hash is not None), None)
     if known is None or not path.is_file() or file_sha256(path) != _from_record(known.value):

@@ -33,7 +33,7 @@ SAID = {
         "cannot reach the git host",
     ),
     "a certificate": (
-        "error: Failed to fetch: `https://index/x/`\n  cause: client error (Connect)\n  cause: invalid peer certificate: Un",
+        "error: Failed to fetch: `https://index/`\n  cause: client error (Connect)\n  cause: invalid peer certificate",
         "does not trust that server's certificate",
     ),
     "no route": (
@@ -56,7 +56,7 @@ SAID = {
     "open files": ("error: Failed to open file\n  cause: Too many open files (os error 24)", "ulimit -n"),
     "no git": ("error: Git executable not found. Ensure that Git is installed and available.", "the node has none"),
     "a login": (
-        "hint: An index URL (http://h) could not be queried due to a lack of valid authentication credentials (401 Unau",
+        "hint: An index URL (http://h) could not be queried due to a lack of valid authentication credentials (401",
         "UV_INDEX_<NAME>_PASSWORD",
     ),
     "another uv": ("error: Required uv version `==0.5.0` does not match the running version `0.13.9`.", "another uv"),

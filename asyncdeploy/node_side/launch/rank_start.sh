@@ -5,7 +5,9 @@ unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE RO
 unset PYTHON_EXEC TORCHELASTIC_RESTART_COUNT TORCHELASTIC_MAX_RESTARTS TORCHELASTIC_RUN_ID TORCHELASTIC_ERROR_FILE
 unset TORCHELASTIC_USE_AGENT_STORE $(env | sed -n 's/^\(PET_[A-Za-z0-9_]*\)=.*/\1/p')
 # Every Python below writes down the exception that ends it (node_side/launch/rank_shim.py), beside the rank's logs.
-ASYNCDEPLOY_LAUNCH_FOLDER="$HOME/.asyncdeploy/launches/$ASYNCDEPLOY_RUN_ID"
+# In a container HOME is another one; a node inside a rank (a LocalCluster) has a home of its own again.
+ASYNCDEPLOY_LAUNCH_FOLDER="${ASYNCDEPLOY_HOME:-$HOME}/.asyncdeploy/launches/$ASYNCDEPLOY_RUN_ID"
+unset ASYNCDEPLOY_HOME
 ASYNCDEPLOY_LOG_FOLDER="$ASYNCDEPLOY_LAUNCH_FOLDER/rank-$NODE_RANK"
 ASYNCDEPLOY_ERRORS="$ASYNCDEPLOY_LOG_FOLDER/errors"
 PYTHONPATH="$ASYNCDEPLOY_LAUNCH_FOLDER/tools/python${PYTHONPATH:+:$PYTHONPATH}"
