@@ -94,9 +94,8 @@ class LocalEnv(Env, Protocol):
 class EnvWithSecrets(Env, Protocol):
     """An Env whose steps know secrets: variables that never show. What it has made does not hold them."""
 
-    @property
-    def secrets(self) -> Secrets:
-        """The names and values, for the steps and for nobody else."""
+    def step_secrets(self) -> Secrets:
+        """Return the names and values, for the steps and for nobody else."""
         ...
 
 

@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Literal, Self
 
 import attrs
 
-from asyncdeploy.envs.base import Asset, Env, LocalEnv, PlainEnv, Step
+from asyncdeploy.envs.base import Asset, Env, EnvWithSecrets, LocalEnv, PlainEnv, Step
 from asyncdeploy.envs.registry import env_from_dict, register_env
 from asyncdeploy.envs.this_machine import file_sha256
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
-from asyncdeploy.values.command import Command, carried_line
+from asyncdeploy.values.command import Command, Secrets, carried_line, check_env, to_secrets
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import sh_line
@@ -91,6 +91,8 @@ class DockerEnv(PlainEnv):
         engine: "docker" or "podman"; None is what the node has, docker first.
         env: an environment inside the container: ``DockerEnv(image, env=UvEnv("train"))`` makes the project's own with
             the image's Python.
+        secrets: for the build, by BuildKit: ``RUN --mount=type=secret,id=NAME`` finds one in /run/secrets/NAME. Their
+            values never show, and are in no layer.
 
     Raises:
         ValueError: not exactly one of image, archive and dockerfile, or a value that docker would not take.
@@ -107,6 +109,7 @@ class DockerEnv(PlainEnv):
     options: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_texts)
     engine: Literal["docker", "podman"] | None = attrs.field(default=None, kw_only=True)
     env: Env | None = attrs.field(default=None, kw_only=True, metadata=not_plain())
+    secrets: Secrets = attrs.field(default=(), kw_only=True, converter=to_secrets)
 
     def __attrs_post_init__(self) -> None:
         if (count := sum(source is not None for source in (self.image, self.archive, self.dockerfile))) != 1:
@@ -123,6 +126,8 @@ class DockerEnv(PlainEnv):
             )
         if self.engine not in (None, "docker", "podman"):
             raise ValueError(f'DockerEnv engine: "docker", "podman" or None was expected, got {self.engine!r}')
+        for name, secret in self.secrets:
+            check_env(name, secret.value or "")
         if isinstance(self.env, DockerEnv):
             raise ValueError(
                 "DockerEnv env: an environment for the inside of the container was expected, got a DockerEnv"
@@ -176,7 +181,7 @@ class DockerEnv(PlainEnv):
             line = (
                 # What was pushed: no results, logs or secrets that lie there.
                 f"cd {shlex.quote(site.path)} && {sh_line('envs/pushed_tree.sh', '.', place)} || exit\n"
-                f"{engine} build -q -f {file} -t {image} --label {label} {context}; asyncdeploy_status=$?\n"
+                f"{self._build(engine)} -q -f {file} -t {image} --label {label} {context}; asyncdeploy_status=$?\n"
                 f'rm -rf {context}; [ "$asyncdeploy_status" = 0 ] || exit "$asyncdeploy_status"\n'
                 # Those of older code share their layers with the new one; what still runs keeps its own.
                 f"old=$({engine} images -q --filter label={label} --filter before={image})\n"
@@ -188,8 +193,19 @@ class DockerEnv(PlainEnv):
             return reach, make
         # In one container, because steps share a shell.
         lines = "\n".join(["asyncdeploy_here=$PWD", *(_as_lines(step) for step in inner)])
-        line = self._contained(Command(lines, cwd=site.workdir), site, facts)
+        line = self._contained(Command(lines, cwd=site.workdir, secrets=self._inner_secrets()), site, facts)
         return reach, make, Step(f"{self.env.name} inside", line, timeout_s=sum(step.timeout_s for step in inner))
+
+    def _build(self, engine: str) -> str:
+        words = "".join(f" --secret id={name},env={name}" for name, _ in self.secrets)
+        return f"DOCKER_BUILDKIT=1 {engine} build{words}" if words else f"{engine} build"
+
+    def step_secrets(self) -> Secrets:
+        """Return the secrets, and those of the environment inside."""
+        return to_secrets({**dict(self._inner_secrets()), **dict(self.secrets)})
+
+    def _inner_secrets(self) -> Secrets:
+        return self.env.step_secrets() if isinstance(self.env, EnvWithSecrets) else ()
 
     def check(self, site: Site, facts: NodeFacts) -> str | None:
         """Return a line that asks for the image, and inside for what was made there."""

@@ -39,6 +39,10 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
         "that nix is too old for flakes: 2.4 or later is needed",
     ),
     (
+        ("buildx component is missing", "requires BuildKit"),
+        "DockerEnv(secrets=) needs BuildKit: install docker's buildx on the node (docker-buildx), or take podman",
+    ),
+    (
         ("Cannot connect to the Docker daemon", "docker daemon is not running", "Is the docker daemon running"),
         "start the docker daemon there, or take podman; a node that is a container (RunPod, Vast) has none: use UvEnv",
     ),

@@ -15,7 +15,7 @@ from asyncdeploy.envs.nix_closure import Closure, closure_assets
 from asyncdeploy.envs.registry import register_env
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
-from asyncdeploy.values.command import Command, carried_line
+from asyncdeploy.values.command import Command, Secrets, carried_line, check_env, to_secrets
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
 from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import packaged_text, sh_line
@@ -52,6 +52,7 @@ class NixEnv(PlainEnv):
         package: a package instead, by its name ("default"): its ``bin`` is first on PATH.
         copy_closure: for nodes that reach no cache: it is evaluated and built on this machine, once for all nodes, and
             sent with all that it needs.
+        secrets: variables of nix when it is made, whose values never show: NIX_CONFIG with its access-tokens.
 
     Raises:
         ValueError: a name or reference is not written as one, or both a shell and a package are named.
@@ -63,6 +64,7 @@ class NixEnv(PlainEnv):
     shell: str = attrs.field(default="", kw_only=True)
     package: str | None = attrs.field(default=None, kw_only=True)
     copy_closure: bool = attrs.field(default=False, kw_only=True)
+    secrets: Secrets = attrs.field(default=(), converter=to_secrets, kw_only=True)
     folder: Path | None = attrs.field(default=None, kw_only=True, repr=False, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:
@@ -76,6 +78,8 @@ class NixEnv(PlainEnv):
         for what, name in (("shell", self.shell), ("package", self.package)):
             if name and not _ATTRIBUTE.match(name):
                 raise ValueError(f"NixEnv {what}: a name was expected, got {name!r}")
+        for name, secret in self.secrets:
+            check_env(name, secret.value or "")
         if self.package == "" or (self.package is not None and self.shell):
             raise ValueError("NixEnv: the name of a shell or of a package was expected, not both")
 
@@ -98,6 +102,10 @@ class NixEnv(PlainEnv):
     def with_folder(self, folder: Path) -> Self:
         """Return the same environment for the project in a folder of this machine, where its closure is made."""
         return attrs.evolve(self, folder=folder) if self.copy_closure else self
+
+    def step_secrets(self) -> Secrets:
+        """Return the secrets."""
+        return self.secrets
 
     def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
         """Return the one step that evaluates the shell or builds the package.

@@ -179,6 +179,10 @@ class UvEnv(PlainEnv):
         flags = tuple(self._flags())
         return Wanted(self.folder, flags, self.requirements, python, facts.arch, facts.libc, self.secrets)
 
+    def step_secrets(self) -> Secrets:
+        """Return the secrets."""
+        return self.secrets
+
     def steps(self, site: Site, facts: NodeFacts) -> tuple[Step, ...]:
         """Return the ``pre`` lines, ``uv sync``, the ``post`` lines and the imports.
 

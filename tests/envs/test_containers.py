@@ -1,6 +1,8 @@
 """What runs in a container has what it has outside: its launch's files, a name, what was pushed. docker and podman."""
 
 import getpass
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -14,19 +16,21 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import deploy_project, run_in_project
 from asyncdeploy.envs.docker import DockerEnv
+from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.collect import collect_logs
 from asyncdeploy.fleet.launch import fan_out, wait_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.launch.root_cause.describe import describe_failure
 from asyncdeploy.values.command import Command
-from asyncdeploy.values.errors import LaunchFailed
+from asyncdeploy.values.errors import BootstrapFailed, LaunchFailed
 from asyncdeploy.values.texts import sh_line
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.docker import IMAGE, PYTHON_MOUNTS, docker_daemon
 from tests.support.beds.podman import LIMITS, own_podman
 from tests.support.beds.sshd import SshdBed
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.secrecy import sightings_of
 from tests.support.tools import need_torch
 
 PATH = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
@@ -141,3 +145,42 @@ def test_e8_our_folder_is_ours_alone_whatever_the_login_s_umask(tmp_path: Path) 
     subprocess.run(["sh", "-c", f"umask 022; {line}"], env={**os.environ, "HOME": str(tmp_path)}, check=True)
     for made in (".asyncdeploy", "site/.asyncdeploy", "site/.asyncdeploy/home"):
         assert (tmp_path / made).stat().st_mode & 0o777 == 0o700
+
+
+async def test_e11_a_build_s_secrets_are_in_no_layer_and_no_argument(
+    engine: Engine, sshd: SshdNode, pool: Pool, workspace: Workspace
+) -> None:
+    (workspace.path / "Dockerfile").write_text(
+        f"FROM {IMAGE}\nRUN --mount=type=secret,id=TOKEN sha256sum </run/secrets/TOKEN >/sum && sleep 0.3\n"
+    )
+    canary = "canary-2d0e9f41"
+    env = attrs.evolve(engine.env, image=None, dockerfile="Dockerfile", secrets={"TOKEN": canary})
+    with sightings_of(canary, [sshd.home]) as sightings:
+        if (
+            engine.env.engine == "docker"
+            and subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode
+        ):
+            with pytest.raises(BootstrapFailed) as caught:
+                await deploy_project(pool, sshd.node, workspace, env)
+            assert "buildx" in caught.value.hint
+            return
+        deployed = await deploy_project(pool, sshd.node, workspace, env)
+    found = (await run_in_project(pool, deployed, "cut -c1-64 /sum; ls /run/secrets 2>&1; env")).check().text
+    assert found.startswith(hashlib.sha256(canary.encode()).hexdigest())
+    assert sightings.places == set()
+    assert canary not in found + repr(env) + json.dumps(deployed.to_dict())
+
+
+async def test_e11_the_secrets_of_an_environment_inside_reach_its_steps(
+    engine: Engine, sshd: SshdNode, pool: Pool, workspace: Workspace
+) -> None:
+    canary = "canary-77c1a0b3"
+    pre = ("export UV_OFFLINE=1", "export UV_PYTHON=/usr/bin/python3")
+    told = 'test "$(printf %s "$TOKEN" | sha256sum | cut -c1-64)" = ' + hashlib.sha256(canary.encode()).hexdigest()
+    inner = UvEnv(pre=pre, post=(told, "sleep 0.3"), secrets={"TOKEN": canary})
+    with sightings_of(canary, [sshd.home]) as sightings:
+        deployed = await deploy_project(pool, sshd.node, workspace, attrs.evolve(engine.env, env=inner))
+        done = await run_in_project(pool, deployed, "env")
+    assert canary not in done.check().text
+    # podman keeps a container's variables in a database of its own.
+    assert not [place for place in sightings.places if "mode 600" not in place or str(sshd.home) in place]

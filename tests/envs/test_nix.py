@@ -17,7 +17,7 @@ from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
 from asyncdeploy.envs.nix import NixEnv
 from asyncdeploy.envs.registry import env_from_dict
 from asyncdeploy.nodes.facts import NodeFacts
-from asyncdeploy.run.jobs import wait_job
+from asyncdeploy.run.jobs import read_log, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, ToolMissing, TransferFailed
 from asyncdeploy.values.workspace import Site, Workspace
@@ -26,6 +26,7 @@ from tests.support.beds.sshd import Place, SshdBed
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import details
 from tests.support.tools import find, need_root
+from tests.support.waiting import eventually
 
 SITE = Site("/home/me/proj")
 FACTS = NodeFacts(home="/home/me", user="me", uid=1000, tools={"nix": "/usr/bin/nix"})
@@ -279,3 +280,32 @@ async def test_a_closure_that_cannot_be_made_says_why(bare: SshdNode, workspace:
         NixEnv(copy_closure=True).with_folder(workspace.path).assets(SITE, other)
     with pytest.raises(TransferFailed, match="where the project lies"):
         NixEnv(copy_closure=True).assets(SITE, FACTS)
+
+
+async def test_e9_results_that_lie_there_do_not_go_into_the_store(
+    pool: Pool, sshd: SshdNode, workspace: Workspace, variables: dict[str, str]
+) -> None:
+    deployed = await deploy_project(pool, sshd.node, workspace, NixEnv())
+    results = Path(deployed.site.path) / "results"
+    results.mkdir()
+    (results / "model.pt").write_bytes(os.urandom(1 << 20))
+    (workspace.path / "flake.nix").write_text(flake("made anew"))
+    deployed = await deploy_project(pool, sshd.node, workspace, NixEnv())
+    assert (await run_in_project(pool, deployed, "hello")).check().text == "made anew"
+    stored = list(Path(variables["NIX_STORE_DIR"]).rglob("model.pt"))
+    assert stored == []
+    assert list(Path(variables["NIX_STORE_DIR"]).rglob("train.py")), "what was pushed is there"
+
+
+async def test_e4_a_job_in_a_package_keeps_it(pool: Pool, sshd: SshdNode, workspace: Workspace, tmp_path: Path) -> None:
+    env = NixEnv(package="default")
+    deployed = await deploy_project(pool, sshd.node, attrs.evolve(workspace, under_jobs="overwrite"), env)
+    line = f"hello; touch {tmp_path}/begun; until [ -e {tmp_path}/go ]; do sleep 0.05; done; hello"
+    job = await start_in_project(pool, deployed, line, name="train")
+    await eventually((tmp_path / "begun").exists, "the job runs")
+    (workspace.path / "flake.nix").write_text(flake("another"))
+    later = await deploy_project(pool, sshd.node, attrs.evolve(workspace, under_jobs="overwrite"), env)
+    assert (await run_in_project(pool, later, "hello")).check().text == "another"
+    (tmp_path / "go").touch()
+    await wait_job(pool.at(sshd.node), job)
+    assert (await read_log(pool.at(sshd.node), job, 1000)).splitlines() == ["hello from nix"] * 2

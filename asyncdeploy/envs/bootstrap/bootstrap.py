@@ -120,7 +120,7 @@ def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
     inspection = f"{_PYTHON} -c {shlex.quote(packaged_text('node_side/envs/inspect_env.py'))}"
     inside = env.enter(Command(inspection), site, facts) if steps else Command(":")
-    secrets = env.secrets if isinstance(env, EnvWithSecrets) else ()
+    secrets = env.step_secrets() if isinstance(env, EnvWithSecrets) else ()
     return _Plan(site, assets, steps, check or "", inside, key, secrets)
 
 
