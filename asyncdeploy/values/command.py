@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import attrs
 
@@ -75,6 +75,10 @@ def to_secrets(value: Mapping[str, str | Secret] | Secrets) -> Secrets:
     items = value.items() if isinstance(value, Mapping) else value
     pairs = ((str(name), item if isinstance(item, Secret) else Secret(str(item))) for name, item in items)
     return tuple(sorted(pairs, key=lambda pair: pair[0]))
+
+
+# attrs copies it to the constructors of classes elsewhere, where the names in it mean nothing.
+to_secrets.__annotations__ = get_type_hints(to_secrets)
 
 
 def secret_values(secrets: Secrets) -> dict[str, str]:

@@ -26,8 +26,7 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, LaunchFailed
 from asyncdeploy.values.texts import sh_line
 from asyncdeploy.values.workspace import Workspace
-from tests.support.beds.docker import IMAGE, PYTHON_MOUNTS, docker_daemon
-from tests.support.beds.podman import LIMITS, own_podman
+from tests.support.beds.docker import IMAGE, LIMITS, PYTHON_MOUNTS, docker_daemon, own_podman
 from tests.support.beds.sshd import SshdBed
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.secrecy import sightings_of

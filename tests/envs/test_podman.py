@@ -12,8 +12,7 @@ from asyncdeploy.run.jobs import stop_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandTimeout
 from asyncdeploy.values.workspace import Workspace
-from tests.support.beds.docker import IMAGE
-from tests.support.beds.podman import LIMITS, Podman, own_podman
+from tests.support.beds.docker import IMAGE, LIMITS, Podman, own_podman
 from tests.support.beds.sshd import SshdBed
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually

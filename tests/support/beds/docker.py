@@ -1,4 +1,4 @@
-"""A real docker daemon of the test run's own, and an image made from nothing: no registry is asked for anything."""
+"""A docker daemon or a podman of the test run's own, and an image made from nothing: no registry is asked for anything."""
 
 import io
 import os
@@ -23,6 +23,18 @@ PYTHON_MOUNTS = tuple(
     if Path(path).is_dir() and not (path not in ("/usr", "/lib", "/lib64") and path.startswith("/usr/"))
 )
 """The machine's own Python, torch included, in an image that has none."""
+
+# What a virtual machine allows: runc where crun refuses its cgroups, and limits below the hard ones.
+CONTAINERS = """\
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
+"""
+STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
+LIMITS = ("nofile=1024:1024", "nproc=1000:1000")
 
 
 @attrs.frozen
@@ -80,6 +92,46 @@ def docker_daemon() -> Iterator[Daemon]:
             process.wait(30)
         _unmount_below(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Podman:
+    """podman with its own storage."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "containers.conf").write_text(CONTAINERS)
+        (folder / "storage.conf").write_text(STORAGE.format(folder=folder))
+        self.env = {
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        }
+
+    def run(self, *words: str, stdin: bytes | None = None) -> "subprocess.CompletedProcess[bytes]":
+        """Run podman."""
+        return subprocess.run(
+            [str(find("podman")), *words], env={**os.environ, **self.env}, input=stdin, capture_output=True
+        )
+
+    def containers(self) -> list[str]:
+        """The names of all containers."""
+        return self.run("ps", "-a", "--format", "{{.Names}}").stdout.decode().split()
+
+
+@contextmanager
+def own_podman() -> Iterator[Podman]:
+    """podman, if it can run anything here, with IMAGE in its storage."""
+    need_root()
+    need("podman", "runc", "busybox")
+    # A short path: podman's sockets lie far below, and where one's name is too long it waits 20 s for each container.
+    folder = Path(tempfile.mkdtemp(prefix="adpod-"))
+    podman = Podman(folder)
+    made = podman.run("import", "-", IMAGE, stdin=small_system())
+    tried = podman.run("run", "--rm", "--network=host", IMAGE, "true")
+    if made.returncode or tried.returncode:
+        missing(f"podman does not run here: {(made.stderr + tried.stderr).decode()[-600:]}")
+    yield podman
+    podman.run("rm", "-fa")
+    subprocess.run(["umount", "-l", f"{folder}/graph/overlay"], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def small_system() -> bytes:
