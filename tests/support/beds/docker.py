@@ -1,4 +1,4 @@
-"""A docker daemon or a podman of the test run's own, and an image made from nothing: no registry is asked for anything."""
+"""A docker daemon or a podman of the test run's own, and an image made from nothing: no registry is asked."""
 
 import io
 import os
