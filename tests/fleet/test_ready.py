@@ -14,7 +14,7 @@ from asyncdeploy.fleet.ready import wait_ready
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import AuthError, ConnectError, HostKeyError
 from tests.support.beds.pools import pool_for
-from tests.support.beds.speakers import saying, speaker
+from tests.support.beds.servers.speakers import saying, speaker
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lies import ANSWERS, RAW_VERBS, VERBS, Liar, Verb, lies_of, tell
 from tests.support.places import ROOT
-from tests.support.sh_lies import SH_VERBS, ShVerb, tell_by_sh
+from tests.support.remotes.lies import ANSWERS, RAW_VERBS, VERBS, Liar, Verb, lies_of, tell
+from tests.support.remotes.sh_lies import SH_VERBS, ShVerb, tell_by_sh
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *RAW_VERBS], ids=lambda verb: verb.name)
@@ -22,7 +22,7 @@ async def test_no_lie_gets_through_as_another_error(tmp_path: Path, verb: Verb) 
 
 
 def test_none_gets_through_where_asserts_are_off(tmp_path: Path) -> None:
-    words = [sys.executable, "-O", "-m", "tests.support.lies", str(tmp_path)]
+    words = [sys.executable, "-O", "-m", "tests.support.remotes.lies", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(VERBS) + len(RAW_VERBS)

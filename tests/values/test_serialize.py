@@ -17,7 +17,7 @@ from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, P
 from asyncdeploy.nodes.facts import Disk, Gpu, NodeFacts
 from asyncdeploy.values.serialize import MAX_DEPTH, PlainData, from_plain, to_plain
 from tests.support.launches import launch_of
-from tests.support.lies import mutations
+from tests.support.remotes.lies import mutations
 
 NODE = ad.Node("10.0.0.1", user="me", port=2222, key_path="/k", jump="gate", slots=2)
 FACTS = NodeFacts("/root", "root", 0, gpus=(Gpu(0, "H100"),), disks=(Disk("/", 1),), tools={"uv": "/uv"})

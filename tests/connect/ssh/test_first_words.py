@@ -13,7 +13,7 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import ConnectError
 from asyncdeploy.values.events import Event, Noted
-from tests.support.beds.speakers import Speak, babble, echo, flood, saying, speaker
+from tests.support.beds.servers.speakers import Speak, babble, echo, flood, saying, speaker
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.tools import need
 

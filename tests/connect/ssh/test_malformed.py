@@ -14,7 +14,7 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import AuthError, ConnectError, ConnectionLost, DeployError, HostKeyError
 from asyncdeploy.values.events import Event, StageFinished
-from tests.support.beds.mad_server import mad_server
+from tests.support.beds.servers.mad_server import mad_server
 from tests.support.beds.sshd_node import SshdNode
 
 CASES = 100

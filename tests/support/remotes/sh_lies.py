@@ -18,7 +18,7 @@ from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import job_status, list_jobs, read_log, start_job
 from asyncdeploy.values.errors import DeployError
-from tests.support.lies import BROKEN
+from tests.support.remotes.lies import BROKEN
 from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 
 ZERO = b"0" * 64

@@ -1,6 +1,6 @@
 """Nodes that lie: the real worker, and in a program's place one that answers whatever a file says.
 
-`python -O -m tests.support.lies FOLDER` tells every lie to every verb; no assert helps there.
+`python -O -m tests.support.remotes.lies FOLDER` tells every lie to every verb; no assert helps there.
 """
 
 from __future__ import annotations

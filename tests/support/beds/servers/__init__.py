@@ -1,0 +1,1 @@
+"""Servers that are no sshd, or a strange one."""
