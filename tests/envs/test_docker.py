@@ -38,7 +38,7 @@ from tests.support.waiting import eventually
 
 NO_ULIMITS = ("nofile=1024:1024",)
 """A virtual machine may forbid even its root to raise the default's limits."""
-RUN = "await run_command(remote, Command(args[0], on_end=args[1], cwd=args[2]))"
+RUN = "await run_command(remote, Command.from_dict(json.loads(args[0])))"
 SLEEPS = "trap '' TERM; echo begun; while :; do sleep 0.1; done"
 ENDS_LATE = "trap 'sleep 0.3; echo saved >saved; exit 0' TERM; echo begun; while :; do sleep 0.05; done"
 
@@ -129,7 +129,7 @@ async def test_our_own_death_ends_the_container(
     bed: tuple[SshdNode, ...], deployed: Deployment, daemon: Daemon
 ) -> None:
     entered = deployed.enter(Command(SLEEPS))
-    async with client(bed[0], RUN, entered.line, entered.on_end or "", entered.cwd or "") as process:
+    async with client(bed[0], RUN, json.dumps(entered.to_dict())) as process:
         await eventually(lambda: daemon.run("ps", "-q"), "it runs")
         process.send_signal(signal.SIGKILL)
     await gone(daemon)
@@ -140,7 +140,7 @@ async def test_a_client_killed_while_the_container_is_made_leaves_none(
 ) -> None:
     entered = deployed.enter(Command(SLEEPS))
     for _ in range(4):
-        async with client(bed[0], RUN, entered.line, entered.on_end or "", entered.cwd or "") as process:
+        async with client(bed[0], RUN, json.dumps(entered.to_dict())) as process:
             await eventually(lambda: _is_starting(bed[0]), "docker was started")
             process.send_signal(signal.SIGKILL)
         await eventually(lambda: "asyncdeploy-docker" not in str(bed[0].processes()), "the leash is done")

@@ -17,6 +17,7 @@ from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew
+from asyncdeploy.values.workspace import Workspace
 from tests.support.remotes.shell_remote import ShellRemote
 
 MIB = 1 << 20
@@ -91,7 +92,7 @@ def test_push_relay_collect(
         async with ShellRemote(base / "one", name="one") as one, ShellRemote(base / "two", name="two") as two:
             for remote in (one, two):
                 remote.env["SSH_CONNECTION"] = "127.0.0.1 1 127.0.0.1 22"
-            async with pack_workspace(source) as bundle:
+            async with pack_workspace(Workspace(source, on_emptied="remove")) as bundle:
                 crew = Crew(bundle, "on", ["one", "two"], 2)
                 async with anyio.create_task_group() as group:
                     for remote in (one, two):

@@ -21,6 +21,7 @@ from asyncdeploy.values.errors import (
     NodeFull,
     NoShell,
     ProgramFailed,
+    ToolMissing,
     TransferFailed,
     WorkspaceBusy,
     WorkspaceConflict,
@@ -79,7 +80,7 @@ async def test_e1_a_disk_that_fails_at_any_call_leaves_a_tree_that_the_next_push
         await push_code(remote, source)
         assert tree(site) == tree(source), (call, error, count)
         assert list((site / ".asyncdeploy/staging").iterdir()) == []
-    assert {NodeFull, TransferFailed} <= set(told) <= {NodeFull, TransferFailed, ConnectionLost, NoShell}
+    assert {NodeFull, TransferFailed} <= set(told) <= {NodeFull, TransferFailed, ConnectionLost, NoShell, ToolMissing}
     assert len(told) > len(FAULTS) // 2
 
 
