@@ -9,32 +9,25 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-
-import attrs
 
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import MAX_LISTING_BYTES, MAX_PATH, nonsense
-from asyncdeploy.remote.sh_session import MAX_NAMES, MAX_WORDS, Found, ShSession, batches, open_sh_session
+from asyncdeploy.collect.wanted_sh import Wanted, grouped, read_wanted, sorted_out
+from asyncdeploy.remote.sh_session import Found, ShSession, batches, open_sh_session
 from asyncdeploy.remote.transport import Remote
 
 Frame = tuple[bytes, bytes]
 
 TOOLS = ("tail", "wc", "date", "readlink")
 BLOCK = 1 << 18
-SMALL = 1 << 20
-"""Bytes of a file that is held in memory until its hash is proven; a larger one travels by itself."""
-TOGETHER = 4 << 20
-"""Bytes of small files that travel in one request."""
 RACY_S = 3
 """A file that changed so short before it was listed may change once more within the same tick of its clock."""
 SHOWN = 80
 """Bytes of what was not expected, in an error."""
 _NUMBER = re.compile(rb"[0-9]{1,18}")
 _SHA = re.compile(rb"[0-9a-f]{64}")
-WANT = 44
-"""Bytes of what is wanted of a file: its number 4, offset 8, sha256 32."""
 
 
 @asynccontextmanager
@@ -55,15 +48,6 @@ async def open_sender(remote: Remote, source: str, limits: CollectLimits) -> Asy
         async with aclosing(sender.frames()) as frames:
             sender.answers = frames
             yield sender
-
-
-@attrs.frozen
-class Wanted:
-    """A file to send: its number, and the hash of what the client has of it."""
-
-    number: int
-    offset: int
-    known: bytes
 
 
 class ShSender:
@@ -126,8 +110,14 @@ class ShSender:
         if cut and left >= 0:
             yield b"N", paths[-1] + b"\0" + b"over the budget of bytes of names; all after it"
         yield b"M", b""
-        alone = [want for want in self._wanted() if want.offset or self._files[want.number][1].st_size > SMALL]
-        for group in self._groups():
+        sizes = [found.st_size for _, found in self._files]
+        same, whole, alone = sorted_out(read_wanted(self._asked), sizes)
+        for group in grouped(same, self._files):
+            frames, changed = await self._prove(group)
+            whole += changed
+            for frame in frames:
+                yield frame
+        for group in grouped(whole, self._files):
             frames, again = await self._send_together(group)
             alone += again
             for frame in frames:
@@ -186,27 +176,19 @@ class ShSender:
 
     # --- contents --------------------------------------------------------------------------
 
-    def _wanted(self) -> Iterator[Wanted]:
-        data = bytes(self._asked)
-        for at in range(0, len(data), WANT):
-            number, offset = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : at + 12], "big")
-            yield Wanted(number, offset, data[at + 12 : at + WANT])
-
-    def _groups(self) -> Iterator[list[Wanted]]:
-        """Yield small files that travel whole, in groups for one request."""
-        group: list[Wanted] = []
-        size = names = 0
-        for want in self._wanted():
-            path, found = self._files[want.number]
-            if want.offset or found.st_size > SMALL:
-                continue
-            if group and (size + found.st_size > TOGETHER or names + len(path) > MAX_WORDS or len(group) >= MAX_NAMES):
-                yield group
-                group, size, names = [], 0, 0
-            group.append(want)
-            size, names = size + found.st_size, names + len(path)
-        if group:
-            yield group
+    async def _prove(self, wanted: list[Wanted]) -> tuple[list[Frame], list[Wanted]]:
+        """Return the frames of files that are here as they are there, and those that are not, which travel whole."""
+        files = [self._files[want.number] for want in wanted]
+        sums = await self._session.sums(path for path, _ in files)
+        frames: list[Frame] = []
+        changed: list[Wanted] = []
+        for want, (path, found) in zip(wanted, files, strict=True):
+            if sums.get(path) == want.known.hex().encode():
+                frames.append((b"B", want.number.to_bytes(4, "big") + want.offset.to_bytes(8, "big")))
+                frames.append((b"T", want.known + self._stamp(found)))
+            else:
+                changed.append(want)
+        return frames, changed
 
     async def _send_together(self, wanted: list[Wanted]) -> tuple[list[Frame], list[Wanted]]:
         """Return the frames of small files, and those that are not what was listed, to be tried again by themselves."""

@@ -12,10 +12,10 @@ import pytest
 
 from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.collect.limits import CollectLimits
-from tests.support.lag import Lag
 from tests.support.remotes.plain_remote import PlainRemote
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.results import LONG_AGO_NS, parts
+from tests.support.waiting import Lag
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.workspace import Collected
 from tests.support.remotes.plain_remote import SHELLS, PlainRemote
+from tests.support.remotes.shell_remote import ShellChannel
 from tests.support.trees import tree, write
 
 
@@ -62,6 +64,7 @@ async def test_d10_odd_names_come_home_exactly(remote: PlainRemote, source: Path
 
 
 async def test_only_what_a_log_grew_by_travels(remote: PlainRemote, source: Path, tmp_path: Path) -> None:
+    write(source, {"a.log": "a" * 100_000})
     await sync_results(remote, "~/out", tmp_path / "here")
     with (source / "a.log").open("ab") as log:
         log.write(b"more")
@@ -137,3 +140,47 @@ async def test_d15_a_node_that_lies_about_a_hash_is_not_believed(
     assert done.files == 0
     assert done.skipped == (("a.log", "it changed while it was read"),)
     assert list((tmp_path / "here").iterdir()) == []
+
+
+class Counting(PlainRemote):
+    """A node without python3 of which the requests are counted by their names."""
+
+    def __init__(self, home: Path, shell: str) -> None:
+        super().__init__(home, shell)
+        self.requests: Counter[bytes] = Counter()
+
+    async def open(self, line: str, *, kind: str | None = None) -> ShellChannel:
+        channel = await super().open(line, kind=kind)
+        send = channel.send
+
+        def counted(data: bytes) -> None:
+            _, _, request = data.partition(b"\n")
+            self.requests[request.partition(b" ")[0]] += 1
+            send(data)
+
+        channel.send = counted  # type: ignore[method-assign]
+        return channel
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_p20_unchanged_files_are_asked_for_together(tmp_path: Path, shell: str) -> None:
+    """What was just written is looked at again, as it may change within a tick: one by one that took 20 ms a file."""
+    source, home = tmp_path / "home" / "out", tmp_path / "here"
+    write(source, {f"d{number % 7}/{number}": f"{number}" for number in range(600)} | {"big": os.urandom(3_000_000)})
+    async with Counting(tmp_path / "home", shell) as remote:
+        await sync_results(remote, "~/out", home)
+        for path in source.rglob("*"):
+            os.utime(path)
+        remote.requests.clear()
+        again = await sync_results(remote, "~/out", home)
+        assert (again.files, again.received, again.bytes_received) == (601, 0, 0)
+        assert remote.requests[b"fetch_one"] == 1  # the big one
+        assert sum(remote.requests.values()) < 40
+        with (source / "d0/0").open("a") as file:
+            file.write(" grew")
+        (source / "d1/1").write_text("2")  # another content of the same size
+        remote.requests.clear()
+        changed = await sync_results(remote, "~/out", home)
+        assert (changed.received, changed.bytes_received) == (2, 7)
+        assert remote.requests[b"fetch_one"] <= 1
+    assert tree(home) == tree(source)

@@ -8,7 +8,7 @@ import pytest
 
 import asyncdeploy as ad
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.lag import Lag
+from tests.support.waiting import Lag
 
 FLOODS = [
     "yes",

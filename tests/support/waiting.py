@@ -39,3 +39,16 @@ def eventually_sync(condition: Callable[[], T], what: str = "", *, within_s: flo
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie has ended."""
     return not is_zombie(pid)
+
+
+class Lag:
+    """How long the loop kept others from their turn, at most."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.005)
+            self.most = max(self.most, time.monotonic() - before)

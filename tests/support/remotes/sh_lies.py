@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 from asyncdeploy.collect.collect import sync_results
-from asyncdeploy.collect.sender_sh import SMALL
+from asyncdeploy.collect.wanted_sh import SMALL
 from asyncdeploy.push.push import push_code
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command
