@@ -39,6 +39,8 @@ from asyncdeploy.values.words import clean
 from asyncdeploy.values.workspace import Workspace
 
 NODES = 4
+PYTHON = "python3"
+"""In an environment it is that one's, and without one there is none of another name (Debian has no `python`)."""
 FAILING_RANK = 2
 COUNTDOWN = "for i in 3 2 1; do echo countdown $i; sleep 0.2; done; mkdir -p results; date > results/done.txt"
 
@@ -107,7 +109,7 @@ async def _follow(nodes: tuple[Node, ...], workspace: Workspace, launcher: Launc
 
 async def _show_failure(nodes: tuple[Node, ...], workspace: Workspace, env: Env, pool: Pool) -> None:
     failing = min(FAILING_RANK, len(nodes) - 1)
-    launcher = Ranks(f"python rank.py --fail {failing}", name="failing", opens_port=True)
+    launcher = Ranks(f"{PYTHON} rank.py --fail {failing}", name="failing", opens_port=True)
     launch = await fan_out(nodes, workspace, launcher, env, pool=pool)
     report = await wait_launch(launch, pool=pool)
     if report.ok:
@@ -118,11 +120,11 @@ async def _show_failure(nodes: tuple[Node, ...], workspace: Workspace, env: Env,
 
 async def _launcher(nodes: tuple[Node, ...], pool: Pool) -> Launcher:
     """Return real torchrun where every node has a torch to run it with, else the script that needs nothing."""
-    python = sys.executable if importlib.util.find_spec("torch") else "python3"
+    python = sys.executable if importlib.util.find_spec("torch") else PYTHON
     question = Command.of(python, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)")
     if (await run_all(nodes, question, pool=pool)).ok:
         return Torchrun("train.py", nproc_per_node=1, python=python)
-    return Ranks("python rank.py", name="rank", opens_port=True)
+    return Ranks(f"{PYTHON} rank.py", name="rank", opens_port=True)
 
 
 def _env() -> Env:
