@@ -305,13 +305,18 @@ def keys(sshd: SshdNode, tmp_path: Path) -> dict[str, str]:
     return {"key": str(node.key_path), "rsa": str(rsa), "folder": str(folder), "user": str(node.user), "up": up}
 
 
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A real ssh-agent, which SSH_AUTH_SOCK names: its socket."""
     need("ssh-agent", "ssh-add")
     path = str(tmp_path / "agent")
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as running:
-        while not Path(path).exists():
+        while not _listens(path):  # its name is there before it listens
             assert running.poll() is None
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
         yield path
