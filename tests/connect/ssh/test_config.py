@@ -256,10 +256,15 @@ class Agent:
         self.process.wait()
 
 
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     running = Agent(tmp_path)
-    while not Path(running.path).exists():
+    while not _listens(running.path):  # its name is there before it listens
         assert running.process.poll() is None
     monkeypatch.setenv("SSH_AUTH_SOCK", running.path)
     yield running

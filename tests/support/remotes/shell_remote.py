@@ -145,6 +145,10 @@ class ShellRemote:
         """End every channel."""
         for channel in self.channels:
             await channel.close()
+            if channel.process.returncode is None:  # whoever closed it had no more time to wait for its end
+                channel.process.kill()
+                await channel.process.wait()
+                channel.process._transport.close()
 
     async def __aenter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
