@@ -66,22 +66,31 @@ def take(worker, target, sha256, mode):
     part = os.path.join(folder, b".%s.%s.part" % (name, os.urandom(8).hex().encode()))
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        digest = hashlib.sha256()
-        worker.send(b"W")
-        while True:
-            kind, payload = worker.receive()
-            if kind == b"E":
-                break
-            digest.update(payload)
-            write_all(fd, payload)
-        if digest.hexdigest() != sha256:
+        try:
+            sound = receive(worker, fd, sha256)
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        finally:
+            # Before it gets its name: a program that somebody still writes cannot be run ("Text file busy"), and with a
+            # home that machines share another one runs it as soon as it is there.
+            os.close(fd)
+        if not sound:
             return b"bad"
-        os.fchmod(fd, mode)
-        os.fsync(fd)
         os.rename(part, target)
         part = None
         return b"done"
     finally:
-        os.close(fd)
         if part is not None:
             os.unlink(part)
+
+
+def receive(worker, fd, sha256):
+    """Write what comes into a file; return whether it is what its hash says."""
+    digest = hashlib.sha256()
+    worker.send(b"W")
+    while True:
+        kind, payload = worker.receive()
+        if kind == b"E":
+            return digest.hexdigest() == sha256
+        digest.update(payload)
+        write_all(fd, payload)

@@ -14,6 +14,7 @@ from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.values.errors import NodeFull, TransferFailed
 from asyncdeploy.values.events import BytesMoved, StageFailed
 from tests.support.events import details
+from tests.support.remotes.killing import lingering
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
@@ -63,6 +64,19 @@ async def test_it_arrives_whole_and_only_once(remote: ShellRemote, asset: Asset)
     await send_asset(remote, asset)
     assert details(remote.events) == ["2.1 MB", "= there already"]
     assert target.stat().st_ino == first
+
+
+async def test_it_can_be_run_as_soon_as_it_is_there(tmp_path: Path, asset: Asset) -> None:
+    """Machines that share a home: one runs what another one has just brought ("Text file busy")."""
+    text = b"#!/bin/sh\necho runs\n"
+    asset.source.write_bytes(text)
+    target = Path(asset.target)
+    async with ShellRemote(tmp_path / "home", shell=lingering("rename", 1)) as remote:
+        task = asyncio.create_task(send_asset(remote, attrs.evolve(asset, sha256=hashlib.sha256(text).hexdigest())))
+        await eventually(target.exists)
+        assert not task.done()
+        assert subprocess.check_output([target], text=True) == "runs\n"
+        await task
 
 
 async def test_a_damaged_one_is_replaced(remote: ShellRemote, asset: Asset) -> None:

@@ -18,6 +18,11 @@ def slowed(call: str, seconds: float) -> tuple[str, ...]:
     return _injecting(call, f"delay_enter={int(seconds * 1e6)}")
 
 
+def lingering(call: str, seconds: float) -> tuple[str, ...]:
+    """A shell whose worker waits after each such system call, when what it does is done."""
+    return _injecting(call, f"delay_exit={int(seconds * 1e6)}")
+
+
 def _injecting(call: str, what: str) -> tuple[str, ...]:
     need("strace")
     words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:{what}"]
