@@ -39,6 +39,9 @@ prepare_venv() {
     # uv never writes into an installed file, which may be its cache's own: the copy's files are links.
     if [ -n "$current" ] && fits "$current" && has_hard_links "$current"; then
         cp -al "$current" "$venv" || return
+        # Bytecode of modules that lie in no package: uv leaves it when it replaces them, and Python tells it from that of
+        # another file by whole seconds and the size.
+        rm -rf "$venv"/lib/python*/site-packages/__pycache__
     else
         "$uv" venv -q --relocatable ${python:+--python "$python"} "$venv" || return
     fi

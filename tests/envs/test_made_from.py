@@ -1,5 +1,6 @@
 """An environment's name holds all that it was made from: what uv itself would look at, and the code that is copied."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,11 @@ async def test_e2_a_c_source_changed_that_a_cache_key_names(remote: ShellRemote,
     (folder / "notes.md").write_text("not named by any key\n")
     assert await deploy(remote, site, UvEnv()) == "same"
     (folder / "table.c").write_text("two")
+    (old,) = folder.rglob("site-packages/prog_table.py")
+    times = old.stat().st_atime, old.stat().st_mtime
     assert await deploy(remote, site, UvEnv()) == "made"
+    (new,) = set(folder.rglob("site-packages/prog_table.py")) - {old}
+    os.utime(new, times)  # made within a second, so Python takes its old bytecode
     assert await said(remote, site, UvEnv(), "go") == "one two"
     (folder / "new").mkdir()
     (folder / "new" / "more.c").write_text("three")
