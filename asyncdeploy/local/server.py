@@ -27,13 +27,13 @@ class Server:
     client_key: asyncssh.SSHKey
     public_key: str = attrs.field(default="", init=False)
     port: int = attrs.field(default=0, init=False)
-    _acceptor: asyncssh.SSHAcceptor | None = attrs.field(default=None, init=False)
+    _listening: asyncio.Server | None = attrs.field(default=None, init=False)
 
     async def listen(self) -> None:
         """Start the server on a free port."""
         key = asyncssh.generate_private_key("ssh-ed25519")
         self.public_key = key.export_public_key().decode().strip()
-        self._acceptor = await asyncssh.listen(
+        await asyncssh.listen(
             "127.0.0.1",
             0,
             tunnel=cast(Any, self),  # whatever has a create_server; asyncssh's own type for it is private
@@ -51,17 +51,23 @@ class Server:
 
     async def create_server(self, accept: Callable[[str, int], Any], host: str, port: int) -> asyncio.Server:
         """Listen for asyncssh as a tunnel would, and so put a gate before each connection."""
+
+        def gate() -> Gate:
+            return Gate(accept("", 0), self.host.faults, self.host.gates)
+
+        # Begun only when we hold it: cancelled in create_server's own wait for that, it would listen and be nobody's.
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Gate(accept("", 0), self.host.faults, self.host.gates), host, port)
+        self._listening = server = await loop.create_server(gate, host, port, start_serving=False)
+        await server.start_serving()
         self.port = server.sockets[0].getsockname()[1]
         return server
 
     async def close(self) -> dict[int, str]:
         """Stop listening, cut all connections, end all that runs; return what could not be ended."""
-        if self._acceptor is not None:
-            self._acceptor.close()
+        if self._listening is not None:
+            self._listening.close()
         left = await self.host.end()
-        if self._acceptor is not None:
+        if self._listening is not None:
             with anyio.move_on_after(CLEAR_S):
-                await self._acceptor.wait_closed()
+                await self._listening.wait_closed()
         return left

@@ -1,6 +1,7 @@
 """LocalCluster: what its nodes do and refuse, and that nothing of them is left."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -334,6 +335,23 @@ async def test_cancelled_it_still_leaves_nothing() -> None:
         await task
     assert not is_alive(seen[0])
     assert not folder.exists()
+
+
+async def test_cancelled_anywhere_in_its_start_nothing_listens() -> None:
+    """As it begins to listen, too: asyncio's create_server gives nobody what it has made then."""
+    turns, entered = 0, False
+    while not entered:
+        turns += 1
+        cluster = LocalCluster(2)
+        task = asyncio.create_task(cluster.__aenter__())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        entered = not task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await cluster.__aexit__(None, None, None)
+        assert not cluster.folder.exists()
+    assert turns > 4
 
 
 async def test_processes_of_others_are_not_touched() -> None:
