@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -17,6 +16,7 @@ from asyncdeploy.collect.listing import MAX_LISTING_BYTES, MAX_PATH, nonsense
 from asyncdeploy.collect.wanted_sh import Wanted, grouped, read_wanted, sorted_out
 from asyncdeploy.remote.sh_session import Found, ShSession, batches, open_sh_session
 from asyncdeploy.remote.transport import Remote
+from asyncdeploy.values.regex import regex
 
 Frame = tuple[bytes, bytes]
 
@@ -26,8 +26,8 @@ RACY_S = 3
 """A file that changed so short before it was listed may change once more within the same tick of its clock."""
 SHOWN = 80
 """Bytes of what was not expected, in an error."""
-_NUMBER = re.compile(rb"[0-9]{1,18}")
-_SHA = re.compile(rb"[0-9a-f]{64}")
+_NUMBER = regex(rb"[0-9]{1,18}")
+_SHA = regex(rb"[0-9a-f]{64}")
 
 
 @asynccontextmanager

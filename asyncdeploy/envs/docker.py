@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, carried_line, check_env, to_secrets
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import sh_line
 from asyncdeploy.values.workspace import Site
@@ -31,8 +31,8 @@ ULIMITS = ("memlock=-1", "stack=67108864")
 LINE = "ASYNCDEPLOY_DOCKER_LINE"
 """In which docker_run.sh finds the line of a command."""
 
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")
-_GPUS = re.compile(r"[0-9]+(,[0-9]+)*\Z")
+_IMAGE = regex(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")
+_GPUS = regex(r"[0-9]+(,[0-9]+)*\Z")
 _HINT = (
     "install docker or podman there; a node that is a container itself (RunPod, Vast) has neither: "
     "use UvEnv, and take your image as the node's own"

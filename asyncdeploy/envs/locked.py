@@ -14,10 +14,11 @@ import attrs
 from asyncdeploy.envs.this_machine import beside_us, run_here
 from asyncdeploy.envs.wanted import Wanted
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
+from asyncdeploy.values.regex import regex
 
 NOT_MADE = "a wheelhouse could not be made: "
 
-_LOCAL = re.compile(r"-e |\.{0,2}/|file:")
+_LOCAL = regex(r"-e |\.{0,2}/|file:")
 
 
 @attrs.frozen

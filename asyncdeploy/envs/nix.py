@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 from pathlib import Path
 from typing import ClassVar, Self
@@ -17,6 +16,7 @@ from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, carried_line, check_env, to_secrets
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import packaged_text, sh_line
 from asyncdeploy.values.workspace import Site
@@ -24,7 +24,7 @@ from asyncdeploy.values.workspace import Site
 MAKE_S = 7200.0
 """What no cache has is built, which may be a CUDA."""
 
-_ATTRIBUTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
+_ATTRIBUTE = regex(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
 _PATH = """\
 for asyncdeploy_each in "$asyncdeploy_made-bin" "$asyncdeploy_made"; do
     asyncdeploy_each=$(readlink "$asyncdeploy_each") && PATH=$asyncdeploy_each/bin:$PATH

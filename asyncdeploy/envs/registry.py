@@ -1,10 +1,12 @@
 """Environments are known to JSON by the names of their classes.
 
-Ours are registered where they are written, as anybody's are; whoever imports anything of asyncdeploy imports them all.
+All are registered where they are written. Ours are imported when somebody asks for their names: a person's own must be
+imported by then.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, TypeVar
 
 from asyncdeploy.envs.base import Env
@@ -13,6 +15,12 @@ from asyncdeploy.values.serialize import MAX_DEPTH, in_words, is_deeper
 
 E = TypeVar("E")
 
+_OURS = {
+    "DockerEnv": "asyncdeploy.envs.docker",
+    "NixEnv": "asyncdeploy.envs.nix",
+    "SystemEnv": "asyncdeploy.envs.system",
+    "UvEnv": "asyncdeploy.envs.uv",
+}
 _classes: dict[str, type[Any]] = {}
 
 
@@ -28,6 +36,8 @@ def register_env(cls: type[E]) -> type[E]:
     """
     if not hasattr(cls, "from_dict"):
         raise ValueError(f"an environment class with a from_dict was expected, got {cls.__name__}")
+    if cls.__name__ in _OURS and cls.__module__ != _OURS[cls.__name__]:
+        importlib.import_module(_OURS[cls.__name__])
     if _classes.setdefault(cls.__name__, cls) is not cls:
         raise ValueError(f"an environment class named {cls.__name__!r} is known already")
     return cls
@@ -42,7 +52,10 @@ def env_from_dict(data: Any) -> Env:
     if is_deeper(data, MAX_DEPTH):
         raise ValueError(f"an environment of at most {MAX_DEPTH} objects and lists inside each other was expected")
     name = data.get("env") if isinstance(data, dict) else None
+    if isinstance(name, str) and name in _OURS:
+        importlib.import_module(_OURS[name])
     if not isinstance(name, str) or name not in _classes:
-        raise ValueError(f"an environment was expected ({', '.join(sorted(_classes))}), got {in_words(name)}")
+        known = ", ".join(sorted({*_OURS, *_classes}))
+        raise ValueError(f"an environment was expected ({known}), got {in_words(name)}")
     env: Env = _classes[name].from_dict(data)
     return env

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +21,7 @@ from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, check_env, to_secrets
 from asyncdeploy.values.errors import TransferFailed
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import not_plain
 from asyncdeploy.values.texts import packaged_text, sh_line
 from asyncdeploy.values.workspace import Site, check_remote_path
@@ -32,9 +32,9 @@ PRE_S = 1800.0
 IMPORT_S = 600.0
 """The first import of torch from a cold network disk is minutes."""
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
-_REQUEST = re.compile(r"[A-Za-z0-9/@<>=~!][A-Za-z0-9_./@<>=~!,*+-]*\Z")
-_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
+_NAME = regex(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+_REQUEST = regex(r"[A-Za-z0-9/@<>=~!][A-Za-z0-9_./@<>=~!,*+-]*\Z")
+_MODULE = regex(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 _FROZEN = {None: "auto", True: "yes", False: "no"}
 _SHOWN = 40
 

@@ -6,10 +6,12 @@ import re
 import tomllib
 from pathlib import Path
 
+from asyncdeploy.values.regex import regex
+
 FLOOR = "0.7.0"
 """The first that knows all that we ask of it (pylock.toml is the youngest); 0.2 has no relocatable environments."""
 
-_RULE = re.compile(r"\s*(===|==|!=|~=|>=|<=|>|<)?\s*v?([0-9]+(?:\.[0-9]+)*)(\.\*)?\s*\Z")
+_RULE = regex(r"\s*(===|==|!=|~=|>=|<=|>|<)?\s*v?([0-9]+(?:\.[0-9]+)*)(\.\*)?\s*\Z")
 
 
 def required_version(folder: Path) -> str:

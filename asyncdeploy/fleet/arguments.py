@@ -10,14 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.envs.base import Env
-from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.command import Command, as_command
 from asyncdeploy.values.workspace import Workspace
-
-DEFAULT_ENV: Env = UvEnv()
-
 
 Nodes = str | Node | Iterable[str | Node]
 Code = Workspace | Path | str

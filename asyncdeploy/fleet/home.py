@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,10 +11,11 @@ from asyncdeploy.collect.target import missing_folders, remove_empty
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.events import Noted
+from asyncdeploy.values.regex import regex
 
 SHOWN = 5
 """Folders named in an event."""
-_OF_A_NODE = re.compile(r"[0-9]+-.+")
+_OF_A_NODE = regex(r"[0-9]+-.+")
 
 
 class Home:

@@ -12,8 +12,8 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs.base import Env
-from asyncdeploy.fleet.arguments import DEFAULT_ENV, Code, Nodes, lent_pool
-from asyncdeploy.fleet.deploy import deploy_all
+from asyncdeploy.fleet.arguments import Code, Nodes, lent_pool
+from asyncdeploy.fleet.deploy import DEFAULT_ENV, deploy_all
 from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.follow.follow import LaunchFollower
 from asyncdeploy.launch.follow.hangs import diagnose, watch_silence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 from pathlib import Path
 from typing import Literal, Self
@@ -14,12 +13,13 @@ import attrs
 from asyncdeploy.launch.placement import Placement
 from asyncdeploy.nodes.parse import Node, node_ranks
 from asyncdeploy.run.job import Job, check_job_id, new_job_id
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData, not_plain
 
 MAX_FILE_BYTES = 16 << 20
 """A launch of 10,000 nodes stays below it."""
 
-_LAUNCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}-[a-z2-7]{8}\Z")
+_LAUNCH_ID = regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}-[a-z2-7]{8}\Z")
 
 
 def new_launch_id(name: str) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-import re
+
+from asyncdeploy.values.regex import regex
 
 MAX_SHOWN = 200
 """Characters of a bad text that an error repeats: enough to find it, too few to flood a terminal."""
 
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")  # 253: the longest name in DNS
-_IPV4_LIKE = re.compile(r"[0-9]+(\.[0-9]+){3}")
-_NUMBERS = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)(\.(0[xX][0-9A-Fa-f]*|[0-9]+))*")  # "1" is 0.0.0.1 to a resolver
-_ZONE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")  # 253: the longest name in DNS
+_IPV4_LIKE = regex(r"[0-9]+(\.[0-9]+){3}")
+_NUMBERS = regex(r"(0[xX][0-9A-Fa-f]*|[0-9]+)(\.(0[xX][0-9A-Fa-f]*|[0-9]+))*")  # "1" is 0.0.0.1 to a resolver
+_ZONE = regex(r"[A-Za-z0-9._-]{1,64}")
 # "@": logins of Entra ID and AD are user@company.com
-_USER = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9._][A-Za-z0-9._-]*(@[A-Za-z0-9._-]+)*")
-_NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]{0,199}")  # 200: with a rank and a suffix it still fits a file's 255
-_PASSWORD = re.compile(r"([^\s:/@]+):(?!//)([^\s,]+)@|(\bsshpass\s+-p\s*)\S+")
+_USER = regex(r"(?=.{1,128}\Z)[A-Za-z0-9._][A-Za-z0-9._-]*(@[A-Za-z0-9._-]+)*")
+_NAME = regex(r"[A-Za-z0-9._][A-Za-z0-9._-]{0,199}")  # 200: with a rank and a suffix it still fits a file's 255
+_PASSWORD = regex(r"([^\s:/@]+):(?!//)([^\s,]+)@|(\bsshpass\s+-p\s*)\S+")
 
 _NO_SHELL = {
     "ssh.runpod.io": "that proxy has no exec and no SFTP; take RunPod's line under 'SSH over exposed TCP'",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -13,13 +12,14 @@ import attrs
 from asyncdeploy.nodes.names import check_count, check_host, check_name, check_user, default_name, same_host, shown
 from asyncdeploy.nodes.ranges import GAPS
 from asyncdeploy.nodes.syntax import Written, is_ssh_line, read_ssh_line, read_target
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData
 
 MAX_HOPS = 8
 """Jump hosts in a row: each is a connection inside a connection."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SEVERAL = re.compile(rf"[{GAPS},]|\[[^\]:]*\]")  # a list or a range; brackets with a colon hold an IPv6 address
+_CONTROL = regex(r"[\x00-\x1f\x7f-\x9f]")
+_SEVERAL = regex(rf"[{GAPS},]|\[[^\]:]*\]")  # a list or a range; brackets with a colon hold an IPv6 address
 _PACKAGE = __name__.partition(".")[0]
 
 

@@ -15,6 +15,7 @@ from asyncdeploy.nodes.node import MAX_HOPS, Node, NodeNote, as_jump, as_key_pat
 from asyncdeploy.nodes.ranges import GAPS, expand_ranges, fold_names, split_items
 from asyncdeploy.nodes.syntax import is_ssh_line
 from asyncdeploy.values.arguments import checked
+from asyncdeploy.values.regex import regex
 
 __all__ = ["MAX_HOPS", "MAX_NODES", "Node", "NodeNote", "fold_names", "node_ranks", "parse_nodes", "read_hostfile"]
 
@@ -24,8 +25,8 @@ MAX_NODES = 10_000
 MAX_HOSTFILE_BYTES = 4 << 20
 """A line of 400 bytes for each of MAX_NODES."""
 
-_WORD = re.compile(rf"[^{GAPS}]+")
-_EQUALS = re.compile(rf"[{GAPS}]*=[{GAPS}]*")
+_WORD = regex(rf"[^{GAPS}]+")
+_EQUALS = regex(rf"[{GAPS}]*=[{GAPS}]*")
 
 
 def parse_nodes(

@@ -14,15 +14,16 @@ import attrs
 
 from asyncdeploy.nodes.names import shown
 from asyncdeploy.values.arguments import checked
+from asyncdeploy.values.regex import regex
 
 GAPS = " \t\r\n"
 """The white space that may stand between names; what else str.split() would take are control characters."""
 
-_BRACKET = re.compile(r"\[([^\[\]]*)\]")
-_ITEM = re.compile(rf"(?:[^,{GAPS}\[\]]|\[[^\[\]]*\])+")
-_NUMBER = re.compile(r"[0-9]{1,18}")  # more than any counter of machines needs, and no big integers
-_LETTER = re.compile(r"[A-Za-z]")
-_COUNTER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])|(?<=[-_.0-9])[a-z]\Z")
+_BRACKET = regex(r"\[([^\[\]]*)\]")
+_ITEM = regex(rf"(?:[^,{GAPS}\[\]]|\[[^\[\]]*\])+")
+_NUMBER = regex(r"[0-9]{1,18}")  # more than any counter of machines needs, and no big integers
+_LETTER = regex(r"[A-Za-z]")
+_COUNTER = regex(r"(?<![0-9])[0-9]{1,18}(?![0-9])|(?<=[-_.0-9])[a-z]\Z")
 
 
 def split_items(text: str) -> list[str]:

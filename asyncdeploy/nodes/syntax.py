@@ -10,10 +10,11 @@ from urllib.parse import unquote
 import attrs
 
 from asyncdeploy.nodes.names import is_ipv6, shown
+from asyncdeploy.values.regex import regex
 
-_SSH_LINE = re.compile(r"(?:\$ +)?ssh[ \t]")  # copied with the prompt before it, too
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
+_SSH_LINE = regex(r"(?:\$ +)?ssh[ \t]")  # copied with the prompt before it, too
+_SCHEME = regex(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_BRACKETED = regex(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
 
 # ssh's own options: getopt reads clusters, "-p22" and "-p 22" as ssh does.
 _SSH_FLAGS = "1246ACGKMNTVXYafgknqstvxy"
@@ -22,7 +23,7 @@ _SHORT_OPTIONS = _SSH_FLAGS + "".join(f"{letter}:" for letter in _SSH_VALUED)
 
 _MEANING = {"-p": "port", "-l": "user", "-i": "key_path", "-J": "jump"}
 _MEANING |= {"port": "port", "user": "user", "identityfile": "key_path", "proxyjump": "jump"}
-_KEYWORD = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.+)", re.DOTALL)
+_KEYWORD = regex(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.+)", re.DOTALL)
 _HOST_KEY_WORDS = {"stricthostkeychecking", "userknownhostsfile", "globalknownhostsfile"}
 _REFUSED = {  # to leave one of these out would lead to another machine, or to none
     "-F": "only ~/.ssh/config is read: put an Include of that file there",

@@ -10,7 +10,6 @@ remembered, and said once.
 
 from __future__ import annotations
 
-import re
 import secrets
 
 import anyio
@@ -20,6 +19,7 @@ from asyncdeploy.remote.programs import BYTECODE, program_source
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.values.events import Noted
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import one_line
 
 KIND = "worker"
@@ -55,7 +55,7 @@ _SCRIPT_LINE = (
     "exec /bin/sh -c 'echo {nonce}.at$$;unset n s;IFS= read -r n;"
     's=$(dd bs="$n" count=1 iflag=fullblock 2>/dev/null);eval "$s"' + "'"
 )
-_PATH = re.compile(r"~?/[A-Za-z0-9/._+@%=-]+")  # what stands in our line as it is
+_PATH = regex(r"~?/[A-Za-z0-9/._+@%=-]+")  # what stands in our line as it is
 
 
 async def has_python(remote: Remote) -> bool:

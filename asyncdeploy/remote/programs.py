@@ -8,12 +8,13 @@ import marshal
 import re
 import sys
 
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.texts import is_packaged, packaged_text
 
 BYTECODE = f"{sys.implementation.cache_tag}-{int.from_bytes(importlib.util.MAGIC_NUMBER[:2], 'little')}"
 """What a Python must say of itself to run what ours compiled; PyPy and alphas have the same version numbers."""
 
-_IMPORT = re.compile(r"^ *from asyncdeploy\.node_side\.?([\w.]*) import (\([^)]*\)|[^#\n]*)", re.MULTILINE)
+_IMPORT = regex(r"^ *from asyncdeploy\.node_side\.?([\w.]*) import (\([^)]*\)|[^#\n]*)", re.MULTILINE)
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
 import shlex
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -18,6 +17,7 @@ from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.remote.worker import HEARTBEAT_S
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError, ToolMissing
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import last_lines, one_line
 
 MAX_ANSWER = 64 << 20
@@ -31,7 +31,7 @@ SHOWN = 400
 TOOLS = ("dd", "stat", "sha256sum", "cut", "find", "head", "cat", "mv", "rm", "mkdir", "chmod")
 INSTALL = "install coreutils there, or python3"
 
-_STATUS = re.compile(rb"[0-9]{1,3}")
+_STATUS = regex(rb"[0-9]{1,3}")
 
 
 @attrs.frozen

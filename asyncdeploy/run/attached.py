@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import signal
 import time
@@ -22,6 +21,7 @@ from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.errors import CommandFailed, DeployError, ProtocolError
 from asyncdeploy.values.events import Noted
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import last_lines, one_line
 
 GRACE_S = 2.0
@@ -29,7 +29,7 @@ GRACE_S = 2.0
 call may take.
 """
 _SIGNALS = {each.value: each.name.removeprefix("SIG") for each in signal.Signals}
-_END = re.compile(rb"(-?[0-9]{1,9})\0(-?[0-9]{1,3})(?:\0|\Z)")
+_END = regex(rb"(-?[0-9]{1,9})\0(-?[0-9]{1,3})(?:\0|\Z)")
 SHOWN = 80
 """Bytes of what was not expected, in an error."""
 END_S = 4.5

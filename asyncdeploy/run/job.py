@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from typing import Literal
 
@@ -11,12 +10,13 @@ import attrs
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import DeployError, JobFailed, JobLost
 from asyncdeploy.values.not_found import STATUS, hint_of_missing
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData
 
 JobState = Literal["starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}-[a-z2-7]{8}\Z")
+_NAME = regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+_ID = regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}-[a-z2-7]{8}\Z")
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 

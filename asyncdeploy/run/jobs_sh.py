@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from asyncdeploy.run.job import Job
 from asyncdeploy.run.streams import Input
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ConnectionLost, ProtocolError
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import last_lines, one_line
 
 MAX_ANSWER = 16 << 20
@@ -34,7 +34,7 @@ MOST_TOLD = 4096
 TERM = 15
 SHOWN = 80
 """Characters of what was not expected, in an error."""
-_HEAD = re.compile(rb"[0-9]{1,18} [0-9]{1,18}")
+_HEAD = regex(rb"[0-9]{1,18} [0-9]{1,18}")
 
 
 async def start_by_sh(remote: Remote, job: Job, command: Command, stdin: Input) -> dict[str, Any]:

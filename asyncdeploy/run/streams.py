@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import deque
 from pathlib import Path
@@ -16,13 +15,14 @@ from asyncdeploy.tasks.turns import Turns
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.events import Noted, OutputLine
+from asyncdeploy.values.regex import regex
 
 KEEP = 1 << 20
 """Bytes kept of a stream's head and of its tail: enough for any traceback, nothing for a flood."""
 MAX_LINE = 64 * 1024
 """A longer line is shown in pieces: one without an end must not fill the memory."""
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
+_LINE_END = regex(rb"\r\n|\n|\r")
 
 SHOWN_AT_END = 1000
 """Lines shown of what comes while a command is ended: last words, but no flood."""

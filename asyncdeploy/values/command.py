@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import attrs
 from asyncdeploy.values import not_found
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeployError
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
 from asyncdeploy.values.words import last_lines
 
@@ -25,7 +25,7 @@ MAX_ENV_BYTES_IN_ALL = 384 * 1024
 MAX_LINE_BYTES = 320 * 1024
 """A line is what people read again in a list of jobs; with its variables it fits one message to a node (1 MiB)."""
 
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_ENV_NAME = regex(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 class Secret:

@@ -1,27 +1,58 @@
-"""Public names say where people import them from: in tracebacks, reprs, pickles and documentation."""
+"""The public face: names are loaded when they are asked for, and say where people import them from.
+
+In tracebacks, reprs, pickles and documentation a public class is ``asyncdeploy.Pool``, wherever it is written.
+"""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
-from collections.abc import Iterable
-from types import FunctionType
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType, ModuleType
+from typing import Any
 
 
-def claim_names(package: str, names: Iterable[str]) -> None:
-    """Make a package the module of what it hands on.
+def open_on_demand(package: str, rooms: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's ``__getattr__`` and ``__dir__``, which import a room when one of its names is asked for.
 
     Args:
-        package: its name, already imported.
-        names: its attributes; what is neither a class nor a function stays as it is.
+        package: its name.
+        rooms: the names, with spaces between, that each of its modules hands on.
     """
-    namespace = vars(sys.modules[package])
+    homes = {name: f"{package}.{room}" for room, names in rooms.items() for name in names.split()}
+    closed = {f"{package}.{room}": names.split() for room, names in rooms.items()}
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
+        importlib.import_module(homes[name])
+        # What came with it, too: an error that a verb raises was never asked for by its name.
+        for home in [home for home in tuple(closed) if _is_loaded(home)]:
+            _claim_names(package, sys.modules[home], closed.pop(home, ()))
+        return getattr(sys.modules[homes[name]], name)
+
+    def listed() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return find, listed
+
+
+def _is_loaded(home: str) -> bool:
+    """Whether a module was imported to its end; another thread may be at it."""
+    module = sys.modules.get(home)
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
+
+
+def _claim_names(package: str, room: ModuleType, names: Iterable[str]) -> None:
+    """Hand a room's names on, and make the package the module of its classes and functions."""
     for name in names:
-        thing = namespace[name]
+        thing = getattr(room, name)
         if isinstance(thing, type):
             _resolve_fields(thing)
         if isinstance(thing, type | FunctionType):
             thing.__module__ = package
+        setattr(sys.modules[package], name, thing)
 
 
 def _resolve_fields(cls: type) -> None:

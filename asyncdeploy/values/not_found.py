@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import one_line
 
 STATUS = 127
 MAX_PATH = 1000
 """Characters of a PATH that a hint repeats."""
 
-_IN_FRONT = re.compile(r"export PATH='?([^\s'$]+)'?\$\{PATH")
+_IN_FRONT = regex(r"export PATH='?([^\s'$]+)'?\$\{PATH")
 _SAID = tuple(
-    re.compile(rf"^[^\n]*?{said}\s*$", re.MULTILINE)
+    regex(rf"^[^\n]*?{said}\s*$", re.MULTILINE)
     for said in (
         r"command not found: (\S+)",  # zsh
         r"(?:exec: )?([^\s:'\"]+): (?:command )?not found",  # dash, bash, busybox, ksh

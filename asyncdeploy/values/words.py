@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import re
 
+from asyncdeploy.values.regex import regex
+
 MAX_LINE = 400
 """Characters of one line: a long path with a sentence around it."""
 MAX_TEXT = 64 * 1024
@@ -26,7 +28,7 @@ MAX_TEXT = 64 * 1024
 EVIDENCE_LINES = 5
 
 _TAIL = 16 * 1024  # of an output, where its last lines are looked for
-_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,40}[mK]")  # of an output; in a name it would hide that two are not the same
+_COLOUR = regex(r"\x1b\[[0-9;:]{0,40}[mK]")  # of an output; in a name it would hide that two are not the same
 _CUT = "..."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -11,6 +10,7 @@ import attrs
 
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.errors import TransferFailed
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData
 
 Conflict = Literal["refuse", "overwrite"]
@@ -22,7 +22,7 @@ OWN_FOLDER = ".asyncdeploy"
 SHOWN = 10
 """Names in the error for what did not come home; the Collected in it has more."""
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+_UNSAFE = regex(r"[\x00-\x1f\x7f]")
 
 
 def _to_local(value: str | Path) -> Path:

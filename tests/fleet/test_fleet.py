@@ -11,7 +11,8 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
-from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run, push_all
+from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run
+from asyncdeploy.fleet.push import push_all
 from asyncdeploy.fleet.run import run_all, start_all
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.parse import Node

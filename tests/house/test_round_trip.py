@@ -10,8 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from asyncdeploy.collect.collect import sync_results
 from asyncdeploy.push.bundle.bundle import pack_workspace

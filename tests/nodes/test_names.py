@@ -1,8 +1,7 @@
 """Names folded as people read them, and back."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asyncdeploy.nodes.parse import Node, fold_names, parse_nodes
 

@@ -7,8 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asyncdeploy.nodes.parse import Node, NodeNote, parse_nodes
 from tests.support.tools import need

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asyncdeploy.node_side.push import pieces as on_node
 from asyncdeploy.push.bundle.hash_cache import RACY_NS, Stamp, load_hashes, save_hashes

@@ -4,8 +4,7 @@ import asyncio
 import os
 import sys
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asyncdeploy.remote.frames import Inbox, Session
 from tests.support.places import ROOT

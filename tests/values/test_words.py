@@ -7,8 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from asyncdeploy.values import errors, events
 from asyncdeploy.values.words import EVIDENCE_LINES, MAX_LINE, MAX_TEXT, clean, is_harmless, last_lines, one_line

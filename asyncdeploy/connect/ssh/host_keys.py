@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +15,9 @@ from asyncdeploy.connect.ssh.config.homes import homes
 from asyncdeploy.connect.ssh.endpoint import Places
 from asyncdeploy.connect.ssh.known_hosts.edit import forget_names
 from asyncdeploy.nodes.parse import Node
+from asyncdeploy.values.regex import regex
 
-_PIN = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?")
+_PIN = regex(r"SHA256:[A-Za-z0-9+/]{43}=?")
 
 
 @attrs.frozen

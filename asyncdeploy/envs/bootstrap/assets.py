@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -18,13 +17,14 @@ from asyncdeploy.remote.worker import Call, call_program
 from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.errors import ConnectionLost, NodeFull, ProtocolError, TransferFailed
 from asyncdeploy.values.events import BytesMoved
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import last_lines
 
 BLOCK = 512 * 1024
 SEND_S = 3600.0
 """How long one file may take: uv's 40 MB over a link of 100 kbit/s."""
 MAX_ANSWER = 64 * 1024
-_ROOM = re.compile(rb"[0-9]{1,18}\0[0-9]{1,18}")
+_ROOM = regex(rb"[0-9]{1,18}\0[0-9]{1,18}")
 
 
 async def send_asset(remote: Remote, asset: Asset) -> None:

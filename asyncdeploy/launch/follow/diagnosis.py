@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import attrs
 
 from asyncdeploy.nodes.parse import fold_names
 from asyncdeploy.remote.answers import Answer
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData
 from asyncdeploy.values.words import one_line
 
 MAX_FRAMES = 60
 MAX_TEXT = 300
 """Of one word of a node's: a path, a command line."""
-_FAULTHANDLER = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
-_PY_SPY = re.compile(r"    (?P<name>.+) \((?P<file>.+):(?P<line>\d+)\)")
-_COLLECTIVE = re.compile(r"(^|/)torch/distributed/(?!run\.py|launcher/|elastic/)")
-_LIBRARY = re.compile(r"(^|/)(site-packages|dist-packages|lib/python3[^/]*)/|^<")
+_FAULTHANDLER = regex(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
+_PY_SPY = regex(r"    (?P<name>.+) \((?P<file>.+):(?P<line>\d+)\)")
+_COLLECTIVE = regex(r"(^|/)torch/distributed/(?!run\.py|launcher/|elastic/)")
+_LIBRARY = regex(r"(^|/)(site-packages|dist-packages|lib/python3[^/]*)/|^<")
 
 
 @attrs.frozen

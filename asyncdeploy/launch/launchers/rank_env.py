@@ -7,11 +7,11 @@ exits and errors of that node's ranks (nodes may share a home).
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable
 
 from asyncdeploy.launch.placement import NodePlace, Placement, rank_env
 from asyncdeploy.values.command import Secrets, check_env
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import Pairs
 from asyncdeploy.values.texts import packaged_text
 
@@ -25,7 +25,7 @@ SHUTDOWN_S = 3
 """Seconds that an agent gives its workers after TERM: before they are over the other nodes are not stopped. Torch's own
 30 would hide for so long that one of them failed."""
 
-PLANNED_ENV = re.compile(
+PLANNED_ENV = regex(
     r"(?:(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)|ROLE_NAME|NODE_RANK|MASTER_ADDR|MASTER_PORT|PYTHON_EXEC|PET_.*"
     r"|ASYNCDEPLOY_.*|TORCHELASTIC_(?:RESTART_COUNT|MAX_RESTARTS|RUN_ID|ERROR_FILE|USE_AGENT_STORE))\Z"
 )

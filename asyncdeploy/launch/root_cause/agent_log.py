@@ -8,11 +8,13 @@ import time
 
 import attrs
 
-_FIRST_FAILED = re.compile(r"failed \(exitcode: (-?[0-9]{1,10})\) local_rank: ([0-9]{1,6}) \(pid: ([0-9]{1,10})\)")
-_ALSO_FAILED = re.compile(
+from asyncdeploy.values.regex import regex
+
+_FIRST_FAILED = regex(r"failed \(exitcode: (-?[0-9]{1,10})\) local_rank: ([0-9]{1,6}) \(pid: ([0-9]{1,10})\)")
+_ALSO_FAILED = regex(
     r"rank +: [0-9]+ \(local_rank: ([0-9]{1,6})\)\s+exitcode +: (-?[0-9]{1,10}) \(pid: ([0-9]{1,10})\)"
 )
-_AGENT_TIME = re.compile(
+_AGENT_TIME = regex(
     r"^[EW]([0-9]{2})([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{6}) .*"
     r"(?:Sending process|failed \(exitcode)",
     re.MULTILINE,

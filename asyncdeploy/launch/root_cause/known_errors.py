@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+from asyncdeploy.values.regex import regex
 
-_SYMPTOM = re.compile(
+_SYMPTOM = regex(
     r"Connection closed by (?:remote )?peer|Connection reset by peer|Connection refused|Broken pipe|recvValue failed"
     r"|sendBytes failed|[Ww]atchdog caught|ncclRemoteError|remote process exited|connectFullMesh|DistNetworkError"
     r"|DistStoreError|Gloo connect|[Tt]imed out waiting [0-9]+ ?ms for (?:recv|send)|[Ss]tore->get|failed to recv"
@@ -12,41 +12,41 @@ _SYMPTOM = re.compile(
     r"|RendezvousConnectionError|RendezvousClosedError|ActorDiedError|MPI_ERR_PROC_FAILED"
     r"|EOFError|IncompleteReadError|BrokenPipeError|Connection(?:Reset|Refused|Aborted)Error"
 )
-_PORT_TAKEN = re.compile(r"EADDRINUSE|[Aa]ddress already in use")
+_PORT_TAKEN = regex(r"EADDRINUSE|[Aa]ddress already in use")
 
 _HINTS = (
     (
-        re.compile(r"CUDA out of memory|OutOfMemoryError"),
+        regex(r"CUDA out of memory|OutOfMemoryError"),
         "the GPU's memory was full: by this job, or by another process",
     ),
-    (re.compile(r"No module named"), "it is missing in the node's environment: look at the env's groups and extras"),
+    (regex(r"No module named"), "it is missing in the node's environment: look at the env's groups and extras"),
     (_PORT_TAKEN, "something else took a port between our proof and the start: start it again"),
-    (re.compile(r"No space left on device"), "a file system of the node is full: df -h"),
+    (regex(r"No space left on device"), "a file system of the node is full: df -h"),
     (
-        re.compile(r"[Bb]us error|SIGBUS|/dev/shm"),
+        regex(r"[Bb]us error|SIGBUS|/dev/shm"),
         "shared memory may be too small for data loaders: df -h /dev/shm",
     ),
     (
-        re.compile(r"\.so[.0-9]*: cannot open shared object file"),
+        regex(r"\.so[.0-9]*: cannot open shared object file"),
         (
             "a library of the system is missing on the node, which no Python package brings: install it there "
             "(libGL.so.1 is libgl1 of Debian), or take a package without it (opencv-python-headless)"
         ),
     ),
     (
-        re.compile(r"fatal error: \S+\.h(pp)?: No such file"),
+        regex(r"fatal error: \S+\.h(pp)?: No such file"),
         "something is compiled on the node, and a header is missing there: install the system's development package",
     ),
     (
-        re.compile(r"can't open file|No such file|command not found|: not found"),
+        regex(r"can't open file|No such file|command not found|: not found"),
         "paths are relative to the project's folder on the node: was it pushed?",
     ),
     (
-        re.compile(r"no kernel image is available|CUDA driver version is insufficient|Found no NVIDIA driver"),
+        regex(r"no kernel image is available|CUDA driver version is insufficient|Found no NVIDIA driver"),
         "the node's driver and the torch that was installed there do not fit each other",
     ),
     (
-        re.compile(r"[Ww]atchdog caught|operations have failed or timed out|[Tt]imed out waiting"),
+        regex(r"[Ww]atchdog caught|operations have failed or timed out|[Tt]imed out waiting"),
         "some rank did not come to a collective: one that hangs or waits elsewhere, or a blocked network",
     ),
 )

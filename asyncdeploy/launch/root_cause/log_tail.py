@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import last_lines
 
 EVIDENCE_LINES = 8
@@ -11,9 +10,9 @@ EVIDENCE_LINES = 8
 MAX_AFTER = 24
 """Lines that may stand behind a traceback which was the last word: other threads and children say theirs, too."""
 
-_RANK_LINE = re.compile(r"\[[^\]\s]{0,64}?([0-9]{1,6})\]:(.*)")
-_RANK_TAG = re.compile(r"\[rank[0-9]+\]:\s?")
-_AGENT_NOISE = re.compile(r"[EWI][0-9]{4} [0-9:.]+ +[0-9]+ .*torch/distributed/")
+_RANK_LINE = regex(r"\[[^\]\s]{0,64}?([0-9]{1,6})\]:(.*)")
+_RANK_TAG = regex(r"\[rank[0-9]+\]:\s?")
+_AGENT_NOISE = regex(r"[EWI][0-9]{4} [0-9:.]+ +[0-9]+ .*torch/distributed/")
 _TRACE = "Traceback (most recent call last)"
 _CRASH = "Fatal Python error:"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,6 +11,7 @@ import attrs
 from asyncdeploy.launch.root_cause.agent_log import ProcessEnd, worker_exits
 from asyncdeploy.launch.root_cause.known_errors import is_symptom
 from asyncdeploy.launch.root_cause.log_tail import error_line, last_words
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import one_line
 
 MOST_FRAMES = 6
@@ -21,8 +21,8 @@ STOPPED_CODES = (-15, -2, -1, 128 + 15, 128 + 2, 128 + 1)
 """TERM, INT and HUP, as a signal and as a shell tells it."""
 KILLED_CODES = (-9, 128 + 9)
 
-_LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python[0-9.]+/|^<frozen |/tools/rank_runner\.py$")
-_AGENTS_OWN = re.compile(r"ChildFailedError|SignalException|CalledProcessError|KeyboardInterrupt")
+_LIBRARY = regex(r"/(?:site|dist)-packages/|/lib(?:64)?/python[0-9.]+/|^<frozen |/tools/rank_runner\.py$")
+_AGENTS_OWN = regex(r"ChildFailedError|SignalException|CalledProcessError|KeyboardInterrupt")
 
 
 @attrs.frozen

@@ -18,8 +18,7 @@ import time
 from asyncdeploy.node_side import job_folder as folders
 from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.locks import Lock
-from asyncdeploy.node_side.run import guard, logout, supervisor
-from asyncdeploy.node_side.run import log_times as times
+from asyncdeploy.node_side.run import guard, log_times as times, logout, supervisor
 from asyncdeploy.node_side.run.job_state import ALIVE, status_of
 from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 

@@ -9,10 +9,8 @@ import os
 import select
 import time
 
-from asyncdeploy.node_side import files, proc, processes
-from asyncdeploy.node_side import job_folder as folders
-from asyncdeploy.node_side.run import guard, oom
-from asyncdeploy.node_side.run import log_times as times
+from asyncdeploy.node_side import files, job_folder as folders, proc, processes
+from asyncdeploy.node_side.run import guard, log_times as times, oom
 from asyncdeploy.node_side.run.job_state import marker_of
 from asyncdeploy.node_side.run.membership import Membership
 from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, run_on_end

@@ -3,8 +3,7 @@
 import os
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asyncdeploy.push.bundle.blocks import Piece, cut_blocks
 from asyncdeploy.push.bundle.manifest import Difference, Entry, Manifest, difference

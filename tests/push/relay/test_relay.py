@@ -16,7 +16,7 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.fleet.deploy import push_all
+from asyncdeploy.fleet.push import push_all
 from asyncdeploy.node_side.push.relay_link import MAX_INBOX, Bell, Child, Parent
 from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.push import push_code

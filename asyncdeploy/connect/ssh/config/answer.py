@@ -6,7 +6,6 @@ Nothing else is taken over: no agent forwarding, no environment, no terminal, no
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import attrs
 
 from asyncdeploy.connect.ssh.config.homes import account_home, expand_home, find_home, homes
 from asyncdeploy.connect.ssh.config.keywords import KEYWORDS, OLDER
+from asyncdeploy.values.regex import regex
 
 GLOBAL_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 RSA_BITS = 1024
@@ -23,7 +23,7 @@ USUAL_KEYS = ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss", "dsa"
 """What OpenSSH calls the keys that it looks for by itself, in its order."""
 
 _FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
-_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+_VARIABLE = regex(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _OLDER = {old.lower(): new.lower() for old, new in OLDER.items()}
 _ADDING = frozenset({"identityfile", "certificatefile", "revokedhostkeys"})
 """Of these every line counts; of all others the first."""

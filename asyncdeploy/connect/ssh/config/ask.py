@@ -15,6 +15,7 @@ from asyncdeploy.connect.ssh.config.homes import account_home
 from asyncdeploy.connect.ssh.config.keywords import KEYWORDS
 from asyncdeploy.tasks.programs import Ended, run_program
 from asyncdeploy.values.errors import ConnectError
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import last_lines, one_line
 
 ASK_S = 10.0
@@ -22,7 +23,7 @@ ASK_S = 10.0
 UNEXPANDED = ("identityfile", "certificatefile", "revokedhostkeys", "proxyjump")
 """Printed by `ssh -G` as they are written; what else we take is printed expanded."""
 
-_TOKEN = re.compile(r"%.|%$|\$\{")
+_TOKEN = regex(r"%.|%$|\$\{")
 _BETWEEN = "\x1f"  # a control character, which is in nobody's file names
 
 

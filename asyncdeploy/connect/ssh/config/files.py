@@ -6,7 +6,6 @@ The files are read for their keywords alone: which host gets which value only ss
 from __future__ import annotations
 
 import errno
-import re
 import shlex
 import shutil
 from collections import defaultdict
@@ -19,6 +18,7 @@ from asyncdeploy.connect.ssh.config.homes import account_home, expand_home
 from asyncdeploy.connect.ssh.config.keywords import KEYWORDS, OLDER
 from asyncdeploy.connect.ssh.config.patterns import is_pattern, match_pattern
 from asyncdeploy.tasks.threads import run_abandonable
+from asyncdeploy.values.regex import regex
 
 SYSTEM_FILES = ("/etc/ssh/ssh_config", "/usr/local/etc/ssh/ssh_config", "/opt/homebrew/etc/ssh/ssh_config")
 """One of these is the ssh client's own, by who built it; so may be etc/ssh beside its bin (conda, Nix, MacPorts)."""
@@ -41,8 +41,8 @@ _RENAMING = _CANONICAL | {"hostname"}
 _MANY_DIGESTS = frozenset({"controlpath", "localcommand", "remotecommand"})
 """Words without effect here in which a digest of the host is usual."""
 _OLDER = {old.lower(): new.lower() for old, new in OLDER.items()}
-_LINE = re.compile(r'\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+|(?="))(.*)')
-_NOT_OURS = re.compile(r"\\|[\"'].*#|#.*[\"']")
+_LINE = regex(r'\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+|(?="))(.*)')
+_NOT_OURS = regex(r"\\|[\"'].*#|#.*[\"']")
 """In a line's words: where a word or a comment begins is read by ssh otherwise than by shlex."""
 
 

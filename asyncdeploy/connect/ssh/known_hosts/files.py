@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import errno
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -19,12 +18,13 @@ from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.connect.ssh.known_hosts.revoked import Revocations, read_revoked
 from asyncdeploy.connect.ssh.known_hosts.shown_key import ShownKey
 from asyncdeploy.tasks.threads import run_abandonable, run_in_thread
+from asyncdeploy.values.regex import regex
 
 Stamp = tuple[int, int] | None
 
 _AS_ABSENT = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """Why ssh cannot read a file either, and goes on without."""
-_PLAIN_NAME = re.compile(r"(?![@#|!])[^\s,*?]+")
+_PLAIN_NAME = regex(r"(?![@#|!])[^\s,*?]+")
 """A HostKeyAlias that means itself alone where it stands in a file."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ from asyncdeploy.connect.ssh.config.homes import homes
 from asyncdeploy.connect.ssh.known_hosts.entries import Entry, fingerprint
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.values.errors import HostKeyError
+from asyncdeploy.values.regex import regex
 
-_PLAIN = re.compile(r"[A-Za-z0-9._:@%+=/\[\]-]+")  # what sed takes as it is
+_PLAIN = regex(r"[A-Za-z0-9._:@%+=/\[\]-]+")  # what sed takes as it is
 
 
 def unknown_error(who: Identity, offered: bytes, file: Path | None, lacking: str = "") -> HostKeyError:
