@@ -216,7 +216,7 @@ async def test_d12_the_target_is_a_file(remote: ShellRemote, out: Path, home: Pa
 COLLECTS = """
 import asyncio, os, pathlib, resource, signal, sys
 from asyncdeploy.collect.collect import sync_results
-from tests.support.remotes.shell_remote import ShellRemote
+from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 node, home, at = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
 seen = 0
 
@@ -227,11 +227,17 @@ def on_event(name, args):
         if seen == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
+async def slowly(channel, limit=65536, read=ShellChannel.read):
+    await asyncio.sleep(0.001)
+    return await read(channel, min(limit, 65536))
+
 async def main():
+    if at < 0:  # so that whoever watches has the time to kill us
+        ShellChannel.read = slowly
     async with ShellRemote(node) as remote:
         await sync_results(remote, "~/warm", home / "warm")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        if at:
+        if at > 0:
             sys.addaudithook(on_event)
         done = await sync_results(remote, "~/out", home)
         print(done.bytes_received, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -276,7 +282,7 @@ async def test_d13_killed_within_a_large_file(remote: ShellRemote, out: Path, ho
     write(out, {"log": content})
     os.utime(out / "log")
     (remote.home / "warm").mkdir()
-    words = [sys.executable, "-c", COLLECTS, str(remote.home), str(home), "0"]
+    words = [sys.executable, "-c", COLLECTS, str(remote.home), str(home), "-1"]
     process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     await eventually(lambda: any(part.stat().st_size > here + 10_000_000 for part in parts(home)))
     process.kill()

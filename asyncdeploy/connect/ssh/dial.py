@@ -20,6 +20,10 @@ AHEAD_S = 0.25
 """How long an address is tried alone before the next joins (RFC 8305 recommends a quarter of a second)."""
 
 
+class NoSource(OSError):
+    """The address to connect from is none of this machine, or of another family than where it is to go."""
+
+
 class Names:
     """Looks host names up, so many at a time."""
 
@@ -66,6 +70,7 @@ async def dial(addresses: Sequence[tuple[int, Any]], sources: Sequence[tuple[int
         sources: addresses to connect from, the first of each family; none lets the kernel choose.
 
     Raises:
+        NoSource: no source is an address of this machine that could reach it.
         OSError: none could be reached; it is the first one's error.
     """
     source = dict(reversed(sources))
@@ -106,14 +111,25 @@ async def dial(addresses: Sequence[tuple[int, Any]], sources: Sequence[tuple[int
 
 async def _try(family: int, address: Any, source: Mapping[int, Any]) -> socket.socket:
     if source and family not in source:
-        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        raise NoSource(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         if source:
-            sock.bind(source[family])
+            _bind(sock, source[family])
         await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _bind(sock: socket.socket, address: Any) -> None:
+    try:
+        sock.bind(address)
+    except OSError as error:
+        if (
+            error.errno == errno.EADDRNOTAVAIL
+        ):  # connect says the same where no port is free: that passes, this does not
+            raise NoSource(error.errno, error.strerror) from error
+        raise

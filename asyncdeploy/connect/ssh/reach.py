@@ -10,7 +10,7 @@ import anyio
 import asyncssh
 
 from asyncdeploy.connect.ssh.connection import ClientConnection, SshConnection
-from asyncdeploy.connect.ssh.dial import Names, dial
+from asyncdeploy.connect.ssh.dial import Names, NoSource, dial
 from asyncdeploy.connect.ssh.endpoint import Place
 from asyncdeploy.connect.ssh.handshake.reasons import connect_error, name_error, system_error
 from asyncdeploy.connect.ssh.wire import TcpWire
@@ -41,6 +41,9 @@ async def reach(
     except TimeoutError as error:
         where = f"{route.host} port {route.port}"
         raise connect_error(node.name, "timeout", f"{where} did not answer within {timeout_s:g} s") from error
+    except NoSource as error:
+        what = f"BindAddress {place.bind}: an address of this machine was expected that can reach {route.host}"
+        raise connect_error(node.name, "config", f"{what}; {error.strerror}") from error
     except OSError as error:
         raise system_error(node.name, route.host, route.port, error) from error
     try:

@@ -81,6 +81,16 @@ async def test_a_word_about_the_way_is_followed_as_ssh_does(
     assert printed.strip() == case.prints
 
 
+@pytest.mark.parametrize("source", ["198.51.100.9", "::1"])
+async def test_an_address_that_is_not_ours_is_refused_at_once(picky: SshdNode, beside: BesideSsh, source: str) -> None:
+    """A moment later it is not ours either: nothing is tried again."""
+    beside.write(picky, f"BindAddress {source}")
+    error = await beside.refusal(HostKeys.strict(picky.known_hosts))
+    assert isinstance(error, ConnectError)
+    assert (error.reason, error.attempts) == ("config", 1)
+    assert f"BindAddress {source}: an address of this machine was expected" in error.message
+
+
 @pytest.mark.parametrize("jump", ["gate", "root@gate", "%n-gate", "[%r-gate]"])
 async def test_a_jump_host_is_used_as_ssh_does(start_sshd: StartSshd, beside: BesideSsh, jump: str) -> None:
     gate, box = start_sshd("gate", config={"LogLevel": "VERBOSE"}), start_sshd("box")
