@@ -130,6 +130,6 @@ def _bind(sock: socket.socket, address: Any) -> None:
     except OSError as error:
         if (
             error.errno == errno.EADDRNOTAVAIL
-        ):  # connect says the same where no port is free: that passes, this does not
+        ):  # connect says it where no port is free: that passes, this does not
             raise NoSource(error.errno, error.strerror) from error
         raise
