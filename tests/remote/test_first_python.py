@@ -35,6 +35,13 @@ BAD = {
 GOOD = sorted({"3.9", "3.11", "3.13"})
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sound python speaks within a second here."""
+    monkeypatch.setattr("asyncdeploy.remote.interpreter.PYTHON_S", 4.0)
+    monkeypatch.setattr("asyncdeploy.remote.interpreter.TRY_S", 4)
+
+
 def stand_ins(sh: str) -> dict[str, str]:
     """Every python3 of the machine, as the node sees them."""
     paths = [path for path in Path("/usr/bin").glob("python3*") if path.name.removeprefix("python3.").isdigit()]

@@ -128,8 +128,6 @@ def _bind(sock: socket.socket, address: Any) -> None:
     try:
         sock.bind(address)
     except OSError as error:
-        if (
-            error.errno == errno.EADDRNOTAVAIL
-        ):  # connect says it where no port is free: that passes, this does not
+        if error.errno == errno.EADDRNOTAVAIL:  # connect says it where no port is free: that passes, this does not
             raise NoSource(error.errno, error.strerror) from error
         raise
