@@ -18,6 +18,7 @@ _ROOMS = {
     "envs.registry": "register_env",
     "envs.system": "SystemEnv",
     "envs.uv": "UvEnv",
+    "fleet.clean": "clean",
     "fleet.collect": "collect_all collect_logs",
     "fleet.deploy": "deploy_all deploy_and_run",
     "fleet.launch": "diagnose_launch fan_out find_launch follow_launch preflight stop_launch wait_launch",
@@ -47,6 +48,7 @@ _ROOMS = {
     "run.job": "Job JobStatus",
     "run.job_log": "follow_job",
     "run.jobs": "find_job job_status list_jobs read_log start_job stop_job wait_job",
+    "values.cleaned": "Cleaned CleanedItem",
     "values.command": "Command Completed",
     "values.errors": (
         "Abandoned AuthError BootstrapFailed Cancelled CommandFailed CommandTimeout ConnectError "

@@ -17,6 +17,7 @@ from asyncdeploy.envs.nix import NixEnv as NixEnv
 from asyncdeploy.envs.registry import register_env as register_env
 from asyncdeploy.envs.system import SystemEnv as SystemEnv
 from asyncdeploy.envs.uv import UvEnv as UvEnv
+from asyncdeploy.fleet.clean import clean as clean
 from asyncdeploy.fleet.collect import collect_all as collect_all, collect_logs as collect_logs
 from asyncdeploy.fleet.deploy import deploy_all as deploy_all, deploy_and_run as deploy_and_run
 from asyncdeploy.fleet.launch import (
@@ -77,6 +78,7 @@ from asyncdeploy.run.jobs import (
     stop_job as stop_job,
     wait_job as wait_job,
 )
+from asyncdeploy.values.cleaned import Cleaned as Cleaned, CleanedItem as CleanedItem
 from asyncdeploy.values.command import Command as Command, Completed as Completed
 from asyncdeploy.values.errors import (
     Abandoned as Abandoned,

@@ -5,7 +5,7 @@ Runs on a node, loaded by other programs: Python >= 3.8, standard library only, 
 
 import os
 
-from asyncdeploy.node_side import files, proc
+from asyncdeploy.node_side import files, live_jobs, proc
 
 MOST = 1 << 20  # bytes of a file that is read
 MOST_TOLD = 4096  # characters of a line that is for people only, once it runs
@@ -22,9 +22,9 @@ def base_folder():
 
 
 def ids():
-    """Return the names of what lies there, in their order; nothing is made, as looking is no reason to."""
+    """Return the names of the folders there, in their order; nothing is made, as looking is no reason to."""
     try:
-        return sorted(os.listdir(files.own_path("jobs")))
+        return sorted(name for name in os.listdir(files.own_path("jobs")) if not name.startswith("."))
     except FileNotFoundError:
         return []
 
@@ -88,12 +88,8 @@ class Pids:
 
 def running_in(site):
     """Return the ids of the jobs that run in a site; one of another machine runs until that one has written its end."""
-    try:
-        ids = os.listdir(files.own_path("jobs"))
-    except OSError:
-        return []
     site = os.path.realpath(site)
-    return [job_id + where for job_id in ids for where in runs_in(path_of(job_id), site)]
+    return [job_id + where for job_id in live_jobs.ids() for where in runs_in(path_of(job_id), site)]
 
 
 def runs_in(folder, site):

@@ -13,6 +13,7 @@ from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
 from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import find_uv_binary
+from asyncdeploy.fleet.clean import clean
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import fan_out, wait_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
@@ -160,3 +161,32 @@ async def test_without_hard_links_a_new_one_is_made_all_the_same(remote: ShellRe
     before = (folder / ".venv").readlink()
     await bootstrap_env(remote, site, UvEnv(post="true"))
     assert (folder / ".venv").readlink() != before
+
+
+async def test_cleaning_takes_an_environment_that_no_project_is_led_to_and_nobody_runs_in(
+    sshd: SshdNode, pool: Pool, workspace: Workspace, tmp_path: Path
+) -> None:
+    deployed = await deploy_project(pool, sshd.node, workspace, env_of("one"))
+    command = Command("touch $OUT/begun; until [ -e $OUT/go ]; do sleep 0.05; done", env={"OUT": str(tmp_path)})
+    job = await start_in_project(pool, deployed, command, name="train")
+    await eventually((tmp_path / "begun").exists, "the job runs")
+    later = await deploy_project(pool, sshd.node, workspace, env_of("two"))
+
+    async def cleaned() -> list[str]:
+        (found,) = (await clean(sshd.node, older_than_s=0, pool=pool)).values
+        return [item.kept for item in found.items if item.kind == "environment"]
+
+    for venv in kept(later):
+        (venv.parent / f"{venv.name}.lock").touch()
+    (why,) = await cleaned()
+    assert why.endswith("runs in it")
+    (tmp_path / "go").touch()
+    await wait_job(pool.at(sshd.node), job)
+    (Path(later.site.path) / "elsewhere").mkdir()  # a site with something of a person's in it
+    (Path(later.site.path) / "elsewhere" / "notes").touch()
+    (found,) = (await clean(sshd.node, older_than_s=0, dry_run=True, pool=pool)).values
+    assert "site" in [item.kind for item in found.items]
+    assert len(kept(later)) == 2
+    await clean(sshd.node, older_than_s=0, pool=pool)
+    assert kept(later) == []
+    assert [path.name for path in Path(later.site.path).iterdir() if path.name != ".asyncdeploy"] == ["elsewhere"]

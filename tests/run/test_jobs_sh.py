@@ -111,7 +111,7 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(remote: PlainRe
     with pytest.raises(JobFailed, match="nowhere"):
         await start_job(remote, Command("true", cwd="/nowhere"), name="lost")
     assert await list_jobs(remote) == ()
-    assert list((remote.home / ".asyncdeploy" / "jobs").iterdir()) == []
+    assert [path for path in (remote.home / ".asyncdeploy" / "jobs").rglob("*") if path.is_file()] == []
     unknown = Job(remote.node, new_job_id("no"), "no")
     assert (await job_status(remote, unknown)).state == "lost"
 

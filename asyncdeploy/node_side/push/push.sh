@@ -34,8 +34,14 @@ open_site() { # PATH ON_CONFLICT: says the user's number and the absolute path, 
     fi
     ours "$own" || return
     [ -e "$own/staging" ] || why=$(mkdir -m 700 "$own/staging" 2>&1) || { trouble "$why" || return; }
+    note_site
     ours "$own/staging"
 }
+
+note_site() { # where it is, for those who clean up (node_side/push/places.py); a push does not fail over it
+    places=${HOME:-/nowhere}/$own/sites
+    { [ -d "$places" ] || (umask 077 && mkdir -p "$places"); } && printf %s "$site" >"$places/$(printf %s "$site" | cksum | tr ' ' -)"
+} 2>/dev/null
 
 check_place() { # PATH: whether nobody but us and root can put files there, as node_side/push/place.py looks; else says why not
     me=$(id -u) unknown=0 base=$(cd "$HOME" 2>/dev/null && pwd -P) at='' rest=$1 links=0
@@ -160,7 +166,10 @@ is_fresh() { # whether nothing but our folder is there
 running() { # of each job that runs: its id and where, its record, with NULs behind; before them our own physical path
     here=$(pwd -P)
     printf '%s\0' "$here"
-    for folder in "$HOME/$own/jobs"/*/; do
+    names=$HOME/$own/jobs/.live # node_side/live_jobs.py; an older asyncdeploy made none
+    [ -d "$names" ] || names=$HOME/$own/jobs
+    for name in "$names"/*; do
+        folder=$HOME/$own/jobs/${name##*/}/
         [ -f "${folder}pid" ] && [ ! -e "${folder}exit" ] || continue
         pid='' place=''
         { read -r pid start _ && read -r place; } <"${folder}pid"

@@ -15,6 +15,7 @@ import os
 import zlib
 
 from asyncdeploy.node_side.files import expand, own_path
+from asyncdeploy.node_side.push import places
 from asyncdeploy.node_side.push.pieces import LARGE
 from asyncdeploy.node_side.push.plan import Plan
 from asyncdeploy.node_side.push.site_folder import Site, exists
@@ -220,7 +221,9 @@ def main(worker, args):
         site.take_lock(worker, float(fields[8]), fields[5])
         os.umask(0)  # modes are given with each file
         push = Push(worker, site, fields)
-        return b"\0".join(push.run())
+        done = push.run()
+        places.note(site.path)
+        return b"\0".join(done)
     except Refused as refused:
         return b"\0".join(refused.fields)
     except OSError as error:

@@ -29,3 +29,16 @@ is_same() { [ "$1" != 0 ] && [ "$(started_at "$1")" = "$2" ]; } # PID START
 put() { # FILE: stdin, whole or not at all
     cat >"$1.$$.part" && mv -f "$1.$$.part" "$1"
 }
+
+live_ids() { # the jobs that may run, as node_side/live_jobs.py has them; where there is no list yet, one is made
+    if [ ! -d "$base/.live" ] && new=$(mktemp -d "$base/.live.XXXXXX" 2>/dev/null); then
+        for each in "$base"/*/; do
+            each=${each%/}
+            [ ! -d "$each" ] || [ -e "$each/exit" ] || : >"$new/${each##*/}"
+        done
+        mv "$new" "$base/.live"
+    fi
+    for each in "$base"/.live/*; do
+        [ ! -e "$each" ] || printf '%s\n' "${each##*/}"
+    done
+}

@@ -4,6 +4,8 @@
 # 0 for its leader and its keeper alive, L what lives of it, H who we are, Y 1 while it is just being started; "." ends it.
 # shellcheck shell=sh disable=SC2034,SC2154
 
+here=$(identity)
+
 show() { # ID
     folder=$base/$1
     [ -d "$folder" ] || return 0
@@ -12,7 +14,7 @@ show() { # ID
     [ ! -e "$folder/spec.json" ] || printf 'S%s\n' "$(cat "$folder/spec.json")"
     echo "P$leader $leader_start $keeper $keeper_start"
     echo "I$place"
-    echo "H$(identity)"
+    echo "H$here"
     if is_same "$keeper" "$keeper_start"; then echo A1; else echo A0; fi
     # Looked at last: what has ended in the meantime has written its end by now.
     if [ -e "$folder/exit" ]; then
@@ -45,7 +47,7 @@ await() { # ID SECONDS
 
 stop() { # ID GRACE
     read_pids "$base/$1"
-    if is_running "$1" && [ "$place" = "$(identity)" ]; then
+    if is_running "$1" && [ "$place" = "$here" ]; then
         if is_same "$keeper" "$keeper_start"; then
             echo "{\"grace_s\": $2}" | put "$base/$1/stop"
             kill -s TERM "$keeper"

@@ -31,6 +31,16 @@ write_end() { # STATUS: into room that was taken at the start, so that a full di
     mv -f "$job/.exit-room" "$job/exit"
 }
 
+keep_bounded() { # of what has ended the newest thousand, for 30 days, as node_side/run/retention.py does
+    {
+        find "$base" -mindepth 2 -maxdepth 2 -name exit -mtime +30 | sed 's|/exit$||; s|.*/||'
+        # shellcheck disable=SC2012
+        ls -t "$base" | tail -n +1001
+    } 2>/dev/null | head -n 200 | while IFS= read -r old; do
+        [ ! -e "$base/$old/exit" ] || rm -rf "${base:?}/$old" "$base/.live/$old"
+    done
+}
+
 enter "$cwd"
 printf '%4095s\n' '' >"$job/.exit-room" || fail "no room in $job"
 : >>"$job/log"
@@ -71,3 +81,5 @@ trap '' TERM
 end 2
 [ -z "$stopping" ] || run_on_end "$on_end"
 write_end "$status"
+rm -f "$base/.live/$id"
+keep_bounded

@@ -8,17 +8,21 @@ folder=$base/$id
 exec 3<&0 </dev/null
 
 fail() {
-    [ ! -e "$folder/pid" ] && rm -rf "$folder"
+    [ ! -e "$folder/pid" ] && rm -rf "$folder" "$base/.live/$id"
     printf 'failed %s\n' "$1"
     exit
 }
 
 twin() { # the id of a running job of the same name and site
     here=$(identity)
-    grep -lF -e "$same" "$base"/*/spec.json 2>/dev/null | while IFS= read -r other; do
-        other=${other%/spec.json}
-        name=${other##*/}
-        if [ "$name" = "$id" ] || [ -e "$other/exit" ]; then continue; fi
+    live_ids | while IFS= read -r name; do
+        other=$base/$name
+        if [ "$name" = "$id" ]; then continue; fi
+        if [ -e "$other/exit" ] || [ ! -d "$other" ]; then
+            rm -f "$base/.live/$name"
+            continue
+        fi
+        grep -qF -e "$same" "$other/spec.json" 2>/dev/null || continue
         read_pids "$other"
         if [ -z "$place" ]; then
             # It is just being started: of two such the one whose id is lower goes on.
@@ -37,10 +41,12 @@ if ! mkdir "$folder" 2>/dev/null; then
     echo again
     exit
 fi
+live_ids >/dev/null
+{ : >"$base/.live/$id"; } 2>/dev/null || fail "no room in $base"
 printf '%s}\n' "$spec" | put "$folder/spec.json" || fail "no room in $folder"
 other=$(twin)
 if [ -n "$other" ]; then
-    rm -rf "$folder"
+    rm -rf "$folder" "$base/.live/$id"
     echo "exists $other"
     exit
 fi

@@ -12,6 +12,7 @@ from asyncdeploy.node_side.locks import Lock
 from asyncdeploy.node_side.run.sessions import sessions_of
 
 ALIVE = ("starting", "running", "orphaned")  # states of a job that has processes, or is about to
+RUNS = (*ALIVE, "elsewhere")  # and those that another machine, which shares our home, has to tell the end of
 START_S = 30.0  # a folder without a lock is that of a starter who is about to take it
 
 

@@ -15,11 +15,11 @@ import json
 import os
 import time
 
-from asyncdeploy.node_side import job_folder as folders
+from asyncdeploy.node_side import job_folder as folders, live_jobs
 from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.locks import Lock
 from asyncdeploy.node_side.run import guard, log_times as times, logout, supervisor
-from asyncdeploy.node_side.run.job_state import ALIVE, status_of
+from asyncdeploy.node_side.run.job_state import ALIVE, RUNS, status_of
 from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 
 TERM = signal.SIGTERM
@@ -64,15 +64,16 @@ def start(worker, request):
         names = Lock(os.path.join(folders.base_folder(), ".names"))
         try:
             names.take()  # two starters of one name must see each other
+            live_jobs.enter(job_id)
             twin = running_twin(spec)
             if twin:
-                remove_folder(folder)
+                remove_folder(job_id, folder)
                 return {"error": "exists", "id": twin}
             reason = supervisor.launch_supervisor(folder, spec, env, stdin)
         finally:
             names.close()
         if reason:
-            remove_folder(folder)
+            remove_folder(job_id, folder)
             return {"error": "failed", "reason": reason}
         return dict(status_of(job_id), survives_logout=logout.survives())
     finally:
@@ -91,20 +92,23 @@ def receive_env(worker):
 
 def running_twin(spec):
     """Return the id of a running job of the same name on the same site, or None."""
-    for other in os.listdir(folders.base_folder()):
-        if other == spec["id"] or other.startswith("."):
+    for other in live_jobs.ids():
+        if other == spec["id"]:
             continue
-        theirs = folders.read_json(folders.folder_of(other), "spec.json") or {}
-        same = theirs.get("name") == spec["name"] and theirs.get("site") == spec["site"]
-        if same and status_of(other).get("state") in ALIVE:
+        state = status_of(other).get("state")
+        if state not in RUNS:
+            live_jobs.leave(other)
+        theirs = folders.read_json(folders.folder_of(other), "spec.json") if state in ALIVE else {}
+        if theirs and theirs.get("name") == spec["name"] and theirs.get("site") == spec["site"]:
             return other
     return None
 
 
-def remove_folder(folder):
+def remove_folder(job_id, folder):
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
+    live_jobs.leave(job_id)
 
 
 def status(_worker, request):
@@ -185,7 +189,7 @@ def list_all(_worker, request):
     """Return a page of the jobs there are, in the order of their ids, and where there are more, its last id."""
     found, size = [], 0
     for job_id in folders.ids():
-        if job_id.startswith(".") or job_id <= request.get("after", ""):
+        if job_id <= request.get("after", ""):
             continue
         if size > PAGE:
             return {"jobs": found, "next": found[-1]["id"]}

@@ -10,7 +10,7 @@ import select
 import time
 
 from asyncdeploy.node_side import files, job_folder as folders, proc, processes
-from asyncdeploy.node_side.run import guard, log_times as times, oom
+from asyncdeploy.node_side.run import guard, log_times as times, oom, retention
 from asyncdeploy.node_side.run.job_state import marker_of
 from asyncdeploy.node_side.run.membership import Membership
 from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, run_on_end
@@ -93,6 +93,7 @@ class Supervisor:
             self.stay()
             if self.membership is not None:
                 self.membership.linger()
+            retention.keep_bounded()
 
     def post_guard(self, plan):
         return guard.post(self.folder, self.spec["id"], plan["silence_s"], plan["grace_s"])
