@@ -18,6 +18,7 @@ from tests.support.tools import need, need_root
         ("bounds", []),
         ("cold_start", []),
         ("launch", []),
+        ("old_jobs", []),
         ("envs", ["dockerd", "docker", "nix"]),
     ],
 )

@@ -66,7 +66,7 @@ def parts():
         for name in quiet_list(files.own_path(folder)):
             path = files.own_path(folder, name)
             at = retention.newest(path)
-            if name.startswith(".") and name not in (".live", ".names", ".looked") and time.time() - at > PARTS_S:
+            if name.startswith(".") and name not in retention.OURS and time.time() - at > PARTS_S:
                 yield "part", path, at, removal(path)
 
 

@@ -9,6 +9,7 @@ import os
 import time
 
 from asyncdeploy.node_side import files, live_jobs
+from asyncdeploy.node_side.locks import Lock
 
 KEPT = 1000  # ended jobs, and launches, of this account
 KEPT_S = 30 * 86400.0
@@ -16,22 +17,30 @@ AT_ONCE = 200  # removed by one supervisor; the next one goes on
 LOOK_S = 86400.0  # between two looks at how old things are, while there are few
 GONE = ".gone-"  # what is being removed: under another name first, so that nobody finds half of it
 
+OURS = (".live", ".names", ".looked", ".cleaner")  # beside the folders, and to stay
+
 
 def keep_bounded(now=None):
     """Remove what ended longest ago: of jobs and of launches."""
     now = time.time() if now is None else now
     for kind in ("jobs", "launches"):
         try:
-            _keep(kind, now)
+            folder = files.own_path(kind)
+            names = [name for name in os.listdir(folder) if not name.startswith(".")]
+            if len(names) <= KEPT and not _is_time(folder, now):
+                continue
+            lock = Lock(os.path.join(folder, ".cleaner"))
+            try:
+                if lock.is_free():  # else somebody is at it
+                    os.nice(10)  # whoever starts or pushes meanwhile goes first
+                    _keep(kind, folder, names, now)
+            finally:
+                lock.close()
         except OSError:
             continue  # a full or broken disk; the next one tries again
 
 
-def _keep(kind, now):
-    folder = files.own_path(kind)
-    names = [name for name in os.listdir(folder) if not name.startswith(".")]
-    if len(names) <= KEPT and not _is_time(folder, now):
-        return
+def _keep(kind, folder, names, now):
     ended = sorted((at, name) for name, at in ended_at(kind, names))
     late = [name for at, name in ended if at < now - KEPT_S]
     for name in ended_names(ended, late)[:AT_ONCE]:
