@@ -101,10 +101,8 @@ async def test_j11_what_runs_is_never_removed_however_old(tmp_path: Path) -> Non
         runs = await start_job(remote, "sleep 1000", name="runs")
         for path in (*(jobs_of(remote) / runs.id).iterdir(), jobs_of(remote) / runs.id):
             os.utime(path, (1, 1))
-        write_ended(remote, 3, ended_at=1000.0)
+        old = write_ended(remote, retention.KEPT_ALWAYS + 3, ended_at=1000.0)
         ended = await start_job(remote, "true", name="ended")
         await wait_job(remote, ended)
-        await eventually(
-            lambda: {path.name for path in jobs_of(remote).iterdir() if path.name[0] != "."} == {runs.id, ended.id}
-        )
+        await eventually(lambda: known(remote) == {runs.id, ended.id, *old[4:]})
         assert (await stop_job(remote, runs, grace_s=0)).state == "signalled"

@@ -9,6 +9,15 @@ from tests.support.places import ROOT
 from tests.support.tools import need, need_root
 
 
+def test_what_is_checked_where_gpus_are_runs_without() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--cpu"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        *("facts", "reduce", "stopped", "killed", "greedy", "busy"),
+    ]
+
+
 @pytest.mark.parametrize(
     "name,tools",
     [

@@ -139,6 +139,7 @@ VERBS: dict[str, Verb] = {
     "diagnose_launch": lambda w: ad.diagnose_launch(w.launch, pool=w.pool),
     "collect_all": lambda w: ad.collect_all(w.deployments, "~/results", w.fresh("all"), pool=w.pool),
     "collect_logs": lambda w: ad.collect_logs(w.launch, w.fresh("logs"), pool=w.pool),
+    "clean": lambda w: ad.clean(w.nodes, dry_run=True, pool=w.pool),
     "wait_ready": lambda w: ad.wait_ready(w.nodes, timeout_s=20, pool=w.pool),
     "Pool": new_pool,
     "LocalCluster": local_cluster,

@@ -32,6 +32,8 @@ VALUES: tuple[PlainData, ...] = (
     ad.Completed("gpu-1", "true", 0, None, b"\xff", b"", 1, 0.5, signal_possible=True, survivors=("7 x",)),
     ad.Workspace("/here", remote_path="~/there", project="lib", include=("a",), on_conflict="overwrite"),
     ad.Site("/proj", "abc", "lib"),
+    ad.CleanedItem("site", "/proj", 4096, 86400.0, "7 python runs in it"),
+    ad.Cleaned("gpu-1", (ad.CleanedItem("job", "/jobs/a", 0, 1.5),), dry_run=True),
     ad.Collected("gpu-1", "/out", Path("/here"), 1, 2, 3, (("a", "odd"),)),
     Built("3.11", "2.5", "12.4", 7, "abc"),
     JOB,

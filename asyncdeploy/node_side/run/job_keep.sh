@@ -31,9 +31,11 @@ write_end() { # STATUS: into room that was taken at the start, so that a full di
     mv -f "$job/.exit-room" "$job/exit"
 }
 
-keep_bounded() { # of what has ended the newest thousand, for 30 days, as node_side/run/retention.py does
+keep_bounded() { # of what has ended the newest thousand, for 30 days, a hundred always, as node_side/run/retention.py does
     {
-        find "$base" -mindepth 2 -maxdepth 2 -name exit -mtime +30 | sed 's|/exit$||; s|.*/||'
+        # shellcheck disable=SC2012
+        newest=$(ls -t "$base" | head -n 100)
+        find "$base" -mindepth 2 -maxdepth 2 -name exit -mtime +30 | sed 's|/exit$||; s|.*/||' | grep -vxF -e "$newest"
         # shellcheck disable=SC2012
         ls -t "$base" | tail -n +1001
     } 2>/dev/null | head -n 200 | while IFS= read -r old; do

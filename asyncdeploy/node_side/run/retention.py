@@ -13,34 +13,36 @@ from asyncdeploy.node_side.locks import Lock
 
 KEPT = 1000  # ended jobs, and launches, of this account
 KEPT_S = 30 * 86400.0
+KEPT_ALWAYS = 100  # the newest, however old they look: a clock may have been set
 AT_ONCE = 200  # removed by one supervisor; the next one goes on
 LOOK_S = 86400.0  # between two looks at how old things are, while there are few
 GONE = ".gone-"  # what is being removed: under another name first, so that nobody finds half of it
 
-OURS = (".live", ".names", ".looked", ".cleaner")  # beside the folders, and to stay
+LOOKED = ".looked"
+OURS = (".live", ".names", LOOKED, ".cleaner")  # beside the folders, and to stay
 
 
-def keep_bounded(now=None):
+def keep_bounded():
     """Remove what ended longest ago: of jobs and of launches."""
-    now = time.time() if now is None else now
     for kind in ("jobs", "launches"):
         try:
             folder = files.own_path(kind)
             names = [name for name in os.listdir(folder) if not name.startswith(".")]
-            if len(names) <= KEPT and not _is_time(folder, now):
+            if len(names) <= KEPT_ALWAYS or (len(names) <= KEPT and not _is_time(folder)):
                 continue
             lock = Lock(os.path.join(folder, ".cleaner"))
             try:
                 if lock.is_free():  # else somebody is at it
                     os.nice(10)  # whoever starts or pushes meanwhile goes first
-                    _keep(kind, folder, names, now)
+                    _keep(kind, folder, names)
             finally:
                 lock.close()
         except OSError:
             continue  # a full or broken disk; the next one tries again
 
 
-def _keep(kind, folder, names, now):
+def _keep(kind, folder, names):
+    now = disk_now(folder)
     ended = sorted((at, name) for name, at in ended_at(kind, names))
     late = [name for at, name in ended if at < now - KEPT_S]
     for name in ended_names(ended, late)[:AT_ONCE]:
@@ -52,19 +54,22 @@ def _keep(kind, folder, names, now):
 
 def ended_names(ended, late):
     """Return what goes, the oldest first: all that is late, and what is above the number that is kept."""
-    return [name for _, name in ended[: max(len(late), len(ended) - KEPT)]]
+    return [name for _, name in ended[: max(min(len(late), len(ended) - KEPT_ALWAYS), len(ended) - KEPT)]]
 
 
-def _is_time(folder, now):
-    """Whether nobody has looked for a day; whoever asks looks now."""
-    path = os.path.join(folder, ".looked")
+def _is_time(folder):
+    """Whether nobody has looked for a day."""
     try:
-        if now - os.stat(path).st_mtime < LOOK_S:
-            return False
+        return abs(time.time() - os.stat(os.path.join(folder, LOOKED)).st_mtime) > LOOK_S
     except FileNotFoundError:
-        pass  # nobody ever has
+        return True
+
+
+def disk_now(folder):
+    """Return what time it is by the clock of the disk, which the times of its files are told by."""
+    path = os.path.join(folder, LOOKED)
     files.write_whole(path, b"")
-    return True
+    return os.stat(path).st_mtime
 
 
 def ended_at(kind, names):
