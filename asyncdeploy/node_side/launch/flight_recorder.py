@@ -8,6 +8,7 @@ lists of them and nothing else.
 import io
 import os
 import pickle
+import stat
 
 MOST_BYTES = 16 << 20  # torch's default of 2,000 entries makes 2 MB
 NAMES = (b"TORCH_FR_DUMP_TEMP_FILE", b"TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
@@ -34,17 +35,23 @@ def recorders(rows):
         named = [os.fsdecode(row["environ"][name]) for name in NAMES if row["environ"].get(name)]
         for prefix in [*named, *map(os.path.expanduser, DEFAULTS)]:
             path = prefix + str(row["rank"])
-            try:
-                info = os.stat(path)
-                if info.st_mtime < started or info.st_uid != os.getuid() or not 0 < info.st_size <= MOST_BYTES:
-                    continue  # another run's, somebody else's, or still empty
-                with open(path, "rb") as file:
-                    data = file.read(MOST_BYTES)
-            except OSError:
-                continue
-            found.append({"rank": row["rank"], "path": path, "last": last_entry(data)})
-            break
+            data = own_file(path, started)
+            if data:
+                found.append({"rank": row["rank"], "path": path, "last": last_entry(data)})
+                break
     return found
+
+
+def own_file(path, since):
+    """Return what a file holds that we have written since, b"" where it is another run's, somebody else's, or empty."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # in /tmp anybody may have put anything there
+    except OSError:
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        info = os.fstat(fd)
+        known = stat.S_ISREG(info.st_mode) and info.st_uid == os.getuid() and info.st_mtime >= since
+        return file.read(MOST_BYTES) if known and info.st_size <= MOST_BYTES else b""
 
 
 def start_of(pid):
