@@ -1,8 +1,10 @@
 """Whether nodes can run one job together: the verdict as arithmetic, and asked of nodes with addresses of their own."""
 
+import contextlib
 import json
 import pickle
 import re
+import resource
 import socket
 
 import anyio
@@ -15,12 +17,15 @@ from asyncdeploy.envs.built import Built
 from asyncdeploy.launch.preflight.disturbances import warnings_of
 from asyncdeploy.launch.preflight.problems import NOTHING_SHARED, network_problems, pair_problems
 from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, Problem, Unreached
+from asyncdeploy.node_side.launch.connections import Guests, Tries
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.remote.worker import call_once
 from asyncdeploy.values.errors import PreflightFailed
 from asyncdeploy.values.events import Event, Noted
 from tests.support.beds.network import Network
+from tests.support.beds.sshd import Place, SshdBed
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.waiting import eventually, eventually_sync
 
 NAMES = ("gpu-a", "gpu-b", "gpu-c")
 SMI = """#!/bin/sh
@@ -173,6 +178,46 @@ async def test_f11_a_firewall_that_knows_ranges_of_ports(network: Network) -> No
     (problem,) = found.problems
     assert problem.text.startswith(f"no node reaches m2 at {network.address(machines[2])} (eth0): no answer within")
     assert re.search(r"at port [0-9]+, though port [0-9]+ answers", problem.text)
+
+
+async def test_l12_more_nodes_than_a_node_may_open_files_for(sshd_test_bed: SshdBed) -> None:
+    """Twenty nodes connect to each other at two ports each, and may open 64 files."""
+    machine = sshd_test_bed.start("small", config={"MaxStartups": "100"}, place=Place("0.0.0.0"))
+    resource.prlimit(machine.pid, resource.RLIMIT_NOFILE, (64, 64))
+    hosts = [f"127.0.0.{number}" for number in range(1, 21)]
+    nodes = [attrs.evolve(machine.node, host=host, name=host) for host in hosts]
+    lines = machine.known_hosts_lines.replace("0.0.0.0", "{}").replace(",small", "")
+    machine.known_hosts.write_text("".join(lines.replace("{}", host) for host in hosts))
+    async with pool_of([machine]) as pool:
+        found = await ad.preflight(nodes, pool=pool)
+        (soft,) = {
+            (await ad.run_command(pool.at(node), "ulimit -n")).stdout for node in nodes[:2]
+        }  # what runs next has the limit of before
+    assert found.ok, found.describe()
+    assert soft == b"64\n"
+    await eventually(lambda: not machine.processes(), "no worker stays behind")
+
+
+def test_l12_who_connects_and_stays_holds_up_nobody_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as crowd:
+        server.setblocking(False)
+        place = server.getsockname()
+        guests = Guests([server], b"n" * 32, at_once=4)
+        for _ in range(9):
+            crowd.enter_context(socket.create_connection(place))
+            guests.step()
+        assert len(guests.here) == 4
+        tries = Tries([[*place, "n" * 32]] * 6, at_once=2, timeout_s=3600)
+
+        def is_over() -> bool:
+            tries.step()
+            guests.step()
+            assert len(tries.open) <= 2
+            return tries.are_over()
+
+        eventually_sync(is_over, "all were answered")
+        assert [result["peer"] for result in tries.results] == ["127.0.0.1"] * 6
+        guests.close()
 
 
 @pytest.mark.parametrize("count", [2, 3])
