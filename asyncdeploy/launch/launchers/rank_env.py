@@ -20,6 +20,8 @@ LOG_FOLDER = '"$ASYNCDEPLOY_LOG_FOLDER"'
 RANK_LINE = "ASYNCDEPLOY_RANK_LINE"
 """The variable by which rank_runner.py is told what each rank runs; no rank sees it."""
 RUNNER = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/rank_runner.py"'
+TORCHRUN = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/torchrun.py"'
+"""Programs of ours, as words of a shell line behind ``rank_start``."""
 
 SHUTDOWN_S = 3
 """Seconds that an agent gives its workers after TERM: before they are over the other nodes are not stopped. Torch's own

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, check_rank_env, rank_start, start_env
+from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, TORCHRUN, check_rank_env, rank_start, start_env
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, to_secrets
@@ -94,7 +94,6 @@ class Torchrun(PlainData):
 
     def _command(self, placement: Placement, place: NodePlace) -> Command:
         words = [
-            *("exec", self.python, "-m", "torch.distributed.run"),
             *(f"--nnodes={len(placement.places)}", f"--node-rank={place.node_rank}", f"--nproc-per-node={place.nproc}"),
             *("--rdzv-backend=static", f"--master-addr={_bracketed(placement.master_addr)}"),
             *(f"--master-port={placement.master_port}", f"--rdzv-id={placement.launch_id}"),
@@ -102,7 +101,9 @@ class Torchrun(PlainData):
             *self.options,
         ]
         script = ["--module", self.script] if self.module else [self.script]
-        line = f"{rank_start()}; {shlex.join(words)} --log-dir={LOG_FOLDER} {shlex.join([*script, *self.args])}"
+        torchrun = f"exec {shlex.quote(self.python)} {TORCHRUN}"
+        program = shlex.join([*script, *self.args])
+        line = f"{rank_start()}; {torchrun} {shlex.join(words)} --log-dir={LOG_FOLDER} {program}"
         # torchrun's own choice for more than one process, without its banner; a value that is there already stays.
         threads = 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"; ' if place.nproc > 1 else ""
         return Command(

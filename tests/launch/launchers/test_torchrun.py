@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from asyncdeploy.launch.launchers.rank_env import TORCHRUN
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from tests.support.launches import plan
 from tests.support.tools import need, need_torch
@@ -69,7 +70,7 @@ def test_torch_reads_the_line_as_it_is_meant() -> None:
     launcher = Torchrun("tr ain.py", "--lr", "3e-4", "a'b", options=("--monitor-interval=1",))
     for rank, command in enumerate(launcher.commands(plan(2, 2))):
         words = subprocess.run(
-            ["sh", "-c", command.line.replace("exec python -m torch.distributed.run", "printf '%s\\0'")],
+            ["sh", "-c", command.line.replace(f"exec python {TORCHRUN}", "printf '%s\\0'")],
             env={**dict(command.env), "HOME": "/home/u", "PATH": os.environ["PATH"]},
             capture_output=True,
             check=True,
@@ -85,7 +86,7 @@ def test_torch_reads_the_line_as_it_is_meant() -> None:
 def test_a_module_and_an_interpreter_by_path() -> None:
     launcher = Torchrun("pkg.train", module=True, python="/opt/my env/bin/python")
     (command,) = launcher.commands(plan(1))
-    assert "exec '/opt/my env/bin/python' -m torch.distributed.run" in command.line
+    assert f"exec '/opt/my env/bin/python' {TORCHRUN}" in command.line
     assert command.line.endswith("--module pkg.train")
     assert launcher.name == "train"
 
