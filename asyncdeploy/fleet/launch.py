@@ -26,6 +26,7 @@ from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.preflight.check import Ready, check_nodes
 from asyncdeploy.launch.preflight.verdict import Preflight
+from asyncdeploy.launch.preflight.visible_gpus import gpu_choices
 from asyncdeploy.nodes.parse import Node, node_ranks, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Relay
@@ -48,7 +49,7 @@ async def preflight(
 
     Args:
         nodes: in node rank order; as Deployments their environments (torch, CUDA) are compared too.
-        nproc_per_node: processes a node, None for its slots, else its GPUs, else 1.
+        nproc_per_node: processes a node, None for its slots, else the GPUs that its ranks see, else 1.
         uneven: whether nodes may have different numbers of processes.
         master_port: the port where the ranks would meet, None for a free one.
         pool: the connections.
@@ -64,7 +65,7 @@ async def preflight(
     if deployed and len(deployed) != len(given):
         mixed = f"got {len(deployed)} Deployments among {len(given)}"
         raise ValueError(f"preflight: nodes or Deployments were expected, {mixed}")
-    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployed]
+    ready = [Ready(each.node, each.facts, each.built, each.site.workdir, gpu_choices(each.env)) for each in deployed]
     asked: Sequence[Ready | Node] = ready or parse_nodes(given)
     async with lent_pool(pool) as lent:
         return await check_nodes(lent, asked, nproc=nproc_per_node, uneven=uneven, port=master_port)

@@ -69,6 +69,10 @@ class Ranks(PlainData):
         if isinstance(self.command, Command):
             _check(self.command)
 
+    def variable(self, name: str) -> str | None:
+        """Return what its ranks find in a variable, None where that is the node's, or a callable's, to say."""
+        return dict(self.command.env).get(name) if isinstance(self.command, Command) else None
+
     def commands(self, placement: Placement) -> tuple[Command, ...]:
         """Return one command a node, in node rank order; the same plan gives the same commands."""
         return tuple(self._command(placement, place) for place in placement.places)

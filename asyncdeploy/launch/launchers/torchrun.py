@@ -88,6 +88,10 @@ class Torchrun(PlainData):
         """True: node rank 0's agent keeps the store that all others join."""
         return True
 
+    def variable(self, name: str) -> str | None:
+        """Return what its ranks find in a variable, None where that is the node's to say."""
+        return dict(self.env).get(name)
+
     def commands(self, placement: Placement) -> tuple[Command, ...]:
         """Return one command a node, in node rank order; the same plan gives the same commands."""
         return tuple(self._command(placement, place) for place in placement.places)

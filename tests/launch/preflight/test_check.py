@@ -17,6 +17,7 @@ from asyncdeploy.envs.built import Built
 from asyncdeploy.launch.preflight.disturbances import warnings_of
 from asyncdeploy.launch.preflight.problems import NOTHING_SHARED, network_problems, pair_problems
 from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, Problem, Unreached
+from asyncdeploy.launch.preflight.visible_gpus import gpu_choices, hidden_gpus
 from asyncdeploy.node_side.launch.connections import Guests, Tries
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.remote.worker import call_once
@@ -27,6 +28,13 @@ from tests.support.beds.sshd import Place, SshdBed
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.waiting import eventually, eventually_sync
 
+FOUR = """#!/bin/sh
+case $1 in
+--query-gpu=index*) for n in 0 1 2 3; do echo "$n, H100, 81559, 0, 550.54, GPU-$n"; done ;;
+--query-gpu=uuid*) for n in 0 1 2 3; do echo "GPU-$n, 0"; done ;;
+--query-compute-apps*) echo 'GPU-3, 9912, 61000, python' ;;
+esac
+"""
 NAMES = ("gpu-a", "gpu-b", "gpu-c")
 SMI = """#!/bin/sh
 case $1 in
@@ -124,6 +132,47 @@ def test_it_is_data_and_words_for_people() -> None:
     for each in (good, bad):
         assert Preflight.from_dict(json.loads(json.dumps(each.to_dict()))) == each
         assert pickle.loads(pickle.dumps(each)) == each
+
+
+GPUS = tuple(Gpu(number, "H100", uuid=f"GPU-{number}a") for number in range(4))
+
+
+@pytest.mark.parametrize(
+    "words, seen",
+    [
+        (None, [0, 1, 2, 3]),
+        ("all", [0, 1, 2, 3]),
+        ("0,1", [0, 1]),
+        ("3, 1", [1, 3]),
+        ("GPU-2a,GPU-0", [0, 2]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("1,9,2", [1]),
+        ("2,-1,3", [2]),
+        ("2,2", []),
+        ("GPU-", []),
+        ("MIG-GPU-3a/1/0,MIG-GPU-3a/2/0", [3]),
+    ],
+    ids=str,
+)
+def test_l19_which_gpus_a_value_shows(words: str | None, seen: list[int]) -> None:
+    hidden = hidden_gpus(GPUS, (words,), None)
+    assert [gpu.index for gpu in GPUS if gpu.index not in hidden] == seen
+
+
+def test_l19_who_decides_which_gpus_are_seen() -> None:
+    assert hidden_gpus(GPUS, gpu_choices(ad.SystemEnv()), "0,1") == (2, 3)
+    assert hidden_gpus(GPUS, gpu_choices(ad.SystemEnv(), "3"), "0,1") == (0, 1, 2)
+    assert hidden_gpus(GPUS, gpu_choices(ad.DockerEnv("i")), "0,1") == (), "no variable of the login goes into it"
+    assert hidden_gpus(GPUS, gpu_choices(ad.DockerEnv("i", gpus="1,3")), None) == (0, 2)
+    assert hidden_gpus(GPUS, gpu_choices(ad.DockerEnv("i", gpus="1,3"), "1"), None) == (0, 1, 2), (
+        "it counts anew inside"
+    )
+    assert hidden_gpus(GPUS, gpu_choices(ad.DockerEnv("i", gpus=None)), None) == (0, 1, 2, 3)
+    assert ad.Torchrun("t.py", env={"CUDA_VISIBLE_DEVICES": "2"}).variable("CUDA_VISIBLE_DEVICES") == "2"
+    assert ad.Ranks(ad.Command("t", env={"CUDA_VISIBLE_DEVICES": "2"})).variable("CUDA_VISIBLE_DEVICES") == "2"
+    assert ad.Ranks("t").variable("CUDA_VISIBLE_DEVICES") is None
 
 
 # --- asked of nodes
@@ -309,6 +358,25 @@ async def test_f14_deployments_with_another_torch() -> None:
         "the nodes of this launch are not alike: torch differs: 2.13.0 on local-0; 2.12.1 on local-1" in found.warnings
     )
     assert {look.folder for look in found.nodes} == {"/tmp"}
+
+
+@pytest.mark.parametrize("own", [None, "1"])
+async def test_l19_ranks_are_as_many_as_the_gpus_that_they_see(network: Network, own: str | None) -> None:
+    machine = network.start("few", config={"SetEnv": "CUDA_VISIBLE_DEVICES=1,0"})
+    tool = machine.home / ".local/bin/nvidia-smi"
+    tool.parent.mkdir(parents=True)
+    tool.write_text(FOUR)
+    tool.chmod(0o755)
+    seen = list[Event]()
+    async with pool_of([machine], seen) as pool:
+        env = {} if own is None else {"CUDA_VISIBLE_DEVICES": own}
+        launcher = ad.Ranks(ad.Command("true", env=env), nproc_per_node=None)
+        launch = await ad.start_launch(pool, await deployed(pool, [machine.node]), launcher)
+        (await ad.watch_launch(pool, launch)).unwrap()
+    count = 2 if own is None else 1
+    assert launch.placement.places[0].nproc == count
+    text = f"few: {count} of 4 GPUs are seen by its ranks (CUDA_VISIBLE_DEVICES, or its container)"
+    assert [each.text for each in seen if isinstance(each, Noted)] == [text]
 
 
 async def test_f14_and_f15_a_stranger_on_a_gpu_and_variables_of_another_launch(network: Network) -> None:
