@@ -104,10 +104,14 @@ class Launcher(Protocol):
 
 @runtime_checkable
 class LauncherWithVariables(Launcher, Protocol):
-    """A Launcher that sets variables of its ranks, and can say so beforehand."""
+    """A Launcher that decides about variables of its ranks, and can say so beforehand."""
 
     def variable(self, name: str) -> str | None:
         """Return what its ranks find in a variable, None where that is the node's to say."""
+        ...
+
+    def keeps(self, name: str) -> bool:
+        """Return whether its ranks keep a variable of the session (Slurm, MPI) on the node."""
         ...
 
 

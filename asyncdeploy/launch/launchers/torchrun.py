@@ -9,7 +9,17 @@ from typing import Any
 
 import attrs
 
-from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, TORCHRUN, check_rank_env, rank_start, start_env
+from asyncdeploy.launch.launchers.rank_env import (
+    LOG_FOLDER,
+    TORCHRUN,
+    check_keep_env,
+    check_rank_env,
+    is_kept,
+    kept_names,
+    rank_start,
+    start_env,
+    to_names,
+)
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, to_secrets
@@ -44,6 +54,8 @@ class Torchrun(PlainData):
         options: further options of torchrun ("--monitor-interval=1").
         uneven: whether nodes may have different numbers of processes.
         python: the interpreter inside the environment, a name or an absolute path.
+        keep_env: variables of a Slurm, LSF or MPI session on the nodes that ranks are to see, "SLURM_*" for all that
+            begin so; without, they are dropped, or libraries would take the session for the launch.
 
     Raises:
         ValueError: an option or variable that follows from the plan, a number out of range, a NUL byte.
@@ -59,6 +71,7 @@ class Torchrun(PlainData):
     options: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     uneven: bool = False
     python: str = "python"
+    keep_env: tuple[str, ...] = attrs.field(default=(), converter=to_names)
 
     def __init__(self, script: str | PurePath, *args: Word, **fields: Any) -> None:
         self.__attrs_init__(str(script), tuple(str(arg) for arg in args), **fields)
@@ -76,6 +89,7 @@ class Torchrun(PlainData):
         for option in self.options:
             _check_option(option)
         check_rank_env("Torchrun", self.env, self.secrets)
+        check_keep_env("Torchrun", self.keep_env)
 
     @property
     def name(self) -> str:
@@ -92,6 +106,14 @@ class Torchrun(PlainData):
         """Return what its ranks find in a variable, None where that is the node's to say."""
         return dict(self.env).get(name)
 
+    def keeps(self, name: str) -> bool:
+        """Return whether its ranks keep a variable of the session."""
+        return is_kept(name, self._kept)
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        return kept_names(self.env, self.secrets, self.keep_env)
+
     def commands(self, placement: Placement) -> tuple[Command, ...]:
         """Return one command a node, in node rank order; the same plan gives the same commands."""
         return tuple(self._command(placement, place) for place in placement.places)
@@ -107,7 +129,7 @@ class Torchrun(PlainData):
         script = ["--module", self.script] if self.module else [self.script]
         torchrun = f"exec {shlex.quote(self.python)} {TORCHRUN}"
         program = shlex.join([*script, *self.args])
-        line = f"{rank_start()}; {torchrun} {shlex.join(words)} --log-dir={LOG_FOLDER} {program}"
+        line = f"{rank_start(self._kept)}; {torchrun} {shlex.join(words)} --log-dir={LOG_FOLDER} {program}"
         # torchrun's own choice for more than one process, without its banner; a value that is there already stays.
         threads = 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"; ' if place.nproc > 1 else ""
         return Command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import attrs
@@ -24,10 +24,15 @@ from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.values.errors import DeployError, PreflightFailed
 
 
+def keeps_nothing(_name: str) -> bool:
+    """Return False: ranks see no variable of the session that we came in by."""
+    return False
+
+
 @attrs.frozen
 class Ready:
-    """A node as it stands before a launch: what it is, what its environment turned out to be, where its code lies, and
-    what decides which of its GPUs are seen.
+    """A node as it stands before a launch: what it is, what its environment turned out to be, where its code lies, what
+    decides which of its GPUs are seen, and which variables of the session ranks keep.
     """
 
     node: Node
@@ -35,6 +40,7 @@ class Ready:
     built: Built | None = None
     folder: str = ""
     gpus: Choices = (LOGIN,)
+    keeps: Callable[[str], bool] = keeps_nothing
 
 
 async def check_nodes(
@@ -145,7 +151,9 @@ async def _see(pool: Pool, ready: Sequence[Ready], port: int | None) -> tuple[li
     reports, networks, errors = list[Report[NodeSeen]](), list[Network](), list[DeployError]()
 
     async def see(node: Node) -> NodeSeen:
-        return await see_node(pool.at(node), known[node].facts, known[node].folder, known[node].gpus)
+        each = known[node]
+        seen = await see_node(pool.at(node), each.facts, each.folder, each.gpus)
+        return attrs.evolve(seen, stray=tuple(name for name in seen.stray if not each.keeps(name)))
 
     async def see_all() -> None:
         reports.append(await map_nodes(known, see, at_once=CALLS_AT_ONCE))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from asyncdeploy.launch.launchers.rank_env import PLANNED_ENV
+from asyncdeploy.launch.launchers.rank_env import PLANNED_ENV, SESSION_ENV
 from asyncdeploy.launch.preflight.verdict import MAX_WORD, GpuUser, NodeSeen
 from asyncdeploy.launch.preflight.visible_gpus import LOGIN, VISIBLE, Choices, hidden_gpus
 from asyncdeploy.nodes.facts import NodeFacts
@@ -40,7 +40,7 @@ async def see_node(remote: Remote, facts: NodeFacts, folder: str = "", choices: 
     """
     folder = folder or facts.home
     tool = facts.tool("nvidia-smi") if facts.gpus else None
-    request = {"pattern": PLANNED_ENV.pattern, "nvidia_smi": tool, "folder": folder}
+    request = {"pattern": f"{PLANNED_ENV.pattern}|{SESSION_ENV.pattern}", "nvidia_smi": tool, "folder": folder}
     answer = await ask(remote, "launch.disturbances", request, what="what might disturb a launch there")
     numbers = {gpu.uuid: gpu.index for gpu in facts.gpus}
     users = tuple(
@@ -78,8 +78,16 @@ def warnings_of(everybody: Sequence[NodeSeen]) -> tuple[str, ...]:
         if seen.stray:
             found.setdefault(seen.stray, []).append(seen.node)
     for stray, names in found.items():
-        lines.append(f"{fold_names(names)}: {', '.join(stray)} in the login environment; ranks start without them")
+        lines.append(f"{fold_names(names)}: {_folded(stray)} in the login environment; ranks start without them")
     return tuple(lines)
+
+
+def _folded(names: Sequence[str]) -> str:
+    """Name variables; those of a session, which are dozens, by what they begin with."""
+    words: dict[str, list[str]] = {}
+    for name in names:
+        words.setdefault(f"{name.partition('_')[0]}_*" if SESSION_ENV.match(name) else name, []).append(name)
+    return ", ".join(found[0] if len(found) == 1 else f"{word} ({len(found)})" for word, found in words.items())
 
 
 def _of_gpus(seen: NodeSeen, most: int) -> list[str]:

@@ -12,7 +12,7 @@ import re
 
 from asyncdeploy.node_side import gpus
 
-MOST = 64  # names
+MOST = 256  # names; Slurm alone sets sixty
 
 
 def main(_worker, args):

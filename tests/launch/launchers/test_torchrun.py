@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from asyncdeploy.launch.launchers.rank_env import TORCHRUN
+from asyncdeploy.launch.launchers.rank_env import SESSION_ENV, TORCHRUN
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from tests.support.launches import plan
 from tests.support.tools import need, need_torch
@@ -51,6 +51,39 @@ def test_what_an_image_left_is_forgotten(shell: list[str]) -> None:
         "0",
         "1",
     )
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+def test_l21_the_session_that_we_came_in_by_is_not_the_launch(shell: list[str]) -> None:
+    need(shell[0])
+    left = {
+        "SLURM_NTASKS": "8",
+        "SLURM_JOB_NAME": "train",
+        "OMPI_COMM_WORLD_RANK": "3",
+        "PMI_RANK": "3",
+        "LSB_JOBID": "1",
+    }
+    left |= {"PMIX_RANK": "3", "MPI_LOCALRANKID": "1", "SLURMD_NODENAME": "n", "SLURM": "x", "PATH": os.environ["PATH"]}
+    script = "import os, json; print(json.dumps(dict(os.environ)))"
+    for launcher, kept in (
+        (Torchrun("train.py"), set()),
+        (Torchrun("train.py", keep_env="SLURM_JOB_*"), {"SLURM_JOB_NAME"}),
+        (Torchrun("train.py", keep_env=("PMI_RANK", "OMPI_*")), {"PMI_RANK", "OMPI_COMM_WORLD_RANK"}),
+        (Torchrun("train.py", env={"SLURM_NTASKS": "1"}, secrets={"LSB_JOBID": "2"}), {"SLURM_NTASKS", "LSB_JOBID"}),
+    ):
+        (command,) = launcher.commands(plan(1))
+        line = command.line.partition("exec ")[0] + f"exec {sys.executable} -c '{script}'"
+        found = environ_after(line, shell, left | dict(command.env))
+        assert {name for name in found if SESSION_ENV.match(name)} == kept
+        assert {name for name in left if launcher.keeps(name)} == kept
+        assert found["SLURM"] == "x"
+        assert not [name for name in found if name.startswith("asyncdeploy")]
+
+
+@pytest.mark.parametrize("name", ["RANK", "SLURM_*)", "a b", "", "*"])
+def test_l21_what_may_be_kept_is_a_name(name: str) -> None:
+    with pytest.raises(ValueError, match="keep_env"):
+        Torchrun("train.py", keep_env=(name,))
 
 
 def test_threads_that_somebody_chose_stay() -> None:

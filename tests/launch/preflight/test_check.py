@@ -379,6 +379,21 @@ async def test_l19_ranks_are_as_many_as_the_gpus_that_they_see(network: Network,
     assert [each.text for each in seen if isinstance(each, Noted)] == [text]
 
 
+async def test_l21_the_variables_of_a_session_are_said_once_and_dropped(network: Network) -> None:
+    session = "SLURM_NTASKS=8 SLURM_JOB_NAME=train PMI_RANK=1"
+    machines = [network.start(f"s{number}", config={"SetEnv": session}) for number in range(2)]
+    nodes, seen = [machine.node for machine in machines], list[Event]()
+    async with pool_of(machines, seen) as pool:
+        standing = await deployed(pool, nodes)
+        launch = await ad.start_launch(pool, standing, ad.Ranks('test -z "$SLURM_NTASKS$PMI_RANK"'))
+        (await ad.watch_launch(pool, launch)).unwrap()
+        kept = ad.Ranks('test "$SLURM_NTASKS$PMI_RANK" = 81', keep_env=("SLURM_*", "PMI_RANK"))
+        launch = await ad.start_launch(pool, standing, kept)
+        (await ad.watch_launch(pool, launch)).unwrap()
+    text = "s[0-1]: PMI_RANK, SLURM_* (2) in the login environment; ranks start without them"
+    assert [each.text for each in seen if isinstance(each, Noted)] == [text]
+
+
 async def test_f14_and_f15_a_stranger_on_a_gpu_and_variables_of_another_launch(network: Network) -> None:
     stray = "RANK=3 WORLD_SIZE=8 PET_NNODES=2"
     machines = [network.start("plain"), network.start("odd", config={"SetEnv": stray})]
