@@ -13,7 +13,7 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs.base import Env
 from asyncdeploy.fleet.arguments import Code, Nodes, lent_pool
-from asyncdeploy.fleet.deploy import DEFAULT_ENV, deploy_all
+from asyncdeploy.fleet.deploy import DEFAULT_ENV, deploy_for
 from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.follow.follow import LaunchFollower
 from asyncdeploy.launch.follow.hangs import diagnose, watch_silence
@@ -23,6 +23,7 @@ from asyncdeploy.launch.gang.restart import Recovery, Restart
 from asyncdeploy.launch.gang.start import launch_failed, start_launch
 from asyncdeploy.launch.gang.watch import end_launch
 from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.preflight.check import Ready, check_nodes
 from asyncdeploy.launch.preflight.verdict import Preflight
@@ -101,6 +102,7 @@ async def fan_out(
         pool: the connections.
 
     Raises:
+        ValueError: the launcher's program is not among what is sent.
         LaunchFailed: a node could not be deployed to or started; nothing of the launch runs anywhere.
         PreflightFailed: the nodes cannot run it together.
 
@@ -109,7 +111,8 @@ async def fan_out(
     fleet = parse_nodes(nodes)
     everybody = parse_nodes([*fleet, *(parse_nodes(spares) if spares else ())])  # each of them once
     async with lent_pool(pool) as lent:
-        deployed = await deploy_all(everybody, workspace, env, relay=relay, at_most_s=at_most_s, pool=lent)
+        program = launcher.program if isinstance(launcher, Torchrun) else ""
+        deployed = await deploy_for(lent, everybody, workspace, env, program, relay=relay, at_most_s=at_most_s)
         ready, left = _filled(deployed, len(fleet), lent)
         launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
         return launch if restart is None else Recovery(restart, ready, left, launcher, grace_s).begin(launch)

@@ -35,6 +35,7 @@ PLANNED_ENV = regex(
 SESSION_ENV = regex(r"(?:SLURMD?_|OMPI_|PMIX?_|MV2_|MPI_LOCAL|JSM_|LSB_|PALS_).*\Z")
 """What says that a process belongs to a job of Slurm, Open MPI, MPICH, MVAPICH, LSF or PALS: rank_start.sh drops it, or
 a rank would take the session that we came in by for its own launch."""
+_LAUNCH_NAME = regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}\Z")
 _NAME = regex(r"[A-Za-z_][A-Za-z0-9_]*\*?\Z")
 
 
@@ -81,6 +82,12 @@ def kept_names(env: Pairs, secrets: Secrets, keep_env: Iterable[str]) -> tuple[s
 def is_kept(name: str, kept: Iterable[str]) -> bool:
     """Return whether a variable is one of those that stay."""
     return any(name == each or (each.endswith("*") and name.startswith(each[:-1])) for each in kept)
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that leaves no room for a rank's number, or is none; ValueError."""
+    if not _LAUNCH_NAME.match(name):
+        raise ValueError(f"{what} name: 1 to 48 of A-Z, a-z, 0-9, '-' and '_' were expected, got {name!r}")
 
 
 def check_keep_env(what: str, keep_env: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from asyncdeploy.launch.launchers.rank_env import (
     RANK_LINE,
     RUNNER,
     check_keep_env,
+    check_name,
     check_rank_env,
     is_kept,
     kept_names,
@@ -82,6 +83,7 @@ class Ranks(PlainData):
         if self.master_port is not None and not 1 <= self.master_port <= 65535:
             raise ValueError(f"Ranks master_port: 1 to 65535 was expected, got {self.master_port!r}")
         check_keep_env("Ranks", self.keep_env)
+        check_name("Ranks", self.name)
         if isinstance(self.command, Command):
             _check(self.command)
 

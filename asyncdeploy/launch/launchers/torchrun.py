@@ -13,6 +13,7 @@ from asyncdeploy.launch.launchers.rank_env import (
     LOG_FOLDER,
     TORCHRUN,
     check_keep_env,
+    check_name,
     check_rank_env,
     is_kept,
     kept_names,
@@ -39,6 +40,12 @@ _PLANNED = (
 _PLANNED_SHORT = ("-m", "-t", "-r", "-h")
 
 
+def _script_name(launcher: Torchrun) -> str:
+    """Return the script's name without its folder and suffix, as far as a launch may be called so."""
+    stem = launcher.script.rpartition(".")[2] if launcher.module else PurePosixPath(launcher.script).stem
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:32] or "torchrun"
+
+
 @checked_class
 @attrs.frozen(init=False)
 class Torchrun(PlainData):
@@ -54,6 +61,8 @@ class Torchrun(PlainData):
         options: further options of torchrun ("--monitor-interval=1").
         uneven: whether nodes may have different numbers of processes.
         python: the interpreter inside the environment, a name or an absolute path.
+        name: what the launch is called; by default the script's name without its folder and suffix. On a node two that
+            run at the same time must have two names.
         keep_env: variables of a Slurm, LSF or MPI session on the nodes that ranks are to see, "SLURM_*" for all that
             begin so; without, they are dropped, or libraries would take the session for the launch.
 
@@ -71,6 +80,7 @@ class Torchrun(PlainData):
     options: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     uneven: bool = False
     python: str = "python"
+    name: str = attrs.field(default=attrs.Factory(_script_name, takes_self=True))
     keep_env: tuple[str, ...] = attrs.field(default=(), converter=to_names)
 
     def __init__(self, script: str | PurePath, *args: Word, **fields: Any) -> None:
@@ -90,12 +100,12 @@ class Torchrun(PlainData):
             _check_option(option)
         check_rank_env("Torchrun", self.env, self.secrets)
         check_keep_env("Torchrun", self.keep_env)
+        check_name("Torchrun", self.name)
 
     @property
-    def name(self) -> str:
-        """What the launch is called: the script's name without its folder and suffix."""
-        stem = self.script.rpartition(".")[2] if self.module else PurePosixPath(self.script).stem
-        return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:32] or "torchrun"
+    def program(self) -> str:
+        """The script's path in the project, "" for a module and for what need not be of the project."""
+        return "" if self.module or self.script.startswith("/") else self.script
 
     @property
     def opens_port(self) -> bool:

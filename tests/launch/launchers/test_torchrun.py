@@ -160,6 +160,17 @@ def test_bad_values_are_refused() -> None:
             Torchrun(script)
 
 
+def test_l22_a_name_of_its_own() -> None:
+    launcher = Torchrun("src/train.py", name="second")
+    assert launcher.name == "second"
+    assert Torchrun.from_dict(launcher.to_dict()) == launcher
+    assert Torchrun("src/train.py").name == "train"
+    assert Torchrun.from_dict({"script": "src/train.py"}) == Torchrun("src/train.py")
+    for name in ("", "-x", "a b", "x" * 49, "a/b"):
+        with pytest.raises(ValueError, match="Torchrun name"):
+            Torchrun("train.py", name=name)
+
+
 def test_it_travels() -> None:
     launcher = Torchrun("train.py", "--lr", 3e-4, nproc_per_node=8, env={"B": "2", "A": "1"}, options=("--role=x",))
     assert pickle.loads(pickle.dumps(launcher)) == launcher
