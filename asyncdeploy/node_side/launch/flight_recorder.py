@@ -9,8 +9,12 @@ import io
 import os
 import pickle
 import stat
+import time
+
+from asyncdeploy.node_side import proc
 
 MOST_BYTES = 16 << 20  # torch's default of 2,000 entries makes 2 MB
+ROUNDED_S = 1.0  # what clocks of different fineness may differ by
 NAMES = (b"TORCH_FR_DUMP_TEMP_FILE", b"TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
 DEFAULTS = ("~/.cache/torch/comm_lib_trace_rank_", "/tmp/nccl_trace_rank_")
 
@@ -55,11 +59,16 @@ def own_file(path, since):
 
 
 def start_of(pid):
-    """Return when a process began, as its folder says."""
-    try:
-        return os.stat("/proc/%d" % pid).st_mtime
-    except OSError:
+    """Return when a process began, in seconds since 1970; infinity for one that is gone.
+
+    The kernel counts that from the start of the machine. What the folder /proc/PID is dated by is when somebody looked
+    at it first, or again after it was short of memory.
+    """
+    row = proc.process(pid)
+    if row is None:
         return float("inf")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - row.start / os.sysconf("SC_CLK_TCK")
+    return time.time() - age - ROUNDED_S
 
 
 def last_entry(data):

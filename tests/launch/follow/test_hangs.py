@@ -1,10 +1,12 @@
 """Which ranks keep the others waiting: as words, and asked of ranks that hang."""
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +15,13 @@ import pytest
 
 import asyncdeploy as ad
 from asyncdeploy.launch.follow.diagnosis import Diagnosis, Frame, RankStand, main_frames
+from asyncdeploy.node_side.launch import flight_recorder
 from asyncdeploy.values.events import Event
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.beds.users import STRANGER, Stranger
 from tests.support.events import notes
 from tests.support.tools import need_torch
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_sync
 
 DUMP = """\
 Thread 0x00007f1 (most recent call first):
@@ -225,6 +228,21 @@ async def test_l15_a_strangers_folder_on_the_path_of_a_rank_lends_us_no_program(
         assert [each.source for each in found.ranks] == ["faulthandler", ""]
         (sshd_nodes[0].home / "project/go").touch()
         assert (await ad.wait_launch(launch, pool=pool)).ok
+
+
+def test_l16_the_recorder_of_a_rank_that_nobody_has_looked_at_before(tmp_path: Path) -> None:
+    """/proc/PID is dated by who looks at it first, and anew after the kernel was short of memory."""
+    path = tmp_path / "trace-0"
+    words = ["sh", "-c", 'printf %s "$1" > "$2"; echo there; read -r _', "sh", "not a pickle", str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as rank:
+        assert rank.stdout is not None
+        rank.stdout.readline()
+        eventually_sync(lambda: time.time() - path.stat().st_mtime > 0.1, "the file is older than our first look")
+        row = {"rank": 0, "pid": rank.pid, "environ": {b"TORCH_FR_DUMP_TEMP_FILE": os.fsencode(tmp_path / "trace-")}}
+        assert [each["path"] for each in flight_recorder.recorders([row])] == [str(path)]
+        os.utime(path, (0, 0))
+        assert flight_recorder.recorders([row]) == [], "another run's"
+        rank.communicate(b"\n")
 
 
 async def test_silence_is_said_with_where_all_stand(sshd_nodes: Sequence[SshdNode], tmp_path: Path) -> None:
