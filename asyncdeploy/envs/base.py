@@ -99,6 +99,15 @@ class EnvWithSecrets(Env, Protocol):
         ...
 
 
+@runtime_checkable
+class EnvWithGpus(Env, Protocol):
+    """An Env that decides itself which of a node's GPUs are seen inside, as a container does."""
+
+    def visible_gpus(self) -> str:
+        """Return them in the words of CUDA_VISIBLE_DEVICES; "all" for all."""
+        ...
+
+
 class PlainEnv(PlainData):
     """What a frozen attrs class inherits from to be an Env with a plain form: its fields, and its name under "env"."""
 

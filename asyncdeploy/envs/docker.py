@@ -121,9 +121,8 @@ class DockerEnv(PlainEnv):
         ):
             raise ValueError(f"DockerEnv dockerfile: a path in the workspace was expected, got {self.dockerfile!r}")
         if self.gpus not in (None, "auto", "all") and not _GPUS.match(self.gpus):
-            raise ValueError(
-                f'DockerEnv gpus: "auto", "all", indices such as "0,1", or None was expected, got {self.gpus!r}'
-            )
+            expected = '"auto", "all", indices such as "0,1", or None was expected'
+            raise ValueError(f"DockerEnv gpus: {expected}, got {self.gpus!r}")
         if self.engine not in (None, "docker", "podman"):
             raise ValueError(f'DockerEnv engine: "docker", "podman" or None was expected, got {self.engine!r}')
         for name, secret in self.secrets:
@@ -222,8 +221,7 @@ class DockerEnv(PlainEnv):
         """
         if self.env is not None:
             command = self.env.enter(command, site, _inside(facts))
-        end = sh_line("envs/docker_end.sh", self.tool(facts))
-        on_end = f"{end}\n{command.on_end}" if command.on_end else end
+        on_end = "\n".join(filter(None, [sh_line("envs/docker_end.sh", self.tool(facts)), command.on_end]))
         command = command.with_env(carried_line("DockerEnv command", LINE, command.line))
         line = "exec " + self._contained(command, site, facts, "")
         return attrs.evolve(command, line=line, cwd=site.path, on_end=on_end)
@@ -247,8 +245,8 @@ class DockerEnv(PlainEnv):
         for name in (self.engine,) if self.engine else ("docker", "podman"):
             if path := facts.tool(name):
                 return path
-        wanted = self.engine or "docker or podman"
-        raise ToolMissing("", f"the node has no {wanted}", _HINT, tool=self.engine or "docker")
+        what = f"the node has no {self.engine or 'docker or podman'}"
+        raise ToolMissing("", what, _HINT, tool=self.engine or "docker")
 
     def image_of(self, site: Site) -> str:
         """Return the image's name on the node: for one that is built, by the tree that it was built from."""
@@ -259,15 +257,19 @@ class DockerEnv(PlainEnv):
         place = hashlib.sha256(f"{site.path}\0{self.dockerfile}".encode("utf-8", "surrogateescape")).hexdigest()
         return f"asyncdeploy/site-{place[:8]}:{site.digest[:16] or 'latest'}"
 
+    def visible_gpus(self) -> str:
+        """Return which of the node's GPUs are seen inside, in the words of CUDA_VISIBLE_DEVICES."""
+        return "all" if self.gpus == "auto" else self.gpus or ""
+
     def _options(self, engine: str, facts: NodeFacts) -> list[str]:
         words = [word for mount in self.mounts for word in ("-v", mount)]
         rootless = engine.endswith("podman") and facts.uid != 0
         limits = (() if rootless else ULIMITS) if self.ulimits is None else self.ulimits
         words += [word for limit in limits for word in ("--ulimit", limit)]
-        gpus = ("all" if facts.gpus else None) if self.gpus == "auto" else self.gpus
-        if gpus is not None and engine.endswith("podman"):
+        gpus = "" if self.gpus == "auto" and not facts.gpus else self.visible_gpus()
+        if gpus and engine.endswith("podman"):
             words += [word for one in gpus.split(",") for word in ("--device", f"nvidia.com/gpu={one}")]
-        elif gpus is not None:
+        elif gpus:
             words += ["--gpus", gpus if gpus == "all" else f'"device={gpus}"']
         return [*words, *self.options]
 

@@ -23,7 +23,7 @@ from asyncdeploy.values.command import Command, Secrets, check_env, to_secrets
 from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import not_plain
-from asyncdeploy.values.texts import packaged_text, sh_line
+from asyncdeploy.values.texts import packaged_text, python_word, sh_line
 from asyncdeploy.values.workspace import Site, check_remote_path
 
 SYNC_S = 3600.0
@@ -213,7 +213,7 @@ class UvEnv(PlainEnv):
         inside = f'{new}; unset PYTHONHOME\nexport VIRTUAL_ENV PATH="$VIRTUAL_ENV/bin${{PATH:+:$PATH}}"\n'
         after = [Step(_step_name("post", text), inside + text, timeout_s=PRE_S) for text in self.post]
         if self.imports:
-            words = ["-c", packaged_text("node_side/envs/check_imports.py"), *self.imports]
+            words = ["-c", python_word("node_side/envs/check_imports.py"), *self.imports]
             tried = f'{new}; "$VIRTUAL_ENV/bin/python" {shlex.join(words)}'
             after.append(Step(_step_name("import", ", ".join(self.imports)), tried, timeout_s=IMPORT_S))
         venvs = shlex.join([packaged_text("node_side/envs/venvs.py"), "switch", self.venv(site), self._kept(site)])

@@ -111,7 +111,17 @@ def _download(wanted: Wanted, house: Path, lines: Sequence[str], options: Sequen
         return
     if importlib.util.find_spec("pip") is None:
         raise ToolMissing("", "pip is not installed beside us", "pip install 'asyncdeploy[uv]'", tool="pip")
-    words = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-input", "--no-deps"]
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+    ]
     words += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", wanted.python]
     words += [word for abi in (f"cp{wanted.python.replace('.', '')}", "abi3", "none") for word in ("--abi", abi)]
     words += [word for platform in wanted.platforms() for word in ("--platform", platform)]

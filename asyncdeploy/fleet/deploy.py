@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project
 from asyncdeploy.envs.base import Env
@@ -40,13 +42,35 @@ async def deploy_all(
         at_most_s: a node's own time, from when its work begins; one that takes longer is stopped there, and unknown.
         pool: the connections.
     """
-    fleet = parse_nodes(nodes)
     async with lent_pool(pool) as lent:
+        return await deploy_for(
+            lent, parse_nodes(nodes), workspace, env, "", relay=relay, at_once=at_once, at_most_s=at_most_s
+        )
 
-        async def work(node: Node, crew: Crew) -> Deployment:
-            return await deploy_project(lent, node, crew, env)
 
-        return await with_crew(fleet, workspace, relay, work, at_once=at_once, at_most_s=at_most_s)
+async def deploy_for(
+    pool: Pool,
+    fleet: Sequence[Node],
+    workspace: Code,
+    env: Env,
+    program: str,
+    *,
+    relay: Relay,
+    at_once: int = AT_ONCE,
+    at_most_s: float | None = None,
+) -> Report[Deployment]:
+    """Do the same for a program of the project: ValueError if it is not among what is sent, before a node is touched.
+
+    Args:
+        pool: the connections.
+        fleet, workspace, env, relay, at_once, at_most_s: as for ``deploy_all``.
+        program: its path relative to where it is started, "" for none.
+    """
+
+    async def work(node: Node, crew: Crew) -> Deployment:
+        return await deploy_project(pool, node, crew, env)
+
+    return await with_crew(fleet, workspace, relay, work, program=program, at_once=at_once, at_most_s=at_most_s)
 
 
 @checked

@@ -13,7 +13,7 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs.base import Env
 from asyncdeploy.fleet.arguments import Code, Nodes, lent_pool
-from asyncdeploy.fleet.deploy import DEFAULT_ENV, deploy_all
+from asyncdeploy.fleet.deploy import DEFAULT_ENV, deploy_for
 from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.follow.follow import LaunchFollower
 from asyncdeploy.launch.follow.hangs import diagnose, watch_silence
@@ -23,9 +23,11 @@ from asyncdeploy.launch.gang.restart import Recovery, Restart
 from asyncdeploy.launch.gang.start import launch_failed, start_launch
 from asyncdeploy.launch.gang.watch import end_launch
 from asyncdeploy.launch.launch import Launch
+from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.preflight.check import Ready, check_nodes
 from asyncdeploy.launch.preflight.verdict import Preflight
+from asyncdeploy.launch.preflight.visible_gpus import gpu_choices
 from asyncdeploy.nodes.parse import Node, node_ranks, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Relay
@@ -48,7 +50,7 @@ async def preflight(
 
     Args:
         nodes: in node rank order; as Deployments their environments (torch, CUDA) are compared too.
-        nproc_per_node: processes a node, None for its slots, else its GPUs, else 1.
+        nproc_per_node: processes a node, None for its slots, else the GPUs that its ranks see, else 1.
         uneven: whether nodes may have different numbers of processes.
         master_port: the port where the ranks would meet, None for a free one.
         pool: the connections.
@@ -64,7 +66,7 @@ async def preflight(
     if deployed and len(deployed) != len(given):
         mixed = f"got {len(deployed)} Deployments among {len(given)}"
         raise ValueError(f"preflight: nodes or Deployments were expected, {mixed}")
-    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployed]
+    ready = [Ready(each.node, each.facts, each.built, each.site.workdir, gpu_choices(each.env)) for each in deployed]
     asked: Sequence[Ready | Node] = ready or parse_nodes(given)
     async with lent_pool(pool) as lent:
         return await check_nodes(lent, asked, nproc=nproc_per_node, uneven=uneven, port=master_port)
@@ -100,6 +102,7 @@ async def fan_out(
         pool: the connections.
 
     Raises:
+        ValueError: the launcher's program is not among what is sent.
         LaunchFailed: a node could not be deployed to or started; nothing of the launch runs anywhere.
         PreflightFailed: the nodes cannot run it together.
 
@@ -108,7 +111,8 @@ async def fan_out(
     fleet = parse_nodes(nodes)
     everybody = parse_nodes([*fleet, *(parse_nodes(spares) if spares else ())])  # each of them once
     async with lent_pool(pool) as lent:
-        deployed = await deploy_all(everybody, workspace, env, relay=relay, at_most_s=at_most_s, pool=lent)
+        program = launcher.program if isinstance(launcher, Torchrun) else ""
+        deployed = await deploy_for(lent, everybody, workspace, env, program, relay=relay, at_most_s=at_most_s)
         ready, left = _filled(deployed, len(fleet), lent)
         launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
         return launch if restart is None else Recovery(restart, ready, left, launcher, grace_s).begin(launch)

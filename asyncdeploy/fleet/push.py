@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -60,13 +61,19 @@ async def with_crew(
     relay: Relay,
     work: Callable[[Node, Crew], Awaitable[T]],
     *,
+    program: str = "",
     at_once: int,
     at_most_s: float | None,
 ) -> Report[T]:
-    """Do the work of each node, which may connect while the workspace is scanned; a failed scan ends all of it."""
+    """Do the work of each node, which may connect while the workspace is scanned; a failed scan ends all of it.
+
+    So does a ``program``, a path relative to where the project is started, that is not among what is sent.
+    """
     if relay not in ("auto", "on", "off"):
         raise ValueError(f"push relay: 'auto', 'on' or 'off' was expected, got {relay!r}")
-    async with begin_packing(as_workspace(code)) as scan:
+    workspace = as_workspace(code)
+    needed = posixpath.normpath(posixpath.join(workspace.project or "", program)) if program else ""
+    async with begin_packing(workspace, "" if needed.startswith("../") else needed) as scan:
         crew = Crew(scan, relay, [node.name for node in fleet], at_once)
 
         async def one(node: Node) -> T:

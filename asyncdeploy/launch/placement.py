@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -80,7 +80,7 @@ class Launcher(Protocol):
 
     Attributes:
         name: what the launch is called; part of its id.
-        nproc_per_node: processes a node; None is the node's slots, else its GPUs, else 1.
+        nproc_per_node: processes a node; None is the node's slots, else the GPUs that its ranks see, else 1.
         master_port: the port to use; None is a free one.
         uneven: whether nodes may have different numbers of processes.
         opens_port: whether node rank 0 listens on the port before any work begins, so that its start can be awaited.
@@ -99,6 +99,19 @@ class Launcher(Protocol):
 
     def commands(self, placement: Placement) -> tuple[Command, ...]:
         """Return one command a node, in node rank order."""
+        ...
+
+
+@runtime_checkable
+class LauncherWithVariables(Launcher, Protocol):
+    """A Launcher that decides about variables of its ranks, and can say so beforehand."""
+
+    def variable(self, name: str) -> str | None:
+        """Return what its ranks find in a variable, None where that is the node's to say."""
+        ...
+
+    def keeps(self, name: str) -> bool:
+        """Return whether its ranks keep a variable of the session (Slurm, MPI) on the node."""
         ...
 
 

@@ -56,6 +56,12 @@ def is_marked(pid, marker):
     return marker in read("/proc/%d/environ" % pid).split(b"\0")
 
 
+def is_ours(pid):
+    """Whether a process is our user's, wholly: one with the rights of two was started by the other one."""
+    found = [line.split()[1:5] for line in text("/proc/%d/status" % pid).splitlines() if line.startswith("Uid:")]
+    return found == [[str(os.getuid())] * 4]
+
+
 def identity():
     """Name this boot of this machine or container: machines share homes, and containers share boot ids."""
     row = process(1)

@@ -23,6 +23,35 @@ def ask(words, wait_s=WAIT_S):
     return text if status == 0 else ""
 
 
+def find_trusted(name, places):
+    """Return where a tool lies in one of these folders, "" where it does not, or where others could put another there.
+
+    Whoever takes a folder from a process's words must not run what a stranger has put into it.
+    """
+    for place in places:
+        path = os.path.realpath(os.path.join(place, name)) if place.startswith("/") else ""
+        if path and os.path.isfile(path) and os.access(path, os.X_OK) and is_out_of_reach(path):
+            return path
+    return ""
+
+
+def is_out_of_reach(path):
+    """Whether nobody but us and root can change a file, or put another in its place: all folders above it count."""
+    while True:
+        try:
+            info = os.stat(path)
+        except OSError:
+            return False  # it is gone
+        # Many systems give each user a group of his own, of the same number, and let it write what he makes.
+        others = 0o002 if info.st_gid == os.getgid() == os.getuid() else 0o022
+        sticky = info.st_mode & 0o041000 == 0o041000  # a folder where each may only touch his own
+        if info.st_uid not in (0, os.getuid()) or (info.st_mode & others and not sticky):
+            return False
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
+
+
 def outcome(words, wait_s=WAIT_S, environ=None, complaints=False):
     """Run a tool and return (exit status, what it printed); the status is None where it did not end in time.
 

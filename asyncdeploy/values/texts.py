@@ -32,3 +32,14 @@ def sh_line(path: str, *words: str) -> str:
         words: its positional parameters.
     """
     return shlex.join(["sh", "-c", packaged_text(path), f"asyncdeploy-{PurePosixPath(path).stem}", *words])
+
+
+def python_word(path: str) -> str:
+    """Return a shipped Python program as the word behind ``python -c``; it sees no file of the folder it is started in.
+
+    There -I would do, but that also leaves out PYTHONPATH, by which some environments have their packages.
+
+    Args:
+        path: where it lies below the package, "node_side/envs/inspect_env.py".
+    """
+    return f"import sys; sys.path[:] = [path for path in sys.path if path]\n{packaged_text(path)}"

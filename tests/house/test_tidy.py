@@ -65,7 +65,7 @@ testing             EVERY
 MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "connect.ssh.known_hosts", "local"}
 MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "values"}
 STAND_ALONE = (
-    *("launch/rank_runner", "launch/rank_shim"),
+    *("launch/rank_runner", "launch/rank_shim", "launch/torchrun"),
     *("envs/inspect_env", "envs/check_imports", "envs/made_from", "envs/made_note", "envs/venvs"),
 )
 """Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""
@@ -255,7 +255,8 @@ def test_programs_on_a_node_need_nothing_but_an_old_python() -> None:
     for path in node_programs():
         ast.parse(path.read_text("ascii"), filename=str(path), feature_version=(3, 8))
         for line, name in imports(tree_of(path)):
-            known = name.split(".")[0] in {*sys.stdlib_module_names, "sitecustomize"}  # Python's own, if there is one
+            # Python's own, if there is one; torch, where torchrun is started
+            known = name.split(".")[0] in {*sys.stdlib_module_names, "sitecustomize", "torch"}
             if not known and (path in alone or not name.startswith("asyncdeploy.node_side.")):
                 wrong.append(f"{where(path, line)}: imports {name}")
     assert not wrong, "\n".join(wrong)

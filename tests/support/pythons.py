@@ -13,7 +13,7 @@ def find_python(minor: str) -> str | None:
     """The path of a Python such as "3.8", of pyenv's or on PATH; None if there is none that runs."""
     root = Path(os.environ.get("PYENV_ROOT") or Path("~/.pyenv").expanduser())
     found: Iterable[str | None] = [
-        *map(str, root.glob(f"versions/{minor}.*/bin/python3")),
+        *map(str, root.glob(f"versions/{minor}.*/bin/python")),
         shutil.which(f"python{minor}"),
     ]
     for path in found:

@@ -34,7 +34,7 @@ from asyncdeploy.values.errors import (
     TransferFailed,
     WorkspaceBusy,
 )
-from asyncdeploy.values.texts import packaged_text, sh_line
+from asyncdeploy.values.texts import python_word, sh_line
 from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Site
 
@@ -118,7 +118,7 @@ def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
         "node": [facts.system, facts.arch, facts.libc, facts.python_version],
     }
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
-    inspection = f"{_PYTHON} -c {shlex.quote(packaged_text('node_side/envs/inspect_env.py'))}"
+    inspection = f"{_PYTHON} -c {shlex.quote(python_word('node_side/envs/inspect_env.py'))}"
     inside = env.enter(Command(inspection), site, facts) if steps else Command(":")
     secrets = env.step_secrets() if isinstance(env, EnvWithSecrets) else ()
     return _Plan(site, assets, steps, check or "", inside, key, secrets)

@@ -10,7 +10,7 @@ from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import ask, call_once
 from asyncdeploy.values.texts import packaged_text
 
-_TOOLS = {"rank_runner.py": "rank_runner", "python/sitecustomize.py": "rank_shim"}
+_TOOLS = {"rank_runner.py": "rank_runner", "torchrun.py": "torchrun", "python/sitecustomize.py": "rank_shim"}
 """Where in the launch's folder "tools" each program of node_side stands."""
 
 

@@ -11,9 +11,10 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.launch import Launch, new_launch_id, rank_job
-from asyncdeploy.launch.placement import Launcher, NodePlace, Placement
-from asyncdeploy.launch.preflight.check import Ready, check_together
+from asyncdeploy.launch.placement import Launcher, LauncherWithVariables, NodePlace, Placement
+from asyncdeploy.launch.preflight.check import Ready, check_together, keeps_nothing
 from asyncdeploy.launch.preflight.verdict import NodeSeen
+from asyncdeploy.launch.preflight.visible_gpus import VISIBLE, gpu_choices
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.events import Noted
@@ -29,7 +30,12 @@ async def plan_launch(
     if not deployments:
         raise ValueError("launch: at least one deployment was expected, got none")
     first = deployments[0].node
-    ready = [Ready(each.node, each.facts, each.built, each.site.workdir) for each in deployments]
+    telling = launcher if isinstance(launcher, LauncherWithVariables) else None
+    said, keeps = (telling.variable(VISIBLE), telling.keeps) if telling else (None, keeps_nothing)
+    ready = [
+        Ready(each.node, each.facts, each.built, each.site.workdir, gpu_choices(each.env, said), keeps)
+        for each in deployments
+    ]
     nproc, uneven = launcher.nproc_per_node, launcher.uneven
     found = await check_together(pool, ready, nproc=nproc, uneven=uneven, port=launcher.master_port)
     for warning in found.warnings:

@@ -20,6 +20,8 @@ LOG_FOLDER = '"$ASYNCDEPLOY_LOG_FOLDER"'
 RANK_LINE = "ASYNCDEPLOY_RANK_LINE"
 """The variable by which rank_runner.py is told what each rank runs; no rank sees it."""
 RUNNER = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/rank_runner.py"'
+TORCHRUN = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/torchrun.py"'
+"""Programs of ours, as words of a shell line behind ``rank_start``."""
 
 SHUTDOWN_S = 3
 """Seconds that an agent gives its workers after TERM: before they are over the other nodes are not stopped. Torch's own
@@ -30,6 +32,11 @@ PLANNED_ENV = regex(
     r"|ASYNCDEPLOY_.*|TORCHELASTIC_(?:RESTART_COUNT|MAX_RESTARTS|RUN_ID|ERROR_FILE|USE_AGENT_STORE))\Z"
 )
 """What the launch or torchrun sets for every rank, torchrun's options by another name: rank_start.sh drops it."""
+SESSION_ENV = regex(r"(?:SLURMD?_|OMPI_|PMIX?_|MV2_|MPI_LOCAL|JSM_|LSB_|PALS_).*\Z")
+"""What says that a process belongs to a job of Slurm, Open MPI, MPICH, MVAPICH, LSF or PALS: rank_start.sh drops it, or
+a rank would take the session that we came in by for its own launch."""
+_LAUNCH_NAME = regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}\Z")
+_NAME = regex(r"[A-Za-z_][A-Za-z0-9_]*\*?\Z")
 
 
 def log_folder(launch_id: str, node_rank: int) -> str:
@@ -51,10 +58,45 @@ def start_env(placement: Placement, place: NodePlace) -> dict[str, str]:
 
 
 @functools.cache
-def rank_start() -> str:
-    """Return the lines of rank_start.sh as one, for ``f"{rank_start()}; exec ..."``."""
-    text = packaged_text("node_side/launch/rank_start.sh")
+def rank_start(kept: tuple[str, ...] = ()) -> str:
+    """Return the lines of rank_start.sh as one, for ``f"{rank_start()}; exec ..."``.
+
+    Args:
+        kept: names of the session's variables that stay, "SLURM_*" for all that begin so.
+    """
+    text = packaged_text("node_side/launch/rank_start.sh").replace("\\\n", "")
+    text = text.replace(" in -)", f" in {'|'.join(kept) or '-'})")
     return "; ".join(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def to_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; one may be given alone."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def kept_names(env: Pairs, secrets: Secrets, keep_env: Iterable[str]) -> tuple[str, ...]:
+    """Return what of the session stays: what is asked for, and what the launch itself sets."""
+    return (*keep_env, *(name for name, _ in (*env, *secrets) if SESSION_ENV.match(name)))
+
+
+def is_kept(name: str, kept: Iterable[str]) -> bool:
+    """Return whether a variable is one of those that stay."""
+    return any(name == each or (each.endswith("*") and name.startswith(each[:-1])) for each in kept)
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that leaves no room for a rank's number, or is none; ValueError."""
+    if not _LAUNCH_NAME.match(name):
+        raise ValueError(f"{what} name: 1 to 48 of A-Z, a-z, 0-9, '-' and '_' were expected, got {name!r}")
+
+
+def check_keep_env(what: str, keep_env: Iterable[str]) -> None:
+    """Refuse what is no name of a variable, or one that follows from the plan of a launch; ValueError."""
+    for name in keep_env:
+        if not _NAME.match(name):
+            raise ValueError(f"{what} keep_env: a name, or the beginning of one and '*', was expected, got {name!r}")
+        if PLANNED_ENV.match(name):
+            raise ValueError(f"{what} keep_env: {name} is set by the launch or by torchrun itself; leave it out")
 
 
 def check_rank_env(what: str, env: Pairs, secrets: Secrets) -> None:

@@ -7,7 +7,19 @@ from typing import Any, Literal, get_args
 
 import attrs
 
-from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, RANK_LINE, RUNNER, check_rank_env, rank_start, start_env
+from asyncdeploy.launch.launchers.rank_env import (
+    LOG_FOLDER,
+    RANK_LINE,
+    RUNNER,
+    check_keep_env,
+    check_name,
+    check_rank_env,
+    is_kept,
+    kept_names,
+    rank_start,
+    start_env,
+    to_names,
+)
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, as_command, carried_line
@@ -45,6 +57,9 @@ class Ranks(PlainData):
         opens_port: whether node rank 0 listens on the port before any work begins: then its start is awaited, and the
             launch tries another port if a stranger took this one meanwhile.
 
+        keep_env: variables of a Slurm, LSF or MPI session on the nodes that ranks are to see, "SLURM_*" for all that
+            begin so; without, they are dropped, or libraries would take the session for the launch.
+
     Raises:
         ValueError: a variable that follows from the plan, a number out of range, a command with input.
 
@@ -58,6 +73,7 @@ class Ranks(PlainData):
     master_port: int | None = attrs.field(default=None, kw_only=True)
     uneven: bool = attrs.field(default=False, kw_only=True)
     opens_port: bool = attrs.field(default=False, kw_only=True)
+    keep_env: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=to_names)
 
     def __attrs_post_init__(self) -> None:
         if self.each not in get_args(Each):
@@ -66,8 +82,21 @@ class Ranks(PlainData):
             raise ValueError(f"Ranks nproc_per_node: at least 1 was expected, got {self.nproc_per_node!r}")
         if self.master_port is not None and not 1 <= self.master_port <= 65535:
             raise ValueError(f"Ranks master_port: 1 to 65535 was expected, got {self.master_port!r}")
+        check_keep_env("Ranks", self.keep_env)
+        check_name("Ranks", self.name)
         if isinstance(self.command, Command):
             _check(self.command)
+
+    def variable(self, name: str) -> str | None:
+        """Return what its ranks find in a variable, None where that is the node's, or a callable's, to say."""
+        return dict(self.command.env).get(name) if isinstance(self.command, Command) else None
+
+    def keeps(self, name: str) -> bool:
+        """Return whether its ranks keep a variable of the session."""
+        return is_kept(name, self._kept(self.command) if isinstance(self.command, Command) else self.keep_env)
+
+    def _kept(self, command: Command) -> tuple[str, ...]:
+        return kept_names(command.env, command.secrets, self.keep_env)
 
     def commands(self, placement: Placement) -> tuple[Command, ...]:
         """Return one command a node, in node rank order; the same plan gives the same commands."""
@@ -78,7 +107,8 @@ class Ranks(PlainData):
         if not isinstance(command, Command):
             command = _check(as_command(command(placement, place.node_rank)))
         first, count = ("-", 1) if self.each == "node" else (placement.first_rank(place.node_rank), place.nproc)
-        line = f"{rank_start()}; exec python3 -I {RUNNER} {LOG_FOLDER} {count} {first} {placement.world_size}"
+        start, numbers = rank_start(self._kept(command)), f"{count} {first} {placement.world_size}"
+        line = f"{start}; exec python3 -I {RUNNER} {LOG_FOLDER} {numbers}"
         # Not as an argument: `pkill -f train.py` in it would find the program that starts it.
         env = start_env(placement, place) | carried_line("Ranks command", RANK_LINE, command.line)
         return attrs.evolve(command, line=line).with_env(env)

@@ -9,7 +9,18 @@ from typing import Any
 
 import attrs
 
-from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER, check_rank_env, rank_start, start_env
+from asyncdeploy.launch.launchers.rank_env import (
+    LOG_FOLDER,
+    TORCHRUN,
+    check_keep_env,
+    check_name,
+    check_rank_env,
+    is_kept,
+    kept_names,
+    rank_start,
+    start_env,
+    to_names,
+)
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, to_secrets
@@ -29,6 +40,12 @@ _PLANNED = (
 _PLANNED_SHORT = ("-m", "-t", "-r", "-h")
 
 
+def _script_name(launcher: Torchrun) -> str:
+    """Return the script's name without its folder and suffix, as far as a launch may be called so."""
+    stem = launcher.script.rpartition(".")[2] if launcher.module else PurePosixPath(launcher.script).stem
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:32] or "torchrun"
+
+
 @checked_class
 @attrs.frozen(init=False)
 class Torchrun(PlainData):
@@ -44,6 +61,10 @@ class Torchrun(PlainData):
         options: further options of torchrun ("--monitor-interval=1").
         uneven: whether nodes may have different numbers of processes.
         python: the interpreter inside the environment, a name or an absolute path.
+        name: what the launch is called; by default the script's name without its folder and suffix. On a node two that
+            run at the same time must have two names.
+        keep_env: variables of a Slurm, LSF or MPI session on the nodes that ranks are to see, "SLURM_*" for all that
+            begin so; without, they are dropped, or libraries would take the session for the launch.
 
     Raises:
         ValueError: an option or variable that follows from the plan, a number out of range, a NUL byte.
@@ -59,6 +80,8 @@ class Torchrun(PlainData):
     options: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     uneven: bool = False
     python: str = "python"
+    name: str = attrs.field(default=attrs.Factory(_script_name, takes_self=True))
+    keep_env: tuple[str, ...] = attrs.field(default=(), converter=to_names)
 
     def __init__(self, script: str | PurePath, *args: Word, **fields: Any) -> None:
         self.__attrs_init__(str(script), tuple(str(arg) for arg in args), **fields)
@@ -76,17 +99,30 @@ class Torchrun(PlainData):
         for option in self.options:
             _check_option(option)
         check_rank_env("Torchrun", self.env, self.secrets)
+        check_keep_env("Torchrun", self.keep_env)
+        check_name("Torchrun", self.name)
 
     @property
-    def name(self) -> str:
-        """What the launch is called: the script's name without its folder and suffix."""
-        stem = self.script.rpartition(".")[2] if self.module else PurePosixPath(self.script).stem
-        return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:32] or "torchrun"
+    def program(self) -> str:
+        """The script's path in the project, "" for a module and for what need not be of the project."""
+        return "" if self.module or self.script.startswith("/") else self.script
 
     @property
     def opens_port(self) -> bool:
         """True: node rank 0's agent keeps the store that all others join."""
         return True
+
+    def variable(self, name: str) -> str | None:
+        """Return what its ranks find in a variable, None where that is the node's to say."""
+        return dict(self.env).get(name)
+
+    def keeps(self, name: str) -> bool:
+        """Return whether its ranks keep a variable of the session."""
+        return is_kept(name, self._kept)
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        return kept_names(self.env, self.secrets, self.keep_env)
 
     def commands(self, placement: Placement) -> tuple[Command, ...]:
         """Return one command a node, in node rank order; the same plan gives the same commands."""
@@ -94,7 +130,6 @@ class Torchrun(PlainData):
 
     def _command(self, placement: Placement, place: NodePlace) -> Command:
         words = [
-            *("exec", self.python, "-m", "torch.distributed.run"),
             *(f"--nnodes={len(placement.places)}", f"--node-rank={place.node_rank}", f"--nproc-per-node={place.nproc}"),
             *("--rdzv-backend=static", f"--master-addr={_bracketed(placement.master_addr)}"),
             *(f"--master-port={placement.master_port}", f"--rdzv-id={placement.launch_id}"),
@@ -102,7 +137,9 @@ class Torchrun(PlainData):
             *self.options,
         ]
         script = ["--module", self.script] if self.module else [self.script]
-        line = f"{rank_start()}; {shlex.join(words)} --log-dir={LOG_FOLDER} {shlex.join([*script, *self.args])}"
+        torchrun = f"exec {shlex.quote(self.python)} {TORCHRUN}"
+        program = shlex.join([*script, *self.args])
+        line = f"{rank_start(self._kept)}; {torchrun} {shlex.join(words)} --log-dir={LOG_FOLDER} {program}"
         # torchrun's own choice for more than one process, without its banner; a value that is there already stays.
         threads = 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"; ' if place.nproc > 1 else ""
         return Command(

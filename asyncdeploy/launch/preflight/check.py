@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import attrs
@@ -15,6 +15,7 @@ from asyncdeploy.launch.preflight.drift import drift_of
 from asyncdeploy.launch.preflight.network import Network, try_network
 from asyncdeploy.launch.preflight.problems import network_problems
 from asyncdeploy.launch.preflight.verdict import NodeSeen, Preflight, Problem
+from asyncdeploy.launch.preflight.visible_gpus import LOGIN, Choices
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node
@@ -23,14 +24,23 @@ from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.values.errors import DeployError, PreflightFailed
 
 
+def keeps_nothing(_name: str) -> bool:
+    """Return False: ranks see no variable of the session that we came in by."""
+    return False
+
+
 @attrs.frozen
 class Ready:
-    """A node as it stands before a launch: what it is, what its environment turned out to be, where its code lies."""
+    """A node as it stands before a launch: what it is, what its environment turned out to be, where its code lies, what
+    decides which of its GPUs are seen, and which variables of the session ranks keep.
+    """
 
     node: Node
     facts: NodeFacts
     built: Built | None = None
     folder: str = ""
+    gpus: Choices = (LOGIN,)
+    keeps: Callable[[str], bool] = keeps_nothing
 
 
 async def check_nodes(
@@ -94,7 +104,7 @@ async def check_together(
     Args:
         pool: the connections.
         ready: the nodes, in node rank order.
-        nproc: processes a node, None for its slots, else its GPUs, else 1.
+        nproc: processes a node, None for its slots, else the GPUs that they see, else 1.
         uneven: whether nodes may have different numbers of processes.
         port: the port to prove, None for a free one.
 
@@ -106,12 +116,16 @@ async def check_together(
     """
     nodes, facts = [each.node for each in ready], [each.facts for each in ready]
     problems = []
-    try:
-        counts = count_processes(nodes, facts, nproc, uneven=uneven)
-    except PreflightFailed as error:
-        counts = count_processes(nodes, facts, nproc, uneven=True)  # all that is wrong is found and told at once
-        problems.append(Problem.of(error))
     seen, network = await _see(pool, ready, port)
+    usable = [
+        attrs.evolve(known, gpus=tuple(gpu for gpu in known.gpus if gpu.index not in each.hidden))
+        for known, each in zip(facts, seen, strict=True)
+    ]
+    try:
+        counts = count_processes(nodes, usable, nproc, uneven=uneven)
+    except PreflightFailed as error:
+        counts = count_processes(nodes, usable, nproc, uneven=True)  # all that is wrong is found and told at once
+        problems.append(Problem.of(error))
     placed = tuple(
         attrs.evolve(each, address=address, interface=interface, nproc=count)
         for each, (address, interface), count in zip(seen, network.places, counts, strict=True)
@@ -137,7 +151,9 @@ async def _see(pool: Pool, ready: Sequence[Ready], port: int | None) -> tuple[li
     reports, networks, errors = list[Report[NodeSeen]](), list[Network](), list[DeployError]()
 
     async def see(node: Node) -> NodeSeen:
-        return await see_node(pool.at(node), known[node].facts, known[node].folder)
+        each = known[node]
+        seen = await see_node(pool.at(node), each.facts, each.folder, each.gpus)
+        return attrs.evolve(seen, stray=tuple(name for name in seen.stray if not each.keeps(name)))
 
     async def see_all() -> None:
         reports.append(await map_nodes(known, see, at_once=CALLS_AT_ONCE))

@@ -38,6 +38,7 @@ class NodeSeen:
         address / interface: what the ranks use there, "" where that was not found out.
         nproc: processes that it would run.
         gpus: their names, in index order.
+        hidden: indices of those that its ranks will not see (CUDA_VISIBLE_DEVICES, a container).
         driver: NVIDIA's, "" without.
         gpu_users: who holds them already.
         gpu_used: memory in use of each, in bytes, by whomever.
@@ -60,6 +61,12 @@ class NodeSeen:
     folder: str = ""
     free_bytes: int = -1
     shared_memory_bytes: int = -1
+    hidden: tuple[int, ...] = ()
+
+    @property
+    def usable_gpus(self) -> int:
+        """How many GPUs its ranks will see."""
+        return len(self.gpus) - len(self.hidden)
 
     @classmethod
     def of(cls, node: str, facts: NodeFacts) -> Self:

@@ -56,6 +56,7 @@ def meant(name):
 
 def main(names):
     failed = False
+    sys.path.insert(0, "")  # where it is started: modules of the project's own may be asked for
     for name in names:
         try:
             importlib.import_module(name)

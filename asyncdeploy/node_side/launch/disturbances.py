@@ -2,7 +2,8 @@
 
 Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are JSON: "pattern" of the names,
 "nvidia_smi" where it is, or nothing, "folder" of the project. Returned: {"stray": [name], "gpu_users": [[uuid, pid,
-bytes, program]], "gpu_used": [[uuid, bytes]], "free": bytes of the folder's disk, "shared_memory": bytes; -1 unknown}.
+bytes, program]], "gpu_used": [[uuid, bytes]], "visible": what the login environment lets CUDA see, or null, "free":
+bytes of the folder's disk, "shared_memory": bytes; -1 unknown}.
 """
 
 import json
@@ -11,7 +12,7 @@ import re
 
 from asyncdeploy.node_side import gpus
 
-MOST = 64  # names
+MOST = 256  # names; Slurm alone sets sixty
 
 
 def main(_worker, args):
@@ -21,6 +22,7 @@ def main(_worker, args):
         "stray": sorted(name for name in os.environ if pattern.match(name))[:MOST],
         "gpu_users": gpus.users(wanted.get("nvidia_smi")),
         "gpu_used": gpus.used(wanted.get("nvidia_smi")),
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "free": space(wanted["folder"])[0],
         "shared_memory": space("/dev/shm")[1],
     }

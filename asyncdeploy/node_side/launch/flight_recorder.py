@@ -8,8 +8,13 @@ lists of them and nothing else.
 import io
 import os
 import pickle
+import stat
+import time
+
+from asyncdeploy.node_side import proc
 
 MOST_BYTES = 16 << 20  # torch's default of 2,000 entries makes 2 MB
+ROUNDED_S = 1.0  # what clocks of different fineness may differ by
 NAMES = (b"TORCH_FR_DUMP_TEMP_FILE", b"TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
 DEFAULTS = ("~/.cache/torch/comm_lib_trace_rank_", "/tmp/nccl_trace_rank_")
 
@@ -34,25 +39,36 @@ def recorders(rows):
         named = [os.fsdecode(row["environ"][name]) for name in NAMES if row["environ"].get(name)]
         for prefix in [*named, *map(os.path.expanduser, DEFAULTS)]:
             path = prefix + str(row["rank"])
-            try:
-                info = os.stat(path)
-                if info.st_mtime < started or info.st_uid != os.getuid() or not 0 < info.st_size <= MOST_BYTES:
-                    continue  # another run's, somebody else's, or still empty
-                with open(path, "rb") as file:
-                    data = file.read(MOST_BYTES)
-            except OSError:
-                continue
-            found.append({"rank": row["rank"], "path": path, "last": last_entry(data)})
-            break
+            data = own_file(path, started)
+            if data:
+                found.append({"rank": row["rank"], "path": path, "last": last_entry(data)})
+                break
     return found
 
 
-def start_of(pid):
-    """Return when a process began, as its folder says."""
+def own_file(path, since):
+    """Return what a file holds that we have written since, b"" where it is another run's, somebody else's, or empty."""
     try:
-        return os.stat("/proc/%d" % pid).st_mtime
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # in /tmp anybody may have put anything there
     except OSError:
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        info = os.fstat(fd)
+        known = stat.S_ISREG(info.st_mode) and info.st_uid == os.getuid() and info.st_mtime >= since
+        return file.read(MOST_BYTES) if known and info.st_size <= MOST_BYTES else b""
+
+
+def start_of(pid):
+    """Return when a process began, in seconds since 1970; infinity for one that is gone.
+
+    The kernel counts that from the start of the machine. What the folder /proc/PID is dated by is when somebody looked
+    at it first, or again after it was short of memory.
+    """
+    row = proc.process(pid)
+    if row is None:
         return float("inf")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - row.start / os.sysconf("SC_CLK_TCK")
+    return time.time() - age - ROUNDED_S
 
 
 def last_entry(data):

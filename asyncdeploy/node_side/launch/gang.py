@@ -14,11 +14,11 @@ import select
 import time
 
 from asyncdeploy.node_side.launch import sockets
+from asyncdeploy.node_side.launch.door import Door
 from asyncdeploy.node_side.launch.link import Broken, Link
 
 BEATS = 6  # in the time after which silence counts
 STOPPED_LATER_S = 15.0  # whoever stops one rank stops the others himself, unless he vanished meanwhile
-MAX_GUESTS = 4096
 RETURN_S = 10.0  # a link that broke is made again within 5 s
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0  # between two tries to link
 FIRST_LINK = 3  # silences that node rank 0 may take until it is heard of: it may have to wait for its port
@@ -73,56 +73,59 @@ class Hub(Side):
 
     def __init__(self, plan):
         Side.__init__(self, plan)
-        self.server = sockets.listen(plan["port"], reuse=True)
-        self.links = []
+        self.door = Door(plan["host"], plan["port"], self.key)
         self.heard_at = {}  # rank -> when it was heard
         self.ended = {}  # rank -> how, see own_end
         self.stop_at = None
+        self.look_at = 0.0
         self.began = time.monotonic()
 
+    @property
+    def links(self):
+        return self.door.links()
+
     def fds(self):
-        return [self.server.fileno(), *(link.sock.fileno() for link in self.links)]
+        return [self.door.epoll.fileno()]
 
     def tick(self, now):
         """Do what there is to do."""
-        self.accept()
-        beat = self.is_beat(now)
-        for link in list(self.links):
-            try:
-                for message in link.hear():
-                    self.take(link, message, now)
-                link.check_greeting(now)
-                if beat and link.rank is not None:
-                    link.say({"beat": 1})
-                link.flush()
-            except (Broken, ValueError, KeyError, TypeError):
-                self.drop(link)  # an honest guest comes back, and what it has said stands
-        for rank in range(1, self.plan["count"]):
-            if rank not in self.ended and now - self.heard_at.get(rank, self.began) > self.silence:
-                self.give_up(rank)
+        for link in self.door.with_news():
+            self.attend(link, now)
+        self.door.let_in(now)
+        if now >= self.look_at:  # of a thousand guests ten a second say something: not each time
+            self.look_at = now + self.TICK_S
+            self.look(now)
         if self.stop_at is not None and now >= self.stop_at[0]:
             self.tell(self.stop_at[1])
 
-    def drop(self, link):
-        self.links.remove(link)
-        link.close()
+    def attend(self, link, now, beat=False):
+        """Hear what came on a link, and send what is due."""
+        try:
+            for message in link.hear():
+                self.take(link, message, now)
+            link.check_greeting(now)
+            if beat and link.rank is not None:
+                link.say({"beat": 1})
+            link.flush()
+        except (Broken, ValueError, KeyError, TypeError):
+            self.door.drop(link)  # an honest guest comes back, and what it has said stands
+
+    def look(self, now):
+        """Look at all links, and at who has fallen silent."""
+        beat = self.is_beat(now)
+        for link in self.links:
+            self.attend(link, now, beat)
+        for rank in range(1, self.plan["count"]):
+            if rank not in self.ended and now - self.heard_at.get(rank, self.began) > self.silence:
+                self.give_up(rank)
 
     def give_up(self, rank):
         """A node that is silent counts as failed: the others wait for it in a collective, and would for ever."""
         self.ended[rank] = "failed"
-        for link in [link for link in self.links if link.rank == rank]:
-            self.drop(link)
+        if rank in self.door.guests:
+            self.door.drop(self.door.guests[rank])
         name = self.plan["names"][rank]
         self.tell("node rank %d (%s) fell silent for %.0f s" % (rank, name, self.silence))
-
-    def accept(self):
-        while len(self.links) < MAX_GUESTS:
-            try:
-                sock = self.server.accept()[0]
-            except OSError:
-                return  # nobody waits, or nobody more can be let in
-            sock.setblocking(False)
-            self.links.append(Link(sock, self.key, True))
 
     def take(self, link, message, now):
         rank = int(message["rank"])
@@ -130,7 +133,7 @@ class Hub(Side):
             raise Broken
         if link.rank is None:  # who comes, or comes back, may have missed that all must end
             link.say({"stop": self.because} if self.because else {"beat": 1})
-        link.rank = rank
+            self.door.admit(link, rank)
         self.heard_at[rank] = now
         if "end" in message:
             link.say({"heard": 1})
@@ -148,10 +151,9 @@ class Hub(Side):
     def tell(self, because):
         """All must end; what ended the first one stays the reason."""
         if not self.because:
-            self.because = because
-            for link in self.links:
-                if link.rank is not None:
-                    link.say({"stop": because})
+            self.because, self.look_at = because, 0.0
+            for link in self.door.guests.values():
+                link.say({"stop": because})
 
     def own_end(self, kind, words):
         Side.own_end(self, kind, words)
@@ -159,18 +161,17 @@ class Hub(Side):
 
     def busy(self):
         """Whether others still need us: who has not ended, or has not come yet to hear that it must."""
-        if any(link.outbox for link in self.links if link.rank is not None):
+        if any(link.outbox for link in self.door.guests.values()):
             return True
         if self.ended.get(0) != "stopped":
             return any(rank not in self.ended for rank in range(1, self.plan["count"]))
         # Whoever stops us stops the others too, or never started them; to the rest we say it, if they are still there.
-        now, linked = time.monotonic(), {link.rank for link in self.links}
-        awaited = [rank for rank, at in self.heard_at.items() if rank in linked or now - at < RETURN_S]
+        now = time.monotonic()
+        awaited = [rank for rank, at in self.heard_at.items() if rank in self.door.guests or now - at < RETURN_S]
         return any(rank not in self.ended for rank in awaited)
 
     def close(self):
-        for each in [self.server, *self.links]:
-            each.close()
+        self.door.close()
 
 
 class Guest(Side):

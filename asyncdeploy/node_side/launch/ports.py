@@ -14,11 +14,11 @@ each, as "connect" does; the own ports answer until the client says D.
 import json
 import os
 import select
-import socket
 import time
 
 from asyncdeploy.node_side import files, proc
 from asyncdeploy.node_side.launch import sockets
+from asyncdeploy.node_side.launch.connections import Guests, Room, Tries, no_answer, outcome
 
 LISTEN_S = 60  # the client's proof is over long before; then a port must not stay taken
 TRIES = 50  # random ports; on a busy node one in ten is taken, so ten in a row are already very rare
@@ -40,12 +40,31 @@ def listen(worker, wanted):
         server = take_port(wanted["port"])
     except OSError as error:
         return {"error": (error.strerror or str(error)) + holder_of(wanted["port"])}
+    room = Room()
+    guests = Guests([server], wanted["nonce"].encode(), room.each_way)
+    end = time.monotonic() + LISTEN_S
     try:
         worker.send(b"P", str(server.getsockname()[1]).encode())
-        serve(worker, server, wanted["nonce"].encode())
+        while time.monotonic() < end:
+            frame = await_news(worker, 1000, guests)
+            if frame is not None and frame[0] == b"D":
+                break
+            guests.step()
     finally:
-        server.close()
+        guests.close()
+        room.close()
     return {}
+
+
+def await_news(worker, wait_ms, *others):
+    """Wait for the client or for others; return the client's frame if there is one."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    for each in others:
+        each.register(poll)
+    poll.poll(wait_ms)
+    worker.poll()
+    return worker.take()
 
 
 def take_port(port):
@@ -78,31 +97,6 @@ def ephemeral_from():
         return EPHEMERAL_FROM
 
 
-def serve(worker, server, nonce):
-    """Give the nonce to whoever connects; who asked closes first, so that no waiting socket of ours keeps the port."""
-    end = time.monotonic() + LISTEN_S
-    guests = []
-    try:
-        while time.monotonic() < end:
-            select.select([0, server], [], [], 1)
-            worker.poll()
-            frame = worker.take()
-            if frame is not None and frame[0] == b"D":
-                return
-            try:
-                guest = server.accept()[0]
-            except OSError:
-                continue
-            guests.append(guest)
-            try:
-                guest.send(nonce)  # a few bytes into an empty buffer
-            except OSError:
-                continue
-    finally:
-        for guest in guests:
-            guest.close()
-
-
 def connect(worker, wanted):
     end, hurried = time.monotonic() + wanted["timeout_s"], False
     results, tries = {}, {}
@@ -119,7 +113,7 @@ def connect(worker, wanted):
         poll.poll(200)
         worker.poll()
         for target, guest in list(waiting.items()):
-            result = look(guest, wanted["nonce"].encode())
+            result = outcome(guest, wanted["nonce"].encode())
             if result is not None:
                 results[target] = result
                 del waiting[target]
@@ -128,12 +122,8 @@ def connect(worker, wanted):
     for guest in tries.values():
         guest.close()
     for target in waiting:
-        results[target] = {"left": True} if hurried else {"error": no_answer(wanted)}
+        results[target] = {"left": True} if hurried else {"error": no_answer(wanted["timeout_s"])}
     return results
-
-
-def no_answer(wanted):
-    return "no answer within %g s" % wanted["timeout_s"]
 
 
 def pairs(worker, wanted):
@@ -146,72 +136,27 @@ def pairs(worker, wanted):
         for server in servers:
             server.close()
         return {"error": error.strerror or str(error)}
-    nonce, end = wanted["nonce"].encode(), time.monotonic() + LISTEN_S
-    guests, tries, results, until = [], {}, None, end
-    worker.send(b"P", json.dumps([server.getsockname()[1] for server in servers]).encode())
+    room, end = Room(), time.monotonic() + LISTEN_S
+    guests = Guests(servers, wanted["nonce"].encode(), room.each_way)
+    tries, told = Tries([], 0, 0), True
     try:
+        worker.send(b"P", json.dumps([server.getsockname()[1] for server in servers]).encode())
         while time.monotonic() < end:
-            select.select([0, *servers, *(guest for guest, _ in tries.values())], [], [], 0.2)
-            worker.poll()
-            frame = worker.take()
+            frame = await_news(worker, 200, guests, tries)
             if frame is not None and frame[0] == b"D":
                 break
             if frame is not None and frame[0] == b"T":
-                tries, results = begin_all(json.loads(frame[1]))
-                until = time.monotonic() + wanted["timeout_s"]
-            for server in servers:
-                welcome(server, guests, nonce)
-            for index, (guest, expected) in list(tries.items()):
-                result = look(guest, expected)
-                if result is not None or time.monotonic() > until:
-                    results[index] = result or {"error": no_answer(wanted)}
-                    tries.pop(index)[0].close()
-            if results is not None and not tries:
-                worker.send(b"R", json.dumps(results).encode())
-                results = None
+                tries, told = Tries(json.loads(frame[1]), room.each_way, wanted["timeout_s"]), False
+            guests.step()
+            tries.step()
+            if not told and tries.are_over():
+                worker.send(b"R", json.dumps(tries.results).encode())
+                told = True
     finally:
-        for each in [*servers, *guests, *(guest for guest, _ in tries.values())]:
-            each.close()
+        tries.close()
+        guests.close()
+        room.close()
     return {}
-
-
-def begin_all(targets):
-    """Begin to connect to all targets; return what is open by its number, and a place for each result."""
-    tries, results = {}, [None] * len(targets)
-    for index, (target, port, nonce) in enumerate(targets):
-        try:
-            tries[index] = sockets.connect(target, port), nonce.encode()
-        except OSError as error:
-            results[index] = {"error": error.strerror or str(error)}
-    return tries, results
-
-
-def welcome(server, guests, nonce):
-    """Give the nonce to all who wait to be let in."""
-    while True:
-        try:
-            guests.append(server.accept()[0])
-            guests[-1].send(nonce)
-        except BlockingIOError:
-            return
-        except OSError:
-            continue
-
-
-def look(guest, nonce):
-    """Return what became of a connection, None while that is open."""
-    problem = guest.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if problem:
-        return {"error": os.strerror(problem)}
-    try:
-        said = guest.recv(len(nonce))
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        return {"error": error.strerror or "the connection broke"}
-    if said != nonce:
-        return {"error": "somebody else answers there"}
-    return {"peer": guest.getpeername()[0], "local": guest.getsockname()[0]}
 
 
 def opened(wanted):

@@ -1,7 +1,9 @@
 """Write down which uncaught exception ended a rank, then let it end as it would have; say where it is when asked.
 
 Stands on a node as the launch's ``tools/python/sitecustomize.py``, which every Python below a rank finds through
-PYTHONPATH: Python >= 3.8, standard library only, and nothing but modules that are loaded or built in at each start.
+PYTHONPATH, whatever its age: what is written here every Python from 2.7 on must be able to read, or it would start
+without the site's own sitecustomize; before 3.8 no more is done than that. Standard library only, and nothing but
+modules that are loaded or built in at each start.
 
 A rank that is asked by SIGURG writes the stacks of all its threads into a file in memory, which stacks.py finds among
 its open files. It is C code that writes: a rank that hangs in a library answers too. SIGURG, because nobody means it:
@@ -16,11 +18,12 @@ import sys
 MOST_RECORDS = 256  # a rank whose helpers die in a loop must not fill the disk
 MOST_TEXT = 16 * 1024
 MOST_FRAMES = 40
+LIBRARY = os.path.dirname(os.__file__)
 ASKING = 23  # SIGURG on Linux; where it is another one, there is no file in memory either
 
 
 def make_way():
-    """Leave the path, and run the sitecustomize that ours has hidden."""
+    """Leave the path, run the sitecustomize that ours has hidden, and return our own module, which it replaces."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if path != here]
     sys.path_importer_cache.pop(here, None)
@@ -28,20 +31,26 @@ def make_way():
     try:
         import sitecustomize  # noqa: F401
     except ImportError as error:
-        if error.name != "sitecustomize":
+        if getattr(error, "name", "sitecustomize") != "sitecustomize":
             raise
     finally:
         sys.modules.setdefault(__name__, ours)
+    return ours
 
 
 def watch(folder):
     before = sys.excepthook  # also that of a sitecustomize which does not call the one it replaces
 
     def noting(kind, value, trace):
+        path = sys.path
         try:
+            # What the folder of the program calls json.py or traceback.py is not what we mean.
+            sys.path = [place for place in path if place.startswith(LIBRARY) and "-packages" not in place]
             note(folder, kind, value, trace)
-        except Exception:  # the program's own end is not ours to disturb
+        except BaseException:  # the program's own end is not ours to disturb
             pass
+        finally:
+            sys.path = path
         before(kind, value, trace)
 
     sys.excepthook = noting
@@ -90,26 +99,25 @@ def answer():
 
     file = os.memfd_create("asyncdeploy-stacks-%d" % os.getpid())
     faulthandler.register(ASKING, file, all_threads=True, chain=False)
-    before, itself = _signal.signal, os.fstat(file)
+    before, itself, kept = _signal.signal, os.fstat(file), [file]
 
-    def signal(number, handler, /):
-        nonlocal file
-        if number == ASKING and file is not None:
+    def signal(*args):
+        if args[:1] == (ASKING,) and kept:
             faulthandler.unregister(ASKING)
-            number_of, file = file, None
+            number = kept.pop()
             try:
-                if os.path.samestat(os.fstat(number_of), itself):  # a program that closes all may have given it away
-                    os.close(number_of)
+                if os.path.samestat(os.fstat(number), itself):  # a program that closes all may have given it away
+                    os.close(number)
             except OSError:
                 pass  # it is closed already
-        return before(number, handler)
+        return before(*args)
 
     signal.__doc__, signal.__name__, signal.__qualname__ = before.__doc__, before.__name__, before.__qualname__
     _signal.signal = signal
 
 
-make_way()
-if os.environ.get("ASYNCDEPLOY_ERRORS"):
+OURS = make_way()  # Python 2 empties a module that nobody holds
+if os.environ.get("ASYNCDEPLOY_ERRORS") and sys.version_info >= (3, 8):
     watch(os.environ["ASYNCDEPLOY_ERRORS"])
     try:
         answer()

@@ -1,4 +1,4 @@
-"""TCP sockets of a launch that never wait: one that listens on every address, one that connects.
+"""TCP sockets of a launch that never wait: one that listens, one that connects.
 
 Runs on a node, loaded by other programs: Python >= 3.8, standard library only.
 """
@@ -7,31 +7,46 @@ import errno
 import os
 import socket
 
+WAITING = 1024  # to be let in: all nodes of a launch come at the same moment
 
-def listen(port, reuse=False):
-    """Listen on a port of every address, as torchrun's store does; 0 takes one of the ephemeral range.
 
-    Args: port, reuse (whether waiting sockets of the last user are no hindrance; otherwise any other use is noticed).
+def listen(port, reuse=False, host=""):
+    """Listen on a port, 0 takes one of the ephemeral range.
+
+    Args: port, reuse (whether waiting sockets of the last user are no hindrance; otherwise any other use is noticed),
+    host (the numeric address to listen on, "" for every one, as torchrun's store does). An address by which others know
+    this machine but which it does not have itself, as behind a NAT, is as good as "".
     """
-    for family, host in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
+    if host:
         try:
-            server = socket.socket(family, socket.SOCK_STREAM)
-        except OSError:
-            continue  # no IPv6 in this kernel
-        try:
-            if reuse:
-                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            server.bind((host, port))
-            server.listen(128)
-            server.setblocking(False)
-            return server
+            return bound(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0], reuse)
         except OSError as error:
-            server.close()
-            if family == socket.AF_INET or (error.errno == errno.EADDRINUSE and not reuse):
+            if error.errno != errno.EADDRNOTAVAIL:
                 raise
-    raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+    try:
+        return bound((socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::", port)), reuse)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and not reuse:
+            raise
+    return bound((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("0.0.0.0", port)), reuse)  # no IPv6 in this kernel
+
+
+def bound(place, reuse):
+    """Return a socket that listens at a place, as getaddrinfo names it."""
+    family, kind, _, _, address = place
+    server = socket.socket(family, kind)
+    try:
+        if reuse:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        server.bind(address)
+        server.listen(WAITING)
+        server.setblocking(False)
+        return server
+    except OSError:
+        server.close()
+        raise
 
 
 def connect(host, port):

@@ -63,11 +63,14 @@ def ranks_of(job):
     table = proc.table()
     environs = {pid: proc.environ(pid) for pid, row in table.items() if not row.has_ended()}
     environs = {pid: environ for pid, environ in environs.items() if environ.get(b"ASYNCDEPLOY_JOB") == job}
+    # Anybody may give his process these variables: root sees them all, and must not believe them.
+    roots = roots_of(os.fsdecode(job), table)
+    environs = {pid: environs[pid] for pid in environs if proc.is_ours(pid) and belongs(pid, table, roots)}
     files = {pid: stack_file(pid) for pid in environs}
     ranks = {pid: environ.get(b"RANK", b"") for pid, environ in environs.items()}
     chosen = {}
     # Uppermost first: what a rank starts has its variables too, and a shell may stand above its Python.
-    for pid in sorted(environs, key=lambda pid: (depth(pid, table), pid)):
+    for pid in sorted(environs, key=lambda pid: (len(line_of(pid, table)), pid)):
         if ranks[pid].isdigit():
             known = chosen.get(ranks[pid])
             if known is None or (not looks_python(known, files) and looks_python(pid, files)):
@@ -76,11 +79,32 @@ def ranks_of(job):
     return [describe(pid, table[pid], environs[pid], files[pid]) for pid in pids[:MOST_PROCESSES]]
 
 
-def depth(pid, table):
-    steps = 0
-    while pid in table and steps < len(table):
-        pid, steps = table[pid].parent, steps + 1
-    return steps
+def roots_of(job, table):
+    """Return the pids of a job's leader and supervisor, as far as they live."""
+    pids = job_folder.Pids(job_folder.path_of(job))
+    known = {pids.leader: pids.leader_start, pids.supervisor: pids.supervisor_start}
+    return {pid for pid, start in known.items() if pid in table and table[pid].start == start}
+
+
+def belongs(pid, table, roots):
+    """Whether a process is below a job's own ones, or in a container, which the engine has started."""
+    return bool(roots.intersection(line_of(pid, table))) or is_apart(pid)
+
+
+def is_apart(pid):
+    try:
+        return os.readlink("/proc/%d/ns/pid" % pid) != os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return False
+
+
+def line_of(pid, table):
+    """Return a process and all above it."""
+    line = []
+    while pid in table and len(line) < len(table):
+        line.append(pid)
+        pid = table[pid].parent
+    return line
 
 
 def looks_python(pid, files):
@@ -193,10 +217,10 @@ def take(row, start):
 
 def spy(row):
     """Take the stacks of a Python that cannot be asked, where py-spy can: read from outside, without stopping it."""
-    import shutil
-
-    paths = [row["environ"].get(b"PATH", b"").decode("utf-8", "replace"), os.environ.get("PATH", "")]
-    tool = next((found for path in paths for found in [shutil.which("py-spy", path=path)] if found), None)
+    paths = [os.environ.get("PATH", "")]
+    if not is_apart(row["pid"]):  # the environment's own; a container's path says nothing of this machine
+        paths.insert(0, os.fsdecode(row["environ"].get(b"PATH", b"")))
+    tool = tools.find_trusted("py-spy", [place for path in paths for place in path.split(":")])
     if tool and looks_python(row["pid"], {row["pid"]: None}):
         words = [tool, "dump", "--nonblocking", "--pid", str(row["pid"])]
         # An old one has no full names.

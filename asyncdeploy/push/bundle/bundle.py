@@ -18,6 +18,7 @@ from typing import BinaryIO
 from asyncdeploy.push.bundle.blocks import BLOCK, Block, Piece, cut_blocks
 from asyncdeploy.push.bundle.hash_cache import Stamp
 from asyncdeploy.push.bundle.manifest import Manifest
+from asyncdeploy.push.bundle.needed import check_needed
 from asyncdeploy.push.bundle.packing import LEVEL, PackedBlocks
 from asyncdeploy.push.bundle.pieces import Run, is_large, sent_ranges
 from asyncdeploy.push.bundle.project import project_ids
@@ -143,17 +144,18 @@ class Bundle:
 
 
 @asynccontextmanager
-async def begin_packing(workspace: Workspace) -> AsyncIterator[asyncio.Future[Bundle]]:
+async def begin_packing(workspace: Workspace, needed: str = "") -> AsyncIterator[asyncio.Future[Bundle]]:
     """Scan and hash a workspace in a thread, so that nodes can be connected to meanwhile.
 
     Args:
         workspace: what to push.
+        needed: a path below its top that must be among what is sent, or the scan fails with ValueError.
 
     Returns:
         The bundle, once it is there; it is good until the context ends. Shield it: others may be waiting for it too.
     """
     with tempfile.TemporaryFile(prefix="asyncdeploy-", buffering=0) as store:
-        scan = asyncio.get_running_loop().create_task(run_in_thread(_scan, workspace, store))
+        scan = asyncio.get_running_loop().create_task(run_in_thread(_scan, workspace, store, needed))
         scan.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need be waiting for it
         try:
             yield scan
@@ -182,8 +184,10 @@ async def pack_workspace(workspace: Workspace | Path | str) -> AsyncIterator[Bun
         yield await asyncio.shield(scan)
 
 
-def _scan(workspace: Workspace, store: BinaryIO) -> Bundle:
+def _scan(workspace: Workspace, store: BinaryIO, needed: str) -> Bundle:
     start = time.monotonic()
     listing = list_workspace(workspace, stop_event())
+    if needed:
+        check_needed(listing.manifest, workspace, needed)
     _ = listing.manifest.digest, listing.manifest.contents  # worked out here, off the loop
     return Bundle(workspace, listing, project_ids(workspace.path), store, time.monotonic() - start)

@@ -1,19 +1,27 @@
 """Which ranks keep the others waiting: as words, and asked of ranks that hang."""
 
 import json
+import os
+import shlex
+import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+import pytest
 
 import asyncdeploy as ad
 from asyncdeploy.launch.follow.diagnosis import Diagnosis, Frame, RankStand, main_frames
+from asyncdeploy.node_side.launch import flight_recorder
 from asyncdeploy.values.events import Event
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.beds.users import STRANGER, Stranger
 from tests.support.events import notes
 from tests.support.tools import need_torch
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_sync
 
 DUMP = """\
 Thread 0x00007f1 (most recent call first):
@@ -159,6 +167,82 @@ async def test_a_program_with_a_handler_of_its_own_is_not_disturbed(
         (sshd_nodes[0].home / "project/go").touch()
         assert (await ad.wait_launch(launch, pool=pool)).ok
         assert "it came to me" not in await ad.read_log(pool.at(nodes[0]), launch.jobs[0])
+
+
+async def test_l15_a_strangers_process_is_no_rank_and_lends_us_no_program(
+    sshd_nodes: Sequence[SshdNode], tmp_path: Path, stranger: Stranger
+) -> None:
+    """The attack itself: whoever knows a job's id gives his process its variables and has a py-spy of his own."""
+    if shutil.which("python3", path="/usr/bin") is None:
+        pytest.skip("no Python that a stranger may start")
+    trap = f"#!/bin/sh\nid -u >> {stranger.shared}/ran-as\n"
+    stranger.run(
+        f"mkdir bin; printf '%s' {shlex.quote(trap)} > bin/py-spy; chmod -R 755 bin; touch ran-as; chmod 666 ran-as"
+    )
+    nodes = [each.node for each in sshd_nodes[:1]]
+    async with ad.Pool(host_keys=ad.HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
+        launcher = ad.Ranks(f"{sys.executable} train.py mine", nproc_per_node=2)
+        launch = await ad.fan_out(nodes, project(tmp_path), launcher, ad.SystemEnv(), pool=pool)
+        await up(pool, launch, 2)
+        job = {"ASYNCDEPLOY_JOB": launch.jobs[0].id, "PATH": f"{stranger.shared}/bin:/usr/bin:/bin"}
+        sleeps = ["/usr/bin/python3", "-c", "import time; print(flush=True); time.sleep(999)"]
+        attackers = [
+            subprocess.Popen(sleeps, stdout=subprocess.PIPE, env={**job, "RANK": str(rank)}, **whose)
+            for rank, whose in ((7, {"user": STRANGER, "group": STRANGER, "extra_groups": []}), (8, {}), (0, {}))
+        ]  # the others stand for programs that became ours by a set-user-id bit, with his variables
+        try:
+            for each in attackers:
+                assert each.stdout is not None
+                each.stdout.readline()
+            found = await ad.diagnose_launch(launch, pool=pool)
+        finally:
+            for each in attackers:
+                each.kill()
+                each.communicate()
+        assert [each.rank for each in found.ranks] == [0, 1]
+        assert found.ranks[0].source == "faulthandler"
+        assert (stranger.shared / "ran-as").read_text() == ""
+        (sshd_nodes[0].home / "project/go").touch()
+        assert (await ad.wait_launch(launch, pool=pool)).ok
+
+
+async def test_l15_a_strangers_folder_on_the_path_of_a_rank_lends_us_no_program(
+    sshd_nodes: Sequence[SshdNode], tmp_path: Path, stranger: Stranger
+) -> None:
+    trap = f"#!/bin/sh\nid -u >> {stranger.shared}/ran-as\n"
+    stranger.run(f"mkdir bin; printf '%s' {shlex.quote(trap)} > bin/py-spy; chmod -R 755 bin")
+    nodes = [each.node for each in sshd_nodes[:1]]
+    own = sshd_nodes[0].home / "tools"
+    async with ad.Pool(host_keys=ad.HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
+        line = f'PATH="{stranger.shared}/bin:{own}:$PATH"; exec {sys.executable} train.py mine'
+        launch = await ad.fan_out(nodes, project(tmp_path), ad.Ranks(line, nproc_per_node=2), ad.SystemEnv(), pool=pool)
+        await up(pool, launch, 2)
+        own.mkdir()
+        (own / "py-spy").write_text("#!/bin/sh\nprintf '%s\\n' 'Thread 1 (idle): \"MainThread\"' '    f (own.py:3)'\n")
+        (own / "py-spy").chmod(0o755)
+        found = await ad.diagnose_launch(launch, pool=pool)
+        assert not (stranger.shared / "ran-as").exists()
+        assert (found.ranks[1].source, found.ranks[1].place) == ("py-spy", "own.py:3 in f")
+        own.chmod(0o777)
+        found = await ad.diagnose_launch(launch, pool=pool)
+        assert [each.source for each in found.ranks] == ["faulthandler", ""]
+        (sshd_nodes[0].home / "project/go").touch()
+        assert (await ad.wait_launch(launch, pool=pool)).ok
+
+
+def test_l16_the_recorder_of_a_rank_that_nobody_has_looked_at_before(tmp_path: Path) -> None:
+    """/proc/PID is dated by who looks at it first, and anew after the kernel was short of memory."""
+    path = tmp_path / "trace-0"
+    words = ["sh", "-c", 'printf %s "$1" > "$2"; echo there; read -r _', "sh", "not a pickle", str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as rank:
+        assert rank.stdout is not None
+        rank.stdout.readline()
+        eventually_sync(lambda: time.time() - path.stat().st_mtime > 0.1, "the file is older than our first look")
+        row = {"rank": 0, "pid": rank.pid, "environ": {b"TORCH_FR_DUMP_TEMP_FILE": os.fsencode(tmp_path / "trace-")}}
+        assert [each["path"] for each in flight_recorder.recorders([row])] == [str(path)]
+        os.utime(path, (0, 0))
+        assert flight_recorder.recorders([row]) == [], "another run's"
+        rank.communicate(b"\n")
 
 
 async def test_silence_is_said_with_where_all_stand(sshd_nodes: Sequence[SshdNode], tmp_path: Path) -> None:

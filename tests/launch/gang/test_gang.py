@@ -8,73 +8,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import attrs
 import pytest
 
-from asyncdeploy.connect.pool import Pool
-from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.deploy import Deployment
-from asyncdeploy.envs.system import SystemEnv
-from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.fleet.launch import find_launch, wait_launch
-from asyncdeploy.launch.gang.start import start_launch
 from asyncdeploy.launch.gang.watch import end_launch
-from asyncdeploy.launch.launch import Launch
-from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.node_side.launch import gang
 from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.gangs import WAITS, Bed, established, pair, ranks, talk
 from tests.support.waiting import eventually
-
-WAITS = "echo up; while :; do sleep 0.1; done"
-PLAN = {"count": 2, "names": ["a", "b"], "host": "127.0.0.1", "key": "11" * 32, "silence_s": 60, "grace_s": 1}
-
-
-@attrs.frozen
-class Bed:
-    """Machines, and how to reach them again."""
-
-    machines: tuple[SshdNode, ...]
-
-    def pool(self) -> Pool:
-        return Pool(host_keys=HostKeys.strict(self.machines[0].known_hosts))
-
-    def exits(self, launch: Launch) -> list[bool]:
-        """Of each rank, whether its end is written down."""
-        return [
-            (machine.home / ".asyncdeploy/jobs" / job.id / "exit").exists()
-            for machine, job in zip(self.machines, launch.jobs, strict=True)
-        ]
-
-    async def start(self, workspace: Workspace, ranks: Ranks, silence_s: float = 60.0) -> Launch:
-        """Start a launch and leave."""
-        async with self.pool() as pool:
-            nodes = [machine.node for machine in self.machines]
-            deployments: tuple[Deployment, ...] = (await deploy_all(nodes, workspace, SystemEnv(), pool=pool)).unwrap()
-            return await start_launch(pool, deployments, ranks, grace_s=0.5, silence_s=silence_s)
-
-    def marks(self, launch: Launch) -> list[int]:
-        """How many ranks say that they are up."""
-        return [
-            rank
-            for rank, (machine, job) in enumerate(zip(self.machines, launch.jobs, strict=True))
-            if "up" in (machine.home / ".asyncdeploy/jobs" / job.id / "log").read_text()
-        ]
-
-
-def established(machine: SshdNode) -> int:
-    """How many connections the supervisor of a machine has, sshd's own left out."""
-    rows = [line.split() for line in Path(f"/proc/{machine.pid}/net/tcp6").read_text().splitlines()[1:]]
-    return sum(row[3] == "01" for row in rows)
-
-
-def ranks(*lines: str) -> Ranks:
-    """A launcher whose node rank n runs line n."""
-    cases = "".join(f"{rank}) {line} ;;\n" for rank, line in enumerate(lines))
-    return Ranks(f"case $NODE_RANK in\n{cases}esac", nproc_per_node=1)
 
 
 async def test_f13_one_that_fails_ends_the_others_while_nobody_watches(
@@ -199,24 +144,6 @@ async def test_one_that_fails_before_anybody_is_linked_ends_all(
 
 
 # --- the protocol, between two ends of this process
-
-
-def pair() -> tuple[gang.Hub, gang.Guest]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    hub = gang.Hub({**PLAN, "port": port, "rank": 0, "name": "a"})
-    return hub, gang.Guest({**PLAN, "port": port, "rank": 1, "name": "b"})
-
-
-def talk(hub: gang.Hub, guest: gang.Guest, until: Callable[[], bool], times: int = 200) -> bool:
-    """Let both do what there is to do until something is so; False if it never is."""
-    for _ in range(times):
-        if until():
-            return True
-        guest.tick(time.monotonic())
-        hub.tick(time.monotonic())
-        select.select([*hub.fds(), *guest.fds()], [], [], 0.01)
-    return False
 
 
 def test_a_stranger_is_not_believed() -> None:

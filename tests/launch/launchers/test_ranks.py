@@ -31,6 +31,7 @@ from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.launches import plan
 from tests.support.places import HOUSE
+from tests.support.pythons import find_python
 from tests.support.waiting import BACK_S, eventually, is_alive
 
 NODE_SIDE = HOUSE / "node_side" / "launch"
@@ -200,7 +201,7 @@ async def test_a_rank_that_is_told_to_stop_ends_in_its_own_way(
 
 
 def shimmed(
-    tmp_path: Path, program: str, **env: str
+    tmp_path: Path, program: str, python: str = sys.executable, **env: str
 ) -> tuple["subprocess.CompletedProcess[str]", list[dict[str, Any]]]:
     """Run a program below our hook; return what became of it and what was noted."""
     folder = tmp_path / "tools"
@@ -209,7 +210,7 @@ def shimmed(
     (tmp_path / "program.py").write_text(program)
     paths = os.pathsep.join([str(folder), env.pop("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "program.py")],
+        [python, str(tmp_path / "program.py")],
         env={
             "PYTHONPATH": paths,
             "ASYNCDEPLOY_ERRORS": str(tmp_path / "errors"),
@@ -256,6 +257,21 @@ def test_the_sitecustomize_of_the_site_runs(tmp_path: Path) -> None:
     done, (record,) = shimmed(tmp_path, program, PYTHONPATH=str(tmp_path / "site"))
     assert done.stdout == "1 []\nhooked\n"
     assert record["message"] == "division by zero"
+
+
+@pytest.mark.parametrize("minor", ["2.7", "3.6", "3.7", "3.8", "3.13"])
+def test_l24_a_python_of_any_age_starts_with_the_sitecustomize_of_its_site(tmp_path: Path, minor: str) -> None:
+    python = find_python(minor)
+    if python is None:
+        pytest.skip(f"no Python {minor} here")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("X = 1\n")
+    program = "import sys, sitecustomize\nprint(sitecustomize.X)\nsys.stdout.flush()\nraise OSError('it broke')\n"
+    done, records = shimmed(tmp_path, program, python=python, PYTHONPATH=str(tmp_path / "site"))
+    assert done.stdout == "1\n"
+    assert "sitecustomize" not in done.stderr
+    assert done.stderr.endswith("Error: it broke\n")
+    assert [record["message"] for record in records] == ["it broke"] * (minor not in {"2.7", "3.6", "3.7"})
 
 
 def test_a_folder_that_cannot_be_written_costs_the_note_only(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from asyncdeploy.launch.launchers.rank_env import SESSION_ENV, TORCHRUN
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from tests.support.launches import plan
 from tests.support.tools import need, need_torch
@@ -52,6 +53,39 @@ def test_what_an_image_left_is_forgotten(shell: list[str]) -> None:
     )
 
 
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+def test_l21_the_session_that_we_came_in_by_is_not_the_launch(shell: list[str]) -> None:
+    need(shell[0])
+    left = {
+        "SLURM_NTASKS": "8",
+        "SLURM_JOB_NAME": "train",
+        "OMPI_COMM_WORLD_RANK": "3",
+        "PMI_RANK": "3",
+        "LSB_JOBID": "1",
+    }
+    left |= {"PMIX_RANK": "3", "MPI_LOCALRANKID": "1", "SLURMD_NODENAME": "n", "SLURM": "x", "PATH": os.environ["PATH"]}
+    script = "import os, json; print(json.dumps(dict(os.environ)))"
+    for launcher, kept in (
+        (Torchrun("train.py"), set()),
+        (Torchrun("train.py", keep_env="SLURM_JOB_*"), {"SLURM_JOB_NAME"}),
+        (Torchrun("train.py", keep_env=("PMI_RANK", "OMPI_*")), {"PMI_RANK", "OMPI_COMM_WORLD_RANK"}),
+        (Torchrun("train.py", env={"SLURM_NTASKS": "1"}, secrets={"LSB_JOBID": "2"}), {"SLURM_NTASKS", "LSB_JOBID"}),
+    ):
+        (command,) = launcher.commands(plan(1))
+        line = command.line.partition("exec ")[0] + f"exec {sys.executable} -c '{script}'"
+        found = environ_after(line, shell, left | dict(command.env))
+        assert {name for name in found if SESSION_ENV.match(name)} == kept
+        assert {name for name in left if launcher.keeps(name)} == kept
+        assert found["SLURM"] == "x"
+        assert not [name for name in found if name.startswith("asyncdeploy")]
+
+
+@pytest.mark.parametrize("name", ["RANK", "SLURM_*)", "a b", "", "*"])
+def test_l21_what_may_be_kept_is_a_name(name: str) -> None:
+    with pytest.raises(ValueError, match="keep_env"):
+        Torchrun("train.py", keep_env=(name,))
+
+
 def test_threads_that_somebody_chose_stay() -> None:
     (command,) = Torchrun("train.py").commands(plan(2))
     line = command.line.partition("exec ")[0] + 'printf \'"%s"\' "$OMP_NUM_THREADS"'
@@ -69,7 +103,7 @@ def test_torch_reads_the_line_as_it_is_meant() -> None:
     launcher = Torchrun("tr ain.py", "--lr", "3e-4", "a'b", options=("--monitor-interval=1",))
     for rank, command in enumerate(launcher.commands(plan(2, 2))):
         words = subprocess.run(
-            ["sh", "-c", command.line.replace("exec python -m torch.distributed.run", "printf '%s\\0'")],
+            ["sh", "-c", command.line.replace(f"exec python {TORCHRUN}", "printf '%s\\0'")],
             env={**dict(command.env), "HOME": "/home/u", "PATH": os.environ["PATH"]},
             capture_output=True,
             check=True,
@@ -85,7 +119,7 @@ def test_torch_reads_the_line_as_it_is_meant() -> None:
 def test_a_module_and_an_interpreter_by_path() -> None:
     launcher = Torchrun("pkg.train", module=True, python="/opt/my env/bin/python")
     (command,) = launcher.commands(plan(1))
-    assert "exec '/opt/my env/bin/python' -m torch.distributed.run" in command.line
+    assert f"exec '/opt/my env/bin/python' {TORCHRUN}" in command.line
     assert command.line.endswith("--module pkg.train")
     assert launcher.name == "train"
 
@@ -124,6 +158,17 @@ def test_bad_values_are_refused() -> None:
     for script in ("", "-m", "a\0b"):
         with pytest.raises(ValueError, match="Torchrun"):
             Torchrun(script)
+
+
+def test_l22_a_name_of_its_own() -> None:
+    launcher = Torchrun("src/train.py", name="second")
+    assert launcher.name == "second"
+    assert Torchrun.from_dict(launcher.to_dict()) == launcher
+    assert Torchrun("src/train.py").name == "train"
+    assert Torchrun.from_dict({"script": "src/train.py"}) == Torchrun("src/train.py")
+    for name in ("", "-x", "a b", "x" * 49, "a/b"):
+        with pytest.raises(ValueError, match="Torchrun name"):
+            Torchrun("train.py", name=name)
 
 
 def test_it_travels() -> None:

@@ -1,8 +1,10 @@
 """Whether nodes can run one job together: the verdict as arithmetic, and asked of nodes with addresses of their own."""
 
+import contextlib
 import json
 import pickle
 import re
+import resource
 import socket
 
 import anyio
@@ -15,13 +17,24 @@ from asyncdeploy.envs.built import Built
 from asyncdeploy.launch.preflight.disturbances import warnings_of
 from asyncdeploy.launch.preflight.problems import NOTHING_SHARED, network_problems, pair_problems
 from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, Problem, Unreached
+from asyncdeploy.launch.preflight.visible_gpus import gpu_choices, hidden_gpus
+from asyncdeploy.node_side.launch.connections import Guests, Tries
 from asyncdeploy.nodes.facts import Gpu, NodeFacts
 from asyncdeploy.remote.worker import call_once
 from asyncdeploy.values.errors import PreflightFailed
 from asyncdeploy.values.events import Event, Noted
 from tests.support.beds.network import Network
+from tests.support.beds.sshd import Place, SshdBed
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.waiting import eventually, eventually_sync
 
+FOUR = """#!/bin/sh
+case $1 in
+--query-gpu=index*) for n in 0 1 2 3; do echo "$n, H100, 81559, 0, 550.54, GPU-$n"; done ;;
+--query-gpu=uuid*) for n in 0 1 2 3; do echo "GPU-$n, 0"; done ;;
+--query-compute-apps*) echo 'GPU-3, 9912, 61000, python' ;;
+esac
+"""
 NAMES = ("gpu-a", "gpu-b", "gpu-c")
 SMI = """#!/bin/sh
 case $1 in
@@ -121,6 +134,47 @@ def test_it_is_data_and_words_for_people() -> None:
         assert pickle.loads(pickle.dumps(each)) == each
 
 
+GPUS = tuple(Gpu(number, "H100", uuid=f"GPU-{number}a") for number in range(4))
+
+
+@pytest.mark.parametrize(
+    "words, seen",
+    [
+        (None, [0, 1, 2, 3]),
+        ("all", [0, 1, 2, 3]),
+        ("0,1", [0, 1]),
+        ("3, 1", [1, 3]),
+        ("GPU-2a,GPU-0", [0, 2]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("1,9,2", [1]),
+        ("2,-1,3", [2]),
+        ("2,2", []),
+        ("GPU-", []),
+        ("MIG-GPU-3a/1/0,MIG-GPU-3a/2/0", [3]),
+    ],
+    ids=str,
+)
+def test_l19_which_gpus_a_value_shows(words: str | None, seen: list[int]) -> None:
+    hidden = hidden_gpus(GPUS, (words,), None)
+    assert [gpu.index for gpu in GPUS if gpu.index not in hidden] == seen
+
+
+def test_l19_who_decides_which_gpus_are_seen() -> None:
+    assert hidden_gpus(GPUS, gpu_choices(ad.SystemEnv()), "0,1") == (2, 3)
+    assert hidden_gpus(GPUS, gpu_choices(ad.SystemEnv(), "3"), "0,1") == (0, 1, 2)
+    assert hidden_gpus(GPUS, gpu_choices(ad.DockerEnv("i")), "0,1") == (), "no variable of the login goes into it"
+    assert hidden_gpus(GPUS, gpu_choices(ad.DockerEnv("i", gpus="1,3")), None) == (0, 2)
+    assert hidden_gpus(GPUS, gpu_choices(ad.DockerEnv("i", gpus="1,3"), "1"), None) == (0, 1, 2), (
+        "it counts anew inside"
+    )
+    assert hidden_gpus(GPUS, gpu_choices(ad.DockerEnv("i", gpus=None)), None) == (0, 1, 2, 3)
+    assert ad.Torchrun("t.py", env={"CUDA_VISIBLE_DEVICES": "2"}).variable("CUDA_VISIBLE_DEVICES") == "2"
+    assert ad.Ranks(ad.Command("t", env={"CUDA_VISIBLE_DEVICES": "2"})).variable("CUDA_VISIBLE_DEVICES") == "2"
+    assert ad.Ranks("t").variable("CUDA_VISIBLE_DEVICES") is None
+
+
 # --- asked of nodes
 
 
@@ -173,6 +227,46 @@ async def test_f11_a_firewall_that_knows_ranges_of_ports(network: Network) -> No
     (problem,) = found.problems
     assert problem.text.startswith(f"no node reaches m2 at {network.address(machines[2])} (eth0): no answer within")
     assert re.search(r"at port [0-9]+, though port [0-9]+ answers", problem.text)
+
+
+async def test_l12_more_nodes_than_a_node_may_open_files_for(sshd_test_bed: SshdBed) -> None:
+    """Twenty nodes connect to each other at two ports each, and may open 64 files."""
+    machine = sshd_test_bed.start("small", config={"MaxStartups": "100"}, place=Place("0.0.0.0"))
+    resource.prlimit(machine.pid, resource.RLIMIT_NOFILE, (64, 64))
+    hosts = [f"127.0.0.{number}" for number in range(1, 21)]
+    nodes = [attrs.evolve(machine.node, host=host, name=host) for host in hosts]
+    lines = machine.known_hosts_lines.replace("0.0.0.0", "{}").replace(",small", "")
+    machine.known_hosts.write_text("".join(lines.replace("{}", host) for host in hosts))
+    async with pool_of([machine]) as pool:
+        found = await ad.preflight(nodes, pool=pool)
+        (soft,) = {
+            (await ad.run_command(pool.at(node), "ulimit -n")).stdout for node in nodes[:2]
+        }  # what runs next has the limit of before
+    assert found.ok, found.describe()
+    assert soft == b"64\n"
+    await eventually(lambda: not machine.processes(), "no worker stays behind")
+
+
+def test_l12_who_connects_and_stays_holds_up_nobody_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as crowd:
+        server.setblocking(False)
+        place = server.getsockname()
+        guests = Guests([server], b"n" * 32, at_once=4)
+        for _ in range(9):
+            crowd.enter_context(socket.create_connection(place))
+            guests.step()
+        assert len(guests.here) == 4
+        tries = Tries([[*place, "n" * 32]] * 6, at_once=2, timeout_s=3600)
+
+        def is_over() -> bool:
+            tries.step()
+            guests.step()
+            assert len(tries.open) <= 2
+            return tries.are_over()
+
+        eventually_sync(is_over, "all were answered")
+        assert [result["peer"] for result in tries.results] == ["127.0.0.1"] * 6
+        guests.close()
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -264,6 +358,40 @@ async def test_f14_deployments_with_another_torch() -> None:
         "the nodes of this launch are not alike: torch differs: 2.13.0 on local-0; 2.12.1 on local-1" in found.warnings
     )
     assert {look.folder for look in found.nodes} == {"/tmp"}
+
+
+@pytest.mark.parametrize("own", [None, "1"])
+async def test_l19_ranks_are_as_many_as_the_gpus_that_they_see(network: Network, own: str | None) -> None:
+    machine = network.start("few", config={"SetEnv": "CUDA_VISIBLE_DEVICES=1,0"})
+    tool = machine.home / ".local/bin/nvidia-smi"
+    tool.parent.mkdir(parents=True)
+    tool.write_text(FOUR)
+    tool.chmod(0o755)
+    seen = list[Event]()
+    async with pool_of([machine], seen) as pool:
+        env = {} if own is None else {"CUDA_VISIBLE_DEVICES": own}
+        launcher = ad.Ranks(ad.Command("true", env=env), nproc_per_node=None)
+        launch = await ad.start_launch(pool, await deployed(pool, [machine.node]), launcher)
+        (await ad.watch_launch(pool, launch)).unwrap()
+    count = 2 if own is None else 1
+    assert launch.placement.places[0].nproc == count
+    text = f"few: {count} of 4 GPUs are seen by its ranks (CUDA_VISIBLE_DEVICES, or its container)"
+    assert [each.text for each in seen if isinstance(each, Noted)] == [text]
+
+
+async def test_l21_the_variables_of_a_session_are_said_once_and_dropped(network: Network) -> None:
+    session = "SLURM_NTASKS=8 SLURM_JOB_NAME=train PMI_RANK=1"
+    machines = [network.start(f"s{number}", config={"SetEnv": session}) for number in range(2)]
+    nodes, seen = [machine.node for machine in machines], list[Event]()
+    async with pool_of(machines, seen) as pool:
+        standing = await deployed(pool, nodes)
+        launch = await ad.start_launch(pool, standing, ad.Ranks('test -z "$SLURM_NTASKS$PMI_RANK"'))
+        (await ad.watch_launch(pool, launch)).unwrap()
+        kept = ad.Ranks('test "$SLURM_NTASKS$PMI_RANK" = 81', keep_env=("SLURM_*", "PMI_RANK"))
+        launch = await ad.start_launch(pool, standing, kept)
+        (await ad.watch_launch(pool, launch)).unwrap()
+    text = "s[0-1]: PMI_RANK, SLURM_* (2) in the login environment; ranks start without them"
+    assert [each.text for each in seen if isinstance(each, Noted)] == [text]
 
 
 async def test_f14_and_f15_a_stranger_on_a_gpu_and_variables_of_another_launch(network: Network) -> None:

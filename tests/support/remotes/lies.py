@@ -147,7 +147,7 @@ SIGNALLED = {**EXITED, "state": "signalled", "status": None, "signal": 9, "told_
 LOG = {"offset": 0, "size": 0, "state": "exited", "times": [[3, 1.7e9]]}
 FACTS = {"home": "/root", "user": "root", "uid": 0, "gpus": [{"index": 0, "name": "H100"}], "tools": [["uv", "/uv"]]}
 USERS = {"gpu_users": [["GPU-0", 7, 1 << 30, "python"]], "gpu_used": [["GPU-0", 1]]}
-LOOK = {"stray": ["RANK"], **USERS, "free": 1 << 40, "shared_memory": 1 << 30}
+LOOK = {"stray": ["RANK"], **USERS, "visible": "0", "free": 1 << 40, "shared_memory": 1 << 30}
 STAND = {"rank": 0, "pid": 7, "name": "python", "state": "S", "dump": "", "source": "py-spy", "wchan": "0"}
 RECORD = {
     "rank": 0,
