@@ -79,7 +79,8 @@ class JobStatus(PlainData):
         exit_status / signal: as recorded; None where they do not apply.
         started_at / ended_at: seconds since 1970, the node's clock; None if unknown.
         timed_out: it ran longer than its command's timeout_s and was ended for that: no success, whatever its status.
-        stopped: it was asked to end, by whomever.
+        stopped: it was asked to end before its program had ended by itself, by whomever.
+        stopped_at: when, by the node's clock; None where nobody asked, or the node did not note it.
         told_at / because: when the other supervisors of its launch told it to end (the node's clock) and why; None and
             "" if they did not.
         signal_possible: the exit status, above 128, may stand for a signal: a node without python3 cannot tell.
@@ -103,6 +104,7 @@ class JobStatus(PlainData):
     told_at: float | None = None
     because: str = ""
     stopped: bool = False
+    stopped_at: float | None = None
     gpu_left: tuple[str, ...] = ()
     path: str = attrs.field(default="", repr=False)
 

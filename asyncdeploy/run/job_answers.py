@@ -46,6 +46,7 @@ def status_of(job: Job, answer: Answer) -> JobStatus:
         timed_out=answer["timed_out"].flag(),
         signal_possible=answer["signal_possible"].flag(),
         stopped=answer["stopped"].flag(),
+        stopped_at=answer["stopped_at"].moment(),
         told_at=answer["told_at"].moment(),
         because=answer["because"].text(""),
         survivors=_names(answer["survivors"]),

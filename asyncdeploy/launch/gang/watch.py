@@ -62,7 +62,8 @@ async def watch_launch(pool: Pool, launch: Launch, *, away_s: float = AWAY_S) ->
     cause = launch.jobs[first].node
     end = ends[first].status
     # Its supervisor may have been told to end by another rank's, while nobody watched: that one is to be named.
-    why = end.because if end is not None and end.because else f"node rank {first} failed"
+    how = "was stopped" if end is not None and end.stopped else "failed"
+    why = end.because if end is not None and end.because else f"node rank {first} {how}"
     pool.at(cause).emit(Noted(node=cause.name, text=f"{why}: the other nodes are stopped"))
     # Before the first TERM: what ended later may have ended because of it, and accuses nobody.
     stopped_at = time.time()
@@ -72,7 +73,9 @@ async def watch_launch(pool: Pool, launch: Launch, *, away_s: float = AWAY_S) ->
     known = {rank: seen for rank, seen in ends.items() if seen.status is None or seen.status.state != "orphaned"}
     final = await _with_logs(pool, launch, [known.get(rank, after[rank]) for rank in range(len(launch.jobs))])
     _name_what_is_left(pool, final)
-    return judge_launch(launch, final, stopped_at=stopped_at, first=first)
+    # Stopped by a person, from elsewhere: nobody is accused of that.
+    by_person = end is not None and end.stopped and not end.timed_out and end.told_at is None
+    return judge_launch(launch, final, stopped_at=stopped_at, first=None if by_person else first)
 
 
 @checked

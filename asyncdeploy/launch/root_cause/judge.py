@@ -63,16 +63,23 @@ def _own_failures(case: Case, rank: int) -> tuple[RankFailure, ...]:
     records = NodeRecords(rank, ended_at, offset, launch.workdirs[rank], end.log, end.evidence)
     if own := tuple(failure for failure in records.failures() if _is_own(case, failure)):
         return own
-    # Nothing that one of its ranks did: what is known of the node's command is all there is. It ended by itself where
-    # we stopped because of it, unless other supervisors had told it to end; or where it had ended before that, by its
-    # node's clock or because we knew of it by then. Each alone may be wrong: clocks are off, and news is late.
-    stopped_at, told = case.told_to_stop_at(rank), end.status.told_at is not None
-    by_itself = rank == case.first and not told
-    if stopped_at is not None and not by_itself and min(end.known_at, case.ended_at(rank)) >= stopped_at:
+    # Nothing that one of its ranks did: what is known of the node's command is all there is.
+    if _was_ended(case, rank):
         return ()
     number = getattr(signal, f"SIG{end.status.signal}", None)
     failure = records.own_failure(-number if number else end.status.exit_status)
     return (attrs.evolve(failure, words=failure.words or end.status.last_lines),)
+
+
+def _was_ended(case: Case, rank: int) -> bool:
+    """Whether a node's command ended because it was told to, by us, a person, or other nodes' supervisors."""
+    if (stopped := case.was_stopped(rank)) is not None:
+        return stopped
+    # Its node has not seen its end. It ended by itself where we stopped because of it; or where it had ended before
+    # that, by its node's clock or because we knew of it by then. Each alone may be wrong: clocks are off, news is late.
+    if case.stopped_at is None or rank == case.first:
+        return False
+    return min(case.ends[rank].known_at, case.ended_at(rank)) >= case.stopped_at
 
 
 def _is_own(case: Case, failure: RankFailure) -> bool:

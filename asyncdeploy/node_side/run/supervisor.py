@@ -68,8 +68,8 @@ class Supervisor:
         self.plan = self.environ.pop(b"ASYNCDEPLOY_GANG", None)  # of its launch; not for what we start
         self.gpus = self.environ.pop(b"ASYNCDEPLOY_GPUS", None)  # what was in use before
         self.membership = self.marks = None  # of a rank of a launch
-        self.deadline = None
-        self.timed_out = False
+        self.deadline = self.stopped_at = None
+        self.timed_out = self.asked = False
         self.sessions = Sessions(folder)
 
     def supervise(self, stdin, into):
@@ -110,9 +110,17 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
 
     def on_term(self, *_):
-        """Obey a stop: its grace stands in a file, for a signal carries nothing."""
-        request = folders.read_json(self.folder, "stop") or {}
-        self.tree.stop(float(request.get("grace_s", STOP_GRACE_S)))
+        self.asked = True  # obeyed behind the next look at what has ended
+
+    def obey(self):
+        """Obey a stop: its grace stands in a file, for a signal carries nothing.
+
+        A leader that has ended by itself was not stopped, however long we sweep behind it, and there is no hurry.
+        """
+        if self.asked and self.tree.status is None and not self.tree.stopped:
+            self.stopped_at = time.time()
+            request = folders.read_json(self.folder, "stop") or {}
+            self.tree.stop(float(request.get("grace_s", STOP_GRACE_S)))
 
     def begin(self, stdin):
         """Start the leader and write down who it is; return why not, or None."""
@@ -155,6 +163,7 @@ class Supervisor:
             if self.wake.fd in (fd for fd, _ in poll.poll((self.patience() if quiet else TICK_S) * 1000)):
                 self.wake.hear()
             self.tree.reap()
+            self.obey()
             self.watch_time()
             if self.membership is not None:
                 self.membership.tick(self.tree, self.timed_out)
@@ -196,6 +205,8 @@ class Supervisor:
         if self.marks is not None:
             self.marks.tick(time.monotonic(), final=True)
         end["stopped"], end["timed_out"] = self.tree.stopped, self.timed_out
+        if self.stopped_at is not None:
+            end["stopped_at"] = self.stopped_at
         end["oom_kills"] = oom.since(self.oom_kills)
         self.write_end(json.dumps(end).encode())
 
