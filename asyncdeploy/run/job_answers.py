@@ -51,6 +51,7 @@ def status_of(job: Job, answer: Answer) -> JobStatus:
         because=answer["because"].text(""),
         survivors=_names(answer["survivors"]),
         gpu_left=_names(answer["gpu_left"]),
+        booted_at=answer["booted_at"].moment(),
         path=answer["path"].text("", MAX_PATH),
     )
 

@@ -73,6 +73,11 @@ class Case:
             return None
         return self.launch.placement.first_rank(failure.node_rank) + failure.local_rank
 
+    def told_of(self, rank: int) -> str:
+        """Return what the other nodes' supervisors ended for, where that is this rank; else ""."""
+        reasons = [end.status.because for end in self.ends if end.status is not None]
+        return next((words for words in reasons if words.startswith(f"node rank {rank} (")), "")
+
     def ended_at(self, rank: int) -> float:
         """Return when a rank ended, by our clock; when we learned of it, where the node did not say."""
         end = self.ends[rank]

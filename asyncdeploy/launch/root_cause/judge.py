@@ -75,11 +75,11 @@ def _was_ended(case: Case, rank: int) -> bool:
     """Whether a node's command ended because it was told to, by us, a person, or other nodes' supervisors."""
     if (stopped := case.was_stopped(rank)) is not None:
         return stopped
-    # Its node has not seen its end. It ended by itself where we stopped because of it; or where it had ended before
-    # that, by its node's clock or because we knew of it by then. Each alone may be wrong: clocks are off, news is late.
+    # Its node has not seen its end: it was booted again, or the supervisor was killed too. No stop does that, though
+    # one may have come first; a person's accuses nobody.
     if case.stopped_at is None or rank == case.first:
         return False
-    return min(case.ends[rank].known_at, case.ended_at(rank)) >= case.stopped_at
+    return case.first is None and min(case.ends[rank].known_at, case.ended_at(rank)) >= case.stopped_at
 
 
 def _is_own(case: Case, failure: RankFailure) -> bool:
@@ -97,11 +97,13 @@ def _silence(case: Case, rank: int) -> RankFailure:
     return RankFailure(rank, case.ends[rank].known_at)
 
 
-def _order(case: Case, failure: RankFailure) -> tuple[int, float]:
+def _order(case: Case, failure: RankFailure) -> tuple[int, bool, float]:
     """What comes first is the root cause: failures that were seen, silence, complaints of a peer, what we stopped.
 
     Time decides within a kind only: a victim's "connection reset" is often recorded before the end of the rank that
-    died and took its time to die, and a node is called silent long after it fell silent.
+    died and took its time to die, and a node is called silent long after it fell silent. Of nodes that are silent the
+    first is the one for which the others ended.
     """
-    silent = case.ends[failure.node_rank].status is None
-    return (3 if failure.stopped else 2 if failure.symptom else 1 if silent else 0, failure.at)
+    silent = case.was_stopped(failure.node_rank) is None  # a node that does not answer, or has forgotten all
+    kind = 3 if failure.stopped else 2 if failure.symptom else 1 if silent else 0
+    return (kind, silent and not case.told_of(failure.node_rank), failure.at)

@@ -65,7 +65,18 @@ def status_of(job_id):
             status["state"] = "orphaned" if living(folder, job_id, pids) else "lost"
     elif not starter_lives(folder):
         status["state"] = "lost"
+    if status["state"] == "lost":
+        status["booted_at"] = booted_at()
     return status
+
+
+def booted_at():
+    """Return when this machine or container began, by its clock; None where nothing says that."""
+    first = proc.process(1)
+    if first is None:
+        return None
+    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - first.start / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.time() - ago)
 
 
 def starter_lives(folder):

@@ -8,8 +8,10 @@ import pytest
 import asyncdeploy as ad
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.root_cause.judge import failure_of
+from asyncdeploy.values.events import Event
 from tests.launch.gang.test_gpu_left import SMI
 from tests.launch.gang.test_sight import launched
+from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import notes
 from tests.support.waiting import eventually
@@ -73,3 +75,44 @@ async def test_l3_what_a_person_stops_elsewhere_has_no_cause(
         report = await watching
     assert not report.ok
     assert failure_of(report) is None
+
+
+@pytest.mark.parametrize("spares", [1, 0])
+async def test_l4_a_node_that_was_booted_again_is_the_cause_and_is_answered(
+    network: Network, workspace: ad.Workspace, spares: int
+) -> None:
+    nodes = [network.start(name) for name in ("a", "b", "c")]
+    line = f'echo attempt $ASYNCDEPLOY_ATTEMPT; test "$ASYNCDEPLOY_ATTEMPT" != 0 || {WAITS}'
+    seen: list[Event] = []
+    async with ad.Pool(host_keys=ad.HostKeys.strict(nodes[0].known_hosts), observer=seen.append) as pool:
+        launch = await ad.fan_out(
+            [sshd.node for sshd in nodes[:2]],
+            workspace,
+            ad.Ranks(line, nproc_per_node=1),
+            ad.SystemEnv(),
+            restart=ad.Restart(),
+            spares=[sshd.node for sshd in nodes[2 : 2 + spares]] or None,
+            grace_s=0.5,
+            pool=pool,
+        )
+        nodes[1].restart()  # its first process is killed, and with it all the others
+        report = await ad.wait_launch(launch, pool=pool)
+    assert report.ok, report
+    assert [outcome.node.name for outcome in report] == ["a", "c" if spares else "b"]
+    (note,) = notes(seen, "begins")
+    assert "node rank 1 (b) is lost: its node was booted again" in note
+    assert "1 other node stopped because of it" in note
+
+
+async def test_l4_all_processes_killed_is_a_failure_too(
+    sshd_nodes: Sequence[SshdNode], workspace: ad.Workspace
+) -> None:
+    """The supervisor and whoever watches over it as well, while nobody looks."""
+    async with launched(sshd_nodes[:2], workspace, f"echo up; {WAITS}") as (pool, launch, _):
+        sshd_nodes[1].sweep()
+        report = await ad.wait_launch(launch, pool=pool)
+    cause = failure_of(report)
+    assert cause is not None
+    assert (cause.node_rank, cause.status) == (1, None)
+    assert f"node rank 1 ({cause.node}) is lost: no exit status was recorded" in cause.message
+    assert [outcome.state for outcome in report] == ["cancelled", "failed"]

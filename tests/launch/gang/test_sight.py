@@ -40,7 +40,7 @@ async def launched(
     seen: list[Event] = []
     async with ad.Pool(host_keys=ad.HostKeys.strict(nodes[0].known_hosts), observer=seen.append) as pool:
         deployed = await ad.deploy_all([each.node for each in nodes], workspace, ad.SystemEnv(), pool=pool)
-        launch = await ad.start_launch(pool, deployed.unwrap(), ad.Ranks(line, nproc_per_node=1), grace_s=0.5)
+        launch = await ad.start_launch(pool, deployed.unwrap(), ad.Ranks(line, nproc_per_node=1), grace_s=2)
         yield pool, launch, seen
 
 
