@@ -84,6 +84,8 @@ class JobStatus(PlainData):
         told_at / because: when the other supervisors of its launch told it to end (the node's clock) and why; None and
             "" if they did not.
         booted_at: of one that is lost, when its node began (the node's clock); None where it did not say.
+        met: of a launch's rank, whether its program was seen to connect to node rank 0 (there: to listen); None where
+            nobody looked.
         signal_possible: the exit status, above 128, may stand for a signal: a node without python3 cannot tell.
         survivors: processes that could not be ended, "pid name".
         gpu_left: of a launch's rank, GPUs on which memory stayed in use that was free before, though nobody is seen
@@ -108,6 +110,7 @@ class JobStatus(PlainData):
     stopped_at: float | None = None
     gpu_left: tuple[str, ...] = ()
     booted_at: float | None = None
+    met: bool | None = None
     path: str = attrs.field(default="", repr=False)
 
     @property

@@ -52,6 +52,7 @@ def status_of(job: Job, answer: Answer) -> JobStatus:
         survivors=_names(answer["survivors"]),
         gpu_left=_names(answer["gpu_left"]),
         booted_at=answer["booted_at"].moment(),
+        met=answer["met"].flag() if answer["met"].is_there else None,
         path=answer["path"].text("", MAX_PATH),
     )
 

@@ -43,7 +43,8 @@ def judge_launch(
     # A node that a person's stop does not reach is not accused of the end: its fate is unknown, and that is said.
     by_person = stopped_at is not None and first is None
     lost = [] if by_person else [_silence(case, rank) for rank, end in enumerate(ends) if end.status is None]
-    candidates = [failure for failures in case.own.values() for failure in failures] + lost
+    late = [] if by_person else _late(case)
+    candidates = [failure for failures in case.own.values() for failure in failures] + lost + late
     case = attrs.evolve(case, root=min(candidates, key=lambda failure: _order(case, failure), default=None))
     return Report(tuple(outcome_of(case, rank) for rank in range(len(ends))))
 
@@ -95,6 +96,19 @@ def _is_own(case: Case, failure: RankFailure) -> bool:
 def _silence(case: Case, rank: int) -> RankFailure:
     """What a node is accused of that does not answer."""
     return RankFailure(rank, case.ends[rank].known_at)
+
+
+def _late(case: Case) -> list[RankFailure]:
+    """Return who others gave up waiting for: a wait that is long is not a fault of who waited.
+
+    What a node's program had not come to is told by its supervisor; where none was seen to come, nothing is proven.
+    """
+    waited = [failure for failures in case.own.values() for failure in failures if failure.waited]
+    met = [None if end.status is None or end.ok else end.status.met for end in case.ends]
+    if not waited or True not in met:
+        return []
+    at = min(failure.at for failure in waited)
+    return [RankFailure(rank, at, late=True) for rank, came in enumerate(met) if came is False]
 
 
 def _order(case: Case, failure: RankFailure) -> tuple[int, bool, float]:

@@ -11,6 +11,8 @@ from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
 from asyncdeploy.values.not_found import STATUS
 
+LATE_HINT = "what takes it so long: imports from a cold disk? Torchrun(rendezvous_s=...) waits longer"
+
 
 def outcome_of(case: Case, rank: int) -> Outcome[JobStatus]:
     """Return what became of one node rank: the root cause is a LaunchFailed, what it took with it is cancelled."""
@@ -39,7 +41,7 @@ def _launch_failed(case: Case, root: RankFailure, error: DeployError) -> LaunchF
     others = [rank for rank in rest if rank not in case.own]
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
     missing = error.hint if end is not None and end.exit_status == STATUS else ""
-    hint = root.oom or missing or hint_for(f"{root.error}\n{root.words}") or error.hint
+    hint = LATE_HINT if root.late else root.oom or missing or hint_for(f"{root.error}\n{root.words}") or error.hint
     if not hint and end is not None and not root.log:
         hint = f"its whole log: ~/.asyncdeploy/jobs/{end.job.id}/log on {name}"
     failed = LaunchFailed(
@@ -70,6 +72,8 @@ def _what(case: Case, root: RankFailure, error: DeployError) -> str:
         told = case.told_of(root.node_rank)
         said = f"; the other nodes say: {told}" if told else ""
         return f"node rank {root.node_rank} ({name}) does not answer: {error.message}{said}"
+    if root.late:
+        return f"node rank {root.node_rank} ({name}) came too late: its program had not come to where the others waited"
     how = f"{status.how}{after(status)}"
     if root.local_rank is None:
         return f"node rank {root.node_rank} ({name}) {how}"

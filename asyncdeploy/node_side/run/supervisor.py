@@ -202,6 +202,8 @@ class Supervisor:
         end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
         if self.membership is not None and self.membership.told_at is not None:
             end["told_at"], end["because"] = self.membership.told_at, self.membership.because[:300]
+        if self.membership is not None and self.membership.meeting is not None:
+            end["met"] = self.membership.meeting.seen
         if self.marks is not None:
             self.marks.tick(time.monotonic(), final=True)
         end["stopped"], end["timed_out"] = self.tree.stopped, self.timed_out
