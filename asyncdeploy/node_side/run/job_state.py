@@ -53,6 +53,8 @@ def status_of(job_id):
         status["started_at"] = started
     if end is not None:
         status.update(end, state="signalled" if end.get("signal") else "exited")
+        asks = end.get("asks_until", 0) > time.time() and pids.supervisor_lives()
+        status["unfinished"] = asks  # it has ended; what else is to be known of it comes in a moment
     elif pids.known and pids.identity != proc.identity():
         same_machine = pids.identity.rpartition(":")[2] == os.uname().nodename
         status["state"] = "lost" if same_machine else "elsewhere"

@@ -21,6 +21,7 @@ STOP_GRACE_S = 5.0  # of a stop that does not say its own
 START_S = 30.0  # for a supervisor to say that the job runs: it writes to a disk that may be slow
 NOT_FOUND = 127  # no such program
 MOST_PATH = 1000
+ASK_S = 15.0  # for the driver's word about memory that stays in use; whoever waits for the end waits for it so long
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
 
@@ -198,7 +199,6 @@ class Supervisor:
         end = {"status": code, "signal": number, "ended_at": self.tree.ended_at or time.time()}
         if code == NOT_FOUND:
             end["path"] = os.fsdecode(self.environ.get(b"PATH", b""))[:MOST_PATH]
-        end["gpu_left"] = self.gpus_left()
         end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
         if self.membership is not None and self.membership.told_at is not None:
             end["told_at"], end["because"] = self.membership.told_at, self.membership.because[:300]
@@ -210,7 +210,20 @@ class Supervisor:
         if self.stopped_at is not None:
             end["stopped_at"] = self.stopped_at
         end["oom_kills"] = oom.since(self.oom_kills)
+        if self.gpus:
+            end["asks_until"] = time.time() + ASK_S
         self.write_end(json.dumps(end).encode())
+        if self.gpus:
+            self.add_gpus_left(end)
+
+    def add_gpus_left(self, end):
+        """Add to an end that is written down what a driver says, which may never answer."""
+        end["gpu_left"] = self.gpus_left()
+        del end["asks_until"]
+        try:
+            folders.write_file(self.folder, "exit", json.dumps(end).encode())
+        except OSError:
+            return  # a disk that is full: the end itself stands
 
     def write_end(self, data):
         """Write the end into the room that was taken for it at the start: a disk that is full has no other."""
@@ -223,8 +236,6 @@ class Supervisor:
 
     def gpus_left(self):
         """Return which GPUs still have memory in use that was free before."""
-        if not self.gpus:
-            return []
         from asyncdeploy.node_side import gpus
 
         before = json.loads(self.gpus)

@@ -9,11 +9,10 @@ import asyncdeploy as ad
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.values.events import Event
-from tests.launch.gang.test_gpu_left import SMI
-from tests.launch.gang.test_sight import launched
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import notes
+from tests.support.gangs import SMI, launched
 from tests.support.waiting import eventually
 
 DEAF = "(trap '' TERM; echo up; while :; do sleep 0.1; done) &"

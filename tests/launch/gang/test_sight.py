@@ -1,19 +1,16 @@
 """That we cannot see a node stops no rank: the ranks watch over each other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncdeploy as ad
 from asyncdeploy.launch.root_cause.judge import failure_of
-from asyncdeploy.values.events import Event
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import notes
+from tests.support.gangs import launched
 from tests.support.waiting import eventually
-
-WAITS = "echo up; until [ -e go ]; do sleep 0.1; done; echo done"
 
 
 def let_go(nodes: Sequence[SshdNode]) -> None:
@@ -31,17 +28,6 @@ def is_named(pid: int, name: str) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == name
     except OSError:
         return False
-
-
-@asynccontextmanager
-async def launched(
-    nodes: Sequence[SshdNode], workspace: ad.Workspace, line: str = WAITS
-) -> AsyncIterator[tuple[ad.Pool, ad.Launch, list[Event]]]:
-    seen: list[Event] = []
-    async with ad.Pool(host_keys=ad.HostKeys.strict(nodes[0].known_hosts), observer=seen.append) as pool:
-        deployed = await ad.deploy_all([each.node for each in nodes], workspace, ad.SystemEnv(), pool=pool)
-        launch = await ad.start_launch(pool, deployed.unwrap(), ad.Ranks(line, nproc_per_node=1), grace_s=2)
-        yield pool, launch, seen
 
 
 async def test_l1_our_own_blindness_stops_nobody(network: Network, workspace: ad.Workspace) -> None:
