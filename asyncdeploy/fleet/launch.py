@@ -20,6 +20,7 @@ from asyncdeploy.launch.follow.hangs import diagnose, watch_silence
 from asyncdeploy.launch.gang.attempts import watch_attempts
 from asyncdeploy.launch.gang.recall import recall_launch
 from asyncdeploy.launch.gang.restart import Recovery, Restart
+from asyncdeploy.launch.gang.sight import AWAY_S
 from asyncdeploy.launch.gang.start import launch_failed, start_launch
 from asyncdeploy.launch.gang.watch import end_launch
 from asyncdeploy.launch.launch import Launch
@@ -136,7 +137,7 @@ def _filled(deployed: Report[Deployment], count: int, pool: Pool) -> tuple[list[
 
 @checked
 async def wait_launch(
-    launch: Launch, *, silent_after_s: float | None = None, pool: Pool | None = None
+    launch: Launch, *, silent_after_s: float | None = None, away_s: float = AWAY_S, pool: Pool | None = None
 ) -> Report[JobStatus]:
     """Wait until all ranks have ended; when one fails the others are stopped, and the report names it as the cause.
 
@@ -146,6 +147,8 @@ async def wait_launch(
         launch: the launch.
         silent_after_s: when no rank has printed anything for so long, say by an event where all of them stand; None
             leaves them alone.
+        away_s: a node that does not answer us is asked on, and nothing is stopped for it: the ranks watch over each
+            other. When none of those that still run has answered for so long they are unknown, and left as they are.
         pool: the connections.
 
     On cancellation the launch is left as it is.
@@ -153,7 +156,7 @@ async def wait_launch(
     async with lent_pool(pool) as lent, anyio.create_task_group() as group:
         if silent_after_s is not None:
             group.start_soon(watch_silence, lent, launch, silent_after_s)
-        report = await watch_attempts(lent, launch)
+        report = await watch_attempts(lent, launch, away_s)
         group.cancel_scope.cancel()
     return report
 
@@ -189,6 +192,7 @@ async def follow_launch(
     offsets: Sequence[int] = (),
     fold_s: float | None = None,
     silent_after_s: float | None = None,
+    away_s: float = AWAY_S,
     pool: Pool | None = None,
 ) -> AsyncIterator[LaunchFollower]:
     """Give the lines of all ranks as they come and watch over the launch; they end when it has ended.
@@ -196,15 +200,16 @@ async def follow_launch(
     Args:
         launch: the launch.
         offsets: of an earlier follower, to go on behind the last line that it gave; none is from the beginning.
-        silent_after_s: as for ``wait_launch``.
+        silent_after_s / away_s: as for ``wait_launch``.
         fold_s: lines that several nodes print alike within so many seconds are given as one; None folds nothing.
         pool: the connections.
 
     ``report`` and ``failure`` of what is given say how it ended. Leaving the block early leaves the launch as it is.
     """
     async with lent_pool(pool) as lent:
-        follower = LaunchFollower(lent, launch, offsets=offsets, fold_s=fold_s, silent_after_s=silent_after_s)
-        async with follower:
+        async with LaunchFollower(
+            lent, launch, offsets=offsets, fold_s=fold_s, silent_after_s=silent_after_s, away_s=away_s
+        ) as follower:
             yield follower
 
 

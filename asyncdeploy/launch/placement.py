@@ -49,6 +49,7 @@ class Placement(PlainData):
         master_port: TCP port there, proven free when the plan was made.
         places: one a node, in node rank order.
         attempt: how often it was restarted.
+        grace_s: seconds from TERM to KILL whenever the launch is stopped.
     """
 
     launch_id: str
@@ -56,6 +57,7 @@ class Placement(PlainData):
     master_port: int
     places: tuple[NodePlace, ...]
     attempt: int = 0
+    grace_s: float = 5.0
 
     def __attrs_post_init__(self) -> None:
         ranks = [place.node_rank for place in self.places]
@@ -125,6 +127,7 @@ def rank_env(placement: Placement, place: NodePlace) -> dict[str, str]:
         "ASYNCDEPLOY_NUM_NODES": str(len(placement.places)),
         "ASYNCDEPLOY_NODE_IPS": "\n".join(other.address for other in placement.places),
         "ASYNCDEPLOY_GPUS_PER_NODE": str(place.nproc),
+        "ASYNCDEPLOY_GRACE_S": f"{placement.grace_s:g}",
         "NODE_RANK": str(place.node_rank),
         "MASTER_ADDR": placement.master_addr,
         "MASTER_PORT": str(placement.master_port),

@@ -79,9 +79,13 @@ class JobStatus(PlainData):
         exit_status / signal: as recorded; None where they do not apply.
         started_at / ended_at: seconds since 1970, the node's clock; None if unknown.
         timed_out: it ran longer than its command's timeout_s and was ended for that: no success, whatever its status.
-        stopped: it was asked to end, by whomever.
+        stopped: it was asked to end before its program had ended by itself, by whomever.
+        stopped_at: when, by the node's clock; None where nobody asked, or the node did not note it.
         told_at / because: when the other supervisors of its launch told it to end (the node's clock) and why; None and
             "" if they did not.
+        booted_at: of one that is lost, when its node began (the node's clock); None where it did not say.
+        met: of a launch's rank, whether its program was seen to connect to node rank 0 (there: to listen); None where
+            nobody looked.
         signal_possible: the exit status, above 128, may stand for a signal: a node without python3 cannot tell.
         survivors: processes that could not be ended, "pid name".
         gpu_left: of a launch's rank, GPUs on which memory stayed in use that was free before, though nobody is seen
@@ -103,7 +107,10 @@ class JobStatus(PlainData):
     told_at: float | None = None
     because: str = ""
     stopped: bool = False
+    stopped_at: float | None = None
     gpu_left: tuple[str, ...] = ()
+    booted_at: float | None = None
+    met: bool | None = None
     path: str = attrs.field(default="", repr=False)
 
     @property
@@ -119,10 +126,18 @@ class JobStatus(PlainData):
     @property
     def how(self) -> str:
         """How it ended, in words: "exited 3"; what it is where nobody recorded that."""
+        if self.state == "lost":
+            return f"is lost: {self._loss}"
         if self.state not in ("exited", "signalled"):
             return f"is {self.state}"
         how = f"died of SIG{self.signal}" if self.signal else f"exited {self.exit_status}"
         return f"ran longer than its timeout_s and was ended: it {how}" if self.timed_out else how
+
+    @property
+    def _loss(self) -> str:
+        if self.started_at is not None and self.booted_at is not None and self.booted_at > self.started_at:
+            return f"its node was booted again {self.booted_at - self.started_at:.0f} s after the start"
+        return "no exit status was recorded"
 
     def failure(self) -> DeployError | None:
         """Return None if it ended with status 0, else the error that says what it is."""
@@ -134,4 +149,5 @@ class JobStatus(PlainData):
             missing = self.state == "exited" and self.exit_status == STATUS
             hint = hint_of_missing(self.last_lines, self.path, self.job.command) if missing else ""
             return JobFailed(node, what, hint, self.last_lines, job_id, self.exit_status, self.signal)
-        return JobLost(node, f"job {job_id} {self.how}: no exit status was recorded", "", self.last_lines, job_id)
+        rest = "" if self.state == "lost" else ": no exit status was recorded"
+        return JobLost(node, f"job {job_id} {self.how}{rest}", "", self.last_lines, job_id)

@@ -46,10 +46,13 @@ def status_of(job: Job, answer: Answer) -> JobStatus:
         timed_out=answer["timed_out"].flag(),
         signal_possible=answer["signal_possible"].flag(),
         stopped=answer["stopped"].flag(),
+        stopped_at=answer["stopped_at"].moment(),
         told_at=answer["told_at"].moment(),
         because=answer["because"].text(""),
         survivors=_names(answer["survivors"]),
         gpu_left=_names(answer["gpu_left"]),
+        booted_at=answer["booted_at"].moment(),
+        met=answer["met"].flag() if answer["met"].is_there else None,
         path=answer["path"].text("", MAX_PATH),
     )
 

@@ -25,6 +25,7 @@ def test_every_rank_finds_its_variables() -> None:
         "ASYNCDEPLOY_NUM_NODES": "2",
         "ASYNCDEPLOY_NODE_IPS": "10.0.0.1\n10.0.0.2",
         "ASYNCDEPLOY_GPUS_PER_NODE": "2",
+        "ASYNCDEPLOY_GRACE_S": "5",
         "NODE_RANK": "1",
         "MASTER_ADDR": "10.0.0.1",
         "MASTER_PORT": "23456",

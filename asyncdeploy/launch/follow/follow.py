@@ -16,6 +16,7 @@ from asyncdeploy.launch.follow.hangs import watch_silence
 from asyncdeploy.launch.follow.log_fold import LineFolder
 from asyncdeploy.launch.follow.log_merge import Merger
 from asyncdeploy.launch.gang.attempts import next_attempt
+from asyncdeploy.launch.gang.sight import AWAY_S, FIRST_PAUSE_S, LAST_PAUSE_S
 from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launch import Launch, LaunchLine
 from asyncdeploy.launch.root_cause.judge import failure_of
@@ -53,6 +54,7 @@ class LaunchFollower:
         offsets: Sequence[int] = (),
         fold_s: float | None = None,
         silent_after_s: float | None = None,
+        away_s: float = AWAY_S,
     ) -> None:
         if offsets and (len(offsets) != len(launch.jobs) or min(offsets) < 0):
             what = f"one of 0 or more for each of {len(launch.jobs)} nodes was expected"
@@ -62,6 +64,8 @@ class LaunchFollower:
         self._offsets = list(offsets) or [0] * len(launch.jobs)
         self._fold_s = fold_s
         self._silent_after_s = silent_after_s
+        self._away_s = away_s
+        self._judged: Launch | None = None
         self._folder = self._new_folder(self.launch)
         self._merger = _merger(self.launch)
         self._following: deque[tuple[Launch, Merger]] = deque()
@@ -159,7 +163,8 @@ class LaunchFollower:
     async def _run(self, launch: Launch, readers: Sequence[asyncio.Task[None]]) -> None:
         try:
             while True:
-                report = await watch_launch(self._pool, launch)
+                report = await watch_launch(self._pool, launch, away_s=self._away_s)
+                self._judged = launch
                 for reader, outcome in zip(readers, report, strict=True):
                     if outcome.value is None:  # its node does not answer; the other logs end where their jobs ended
                         reader.cancel()
@@ -180,18 +185,28 @@ class LaunchFollower:
     async def _read(self, launch: Launch, merger: Merger, rank: int, offset: int) -> None:
         job, late_s = launch.jobs[rank], launch.clock_offsets_s[rank]
         remote, at = self._pool.at(job.node), 0.0
+        pause = FIRST_PAUSE_S
         try:
             async with follow_job(remote, job, offset=offset) as lines:
-                await lines.read_on()
-                if not lines.behind:
-                    merger.caught_up(rank)
-                async for text in lines:
-                    at = max(at, time.time() if lines.printed_at is None else lines.printed_at - late_s)
-                    await merger.put(rank, LaunchLine(rank, job.node.name, text, "log", at), lines.offset)
-                    if not lines.behind:
-                        merger.caught_up(rank)
-        except DeployError as error:  # the watcher says what became of the rank; here only its lines end
-            remote.emit(Noted(node=job.node.name, text=f"its log cannot be followed any more: {error.message}"))
+                while True:
+                    try:
+                        await lines.read_on()
+                        if not lines.behind:
+                            merger.caught_up(rank)
+                        async for text in lines:
+                            at = max(at, time.time() if lines.printed_at is None else lines.printed_at - late_s)
+                            await merger.put(rank, LaunchLine(rank, job.node.name, text, "log", at), lines.offset)
+                            if not lines.behind:
+                                merger.caught_up(rank)
+                            pause = FIRST_PAUSE_S
+                        return
+                    except DeployError as error:
+                        if self._judged is launch:  # the watcher says what became of the rank; here only its lines end
+                            text = f"its log cannot be followed any more: {error.message}"
+                            remote.emit(Noted(node=job.node.name, text=text))
+                            return
+                    await anyio.sleep(pause)
+                    pause = min(2 * pause, LAST_PAUSE_S)
         finally:
             merger.ended(rank)
 

@@ -24,6 +24,8 @@ from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Completed
 from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
 
+GRACE_S = 5.0
+"""From TERM to KILL for the ranks beside one that failed."""
 EVIDENCE_S = 10.0
 """For what a node knows of ranks that failed; a report without is better than none."""
 
@@ -41,7 +43,7 @@ async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: La
 
     On cancellation the runs are ended.
     """
-    launch, commands, _ = await plan_launch(pool, deployments, launcher, 0.0)
+    launch, commands, _ = await plan_launch(pool, deployments, launcher, GRACE_S)
     work = dict(zip(launch.nodes, zip(deployments, commands, strict=True), strict=True))
     done: dict[Node, Completed] = {}
     failed: list[Node] = []

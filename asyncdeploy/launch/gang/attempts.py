@@ -18,13 +18,15 @@ from asyncdeploy.values.errors import DeployError
 from asyncdeploy.values.events import Noted
 
 
-async def watch_attempts(pool: Pool, launch: Launch) -> Report[JobStatus]:
+async def watch_attempts(pool: Pool, launch: Launch, away_s: float) -> Report[JobStatus]:
     """Watch over a launch until an attempt of it succeeds or there shall be no other; return what became of the last.
+
+    ``away_s`` is as for ``watch_launch``.
 
     On cancellation the attempt that runs is left as it is; of one that is being started nothing stays.
     """
     while True:
-        report = await watch_launch(pool, launch.current)
+        report = await watch_launch(pool, launch.current, away_s=away_s)
         if report.ok or await next_attempt(pool, launch, report) is None:
             return report
 

@@ -31,6 +31,7 @@ def with_links(launch: Launch, commands: Sequence[Command], port: int, silence_s
         "names": [node.name for node in launch.nodes],
         "host": launch.placement.master_addr,
         "port": port,
+        "meet": launch.placement.master_port,
         "key": secrets.token_hex(32),  # of this launch alone; it proves who speaks, and hides nothing
         "silence_s": silence_s,
         "grace_s": launch.grace_s,

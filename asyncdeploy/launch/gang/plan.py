@@ -51,6 +51,7 @@ async def plan_launch(
             for rank, (each, seen) in enumerate(zip(deployments, found.nodes, strict=True))
         ),
         len(before),
+        grace_s,
     )
     commands = launcher.commands(placement)
     jobs = [

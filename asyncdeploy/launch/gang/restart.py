@@ -69,9 +69,8 @@ class Recovery(Attempts):
             return None
         rank = failed.node_rank if failed.node_rank is not None else -1
         outcomes = list(report)
-        status = outcomes[rank].value if 0 <= rank < len(outcomes) else None
         cause = signature(failed)
-        if cause in self._seen or (status is not None and status.stopped and status.told_at is None):
+        if cause in self._seen:
             return None
         lost = [index for index, outcome in enumerate(outcomes) if outcome.state == "unknown"]
         bad = [*lost, *([rank] if rank >= 0 and rank not in lost else [])]

@@ -15,13 +15,14 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.gang.node_folder import gather_evidence
+from asyncdeploy.launch.gang.sight import AWAY_S, Sight
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.root_cause.case import RankEnd
 from asyncdeploy.launch.root_cause.judge import judge_launch
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import Job, JobStatus
-from asyncdeploy.run.jobs import read_log, stop_job, wait_job
+from asyncdeploy.run.jobs import read_log, stop_job
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import Noted
@@ -35,8 +36,16 @@ LOG_BYTES = 64 * 1024
 
 
 @checked
-async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
-    """Wait until all ranks have ended; at the first one that fails or is lost, stop the others.
+async def watch_launch(pool: Pool, launch: Launch, *, away_s: float = AWAY_S) -> Report[JobStatus]:
+    """Wait until all ranks have ended; at the first one that is seen to fail, stop the others.
+
+    A node that does not answer is asked on, and nothing is stopped for that: the ranks watch over each other.
+
+    Args:
+        pool: the connections.
+        launch: the launch.
+        away_s: when none of the ranks that still run could be asked for so long, they are reported as unknown, and left
+            as they are.
 
     Returns:
         One outcome a node rank. Success is status 0 of all. Of a failure the root cause is a LaunchFailed, what was
@@ -44,28 +53,17 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
 
     On cancellation the launch is left as it is; a stop that had begun is finished by the nodes.
     """
-    ends: dict[int, RankEnd] = {}
-    first: list[int] = []
-
-    async with anyio.create_task_group() as group:
-
-        async def wait(rank: int, job: Job) -> None:
-            # Without orphans: a rank whose supervisor is gone (fault F5) lives on, and nobody will know how it ends. It
-            # was waited for once, and of 200 launches whose processes were killed at random the 93rd stood still.
-            ends[rank] = await _end(wait_job(pool.at(job.node), job, orphans=False))
-            if not ends[rank].ok and not first:
-                first.append(rank)
-                group.cancel_scope.cancel()
-
-        for rank, job in enumerate(launch.jobs):
-            group.start_soon(wait, rank, job)
-    if not first:
+    sight = Sight(launch, away_s)
+    await sight.look(pool)
+    ends, first = sight.ends, sight.first
+    if first is None:
         _name_what_is_left(pool, list(ends.values()))
         return judge_launch(launch, [ends[rank] for rank in range(len(launch.jobs))])
-    cause = launch.jobs[first[0]].node
-    end = ends[first[0]].status
+    cause = launch.jobs[first].node
+    end = ends[first].status
     # Its supervisor may have been told to end by another rank's, while nobody watched: that one is to be named.
-    why = end.because if end is not None and end.because else f"node rank {first[0]} failed"
+    how = "was stopped" if end is not None and end.stopped else "failed"
+    why = end.because if end is not None and end.because else f"node rank {first} {how}"
     pool.at(cause).emit(Noted(node=cause.name, text=f"{why}: the other nodes are stopped"))
     # Before the first TERM: what ended later may have ended because of it, and accuses nobody.
     stopped_at = time.time()
@@ -75,7 +73,9 @@ async def watch_launch(pool: Pool, launch: Launch) -> Report[JobStatus]:
     known = {rank: seen for rank, seen in ends.items() if seen.status is None or seen.status.state != "orphaned"}
     final = await _with_logs(pool, launch, [known.get(rank, after[rank]) for rank in range(len(launch.jobs))])
     _name_what_is_left(pool, final)
-    return judge_launch(launch, final, stopped_at=stopped_at, first=first[0])
+    # Stopped by a person, from elsewhere: nobody is accused of that.
+    by_person = end is not None and end.stopped and not end.timed_out and end.told_at is None
+    return judge_launch(launch, final, stopped_at=stopped_at, first=None if by_person else first)
 
 
 @checked

@@ -7,6 +7,7 @@ exits and errors of that node's ranks (nodes may share a home).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 
 from asyncdeploy.launch.placement import NodePlace, Placement, rank_env
@@ -23,9 +24,10 @@ RUNNER = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/rank_runner.py"'
 TORCHRUN = '"$ASYNCDEPLOY_LAUNCH_FOLDER/tools/torchrun.py"'
 """Programs of ours, as words of a shell line behind ``rank_start``."""
 
-SHUTDOWN_S = 3
-"""Seconds that an agent gives its workers after TERM: before they are over the other nodes are not stopped. Torch's own
-30 would hide for so long that one of them failed."""
+SHUTDOWN_S = 300
+"""Seconds that torchrun's agent gives its workers after TERM, where the launch's own grace is not longer. The
+supervisor counts the grace of a stop and ends the agent with the rest when it is over: the agent must not lose patience
+first. It has to, though, where somebody else has sent it TERM and a worker is deaf."""
 
 PLANNED_ENV = regex(
     r"(?:(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)|ROLE_NAME|NODE_RANK|MASTER_ADDR|MASTER_PORT|PYTHON_EXEC|PET_.*"
@@ -49,7 +51,7 @@ def start_env(placement: Placement, place: NodePlace) -> dict[str, str]:
     env = rank_env(placement, place) | {
         "PYTHONUNBUFFERED": "1",  # else lines come when a buffer is full, and the last ones of a killed rank never
         "PYTHONFAULTHANDLER": "1",  # where Python was when a library of the rank crashed
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_S),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(SHUTDOWN_S, math.ceil(placement.grace_s))),
     }
     if place.interface:
         # gloo takes exact names; NCCL takes prefixes unless "=" says that the name is whole.

@@ -26,8 +26,8 @@ from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, to_secrets
 from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
 
-RENDEZVOUS_S = 120
-"""Seconds that nodes wait for each other; all start within a few, and torch's own 900 would hide a dead one."""
+RENDEZVOUS_S = 900
+"""Torch's own: a Python on a cold network disk takes minutes to start. A node that is dead is noticed without it."""
 
 Word = str | int | float | bool | PurePath
 """What a script's argument may be; None is none of them, which would arrive as "None"."""
@@ -60,6 +60,7 @@ class Torchrun(PlainData):
         env / secrets: variables of every rank; the values of secrets never show.
         options: further options of torchrun ("--monitor-interval=1").
         uneven: whether nodes may have different numbers of processes.
+        rendezvous_s: whole seconds that the nodes' agents wait for each other; who comes later is the root cause.
         python: the interpreter inside the environment, a name or an absolute path.
         name: what the launch is called; by default the script's name without its folder and suffix. On a node two that
             run at the same time must have two names.
@@ -82,6 +83,7 @@ class Torchrun(PlainData):
     python: str = "python"
     name: str = attrs.field(default=attrs.Factory(_script_name, takes_self=True))
     keep_env: tuple[str, ...] = attrs.field(default=(), converter=to_names)
+    rendezvous_s: int = RENDEZVOUS_S
 
     def __init__(self, script: str | PurePath, *args: Word, **fields: Any) -> None:
         self.__attrs_init__(str(script), tuple(str(arg) for arg in args), **fields)
@@ -96,6 +98,8 @@ class Torchrun(PlainData):
             raise ValueError(f"Torchrun nproc_per_node: at least 1 was expected, got {self.nproc_per_node!r}")
         if self.master_port is not None and not 1 <= self.master_port <= 65535:
             raise ValueError(f"Torchrun master_port: 1 to 65535 was expected, got {self.master_port!r}")
+        if self.rendezvous_s < 1:
+            raise ValueError(f"Torchrun rendezvous_s: at least 1 was expected, got {self.rendezvous_s!r}")
         for option in self.options:
             _check_option(option)
         check_rank_env("Torchrun", self.env, self.secrets)
@@ -133,7 +137,7 @@ class Torchrun(PlainData):
             *(f"--nnodes={len(placement.places)}", f"--node-rank={place.node_rank}", f"--nproc-per-node={place.nproc}"),
             *("--rdzv-backend=static", f"--master-addr={_bracketed(placement.master_addr)}"),
             *(f"--master-port={placement.master_port}", f"--rdzv-id={placement.launch_id}"),
-            *(f"--rdzv-conf=timeout={RENDEZVOUS_S}", "--max-restarts=0", "--tee=3"),
+            *(f"--rdzv-conf=timeout={self.rendezvous_s}", "--max-restarts=0", "--tee=3"),
             *self.options,
         ]
         script = ["--module", self.script] if self.module else [self.script]
@@ -160,6 +164,7 @@ def _check_option(option: str) -> None:
     if name.startswith("--") and any(
         planned.startswith(name) for planned in _PLANNED
     ):  # argparse takes the beginning of a name
-        raise ValueError(f"Torchrun options: {option} follows from the plan of the launch; leave it out")
+        instead = "; Torchrun(rendezvous_s=...) sets the timeout" if "--rdzv-conf".startswith(name) else ""
+        raise ValueError(f"Torchrun options: {option} follows from the plan of the launch; leave it out{instead}")
     if not name.startswith("--") and name.startswith(_PLANNED_SHORT):
         raise ValueError(f"Torchrun options: {option} follows from the plan of the launch; leave it out")

@@ -73,6 +73,11 @@ class Case:
             return None
         return self.launch.placement.first_rank(failure.node_rank) + failure.local_rank
 
+    def told_of(self, rank: int) -> str:
+        """Return what the other nodes' supervisors ended for, where that is this rank; else ""."""
+        reasons = [end.status.because for end in self.ends if end.status is not None]
+        return next((words for words in reasons if words.startswith(f"node rank {rank} (")), "")
+
     def ended_at(self, rank: int) -> float:
         """Return when a rank ended, by our clock; when we learned of it, where the node did not say."""
         end = self.ends[rank]
@@ -80,8 +85,20 @@ class Case:
             return end.known_at
         return end.status.ended_at - self.launch.clock_offsets_s[rank]
 
+    def was_stopped(self, rank: int) -> bool | None:
+        """Return whether a rank's program ended because somebody asked it to; None where its node does not know.
+
+        The node says it, which saw the one and the other: clocks are off, and one may have been moved meanwhile.
+        """
+        status = self.ends[rank].status
+        if status is None or status.state not in ("exited", "signalled"):
+            return None
+        return status.stopped and not status.timed_out
+
     def told_to_stop_at(self, rank: int) -> float | None:
         """Return when a rank was told to end, by us or by the other nodes' supervisors, by our clock; None if never."""
-        status = self.ends[rank].status
-        told = None if status is None or status.told_at is None else status.told_at - self.launch.clock_offsets_s[rank]
-        return min((at for at in (self.stopped_at, told) if at is not None), default=None)
+        status, offset = self.ends[rank].status, self.launch.clock_offsets_s[rank]
+        if status is None or self.was_stopped(rank) is None:
+            return self.stopped_at
+        told = [at - offset for at in (status.told_at, status.stopped_at) if at is not None]
+        return min(told) if told else self.stopped_at if status.stopped else None

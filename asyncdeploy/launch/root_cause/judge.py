@@ -43,7 +43,8 @@ def judge_launch(
     # A node that a person's stop does not reach is not accused of the end: its fate is unknown, and that is said.
     by_person = stopped_at is not None and first is None
     lost = [] if by_person else [_silence(case, rank) for rank, end in enumerate(ends) if end.status is None]
-    candidates = [failure for failures in case.own.values() for failure in failures] + lost
+    late = [] if by_person else _late(case)
+    candidates = [failure for failures in case.own.values() for failure in failures] + lost + late
     case = attrs.evolve(case, root=min(candidates, key=lambda failure: _order(case, failure), default=None))
     return Report(tuple(outcome_of(case, rank) for rank in range(len(ends))))
 
@@ -63,16 +64,23 @@ def _own_failures(case: Case, rank: int) -> tuple[RankFailure, ...]:
     records = NodeRecords(rank, ended_at, offset, launch.workdirs[rank], end.log, end.evidence)
     if own := tuple(failure for failure in records.failures() if _is_own(case, failure)):
         return own
-    # Nothing that one of its ranks did: what is known of the node's command is all there is. It ended by itself where
-    # we stopped because of it, unless other supervisors had told it to end; or where it had ended before that, by its
-    # node's clock or because we knew of it by then. Each alone may be wrong: clocks are off, and news is late.
-    stopped_at, told = case.told_to_stop_at(rank), end.status.told_at is not None
-    by_itself = rank == case.first and not told
-    if stopped_at is not None and not by_itself and min(end.known_at, case.ended_at(rank)) >= stopped_at:
+    # Nothing that one of its ranks did: what is known of the node's command is all there is.
+    if _was_ended(case, rank):
         return ()
     number = getattr(signal, f"SIG{end.status.signal}", None)
     failure = records.own_failure(-number if number else end.status.exit_status)
     return (attrs.evolve(failure, words=failure.words or end.status.last_lines),)
+
+
+def _was_ended(case: Case, rank: int) -> bool:
+    """Whether a node's command ended because it was told to, by us, a person, or other nodes' supervisors."""
+    if (stopped := case.was_stopped(rank)) is not None:
+        return stopped
+    # Its node has not seen its end: it was booted again, or the supervisor was killed too. No stop does that, though
+    # one may have come first; a person's accuses nobody.
+    if case.stopped_at is None or rank == case.first:
+        return False
+    return case.first is None and min(case.ends[rank].known_at, case.ended_at(rank)) >= case.stopped_at
 
 
 def _is_own(case: Case, failure: RankFailure) -> bool:
@@ -90,11 +98,26 @@ def _silence(case: Case, rank: int) -> RankFailure:
     return RankFailure(rank, case.ends[rank].known_at)
 
 
-def _order(case: Case, failure: RankFailure) -> tuple[int, float]:
+def _late(case: Case) -> list[RankFailure]:
+    """Return who others gave up waiting for: a wait that is long is not a fault of who waited.
+
+    What a node's program had not come to is told by its supervisor; where none was seen to come, nothing is proven.
+    """
+    waited = [failure for failures in case.own.values() for failure in failures if failure.waited]
+    met = [None if end.status is None or end.ok else end.status.met for end in case.ends]
+    if not waited or True not in met:
+        return []
+    at = min(failure.at for failure in waited)
+    return [RankFailure(rank, at, late=True) for rank, came in enumerate(met) if came is False]
+
+
+def _order(case: Case, failure: RankFailure) -> tuple[int, bool, float]:
     """What comes first is the root cause: failures that were seen, silence, complaints of a peer, what we stopped.
 
     Time decides within a kind only: a victim's "connection reset" is often recorded before the end of the rank that
-    died and took its time to die, and a node is called silent long after it fell silent.
+    died and took its time to die, and a node is called silent long after it fell silent. Of nodes that are silent the
+    first is the one for which the others ended.
     """
-    silent = case.ends[failure.node_rank].status is None
-    return (3 if failure.stopped else 2 if failure.symptom else 1 if silent else 0, failure.at)
+    silent = case.was_stopped(failure.node_rank) is None  # a node that does not answer, or has forgotten all
+    kind = 3 if failure.stopped else 2 if failure.symptom else 1 if silent else 0
+    return (kind, silent and not case.told_of(failure.node_rank), failure.at)

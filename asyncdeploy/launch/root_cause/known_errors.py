@@ -12,6 +12,10 @@ _SYMPTOM = regex(
     r"|RendezvousConnectionError|RendezvousClosedError|ActorDiedError|MPI_ERR_PROC_FAILED"
     r"|EOFError|IncompleteReadError|BrokenPipeError|Connection(?:Reset|Refused|Aborted)Error"
 )
+_WAITED = regex(
+    r"[Tt]imed out after [0-9.]+ seconds waiting for clients|client socket has timed out after [0-9]+ ?ms while trying"
+    r"|RendezvousTimeoutError"
+)
 _PORT_TAKEN = regex(r"EADDRINUSE|[Aa]ddress already in use")
 
 _HINTS = (
@@ -55,6 +59,11 @@ _HINTS = (
 def is_symptom(text: str) -> bool:
     """Return whether a rank's words only say that a peer, or the way to it, is gone."""
     return _SYMPTOM.search(text) is not None and not port_was_taken(text)
+
+
+def gave_up_waiting(text: str) -> bool:
+    """Return whether a rank's words say that it gave up waiting for others where the ranks meet."""
+    return _WAITED.search(text) is not None
 
 
 def symptom_in(text: str) -> str:

@@ -11,6 +11,8 @@ from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
 from asyncdeploy.values.not_found import STATUS
 
+LATE_HINT = "what takes it so long: imports from a cold disk? Torchrun(rendezvous_s=...) waits longer"
+
 
 def outcome_of(case: Case, rank: int) -> Outcome[JobStatus]:
     """Return what became of one node rank: the root cause is a LaunchFailed, what it took with it is cancelled."""
@@ -21,10 +23,12 @@ def outcome_of(case: Case, rank: int) -> Outcome[JobStatus]:
     blamed = _launch_failed(case, root, error) if root is not None and rank == root.node_rank else None
     if end.status is None:  # a node that refuses us says nothing about the rank that ran there
         return Outcome(node, "unknown", None, blamed or error)
-    if blamed is not None and error.outcome == "failed":
+    # A node that knows the rank and has looked for its processes: nothing of it lives, whatever it came to.
+    looked = end.status.state == "lost" and end.status.started_at is not None
+    if blamed is not None and (error.outcome == "failed" or looked):
         return Outcome(node, "failed", end.status, blamed)
     if rank in case.own or not end.status.ended:  # what was told to stop, but is not known to have ended
-        return Outcome(node, error.outcome, end.status, error)
+        return Outcome(node, error.outcome, end.status, blamed or error)
     why = "stopped by us" if root is None else f"stopped because of {case.name(root.node_rank)}"
     return Outcome(node, "cancelled", end.status, Cancelled(node.name, why))
 
@@ -37,7 +41,7 @@ def _launch_failed(case: Case, root: RankFailure, error: DeployError) -> LaunchF
     others = [rank for rank in rest if rank not in case.own]
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
     missing = error.hint if end is not None and end.exit_status == STATUS else ""
-    hint = root.oom or missing or hint_for(f"{root.error}\n{root.words}") or error.hint
+    hint = LATE_HINT if root.late else root.oom or missing or hint_for(f"{root.error}\n{root.words}") or error.hint
     if not hint and end is not None and not root.log:
         hint = f"its whole log: ~/.asyncdeploy/jobs/{end.job.id}/log on {name}"
     failed = LaunchFailed(
@@ -65,7 +69,11 @@ def _what(case: Case, root: RankFailure, error: DeployError) -> str:
     """Say what the root cause did, and how its node ended."""
     status, name = case.ends[root.node_rank].status, case.name(root.node_rank)
     if status is None:
-        return f"node rank {root.node_rank} ({name}) does not answer: {error.message}"
+        told = case.told_of(root.node_rank)
+        said = f"; the other nodes say: {told}" if told else ""
+        return f"node rank {root.node_rank} ({name}) does not answer: {error.message}{said}"
+    if root.late:
+        return f"node rank {root.node_rank} ({name}) came too late: its program had not come to where the others waited"
     how = f"{status.how}{after(status)}"
     if root.local_rank is None:
         return f"node rank {root.node_rank} ({name}) {how}"

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from asyncdeploy.launch.root_cause.agent_log import ProcessEnd, worker_exits
-from asyncdeploy.launch.root_cause.known_errors import is_symptom
+from asyncdeploy.launch.root_cause.known_errors import gave_up_waiting, is_symptom
 from asyncdeploy.launch.root_cause.log_tail import error_line, last_words
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import one_line
@@ -41,6 +41,8 @@ class RankFailure:
         oom: what speaks for a kill by the kernel for lack of memory, or "".
         symptom: it only complains that a peer is gone.
         stopped: it ended because somebody stopped it.
+        waited: it gave up waiting for others, who had not come.
+        late: others gave up waiting for it.
         noted: an exception of it was recorded, and the time is that of the exception.
     """
 
@@ -56,6 +58,8 @@ class RankFailure:
     symptom: bool = False
     stopped: bool = False
     noted: bool = False
+    waited: bool = False
+    late: bool = False
 
 
 @attrs.frozen
@@ -129,6 +133,7 @@ class NodeRecords:
             symptom=code not in KILLED_CODES and is_symptom(telling),
             stopped=code in STOPPED_CODES or (record is None and end is not None and end.stopped),
             noted=record is not None,
+            waited=gave_up_waiting(telling),
         )
 
     def _ours(self, at: float) -> float:

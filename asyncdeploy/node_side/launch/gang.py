@@ -16,6 +16,7 @@ import time
 from asyncdeploy.node_side.launch import sockets
 from asyncdeploy.node_side.launch.door import Door
 from asyncdeploy.node_side.launch.link import Broken, Link
+from asyncdeploy.node_side.launch.meeting import Meeting
 
 BEATS = 6  # in the time after which silence counts
 STOPPED_LATER_S = 15.0  # whoever stops one rank stops the others himself, unless he vanished meanwhile
@@ -28,11 +29,16 @@ def join(plan):
     """Return this node's side, or None where there is no launch of many; OSError while its port is taken.
 
     plan: rank, name, count (of nodes), names (of all), host and port (of node rank 0), key (hex), silence_s (after
-    which a node counts as gone), grace_s (from TERM to KILL).
+    which a node counts as gone), grace_s (from TERM to KILL), meet (the ranks' own port on node rank 0).
     """
     if plan["count"] < 2:
         return None
     return Hub(plan) if plan["rank"] == 0 else Guest(plan)
+
+
+def meeting_of(plan):
+    """Return what looks whether this node's program comes to where the ranks meet (``meet``, a port)."""
+    return Meeting(plan["meet"], plan["rank"] == 0)
 
 
 class Side:

@@ -2,8 +2,9 @@
 
 Stands on a node as the launch's ``tools/rank_runner.py``: Python >= 3.8, standard library only. Arguments: a folder for
 the logs, how many ranks there are on this node, the global rank of the first, how many there are in all. The variable
-ASYNCDEPLOY_RANK_LINE holds the shell line of each, which stands in nobody's arguments. A first rank of "-" is one
-command that starts its ranks itself: it is told none.
+ASYNCDEPLOY_RANK_LINE holds the shell line of each, which stands in nobody's arguments; ASYNCDEPLOY_GRACE_S is the time
+from TERM to KILL for the ranks beside one that failed. A first rank of "-" is one command that starts its ranks itself:
+it is told none.
 
 In the folder: ``<local rank>/stdout.log`` and ``stderr.log`` (of one command without a rank they stand in the folder
 itself), and ``exits``, one line of JSON a rank that has ended. What ranks print also goes on to our own stdout and
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 
-GRACE_S = 3.0  # from TERM to KILL for the ranks beside one that failed; then the other nodes have theirs
+KILL_WAIT_S = 3.0  # a rank that KILL has not ended by then hangs in the kernel: nobody waits for it
 DRAIN_S = 2.0  # for what a rank's children print when it has ended: they may hold its pipes for ever
 TICK_S = 0.1
 READ = 1 << 16
@@ -89,6 +90,7 @@ class Runner:
         os.makedirs(folder, 0o700, exist_ok=True)
         self.folder = folder
         self.selector = selectors.DefaultSelector()
+        self.grace = float(os.environ.get("ASYNCDEPLOY_GRACE_S", "5"))
         self.told = False  # somebody wants us to stop
         self.status = 0
         self.kill_at = None
@@ -113,7 +115,7 @@ class Runner:
 
     def run(self):
         """Return our exit status: that of the rank that failed first, 0 if none did."""
-        while self.running():
+        while self.running() and not self.hangs():
             self.pump(TICK_S if self.kill_at else None)
             self.reap()
             if self.kill_at and time.monotonic() >= self.kill_at:
@@ -123,6 +125,10 @@ class Runner:
         while len(self.selector.get_map()) > 1 and time.monotonic() < end:
             self.pump(TICK_S)
         return self.status or (128 + signal.SIGTERM if self.told else 0)
+
+    def hangs(self):
+        """Whether what still runs had its time to end of KILL: our end is how the other nodes hear of the failure."""
+        return self.kill_at is not None and time.monotonic() >= self.kill_at + KILL_WAIT_S
 
     def running(self):
         return [rank for rank in self.ranks if rank.exit_code is None]
@@ -148,7 +154,7 @@ class Runner:
             self.note(dict(end, stopped=beside))
             if code and not beside:
                 self.status = code if code > 0 else 128 - code
-                self.kill_at = time.monotonic() + GRACE_S
+                self.kill_at = time.monotonic() + self.grace
                 for other in self.running():
                     other.signal(signal.SIGTERM)
 

@@ -53,6 +53,8 @@ def status_of(job_id):
         status["started_at"] = started
     if end is not None:
         status.update(end, state="signalled" if end.get("signal") else "exited")
+        asks = end.get("asks_until", 0) > time.time() and pids.supervisor_lives()
+        status["unfinished"] = asks  # it has ended; what else is to be known of it comes in a moment
     elif pids.known and pids.identity != proc.identity():
         same_machine = pids.identity.rpartition(":")[2] == os.uname().nodename
         status["state"] = "lost" if same_machine else "elsewhere"
@@ -65,7 +67,18 @@ def status_of(job_id):
             status["state"] = "orphaned" if living(folder, job_id, pids) else "lost"
     elif not starter_lives(folder):
         status["state"] = "lost"
+    if status["state"] == "lost":
+        status["booted_at"] = booted_at()
     return status
+
+
+def booted_at():
+    """Return when this machine or container began, by its clock; None where nothing says that."""
+    first = proc.process(1)
+    if first is None:
+        return None
+    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - first.start / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.time() - ago)
 
 
 def starter_lives(folder):

@@ -120,7 +120,7 @@ def wait(worker, request):
     for _ in looks(worker, float(request["timeout_s"])):
         now = status_of(request["id"])
         alone = now.get("state") == "orphaned" and not request.get("orphans", True)
-        if alone or now.get("state") not in ALIVE:
+        if alone or (now.get("state") not in ALIVE and not now.get("unfinished")):
             break
     return now
 
@@ -159,7 +159,7 @@ def stop(worker, request):
         now = status_of(job_id)
         if now.get("state") == "orphaned":
             return end_orphans(worker, folder, job_id, grace)
-        if now.get("state") not in ("starting", "running"):
+        if now.get("state") not in ("starting", "running") and not now.get("unfinished"):
             return now
         worker.poll()
         time.sleep(TICK_S)

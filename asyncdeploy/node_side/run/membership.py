@@ -12,13 +12,15 @@ from asyncdeploy.node_side.run.process_tree import TICK_S
 class Membership:
     """The link to the others, made as soon as that can be; while it cannot be, a rank goes on alone.
 
-    Attributes: told_at and because (when and why the others wanted our end, None and "" while they do not).
+    Attributes: told_at and because (when and why the others wanted our end, None and "" while they do not); meeting
+    (whether our program came to where the ranks meet; None of a launch of one).
     """
 
     def __init__(self, plan):
         self.plan = plan
         self.side, self.alone = None, False
         self.told_at, self.because = None, ""
+        self.meeting = None
 
     def join(self):
         """Take our side of the link, where there are others and it is not taken yet."""
@@ -29,6 +31,7 @@ class Membership:
         try:
             self.side = gang.join(self.plan)
             self.alone = self.side is None
+            self.meeting = None if self.alone else gang.meeting_of(self.plan)
         except OSError:
             return  # its port may be free the next time
         except (ValueError, KeyError):
@@ -51,8 +54,11 @@ class Membership:
         if tree.status is not None and self.side.end is None:
             self.side.own_end(self.kind_of_end(tree, timed_out), words_of_end(tree, timed_out))
         self.side.tick(time.monotonic())
+        if tree.status is None:
+            self.meeting.tick(time.monotonic())
         if self.side.because and not tree.stopped and tree.status is None:
             self.told_at, self.because = time.time(), self.side.because
+            self.meeting.look()
             tree.stop(float(self.plan["grace_s"]))
 
     def kind_of_end(self, tree, timed_out):

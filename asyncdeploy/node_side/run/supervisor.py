@@ -21,6 +21,7 @@ STOP_GRACE_S = 5.0  # of a stop that does not say its own
 START_S = 30.0  # for a supervisor to say that the job runs: it writes to a disk that may be slow
 NOT_FOUND = 127  # no such program
 MOST_PATH = 1000
+ASK_S = 15.0  # for the driver's word about memory that stays in use; whoever waits for the end waits for it so long
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 
 
@@ -68,8 +69,8 @@ class Supervisor:
         self.plan = self.environ.pop(b"ASYNCDEPLOY_GANG", None)  # of its launch; not for what we start
         self.gpus = self.environ.pop(b"ASYNCDEPLOY_GPUS", None)  # what was in use before
         self.membership = self.marks = None  # of a rank of a launch
-        self.deadline = None
-        self.timed_out = False
+        self.deadline = self.stopped_at = None
+        self.timed_out = self.asked = False
         self.sessions = Sessions(folder)
 
     def supervise(self, stdin, into):
@@ -110,9 +111,17 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
 
     def on_term(self, *_):
-        """Obey a stop: its grace stands in a file, for a signal carries nothing."""
-        request = folders.read_json(self.folder, "stop") or {}
-        self.tree.stop(float(request.get("grace_s", STOP_GRACE_S)))
+        self.asked = True  # obeyed behind the next look at what has ended
+
+    def obey(self):
+        """Obey a stop: its grace stands in a file, for a signal carries nothing.
+
+        A leader that has ended by itself was not stopped, however long we sweep behind it, and there is no hurry.
+        """
+        if self.asked and self.tree.status is None and not self.tree.stopped:
+            self.stopped_at = time.time()
+            request = folders.read_json(self.folder, "stop") or {}
+            self.tree.stop(float(request.get("grace_s", STOP_GRACE_S)))
 
     def begin(self, stdin):
         """Start the leader and write down who it is; return why not, or None."""
@@ -155,6 +164,7 @@ class Supervisor:
             if self.wake.fd in (fd for fd, _ in poll.poll((self.patience() if quiet else TICK_S) * 1000)):
                 self.wake.hear()
             self.tree.reap()
+            self.obey()
             self.watch_time()
             if self.membership is not None:
                 self.membership.tick(self.tree, self.timed_out)
@@ -189,15 +199,31 @@ class Supervisor:
         end = {"status": code, "signal": number, "ended_at": self.tree.ended_at or time.time()}
         if code == NOT_FOUND:
             end["path"] = os.fsdecode(self.environ.get(b"PATH", b""))[:MOST_PATH]
-        end["gpu_left"] = self.gpus_left()
         end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
         if self.membership is not None and self.membership.told_at is not None:
             end["told_at"], end["because"] = self.membership.told_at, self.membership.because[:300]
+        if self.membership is not None and self.membership.meeting is not None:
+            end["met"] = self.membership.meeting.seen
         if self.marks is not None:
             self.marks.tick(time.monotonic(), final=True)
         end["stopped"], end["timed_out"] = self.tree.stopped, self.timed_out
+        if self.stopped_at is not None:
+            end["stopped_at"] = self.stopped_at
         end["oom_kills"] = oom.since(self.oom_kills)
+        if self.gpus:
+            end["asks_until"] = time.time() + ASK_S
         self.write_end(json.dumps(end).encode())
+        if self.gpus:
+            self.add_gpus_left(end)
+
+    def add_gpus_left(self, end):
+        """Add to an end that is written down what a driver says, which may never answer."""
+        end["gpu_left"] = self.gpus_left()
+        del end["asks_until"]
+        try:
+            folders.write_file(self.folder, "exit", json.dumps(end).encode())
+        except OSError:
+            return  # a disk that is full: the end itself stands
 
     def write_end(self, data):
         """Write the end into the room that was taken for it at the start: a disk that is full has no other."""
@@ -210,8 +236,6 @@ class Supervisor:
 
     def gpus_left(self):
         """Return which GPUs still have memory in use that was free before."""
-        if not self.gpus:
-            return []
         from asyncdeploy.node_side import gpus
 
         before = json.loads(self.gpus)

@@ -8,16 +8,9 @@ import pytest
 import asyncdeploy as ad
 from asyncdeploy.values.events import Event
 from tests.support.events import notes
+from tests.support.launched import SMI
+from tests.support.waiting import eventually
 
-# Two GPUs; what is in use of the second one stands in a file, and who computes there in another.
-SMI = """#!/bin/sh
-case $1 in
---query-gpu=uuid,memory.used)
-    echo 'GPU-0, 4'; echo "GPU-1, $(cat ~/used)"; test ! -e ~/soon || echo 0 >~/used ;;
---query-gpu*) echo '0, H100, 81559, 0, 550.54, GPU-0'; echo '1, H100, 81559, 0, 550.54, GPU-1' ;;
---query-compute-apps*) cat ~/users 2>/dev/null || : ;;
-esac
-"""
 TAKES = 'test -z "$ASYNCDEPLOY_GPUS" && echo 61000 >~/used'
 
 
@@ -35,12 +28,7 @@ async def ended(tmp_path: Path, line: str) -> Ended:
     seen: list[Event] = []
     async with ad.LocalCluster(1) as cluster, cluster.pool(observer=seen.append) as pool:
         node = cluster.nodes[0]
-        home = Path((await ad.probe_node(pool.at(node))).home)
-        tool = home / ".local/bin/nvidia-smi"
-        tool.parent.mkdir(parents=True, exist_ok=True)
-        tool.write_text(SMI)
-        tool.chmod(0o755)
-        (home / "used").write_text("0")
+        install(Path((await ad.probe_node(pool.at(node))).home), SMI)
         deployments = (await ad.deploy_all([node], tmp_path / "project", ad.SystemEnv(), pool=pool)).unwrap()
         facts = await ad.probe_node(pool.at(node), fresh=True)
         deployments = tuple(attrs.evolve(each, facts=facts) for each in deployments)
@@ -48,6 +36,44 @@ async def ended(tmp_path: Path, line: str) -> Ended:
         report = await ad.wait_launch(launch, pool=pool)
         (status,) = report.unwrap()
     return Ended(status, notes(seen))
+
+
+HANGS = """#!/bin/sh
+case $1 in
+--query-gpu=uuid,memory.used) echo $$ >~/asked; exec sleep 600 ;;
+*) echo '0, H100, 81559, 0, 550.54, GPU-0' ;;
+esac
+"""
+
+
+async def test_l9_the_end_is_written_before_the_driver_is_asked(tmp_path: Path) -> None:
+    """A tool that hangs holds up what is known besides the end, for a bounded time, and never the end."""
+    (tmp_path / "project").mkdir()
+    async with ad.LocalCluster(1) as cluster, cluster.pool() as pool:
+        node = cluster.nodes[0]
+        deployments = (await ad.deploy_all([node], tmp_path / "project", ad.SystemEnv(), pool=pool)).unwrap()
+        home = install(Path(deployments[0].facts.home), SMI)
+        facts = await ad.probe_node(pool.at(node), fresh=True)
+        deployments = tuple(attrs.evolve(each, facts=facts) for each in deployments)
+        waits = "until [ -e ~/go ]; do sleep 0.05; done; exit 7"
+        launch = await ad.start_launch(pool, deployments, ad.Ranks(waits, nproc_per_node=1))
+        install(home, HANGS)
+        (home / "go").touch()
+        await eventually(lambda: (home / "asked").exists(), "the driver was asked")
+        assert (home / ".asyncdeploy/jobs" / launch.jobs[0].id / "exit").exists()
+        (outcome,) = await ad.wait_launch(launch, pool=pool)
+    assert outcome.value is not None
+    assert (outcome.value.exit_status, outcome.value.gpu_left) == (7, ())
+
+
+def install(home: Path, program: str) -> Path:
+    """Put what plays nvidia-smi onto a node."""
+    tool = home / ".local/bin/nvidia-smi"
+    tool.parent.mkdir(parents=True, exist_ok=True)
+    tool.write_text(program)
+    tool.chmod(0o755)
+    (home / "used").write_text("0")
+    return home
 
 
 async def test_f8_memory_that_nobody_frees_is_named(tmp_path: Path) -> None:

@@ -29,10 +29,11 @@ from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.workspace import Workspace
+from tests.support.beds.freezer import freezer
 from tests.support.launches import plan
 from tests.support.places import HOUSE
 from tests.support.pythons import find_python
-from tests.support.waiting import BACK_S, eventually, is_alive
+from tests.support.waiting import BACK_S, eventually, eventually_sync, is_alive
 
 NODE_SIDE = HOUSE / "node_side" / "launch"
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -195,6 +196,38 @@ async def test_a_rank_that_is_told_to_stop_ends_in_its_own_way(
     report = await stop_launch(launch, grace_s=3, pool=pool)
     assert [outcome.state for outcome in report] == ["cancelled", "cancelled"]
     assert len([file for home in homes for file in home.glob("saved-*")]) == 4
+
+
+def test_l10_a_neighbour_that_kill_does_not_end_hides_no_failure(tmp_path: Path) -> None:
+    """Our end is how the supervisor, and by it the other nodes, hear that a rank has failed."""
+    line = f"echo $$ >{tmp_path}/pid-$RANK; test $RANK = 0 || while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; exit 7"
+    line = f"test $RANK = 1 || {{ echo $$ >{tmp_path}/pid-0; exec sleep 300; }}; {line}"
+    runner = [sys.executable, "-I", str(NODE_SIDE / "rank_runner.py"), str(tmp_path / "logs"), "2", "0", "2"]
+    with freezer() as cold:
+        process = subprocess.Popen(runner, env={**os.environ, RANK_LINE: line, "ASYNCDEPLOY_GRACE_S": "0.2"})
+        files = [tmp_path / f"pid-{rank}" for rank in range(2)]
+        eventually_sync(lambda: all(file.exists() and file.read_text() for file in files))
+        stuck = int(files[0].read_text())
+        cold.freeze(stuck)
+        (tmp_path / "go").touch()
+        assert process.wait(60) == 7
+        assert is_alive(stuck)
+    eventually_sync(lambda: not is_alive(stuck), "it has its KILL")
+
+
+async def test_l8_beside_a_rank_that_failed_the_others_have_the_launchs_grace(
+    cluster: LocalCluster, pool: Pool, project: Path
+) -> None:
+    saves = "trap 'sleep 4; echo saved > saved; exit 0' TERM; echo up > up; while :; do sleep 0.02; done"
+    fails = "until [ -e up ]; do sleep 0.02; done; exit 4"
+    (project / "rank.sh").write_text(f"if [ $RANK = 1 ]; then\n{fails}\nfi\n{saves}\n")
+    deployments = await deployed(cluster, pool, project)
+    launch = await start_launch(pool, deployments[:1], Ranks("exec sh rank.sh", nproc_per_node=2), grace_s=25)
+    report = await wait_launch(launch, pool=pool)
+    error = failure_of(report)
+    assert error is not None
+    assert error.status == 4
+    assert (cluster.home(cluster.nodes[0]) / "project" / "saved").exists()
 
 
 # --- what notes exceptions -----------------------------------------------------

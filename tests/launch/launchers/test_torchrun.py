@@ -143,6 +143,17 @@ def test_options_that_follow_from_the_plan_are_refused(options: tuple[str, ...])
         Torchrun("train.py", options=options)
 
 
+def test_l7_the_wait_for_the_others_is_a_setting_and_generous() -> None:
+    (command, *_) = Torchrun("train.py").commands(plan(2, 2))
+    assert "--rdzv-conf=timeout=900 " in command.line
+    (command, *_) = Torchrun("train.py", rendezvous_s=1800).commands(plan(2, 2))
+    assert "--rdzv-conf=timeout=1800 " in command.line
+    with pytest.raises(ValueError, match="rendezvous_s: at least 1"):
+        Torchrun("train.py", rendezvous_s=0)
+    with pytest.raises(ValueError, match=r"Torchrun\(rendezvous_s=...\) sets the timeout"):
+        Torchrun("train.py", options=("--rdzv-conf=timeout=5",))
+
+
 @pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "PET_NNODES", "MASTER_PORT", "ASYNCDEPLOY_RUN_ID", "NODE_RANK"])
 def test_variables_that_follow_from_the_plan_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):

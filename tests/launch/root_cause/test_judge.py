@@ -42,9 +42,13 @@ E1124 02:46:39.000000 2 torch/distributed/elastic/api.py:1002] failed (exitcode:
 def ended(
     launch: Launch, rank: int, status: int | None, at: float, *, signal: str | None = None, log: str = ""
 ) -> RankEnd:
-    """A rank whose end its node recorded at a time of its own clock."""
+    """A rank whose end its node recorded at a time of its own clock; with it whether it was stopped before."""
     state = "signalled" if signal else "exited"
-    return RankEnd(JobStatus(launch.jobs[rank], state, status, signal, 940.0, at), log=log, known_at=STOPPED_AT + 1)
+    stop_at = STOPPED_AT + launch.clock_offsets_s[rank]
+    told = {"stopped": True, "stopped_at": stop_at} if at >= stop_at else {}
+    return RankEnd(
+        JobStatus(launch.jobs[rank], state, status, signal, 940.0, at, **told), log=log, known_at=STOPPED_AT + 1
+    )
 
 
 def test_success_is_n_zeros() -> None:
@@ -210,3 +214,25 @@ def test_ids_of_ranks_follow_from_the_launch() -> None:
     with pytest.raises(ValueError, match="launch id"):
         new_launch_id("a.b")
     assert LaunchLine(0, "gpu0", "hi").to_dict() == {"node_rank": 0, "node": "gpu0", "text": "hi"}
+
+
+@pytest.mark.parametrize("moved_s", [-1.5, 1.5, -3600.0])
+def test_l2_a_clock_that_moved_accuses_no_healthy_node(moved_s: float) -> None:
+    """Each node says itself whether it was stopped first; what its clock shows is compared with itself alone."""
+    launch = launch_of(2)
+    told = {"stopped": True, "stopped_at": STOPPED_AT + moved_s}
+    healthy = JobStatus(launch.jobs[0], "signalled", None, "TERM", 940.0, STOPPED_AT + 0.1 + moved_s, **told)
+    failed = ended(launch, 1, 7, 999.0)
+    ends = [RankEnd(healthy, known_at=STOPPED_AT + 1), failed]
+    report = judge_launch(launch, ends, stopped_at=STOPPED_AT, first=1)
+    assert [outcome.state for outcome in report] == ["cancelled", "failed"]
+    assert [outcome.node.name for outcome in report if isinstance(outcome.error, LaunchFailed)] == ["gpu1"]
+
+
+def test_l2_a_clock_that_moved_hides_no_failure() -> None:
+    launch = launch_of(2)
+    ahead = JobStatus(launch.jobs[1], "exited", 7, None, 940.0, STOPPED_AT + 30.0)
+    ends = [ended(launch, 0, None, 1001.0, signal="TERM"), RankEnd(ahead, known_at=STOPPED_AT + 1)]
+    error = failure_of(judge_launch(launch, ends, stopped_at=STOPPED_AT, first=0))
+    assert error is not None
+    assert (error.node, error.status) == ("gpu1", 7)

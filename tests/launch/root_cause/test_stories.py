@@ -324,8 +324,8 @@ STORIES = (
 )
 
 
-def end_of(launch: Launch, rank: int, ended: Ended) -> RankEnd:
-    """A node's end as the watcher knows it."""
+def end_of(launch: Launch, rank: int, ended: Ended, *, stopped: bool) -> RankEnd:
+    """A node's end as the watcher knows it; where there was a stop, its node knows whether that came first."""
     if ended.lost:
         return RankEnd(error=ConnectionLost(f"gpu{rank}", ended.lost), known_at=ended.known_at)
     evidence: dict[str, Any] = {}
@@ -333,14 +333,16 @@ def end_of(launch: Launch, rank: int, ended: Ended) -> RankEnd:
         for name, value in part.items():
             evidence[name] = {**evidence.get(name, {}), **value} if name == "oom" else [*evidence.get(name, []), *value]
     state: JobState = "signalled" if ended.signal else "exited"
-    status = JobStatus(launch.jobs[rank], state, ended.code, ended.signal, 940.0, ended.at)
+    stop_at = STOP + launch.clock_offsets_s[rank]
+    told = {"stopped": True, "stopped_at": stop_at} if stopped and ended.at >= stop_at else {}
+    status = JobStatus(launch.jobs[rank], state, ended.code, ended.signal, 940.0, ended.at, **told)
     return RankEnd(status, log=ended.log, known_at=max(STOP, ended.at), evidence=evidence)
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_f13_the_cause_is_named(story: Story) -> None:
     launch = launch_of(len(story.nodes), story.offsets or None)
-    ends = [end_of(launch, rank, ended) for rank, ended in enumerate(story.nodes)]
+    ends = [end_of(launch, rank, ended, stopped=story.stopped) for rank, ended in enumerate(story.nodes)]
     report = judge_launch(launch, ends, stopped_at=STOP if story.stopped else None, first=story.first)
     error = failure_of(report)
     assert error is not None

@@ -31,8 +31,8 @@ _letters = itertools.cycle("abcdefghijklmnopqrstuvwxyz")
 class Network:
     """A private network and its nodes; `close` removes all of it.
 
-    Faults: `cut` lets every packet of a node vanish without a word, `block` only those between two nodes, `heal` ends
-    both; `limit` slows a node's line.
+    Faults: `cut` lets every packet of a node vanish without a word, `block` only those between two nodes, `hide` takes
+    our own way to a node away, `heal` ends all three; `limit` slows a node's line.
     """
 
     def __init__(self, bed: SshdBed) -> None:
@@ -95,8 +95,12 @@ class Network:
         address = self.address(other)
         self.filter(sshd, f"ip saddr {address} drop", f"ip daddr {address} drop")
 
+    def hide(self, sshd: SshdNode) -> None:
+        """Take our own way to a node away; the other nodes reach it, and what runs there runs on."""
+        self.filter(sshd, f"ip saddr {self._prefix}.1 tcp dport 22 reject with tcp reset", "accept")
+
     def heal(self, sshd: SshdNode) -> None:
-        """End what `cut` or `block` did to this node."""
+        """End what `cut`, `block` or `hide` did to this node."""
         with contextlib.suppress(subprocess.CalledProcessError):  # nothing was wrong with it
             self._nft(sshd, "delete table inet faults")
 
