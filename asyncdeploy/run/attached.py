@@ -50,7 +50,7 @@ async def run_command(remote: Remote, command: Command | str, *, check: bool = F
         CommandFailed: with ``check``; or it could not be started (its working folder is missing).
         CommandTimeout: it was not done within its timeout_s, and was ended; its ``completed`` has what it printed.
         TransferFailed: its stdin cannot be read, or its stdout_to or stderr_to written: before anything connects, or
-            the run is ended.
+            the run is ended. Or its stdin changed while it was read: it was not started.
         ConnectionLost: the connection broke: what became of it is unknown, its leash ends it.
         NoShell, ConnectError, AuthError, HostKeyError: it was never started.
 

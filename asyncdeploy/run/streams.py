@@ -214,7 +214,8 @@ class Input:
         stdin: bytes, a local file, or None for none.
 
     Raises:
-        TransferFailed: the file cannot be opened, on entering; or read, later.
+        TransferFailed: the file cannot be opened, on entering; or read, later; or it changed meanwhile: half of an old
+            model and half of a new one, or an end that is missing, is no input.
     """
 
     def __init__(self, node: str, stdin: bytes | Path | None) -> None:
@@ -223,6 +224,7 @@ class Input:
         self._bytes = stdin if isinstance(stdin, bytes) else b""
         self._at = 0
         self._file: BinaryIO | None = None
+        self._opened: tuple[int, int] = 0, 0  # its size and its time of change
 
     def __enter__(self) -> Self:
         if self._path is not None:
@@ -235,6 +237,7 @@ class Input:
                 os.close(fd)
                 raise self._unreadable("a regular file was expected")
             self._file = os.fdopen(fd, "rb", buffering=0)
+            self._opened = _state(fd)
         return self
 
     def __exit__(
@@ -249,10 +252,18 @@ class Input:
             start, self._at = self._at, self._at + INPUT_BLOCK
             return self._bytes[start : self._at]
         try:
-            return await run_in_thread(self._file.read, INPUT_BLOCK)
+            block = await run_in_thread(self._file.read, INPUT_BLOCK)
+            if not block and _state(self._file.fileno()) != self._opened:
+                raise self._unreadable("it changed while it was read")
         except OSError as error:
             raise self._unreadable(error.strerror or str(error)) from error
+        return block
 
     def _unreadable(self, why: str) -> TransferFailed:
         what = f"stdin: {self._path} on this machine cannot be read: {why}"
         return TransferFailed(self._node, what, path=str(self._path))
+
+
+def _state(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_size, found.st_mtime_ns

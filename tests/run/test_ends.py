@@ -14,12 +14,15 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.fleet.run import run_all
+from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.run.attached import run_command
+from asyncdeploy.run.jobs import start_job
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import CommandTimeout, ConnectionLost, TransferFailed
 from asyncdeploy.values.events import Event, Noted
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.waiting import is_alive
+from tests.support.leaks import open_descriptors
+from tests.support.waiting import eventually, is_alive
 
 StartSshd = Callable[..., SshdNode]
 
@@ -54,6 +57,35 @@ async def test_r4_half_an_input_starts_nothing(start_sshd: StartSshd, tmp_path: 
             await run_command(remote, "true")  # the channel is closed, and its program gone, before this one answers
             # One that was started had all of its input; it may have been ended while it wrote.
             assert model.read_bytes() == b"old" or set(model.read_bytes()) <= {0}
+
+
+@pytest.mark.parametrize("kind", ["run", "job"])
+async def test_r4_an_input_that_changes_while_it_is_read_starts_nothing(tmp_path: Path, kind: str) -> None:
+    """A checkpoint that its trainer writes anew is neither the old one nor the new one."""
+    new = tmp_path / "new"
+    new.write_bytes(bytes(16 << 20))
+    async with LocalCluster(1) as cluster, cluster.pool() as pool:
+        node, remote = cluster.nodes[0], pool.at(cluster.nodes[0])
+        await run_command(remote, "true")
+        cluster.freeze(node)  # what it does not take is not read on
+        command = Command("cat > model.bin", stdin=new)
+        call = run_command(remote, command) if kind == "run" else start_job(remote, command, name="writes")
+        task = asyncio.ensure_future(call)
+        await eventually(lambda: _position(new) > 0)
+        os.truncate(new, 1 << 20)
+        cluster.thaw(node)
+        with pytest.raises(TransferFailed, match="it changed while it was read"):
+            await task
+        await run_command(remote, "true")
+        assert not (cluster.home(node) / "model.bin").exists()
+
+
+def _position(path: Path) -> int:
+    """How far we have read a file; 0 before we have opened it."""
+    for fd, target in open_descriptors().items():
+        if target == str(path):
+            return int(Path(f"/proc/self/fdinfo/{fd}").read_text().split()[1])
+    return 0
 
 
 async def test_r5_a_timeout_is_the_whole_calls(start_sshd: StartSshd) -> None:
