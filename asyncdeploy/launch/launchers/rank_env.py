@@ -71,7 +71,7 @@ def rank_start(kept: tuple[str, ...] = ()) -> str:
     return "; ".join(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def to_names(names: str | Iterable[str]) -> tuple[str, ...]:
+def to_names(names: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """Return names as a tuple; one may be given alone."""
     return (names,) if isinstance(names, str) else tuple(names)
 

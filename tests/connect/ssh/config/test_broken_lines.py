@@ -4,12 +4,8 @@ import pytest
 
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
-from tests.connect.ssh.config.conftest import keys, sshd
-from tests.connect.ssh.conftest import beside
 from tests.support.beds.beside_ssh import BesideSsh, where
 from tests.support.beds.sshd_node import SshdNode
-
-__all__ = ["beside", "keys", "sshd"]
 
 BROKEN = {
     "of SSH 1": "{where} 1024 35 1234567890123456789012345678901234567890",
