@@ -34,6 +34,23 @@ def folder_of(job_id):
     return os.path.join(base_folder(), job_id)
 
 
+def reserve(folder, name, size):
+    """Take the room for a small file that must be written where the disk is full."""
+    write_file(folder, ".%s-room" % name, b" " * size)
+
+
+def fill(folder, name, data, size):
+    """Write a file into the room that was taken for it, which gets its name."""
+    room = os.path.join(folder, ".%s-room" % name)
+    fd = os.open(room, os.O_WRONLY)
+    try:
+        files.write_all(fd, data[:size].ljust(size))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(room, os.path.join(folder, name))
+
+
 def write_file(folder, name, data):
     """Write a file of the job's folder, whole or not at all, also where the node loses its power."""
     files.write_whole(os.path.join(folder, name), data, sync=True)
@@ -44,13 +61,14 @@ def read_file(folder, name):
 
 
 def read_json(folder, name):
-    """Return what a file of JSON holds, None where it is not there or is no JSON."""
+    """Return the object that a file of JSON holds, None where it is not there or is cut."""
     import json
 
     try:
-        return json.loads(read_file(folder, name) or b"null")
-    except ValueError:
+        found = json.loads(read_file(folder, name) or b"null")
+    except (ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def told(spec):
@@ -69,10 +87,13 @@ class Pids:
     def __init__(self, folder):
         text = read_file(folder, "pid").decode("ascii", "replace")
         first, _, rest = text.partition("\n")
-        words = [int(word) for word in first.split() if word.isdigit()] + [0] * 4
-        self.leader, self.leader_start, self.supervisor, self.supervisor_start = words[:4]
+        words = first.split()
+        # One that a disk has cut names nobody: half of a number is another process's.
+        sound = len(words) == 4 and rest.endswith("\n") and all(word.isdigit() for word in words)
+        numbers = [int(word) for word in words] if sound else [0] * 4
+        self.leader, self.leader_start, self.supervisor, self.supervisor_start = numbers
         self.identity = rest.strip()
-        self.known = bool(text)
+        self.known = bool(text) or os.path.exists(os.path.join(folder, "pid"))
 
     def leader_lives(self):
         return proc.is_same(self.leader, self.leader_start)

@@ -9,6 +9,7 @@ import os
 import time
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks says
+LOOK_S = 0.02
 WAIT_S = 60.0  # others hold it for moments; a stranger may have taken a socket's name
 
 
@@ -22,17 +23,27 @@ class Lock:
         self.path, self.socket = path, None
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def take(self):
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            end = time.monotonic() + WAIT_S
-            while not self.bind():
-                if time.monotonic() > end:
+    def take(self, poll=lambda: None):
+        """Wait for it; ``poll`` is called meanwhile and may raise, as when whoever wants it is gone."""
+        end, locks = time.monotonic() + WAIT_S, True
+        while True:
+            try:
+                if locks:
+                    fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                if self.bind():
+                    return
+            except BlockingIOError:
+                end = time.monotonic() + WAIT_S  # whoever holds it lives
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
                     raise
-                time.sleep(0.02)
+                locks = False
+                continue
+            if time.monotonic() > end:
+                raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK), self.path)
+            poll()
+            time.sleep(LOOK_S)
 
     def is_free(self):
         """Take it if it is free; whether it was."""

@@ -78,13 +78,13 @@ async def start_job(
     with stage(remote, "start", job_id) as ours:
         try:
             job = await start_once(remote, job, command)
+            ours.detail = job_id
+            if not job.survives_logout:
+                remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {LOGOUT}"))
+            return await with_window(remote, job, program) if program else job
         except asyncio.CancelledError:
             await finish(_undo(remote, job), UNDO_S)
             raise
-        ours.detail = job_id
-    if not job.survives_logout:
-        remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {LOGOUT}"))
-    return await with_window(remote, job, program) if program else job
 
 
 async def _undo(remote: Remote, job: Job) -> None:

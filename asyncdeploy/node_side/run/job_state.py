@@ -22,7 +22,9 @@ def marker_of(job_id):
 
 def living(folder, job_id, pids):
     """Return (pid, name) of every process of the job, its supervisor left out."""
-    seen = {pids.leader: pids.leader_start, **sessions_of(folder)}
+    seen = sessions_of(folder)
+    if pids.leader:
+        seen[pids.leader] = pids.leader_start
     # The kernel gives a session's number to nobody else while one of it lives; a leader that started at another time
     # leads another session of the same number, and none of its processes are the job's.
     strangers = {sid for sid, start in seen.items() if (row := proc.process(sid)) and row.start != start}
@@ -55,6 +57,9 @@ def status_of(job_id):
         status.update(end, state="signalled" if end.get("signal") else "exited")
         asks = end.get("asks_until", 0) > time.time() and pids.supervisor_lives()
         status["unfinished"] = asks  # it has ended; what else is to be known of it comes in a moment
+    elif pids.known and not pids.leader:
+        # What says who it is was cut: a process that bears its mark is all that can be known of it.
+        status["state"] = "orphaned" if living(folder, job_id, pids) else "lost"
     elif pids.known and pids.identity != proc.identity():
         same_machine = pids.identity.rpartition(":")[2] == os.uname().nodename
         status["state"] = "lost" if same_machine else "elsewhere"

@@ -15,7 +15,7 @@ import json
 import os
 import time
 
-from asyncdeploy.node_side import job_folder as folders, live_jobs
+from asyncdeploy.node_side import job_folder as folders, live_jobs, proc
 from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.locks import Lock
 from asyncdeploy.node_side.run import guard, log_times as times, logout, supervisor
@@ -58,21 +58,25 @@ def start(worker, request):
         except FileExistsError:
             pass  # another try of this start: whoever has the lock first starts the job, not who made the folder
         lock = Lock(os.path.join(folder, "lock"))
-        lock.take()
+        lock.take(worker.poll)
         if folders.Pids(folder).known or folders.read_json(folder, "exit") is not None:
             return status_of(job_id)
         names = Lock(os.path.join(folders.base_folder(), ".names"))
         try:
-            names.take()  # two starters of one name must see each other
+            names.take(worker.poll)  # two starters of one name must see each other
             live_jobs.enter(job_id)
             twin = running_twin(spec)
             if twin:
                 remove_folder(job_id, folder)
                 return {"error": "exists", "id": twin}
+            worker.poll()  # a node that was frozen meanwhile: whoever asked for it may be gone
             reason = supervisor.launch_supervisor(folder, spec, env, stdin)
         finally:
             names.close()
         if reason:
+            left = guard.end_orphans(folder, job_id, 0.0)  # of a start that broke off in its middle, too
+            if left:
+                return {"error": "failed", "reason": "%s; process %d of it cannot be ended" % (reason, left[0][0])}
             remove_folder(job_id, folder)
             return {"error": "failed", "reason": reason}
         return dict(status_of(job_id), survives_logout=logout.survives())
@@ -148,7 +152,7 @@ def stop(worker, request):
         return end_orphans(worker, folder, job_id, grace)
     if before.get("state") not in ("starting", "running"):
         return before
-    folders.write_file(folder, "stop", json.dumps({"grace_s": grace}).encode())
+    ask_to_stop(folder, grace)
     deadline = time.monotonic() + grace + END_S
     asked = False
     while time.monotonic() < deadline:
@@ -156,6 +160,8 @@ def stop(worker, request):
         if not asked and pids.supervisor_lives():
             os.kill(pids.supervisor, TERM)
             asked = True
+        if asked and pids.supervisor_lives():
+            wake(pids.supervisor)
         now = status_of(job_id)
         if now.get("state") == "orphaned":
             return end_orphans(worker, folder, job_id, grace)
@@ -163,7 +169,31 @@ def stop(worker, request):
             return now
         worker.poll()
         time.sleep(TICK_S)
-    return status_of(job_id)
+    pids = folders.Pids(folder)
+    if not pids.supervisor_lives():
+        return status_of(job_id)
+    # It was asked, has had its time, and does not do it (it hangs on a disk, say): then we do.
+    os.kill(pids.supervisor, signal.SIGKILL)
+    return end_orphans(worker, folder, job_id, 0.0)
+
+
+def ask_to_stop(folder, grace):
+    """Write down what is asked for; where the disk is full, into the room that was taken for it at the start."""
+    text = json.dumps({"grace_s": grace}).encode()
+    try:
+        folders.write_file(folder, "stop", text)
+    except OSError:
+        try:
+            folders.fill(folder, "stop", text, supervisor.STOP_BYTES)
+        except OSError:
+            pass  # an earlier stop has used it, or the disk is read-only: the supervisor has a grace of its own
+
+
+def wake(pid):
+    """Let a process go on that somebody has stopped (SIGSTOP): it could not hear us."""
+    row = proc.process(pid)
+    if row is not None and row.state in (b"T", b"t"):
+        os.kill(pid, signal.SIGCONT)
 
 
 def forbid(folder, job_id):
@@ -172,9 +202,19 @@ def forbid(folder, job_id):
         os.mkdir(folder, 0o700)
     except FileExistsError:
         return status_of(job_id)
+    lock = Lock(os.path.join(folder, "lock"))
+    try:
+        lock.take()  # a start that has just seen the folder is let through to its end, or finds ours
+        if not folders.Pids(folder).known:
+            write_forbidden(folder)
+    finally:
+        lock.close()
+    return status_of(job_id)
+
+
+def write_forbidden(folder):
     end = {"status": None, "signal": TERM, "ended_at": time.time(), "survivors": [], "stopped": True}
     folders.write_file(folder, "exit", json.dumps(end).encode())
-    return status_of(job_id)
 
 
 def end_orphans(worker, folder, job_id, grace):

@@ -33,12 +33,14 @@ class Sessions:
             self.seen.update((sid, table[sid].start if sid in table else 0) for sid in new)
             words = ("%d:%d" % item for item in sorted(self.seen.items()))
             try:
-                job_folder.write_file(self.folder, "sessions", " ".join(words).encode())
+                job_folder.write_file(self.folder, "sessions", " ".join([*words, ""]).encode())
             except OSError:
                 return  # a full disk; the marker still finds them
 
 
 def sessions_of(folder):
     """Return {session: start time of its leader} of a job."""
-    words = [word.partition(b":") for word in job_folder.read_file(folder, "sessions").split()]
-    return {int(sid): int(start) for sid, _, start in words}
+    words = [word.partition(b":") for word in job_folder.read_file(folder, "sessions").split(b" ")[:-1]]
+    # What a disk has cut says nothing; session 0 is the kernel's own.
+    sound = [(int(sid), int(start)) for sid, _, start in words if sid.isdigit() and start.isdigit()]
+    return {sid: start for sid, start in sound if sid}

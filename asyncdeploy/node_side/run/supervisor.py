@@ -23,6 +23,7 @@ NOT_FOUND = 127  # no such program
 MOST_PATH = 1000
 ASK_S = 15.0  # for the driver's word about memory that stays in use; whoever waits for the end waits for it so long
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
+STOP_BYTES = 64  # and can be told to stop what has filled it
 
 
 def launch_supervisor(folder, spec, env, stdin):
@@ -52,9 +53,13 @@ def launch_supervisor(folder, spec, env, stdin):
                 said += data
     finally:
         os.close(out)
+    number, _, said = said.partition(b" ")
     if said == b"ok":
         return None
-    return said.decode("utf-8", "replace") or "its supervisor died before it started anything"
+    if number.isdigit() and proc.process(int(number)) is not None:
+        # It may hang on a slow disk: what is reported as not started must not be so later.
+        os.kill(int(number), signal.SIGKILL)
+    return said.decode("utf-8", "replace") or "its supervisor died, or had not started it within %d s" % START_S
 
 
 class Supervisor:
@@ -75,6 +80,7 @@ class Supervisor:
 
     def supervise(self, stdin, into):
         """Start the job, say so, and stay until it ended. Never returns to its caller's code with an error."""
+        tell(into, b"%d " % os.getpid())
         try:
             kept = {stdin, into}
             if self.plan:
@@ -84,7 +90,7 @@ class Supervisor:
             reason = self.begin(stdin)
         except Exception as error:
             reason = files.why(error)
-        os.write(into, reason.encode("utf-8", "replace") if reason else b"ok")
+        tell(into, reason.encode("utf-8", "replace") if reason else b"ok")
         os.close(into)
         os.close(stdin)
         if not reason:
@@ -126,7 +132,8 @@ class Supervisor:
     def begin(self, stdin):
         """Start the leader and write down who it is; return why not, or None."""
         try:
-            folders.write_file(self.folder, ".exit-room", b" " * EXIT_BYTES)
+            folders.reserve(self.folder, "exit", EXIT_BYTES)
+            folders.reserve(self.folder, "stop", STOP_BYTES)
             log = os.open(os.path.join(self.folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             return "its folder %s cannot be written: %s" % (self.folder, os.strerror(error.errno))
@@ -240,6 +247,14 @@ class Supervisor:
 
         before = json.loads(self.gpus)
         return gpus.left_in_use(before["nvidia_smi"], before["used"])[:50]
+
+
+def tell(into, data):
+    """Say something to the worker that starts us; it may be dead, and the job runs all the same."""
+    try:
+        os.write(into, data)
+    except BrokenPipeError:
+        pass  # whoever asks next finds the job by its folder
 
 
 def bytes_of(text):

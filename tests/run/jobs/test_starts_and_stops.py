@@ -1,0 +1,191 @@
+"""J2, J3, J5 to J8, J10: a start is known or is not, and a stop stops, whatever disks, signals and cut files do."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from asyncdeploy.run.job import Job, new_job_id
+from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
+from asyncdeploy.values.errors import DeployError, JobFailed
+from tests.support.remotes.killing import failing, killing
+from tests.support.remotes.shell_remote import ShellRemote
+from tests.support.tools import need, need_root
+from tests.support.waiting import eventually, is_alive
+
+WAITS = "echo $$ >$HOME/leader; sleep 1000"
+
+
+@pytest.fixture
+async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
+    async with ShellRemote(tmp_path / "home") as remote:
+        yield remote
+        for job in await list_jobs(remote):
+            await stop_job(remote, job, grace_s=0)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    need_root()
+    need("mount", "umount")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def folder_of(remote: ShellRemote, job: Job) -> Path:
+    return remote.home / ".asyncdeploy/jobs" / job.id
+
+
+def supervisor_of(remote: ShellRemote, job: Job) -> int:
+    return int((folder_of(remote, job) / "pid").read_text().split()[2])
+
+
+def leaders(remote: ShellRemote) -> list[int]:
+    """The leader that said so, if it lives."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        pid = int((remote.home / "leader").read_text())
+        return [pid] if is_alive(pid) else []
+    return []
+
+
+async def until_led(remote: ShellRemote) -> int:
+    await eventually(lambda: leaders(remote) != [], "the job runs")
+    return leaders(remote)[0]
+
+
+# --- J2, J3: a stop stops
+
+
+async def test_j2_a_job_that_has_filled_its_disk_is_stopped_with_the_grace_that_was_asked_for(small_disk: Path) -> None:
+    async with ShellRemote(small_disk / "home") as remote:
+        line = (
+            "trap 'echo saved >/dev/shm/$$; exit 3' TERM; echo $$ >leader; cat /dev/zero >all 2>/dev/null; sleep 1000"
+        )
+        job = await start_job(remote, line, name="fills")
+        pid = await until_led(remote)
+        await eventually(lambda: os.statvfs(small_disk).f_bavail == 0, "the disk is full")
+        status = await stop_job(remote, job, grace_s=0.2)
+        assert (status.state, status.stopped) in [("exited", True), ("signalled", True)]
+        assert not is_alive(pid)
+        assert (folder_of(remote, job) / "stop").read_text().strip() == '{"grace_s": 0.2}'
+        Path(f"/dev/shm/{pid}").unlink(missing_ok=True)
+
+
+async def test_j3_a_supervisor_that_somebody_has_stopped_obeys_all_the_same(remote: ShellRemote) -> None:
+    job = await start_job(remote, WAITS, name="held")
+    pid = await until_led(remote)
+    os.kill(supervisor_of(remote, job), signal.SIGSTOP)
+    status = await stop_job(remote, job, grace_s=0.5)
+    assert status.state == "signalled"
+    assert not is_alive(pid)
+
+
+# --- J5, J10: a file that was cut
+
+
+@pytest.mark.parametrize("name", ["pid", "sessions", "spec.json", "stop", "times"])
+async def test_j10_a_file_cut_in_a_word_breaks_neither_status_nor_stop(remote: ShellRemote, name: str) -> None:
+    others = await asyncio.create_subprocess_exec("sleep", "1000", start_new_session=True)
+    job = await start_job(remote, WAITS, name="cut")
+    pid = await until_led(remote)
+    file = folder_of(remote, job) / name
+    if name in ("pid", "sessions"):
+        await eventually(file.exists)
+    text = file.read_bytes() if file.exists() else b'{"grace_s": 5}'
+    for length in sorted({0, 1, len(text) // 3, len(text) // 2, len(text) - 1}):
+        file.write_bytes(text[:length])
+        assert (await job_status(remote, job)).state in ("running", "orphaned", "starting"), (name, length)
+    for nonsense in (b"[]", b"7", b'"x"', b"\xff\xfe", b"9" * 5000, b"[" * 5000):
+        file.write_bytes(nonsense)
+        assert (await job_status(remote, job)).state in ("running", "orphaned", "starting"), (name, nonsense[:9])
+    await stop_job(remote, job, grace_s=0.2)
+    await eventually(lambda: not is_alive(pid))
+    assert is_alive(others.pid)
+    others.kill()
+    await others.wait()
+
+
+async def test_j5_a_pid_file_that_names_nobody_lets_nobody_else_be_killed(remote: ShellRemote) -> None:
+    job = await start_job(remote, WAITS, name="lost")
+    pid = await until_led(remote)
+    text = (folder_of(remote, job) / "pid").read_text()
+    os.kill(supervisor_of(remote, job), signal.SIGKILL)
+    (folder_of(remote, job) / "pid").write_text("\n" + text.split("\n", 1)[1])
+    (folder_of(remote, job) / "sessions").write_text("0:0 ")
+    assert (await job_status(remote, job)).state == "orphaned"
+    await stop_job(remote, job, grace_s=0.2)
+    assert not is_alive(pid)
+    assert (await job_status(remote, job)).state == "lost"
+
+
+# --- J6, J7, J8: a start is known or is not
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+@pytest.mark.parametrize("how", ["ENOSPC at an fsync", "EIO at an fsync", "killed at a rename"])
+async def test_j6_what_could_not_be_started_does_not_run(tmp_path: Path, how: str, count: int) -> None:
+    shell = killing("rename", count) if "killed" in how else failing("fsync", how.split()[0], count)
+    async with ShellRemote(tmp_path / "home", shell=shell) as doomed:
+        job_id = new_job_id("odd")
+        try:
+            await start_job(doomed, WAITS, name="odd", job_id=job_id)
+            started = True
+        except DeployError as error:
+            started = False
+            known = isinstance(error, JobFailed)
+    async with ShellRemote(tmp_path / "home") as later:
+        if started:
+            ended = await stop_job(later, await find_job(later, job_id), grace_s=0)
+            assert ended.state == "signalled" or (ended.state == "lost" and "killed" in how)
+        elif known:
+            assert leaders(later) == [], "told as not started, and nothing of it runs"
+            assert await list_jobs(later) == ()
+        else:  # the line broke: the same id may be tried again, and then there is one job
+            job = await start_job(later, WAITS, name="odd", job_id=job_id)
+            assert (await job_status(later, job)).state == "running"
+            assert (await stop_job(later, job, grace_s=0)).state == "signalled"
+        await eventually(lambda: leaders(later) == [])
+
+
+async def test_j7_a_start_that_waits_for_a_lock_hears_that_it_was_cancelled(remote: ShellRemote) -> None:
+    first = await start_job(remote, "true", name="first")
+    await wait_job(remote, first)
+    with (remote.home / ".asyncdeploy/jobs/.names").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        task = asyncio.create_task(start_job(remote, WAITS, name="waits"))
+        jobs = remote.home / ".asyncdeploy/jobs"
+        await eventually(lambda: [path.name for path in jobs.glob("waits-*")] != [], "it waits")
+        task.cancel()
+        await asyncio.wait([task])
+    assert task.cancelled()
+    again = await start_job(remote, "true", name="waits")  # nothing holds the name
+    assert (await wait_job(remote, again)).ok
+    assert leaders(remote) == []
+
+
+async def test_j8_a_start_cancelled_while_its_window_is_opened_leaves_no_job(
+    remote: ShellRemote, tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "tmux").write_text(
+        f'#!/bin/sh\n[ "$1" = -V ] && echo tmux 3.4 && exit\ntouch {tmp_path}/opens\nsleep 30\n'
+    )
+    (programs / "tmux").chmod(0o755)
+    remote.env["PATH"] = f"{programs}:{os.environ['PATH']}"
+    task = asyncio.create_task(start_job(remote, WAITS, name="seen", tmux=True))
+    await eventually((tmp_path / "opens").exists)
+    pid = await until_led(remote)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert not is_alive(pid)
