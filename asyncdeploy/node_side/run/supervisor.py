@@ -81,7 +81,8 @@ class Supervisor:
                 self.membership = Membership(json.loads(self.plan))
                 kept.add(self.post_guard(self.membership.plan))
             self.detach(kept)
-            reason = self.begin(stdin)
+            reason = self.membership.take_place() if self.membership is not None else None
+            reason = reason or self.begin(stdin)
         except Exception as error:
             reason = files.why(error)
         os.write(into, reason.encode("utf-8", "replace") if reason else b"ok")
@@ -90,7 +91,6 @@ class Supervisor:
         if not reason:
             if self.membership is not None:
                 self.marks = times.Marks(self.folder)
-                self.membership.join()
             self.stay()
             if self.membership is not None:
                 self.membership.linger()
