@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
 import attrs
 
 from asyncdeploy.connect.pool import Pool
@@ -33,6 +33,7 @@ from asyncdeploy.nodes.parse import Node, node_ranks, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Relay
 from asyncdeploy.run.job import JobStatus
+from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import DeployError, LaunchFailed
 from asyncdeploy.values.events import Noted
@@ -153,12 +154,16 @@ async def wait_launch(
 
     On cancellation the launch is left as it is.
     """
-    async with lent_pool(pool) as lent, anyio.create_task_group() as group:
-        if silent_after_s is not None:
-            group.start_soon(watch_silence, lent, launch, silent_after_s)
-        report = await watch_attempts(lent, launch, away_s)
-        group.cancel_scope.cancel()
-    return report
+    async with lent_pool(pool) as lent:
+        if silent_after_s is None:
+            return await watch_attempts(lent, launch, away_s)
+        # A task group would wrap what somebody's own coroutine (``between``) raises.
+        listening = asyncio.create_task(watch_silence(lent, launch, silent_after_s))
+        try:
+            return await watch_attempts(lent, launch, away_s)
+        finally:
+            listening.cancel()
+            await finish(asyncio.wait([listening]), BACK_S)
 
 
 @checked

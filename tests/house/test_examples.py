@@ -70,3 +70,28 @@ def test_sweep(hosts: list[str], tmp_path: Path) -> None:
     assert result.stdout, result.stderr
     ends = [line.split(": ", 1)[1] for line in result.stdout.splitlines()]
     assert ends == ["ok loss 0.02", "failed learning", "ok loss 0.0002", "ok loss 2e-05"]
+
+
+CARRIED = """\
+import os, pathlib, sys, time
+step = pathlib.Path("checkpoints/step")
+if os.environ["ASYNCDEPLOY_ATTEMPT"] == "0":
+    step.parent.mkdir()
+    step.write_text("17")
+    if os.environ["RANK"] == "1":
+        sys.exit(9)
+    time.sleep(600)
+print("goes on from", step.read_text())
+"""
+
+
+async def test_l25_checkpoints_are_carried_to_a_spare(
+    hosts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], sshd_nodes: Sequence[SshdNode]
+) -> None:
+    need_torch()
+    (tmp_path / "train.py").write_text(CARRIED)
+    module = example("carry_checkpoints")
+    assert await module.main("train.py", hosts[:2], hosts[2:3], OurPython()) == 0
+    ends = capsys.readouterr().out.splitlines()
+    assert [end.split()[-1] for end in ends] == ["done", "done"]
+    assert [path.read_text() for path in sshd_nodes[2].home.glob("*/checkpoints/step")] == ["17"]

@@ -7,14 +7,14 @@ c10d.
 from __future__ import annotations
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.launch.gang.restart import Recovery
+from asyncdeploy.launch.gang.restart import Plan, Recovery
 from asyncdeploy.launch.gang.start import start_launch
-from asyncdeploy.launch.gang.watch import watch_launch
+from asyncdeploy.launch.gang.watch import end_launch, watch_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
-from asyncdeploy.values.errors import DeployError
+from asyncdeploy.values.errors import DeployError, LaunchFailed
 from asyncdeploy.values.events import Noted
 
 
@@ -26,43 +26,70 @@ async def watch_attempts(pool: Pool, launch: Launch, away_s: float) -> Report[Jo
     On cancellation the attempt that runs is left as it is; of one that is being started nothing stays.
     """
     while True:
-        report = await watch_launch(pool, launch.current, away_s=away_s)
-        if report.ok or await next_attempt(pool, launch, report) is None:
+        watched = launch.current
+        report = await watch_launch(pool, watched, away_s=away_s)
+        if report.ok or await next_attempt(pool, watched, report) is None:
             return report
 
 
-async def next_attempt(pool: Pool, launch: Launch, report: Report[JobStatus]) -> Launch | None:
-    """Start a launch that failed again, on a new port and without the node of the root cause; None if it is not to be.
+async def next_attempt(pool: Pool, watched: Launch, report: Report[JobStatus]) -> Launch | None:
+    """Return the attempt behind one that failed, on a new port and without the node of the root cause.
+
+    Where several watch over a launch one of them starts it, and all are given it.
 
     Args:
         pool: the connections.
-        launch: any attempt's handle.
-        report: what became of the last one.
+        watched: the attempt that failed.
+        report: what became of it.
 
-    On cancellation nothing of the new attempt stays running.
+    Returns:
+        The attempt that follows; None if there is not to be one.
+
+    On cancellation nothing of a new attempt stays running; whoever watches, or comes to, starts it.
     """
-    recovery = launch.attempts
+    recovery = watched.attempts
     if not isinstance(recovery, Recovery):
         return None
-    # Where it ran before: next_deployments puts spares into their places, and the note names who was replaced.
-    failed, before = failure_of(report), list(recovery.deployments)
-    deployments = recovery.next_deployments(report, failed)
-    if deployments is None or failed is None:
-        return None
-    first = deployments[0].node
+    async with recovery.turn:
+        current = recovery.current
+        if current is not None and current.id != watched.id:
+            return current  # somebody else who watches was first
+        if recovery.over == watched.id:
+            return None
+        failed = failure_of(report)
+        plan = recovery.plan(report, failed)
+        following = await _start(pool, recovery, watched, plan, failed) if plan and failed else None
+        if following is None:
+            recovery.over = watched.id
+        return following
+
+
+async def _start(pool: Pool, recovery: Recovery, watched: Launch, plan: Plan, failed: LaunchFailed) -> Launch | None:
+    """Start the next attempt; None if that fails, or somebody has stopped the launch meanwhile."""
+    first, number = plan.deployments[0].node, recovery.attempt + 1
     remote = pool.at(first)
-    changes = [(old, new) for old, new in zip(before, deployments, strict=True) if old is not new]
-    swaps = "".join(f"; {new.node.name} takes the place of {old.node.name}" for old, new in changes)
-    text = f"attempt {recovery.attempt} of {launch.id} begins{swaps}; before: {failed.message}"
+    changes = zip(recovery.deployments, plan.deployments, strict=True)
+    swaps = "".join(f"; {new.node.name} takes the place of {old.node.name}" for old, new in changes if old is not new)
+    text = f"attempt {number} of {watched.id} begins{swaps}; before: {failed.message}"
     remote.emit(Noted(node=first.name, text=text))
     try:
-        # Not the handle that we were given, which may be the first one's: an attempt names all those before it, so that
-        # any of their ids finds it (find_launch).
-        earlier = launch.current
-        started = await start_launch(
-            pool, deployments, recovery.launcher, grace_s=recovery.grace_s, before=(*earlier.before, earlier.id)
-        )
+        if not await _prepared(recovery, watched, plan):
+            return None
+        # An attempt names all those before it, so that any of their ids finds it (find_launch).
+        before = (*watched.before, watched.id)
+        started = await start_launch(pool, plan.deployments, recovery.launcher, grace_s=recovery.grace_s, before=before)
     except DeployError as error:  # the report of the attempt that failed stands, and says more than this does
-        remote.emit(Noted(node=first.name, text=f"attempt {recovery.attempt} could not be started: {error}"))
+        remote.emit(Noted(node=first.name, text=f"attempt {number} could not be started: {error}"))
         return None
+    if recovery.stopped:
+        await end_launch(pool, started)
+        return None
+    recovery.take(plan)
     return recovery.begin(started)
+
+
+async def _prepared(recovery: Recovery, watched: Launch, plan: Plan) -> bool:
+    """Do what somebody wants done between two attempts; False if the launch was stopped meanwhile."""
+    if recovery.policy.between is not None:
+        await recovery.policy.between(watched, tuple(plan.deployments))
+    return not recovery.stopped

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+import anyio
 import attrs
 
 from asyncdeploy.deploy import Deployment
-from asyncdeploy.launch.launch import Attempts
+from asyncdeploy.launch.launch import Attempts, Launch
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.errors import LaunchFailed
+
+Between = Callable[[Launch, Sequence[Deployment]], Awaitable[None]]
+"""What a person has done between two attempts: with the one that failed, and where the next one will run."""
 
 
 @checked_class
@@ -26,16 +30,30 @@ class Restart:
 
     Args:
         times: how often at most.
+        between: a coroutine function that is awaited between two attempts, with the Launch that failed and the
+            Deployments of the next one in node rank order: a spare has no checkpoint of the node that was lost, and
+            this may bring one (examples/carry_checkpoints.py). A DeployError of it leaves the launch failed, with a
+            note; whatever else it raises reaches whoever waits or follows.
 
     Raises:
         ValueError: less than one.
     """
 
     times: int = 3
+    between: Between | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if self.times < 1:
             raise ValueError(f"Restart times: 1 or more were expected, got {self.times!r}")
+
+
+@attrs.frozen
+class Plan:
+    """The next attempt: where it shall run, the spares that are left then, and the cause that it follows."""
+
+    deployments: Sequence[Deployment]
+    spares: Sequence[Deployment]
+    cause: tuple[str, ...]
 
 
 @attrs.define(eq=False)
@@ -48,6 +66,8 @@ class Recovery(Attempts):
         spares: ready, and not used yet.
         launcher / grace_s: how it was started.
         attempt: the number of the one that runs.
+        turn: several may watch, and one of them starts the next attempt.
+        over: the id of the attempt that none shall follow, "" while nobody has decided that.
     """
 
     policy: Restart
@@ -56,10 +76,12 @@ class Recovery(Attempts):
     launcher: Launcher
     grace_s: float
     attempt: int = attrs.field(default=0, init=False)
+    turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+    over: str = attrs.field(default="", init=False)
     _seen: set[tuple[str, ...]] = attrs.field(factory=set, init=False)
 
-    def next_deployments(self, report: Report[JobStatus], failed: LaunchFailed | None) -> list[Deployment] | None:
-        """Return where the next attempt shall run, None if there shall be none.
+    def plan(self, report: Report[JobStatus], failed: LaunchFailed | None) -> Plan | None:
+        """Return what the next attempt shall be, None if there shall be none; nothing is taken for it yet.
 
         Args:
             report: what became of the attempt.
@@ -80,10 +102,13 @@ class Recovery(Attempts):
                 deployments[index] = spares.pop(0)
             elif index in lost:
                 return None  # nobody can say that nothing of it runs there any more
-        self._seen.add(cause)
+        return Plan(deployments, spares, cause)
+
+    def take(self, plan: Plan) -> None:
+        """Count an attempt that was started: one that was cancelled before has cost neither a try nor a spare."""
+        self._seen.add(plan.cause)
         self.attempt += 1
-        self.deployments, self.spares = deployments, spares
-        return deployments
+        self.deployments, self.spares = plan.deployments, plan.spares
 
 
 def signature(failed: LaunchFailed) -> tuple[str, ...]:

@@ -35,6 +35,8 @@ from asyncdeploy.values.events import Noted
 
 PORT_TRIES = 3
 """A port that was free a moment ago is taken once in thousands of starts; three times in a row it is something else."""
+LINK_TAKEN = "the port of its launch's link is taken"
+"""What node_side/run/membership.py says when the link's port is somebody else's by now; no rank starts without it."""
 OPENING_S = 60.0
 """How long rank 0 may take to listen: importing torch from a cold network disk. Later is no failure, only not seen."""
 OPENING_LOOK_S = 0.25
@@ -80,15 +82,19 @@ async def start_launch(
             raise
         except DeployError as cause:
             raise launch_failed(cause, "could not be asked for a port; nothing was started") from cause
-        jobs = await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s))
-        launch = attrs.evolve(launch, jobs=jobs)
-        if not launcher.opens_port or await _opened(pool, launch):
-            return launch
-        await undo_launch(pool, launch)
-        first = launch.jobs[0].node
-        pool.at(first).emit(
-            Noted(node=first.name, text=f"port {launch.placement.master_port} was taken meanwhile (try {attempt + 1})")
-        )
+        first, port = launch.jobs[0].node, launch.placement.master_port
+        try:
+            jobs = await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s))
+        except LaunchFailed as error:
+            if LINK_TAKEN not in error.message:
+                raise
+            port = link_port
+        else:
+            launch = attrs.evolve(launch, jobs=jobs)
+            if not launcher.opens_port or await _opened(pool, launch):
+                return launch
+            await undo_launch(pool, launch)
+        pool.at(first).emit(Noted(node=first.name, text=f"port {port} was taken meanwhile (try {attempt + 1})"))
     raise LaunchFailed(
         deployments[0].node.name,
         f"its port was taken by something else {PORT_TRIES} times between the proof and the start",

@@ -45,6 +45,8 @@ def judge_launch(
     lost = [] if by_person else [_silence(case, rank) for rank, end in enumerate(ends) if end.status is None]
     late = [] if by_person else _late(case)
     candidates = [failure for failures in case.own.values() for failure in failures] + lost + late
+    if not candidates and not by_person:
+        candidates = _accused(case)
     case = attrs.evolve(case, root=min(candidates, key=lambda failure: _order(case, failure), default=None))
     return Report(tuple(outcome_of(case, rank) for rank in range(len(ends))))
 
@@ -109,6 +111,15 @@ def _late(case: Case) -> list[RankFailure]:
         return []
     at = min(failure.at for failure in waited)
     return [RankFailure(rank, at, late=True) for rank, came in enumerate(met) if came is False]
+
+
+def _accused(case: Case) -> list[RankFailure]:
+    """Return who the others ended for, where no node knows of a failure: two that lost sight of each other, say."""
+    found = []
+    for rank, end in enumerate(case.ends):
+        if not end.ok and (told := case.told_of(rank)):
+            found.append(RankFailure(rank, case.told_to_stop_at(rank) or end.known_at, told=told))
+    return found
 
 
 def _order(case: Case, failure: RankFailure) -> tuple[int, bool, float]:

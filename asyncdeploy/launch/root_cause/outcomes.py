@@ -72,6 +72,8 @@ def _what(case: Case, root: RankFailure, error: DeployError) -> str:
         told = case.told_of(root.node_rank)
         said = f"; the other nodes say: {told}" if told else ""
         return f"node rank {root.node_rank} ({name}) does not answer: {error.message}{said}"
+    if root.told:
+        return root.told
     if root.late:
         return f"node rank {root.node_rank} ({name}) came too late: its program had not come to where the others waited"
     how = f"{status.how}{after(status)}"

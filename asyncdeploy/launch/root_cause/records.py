@@ -43,6 +43,7 @@ class RankFailure:
         stopped: it ended because somebody stopped it.
         waited: it gave up waiting for others, who had not come.
         late: others gave up waiting for it.
+        told: why the others ended, where that is all there is: "node rank 1 (gpu1) fell silent for 60 s".
         noted: an exception of it was recorded, and the time is that of the exception.
     """
 
@@ -60,6 +61,7 @@ class RankFailure:
     noted: bool = False
     waited: bool = False
     late: bool = False
+    told: str = ""
 
 
 @attrs.frozen

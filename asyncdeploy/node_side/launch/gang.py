@@ -6,7 +6,8 @@ launch's key, see link.py; nothing that they say is secret. The key comes by the
 supervisor keeps from what it starts.
 
 That all of them reach this port was proven a moment before, so node rank 0 waits no longer for who never came than for
-who fell silent. Who never hears of node rank 0 waits thrice as long: something else may hold its port.
+who fell silent. Who never hears of node rank 0 waits thrice as long: that one may start late. It starts nothing before
+it has its port, so nobody else holds that.
 """
 
 import errno
@@ -22,7 +23,7 @@ BEATS = 6  # in the time after which silence counts
 STOPPED_LATER_S = 15.0  # whoever stops one rank stops the others himself, unless he vanished meanwhile
 RETURN_S = 10.0  # a link that broke is made again within 5 s
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0  # between two tries to link
-FIRST_LINK = 3  # silences that node rank 0 may take until it is heard of: it may have to wait for its port
+FIRST_LINK = 3  # silences that node rank 0 may take until it is heard of: its start may be slow
 
 
 def join(plan):

@@ -8,6 +8,8 @@ import time
 
 from asyncdeploy.node_side.run.process_tree import TICK_S
 
+TAKEN = "the port of its launch's link is taken: %d"  # launch/gang/start.py knows these words
+
 
 class Membership:
     """The link to the others, made as soon as that can be; while it cannot be, a rank goes on alone.
@@ -21,6 +23,13 @@ class Membership:
         self.side, self.alone = None, False
         self.told_at, self.because = None, ""
         self.meeting = None
+
+    def take_place(self):
+        """Take our side before anything starts; return why that cannot be, or None."""
+        self.join()
+        if self.side is None and not self.alone:
+            return TAKEN % self.plan["port"]
+        return None
 
     def join(self):
         """Take our side of the link, where there are others and it is not taken yet."""

@@ -11,6 +11,7 @@ import time
 
 from asyncdeploy.node_side import files, job_folder as folders, proc, processes
 from asyncdeploy.node_side.run import guard, log_times as times, oom, retention
+from asyncdeploy.node_side.run.aside import Aside
 from asyncdeploy.node_side.run.job_state import marker_of
 from asyncdeploy.node_side.run.membership import Membership
 from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, run_on_end
@@ -19,6 +20,7 @@ from asyncdeploy.node_side.run.sessions import Sessions
 TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
 STOP_GRACE_S = 5.0  # of a stop that does not say its own
 START_S = 30.0  # for a supervisor to say that the job runs: it writes to a disk that may be slow
+LOOK_S = 0.01  # between two looks whether a thing that was begun beside the loop is done
 NOT_FOUND = 127  # no such program
 MOST_PATH = 1000
 ASK_S = 15.0  # for the driver's word about memory that stays in use; whoever waits for the end waits for it so long
@@ -77,6 +79,7 @@ class Supervisor:
         self.deadline = self.stopped_at = None
         self.timed_out = self.asked = False
         self.sessions = Sessions(folder)
+        self.aside = Aside()
 
     def supervise(self, stdin, into):
         """Start the job, say so, and stay until it ended. Never returns to its caller's code with an error."""
@@ -87,7 +90,8 @@ class Supervisor:
                 self.membership = Membership(json.loads(self.plan))
                 kept.add(self.post_guard(self.membership.plan))
             self.detach(kept)
-            reason = self.begin(stdin)
+            reason = self.membership.take_place() if self.membership is not None else None
+            reason = reason or self.begin(stdin)
         except Exception as error:
             reason = files.why(error)
         tell(into, reason.encode("utf-8", "replace") if reason else b"ok")
@@ -96,7 +100,6 @@ class Supervisor:
         if not reason:
             if self.membership is not None:
                 self.marks = times.Marks(self.folder)
-                self.membership.join()
             self.stay()
             if self.membership is not None:
                 self.membership.linger()
@@ -176,15 +179,37 @@ class Supervisor:
             if self.membership is not None:
                 self.membership.tick(self.tree, self.timed_out)
             self.tree.escalate()
-            if self.marks is not None:
-                self.marks.tick(time.monotonic())
-            if quiet:
-                self.sessions.tick(self.tree, time.monotonic())
+            if self.membership is not None:
+                self.aside.do(self.note_down, quiet)
+            elif quiet:
+                self.note_down(quiet)
         self.finish()
+
+    def note_down(self, quiet):
+        """Write down what is seen; of a launch's rank beside its loop: a disk that stands still must not silence us."""
+        if self.marks is not None:
+            self.marks.tick(time.monotonic())
+        if quiet:
+            self.sessions.tick(self.tree, time.monotonic())
+
+    def beside(self, work, *args):
+        """Do something that a disk or a driver may hold up, and stay in touch with the others of a launch meanwhile."""
+        if self.membership is None:
+            work(*args)
+            return
+        self.stay_in_touch()
+        self.aside.do(work, *args)
+        self.stay_in_touch()
+
+    def stay_in_touch(self):
+        while self.aside.busy:
+            self.membership.tick(self.tree, self.timed_out)
+            time.sleep(LOOK_S)
 
     def patience(self):
         """Return for how long a job that runs may be left alone, in seconds."""
-        until = min(self.sessions.look_at, float("inf") if self.deadline is None else self.deadline)
+        look_at = float("inf") if self.aside.busy else self.sessions.look_at
+        until = min(look_at, float("inf") if self.deadline is None else self.deadline)
         left = max(0.001, until - time.monotonic())
         return left if self.membership is None else min(left, self.membership.patience(), times.EVERY_S)
 
@@ -212,16 +237,16 @@ class Supervisor:
         if self.membership is not None and self.membership.meeting is not None:
             end["met"] = self.membership.meeting.seen
         if self.marks is not None:
-            self.marks.tick(time.monotonic(), final=True)
+            self.beside(self.marks.tick, time.monotonic(), True)
         end["stopped"], end["timed_out"] = self.tree.stopped, self.timed_out
         if self.stopped_at is not None:
             end["stopped_at"] = self.stopped_at
         end["oom_kills"] = oom.since(self.oom_kills)
         if self.gpus:
             end["asks_until"] = time.time() + ASK_S
-        self.write_end(json.dumps(end).encode())
+        self.beside(self.write_end, json.dumps(end).encode())
         if self.gpus:
-            self.add_gpus_left(end)
+            self.beside(self.add_gpus_left, end)
 
     def add_gpus_left(self, end):
         """Add to an end that is written down what a driver says, which may never answer."""

@@ -111,6 +111,9 @@ async def test_f13_a_node_that_falls_silent_ends_the_others(
     await eventually(lambda: all(bed.exits(launch)), "it hears of it or misses us, and ends too", within_s=30)
     async with bed.pool() as pool:
         report = await wait_launch(launch, pool=pool)
+    cause = failure_of(report)
+    assert cause is not None, "l4: nobody failed by himself, and all the same the launch has"
+    assert "silent for 3 s" in cause.message
     why = [outcome.value.because for outcome in report if outcome.value is not None]
     assert any(f"node rank {silent} (m{silent})" in text and "silent" in text for text in why)
     for machine in bed.machines:

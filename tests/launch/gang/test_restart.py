@@ -1,8 +1,9 @@
 """Launches that are started again: as a whole, on a new port, a spare in the place of the node that failed."""
 
+import asyncio
 import copy
 import pickle
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,11 +55,15 @@ def test_a_node_that_fell_silent_needs_a_spare() -> None:
     gone = Cancelled("a", "stopped because of b")
     report = Report((Outcome(nodes[0], "cancelled", None, gone), Outcome(nodes[1], "unknown", None, silent)))
     with_spare = Recovery(ad.Restart(), ["on a", "on b"], ["on c"], None, 5.0)
-    assert with_spare.next_deployments(report, silent) == ["on a", "on c"]
+    plan = with_spare.plan(report, silent)
+    assert plan is not None
+    assert plan.deployments == ["on a", "on c"]
+    assert (with_spare.attempt, with_spare.spares) == (0, ["on c"]), "nothing was taken yet"
+    with_spare.take(plan)
     assert (with_spare.attempt, with_spare.spares) == (1, [])
-    assert with_spare.next_deployments(report, silent) is None, "the same cause again"
+    assert with_spare.plan(report, silent) is None, "the same cause again"
     without = Recovery(ad.Restart(), ["on a", "on b"], [], None, 5.0)
-    assert without.next_deployments(report, silent) is None, "nobody knows what still runs there"
+    assert without.plan(report, silent) is None, "nobody knows what still runs there"
 
 
 def test_nobody_elses_word_says_which_attempt_runs() -> None:
@@ -171,3 +176,131 @@ async def test_a_node_that_cannot_be_made_ready_is_replaced_at_once(workspace: a
             await ad.fan_out(cluster.nodes[:2], workspace, ranks("true"), ad.SystemEnv(), pool=pool)
         with pytest.raises(ValueError, match="local-1"):
             await ad.fan_out(cluster.nodes[1:2], workspace, ranks("true"), spares=cluster.nodes[1:2], pool=pool)
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["waits", "follows"])
+async def test_l5_all_who_watch_go_on_with_the_same_attempt(workspace: ad.Workspace, *, follows: bool) -> None:
+    async with cluster_of(2) as (cluster, pool, seen):
+        launch = await ad.fan_out(
+            cluster.nodes, workspace, ranks(FAILS_ONCE), ad.SystemEnv(), restart=ad.Restart(), pool=pool
+        )
+        first = asyncio.create_task(ad.wait_launch(launch, pool=pool))
+        if follows:
+            async with ad.follow_launch(launch, pool=pool) as lines:
+                texts = [line.text async for line in lines]
+            assert texts.count("attempt 1") == 2
+            assert lines.report is not None
+            reports = [await first, lines.report]
+        else:
+            reports = [await first, await ad.wait_launch(launch, pool=pool)]
+            reports += await asyncio.gather(*(ad.wait_launch(launch, pool=pool) for _ in range(3)))
+        assert all(report.ok for report in reports), reports
+        assert len(notes(seen, "begins")) == 1
+        assert launch.current.placement.attempt == 1
+
+
+async def test_l5_two_who_watch_from_the_beginning(workspace: ad.Workspace) -> None:
+    async with cluster_of(2) as (cluster, pool, seen):
+        line = f"{WAITS}; {FAILS_ONCE}"
+        launch = await ad.fan_out(
+            cluster.nodes, workspace, ranks(line), ad.SystemEnv(), restart=ad.Restart(), grace_s=1, pool=pool
+        )
+        watching = [asyncio.create_task(ad.wait_launch(launch, pool=pool)) for _ in range(3)]
+        for node in cluster.nodes:
+            (cluster.home(node) / "project" / "go").touch()
+        reports = await asyncio.gather(*watching)
+        assert [report.ok for report in reports] == [True] * 3
+        assert len(notes(seen, "begins")) == 1
+
+
+@pytest.mark.parametrize("where", ["between", "start"])
+async def test_l6_one_that_is_cancelled_as_the_next_attempt_starts_is_tried_again(
+    workspace: ad.Workspace, where: str
+) -> None:
+    started = asyncio.Event()
+
+    async def between(failed: ad.Launch, following: Sequence[ad.Deployment]) -> None:
+        started.set()
+        if where == "between" and len(notes(seen, "begins")) == 1:
+            await asyncio.sleep(600)
+
+    async with cluster_of(3) as (cluster, pool, seen):
+        launch = await ad.fan_out(
+            cluster.nodes[:2],
+            workspace,
+            ranks(FAILS_ONCE),
+            ad.SystemEnv(),
+            restart=ad.Restart(times=1, between=between),
+            spares=cluster.nodes[2:],
+            pool=pool,
+        )
+        first = asyncio.create_task(ad.wait_launch(launch, pool=pool))
+        await started.wait()
+        first.cancel()
+        await asyncio.wait([first])
+        assert first.cancelled()
+        assert launch.current == launch, "no other attempt runs"
+        report = await ad.wait_launch(launch, pool=pool)
+        assert report.ok, report
+        assert [outcome.node.name for outcome in report] == ["local-0", "local-2"]
+        assert len(notes(seen, "begins")) == 2
+
+
+async def test_l6_what_is_stopped_as_the_next_attempt_starts_stays_stopped(workspace: ad.Workspace) -> None:
+    async def between(failed: ad.Launch, following: Sequence[ad.Deployment]) -> None:
+        await ad.stop_launch(failed, pool=pool)
+
+    async with cluster_of(2) as (cluster, pool, _):
+        launch = await ad.fan_out(
+            cluster.nodes,
+            workspace,
+            ranks(FAILS_ONCE),
+            ad.SystemEnv(),
+            restart=ad.Restart(between=between),
+            pool=pool,
+        )
+        report = await ad.wait_launch(launch, pool=pool)
+        assert failure_of(report) is not None
+        assert launch.current == launch
+
+
+async def test_l25_something_is_done_between_two_attempts(workspace: ad.Workspace) -> None:
+    given: list[tuple[ad.Launch, list[str]]] = []
+
+    async def between(failed: ad.Launch, following: Sequence[ad.Deployment]) -> None:
+        given.append((failed, [each.node.name for each in following]))
+        (new,) = [each for each in following if each.node not in failed.nodes]
+        await ad.run_in_project(pool, new, "echo 17 >step", check=True)
+
+    async with cluster_of(3) as (cluster, pool, _):
+        launch = await ad.fan_out(
+            cluster.nodes[:2],
+            workspace,
+            ranks(f"{FAILS_ONCE}; test $NODE_RANK = 0 || test $(cat step) = 17"),
+            ad.SystemEnv(),
+            restart=ad.Restart(between=between),
+            spares=cluster.nodes[2:],
+            pool=pool,
+        )
+        report = await ad.wait_launch(launch, pool=pool)
+        assert report.ok, report
+    assert given == [(launch, ["local-0", "local-2"])]
+
+
+async def test_l25_what_cannot_be_done_between_leaves_the_failure(workspace: ad.Workspace) -> None:
+    async def cannot(failed: ad.Launch, following: Sequence[ad.Deployment]) -> None:
+        raise ad.TransferFailed("local-0", "there is no checkpoint")
+
+    async def slips(failed: ad.Launch, following: Sequence[ad.Deployment]) -> None:
+        raise KeyError("step")
+
+    async with cluster_of(2) as (cluster, pool, seen):
+        line, nodes = ranks("exit 4"), cluster.nodes[:1]
+        launch = await ad.fan_out(nodes, workspace, line, ad.SystemEnv(), restart=ad.Restart(between=cannot), pool=pool)
+        failed = failure_of(await ad.wait_launch(launch, pool=pool))
+        assert failed is not None
+        assert failed.status == 4
+        assert notes(seen, "attempt 1 could not be started: local-0: there is no checkpoint")
+        launch = await ad.fan_out(nodes, workspace, line, ad.SystemEnv(), restart=ad.Restart(between=slips), pool=pool)
+        with pytest.raises(KeyError):
+            await ad.wait_launch(launch, pool=pool)
