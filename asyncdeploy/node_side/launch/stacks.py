@@ -93,14 +93,7 @@ def roots_of(job, table):
 
 def belongs(pid, table, roots):
     """Whether a process is below a job's own ones, or in a container, which the engine has started."""
-    return bool(roots.intersection(line_of(pid, table))) or is_apart(pid)
-
-
-def is_apart(pid):
-    try:
-        return os.readlink("/proc/%d/ns/pid" % pid) != os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return False
+    return bool(roots.intersection(line_of(pid, table))) or proc.is_apart(pid)
 
 
 def line_of(pid, table):
@@ -223,7 +216,7 @@ def take(row, start):
 def spy(row):
     """Take the stacks of a Python that cannot be asked, where py-spy can: read from outside, without stopping it."""
     paths = [os.environ.get("PATH", "")]
-    if not is_apart(row["pid"]):  # the environment's own; a container's path says nothing of this machine
+    if not proc.is_apart(row["pid"]):  # the environment's own; a container's path says nothing of this machine
         paths.insert(0, os.fsdecode(row["environ"].get(b"PATH", b"")))
     tool = tools.find_trusted("py-spy", [place for path in paths for place in path.split(":")])
     if tool and looks_python(row["pid"], {row["pid"]: None}):
