@@ -62,6 +62,14 @@ def is_ours(pid):
     return found == [[str(os.getuid())] * 4]
 
 
+def is_apart(pid):
+    """Whether a process has pids of its own, as in a container."""
+    try:
+        return os.readlink("/proc/%d/ns/pid" % pid) != os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return False
+
+
 def identity():
     """Name this boot of this machine or container: machines share homes, and containers share boot ids."""
     row = process(1)

@@ -75,7 +75,7 @@ async def _silence(pool: Pool, launch: Launch) -> float | None:
     ranks = launch.ranks
 
     async def silent_s(node: Node) -> float:
-        request = {"op": "silence", "job": launch.jobs[ranks[node]].id}
+        request = {"op": "silence", "job": launch.jobs[ranks[node]].id, "launch": launch.id, "node_rank": ranks[node]}
         answer = await ask(pool.at(node), "launch.stacks", request, what="how long it is silent")
         return answer["silent_s"].number()
 

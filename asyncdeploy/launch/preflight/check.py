@@ -14,6 +14,7 @@ from asyncdeploy.launch.preflight.disturbances import see_node, warnings_of
 from asyncdeploy.launch.preflight.drift import drift_of
 from asyncdeploy.launch.preflight.network import Network, try_network
 from asyncdeploy.launch.preflight.problems import network_problems
+from asyncdeploy.launch.preflight.torch_cuda import cuda_warnings
 from asyncdeploy.launch.preflight.verdict import NodeSeen, Preflight, Problem
 from asyncdeploy.launch.preflight.visible_gpus import LOGIN, Choices
 from asyncdeploy.nodes.facts import NodeFacts
@@ -132,7 +133,9 @@ async def check_together(
     )
     problems += network_problems([node.name for node in nodes], network.tried.unreached, network.problems)
     drift = drift_of([(each.node.name, each.facts, each.built) for each in ready])
-    warnings = (*(f"the nodes of this launch are not alike: {line}" for line in drift), *warnings_of(placed))
+    unfit = cuda_warnings([(each.node.name, known, each.built) for each, known in zip(ready, usable, strict=True)])
+    alike = (f"the nodes of this launch are not alike: {line}" for line in drift)
+    warnings = (*alike, *unfit, *warnings_of(placed))
     meeting, link_port = network.meeting, network.tried.ports[0] if network.tried.ports else 0
     if meeting is None:
         return Preflight(placed, problems=tuple(problems), warnings=warnings)

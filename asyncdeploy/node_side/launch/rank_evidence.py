@@ -60,25 +60,31 @@ def exits(path):
 
 
 def rank_files(folder):
-    """Return torchelastic's error files and the ends of the logs: of every folder that has a local rank's number, and
-    of the uppermost, which belongs to no rank."""
-    errors, logs = [], []
+    """Return torchelastic's error files and the ends of the logs, of stdout only where stderr is empty."""
+    errors, logs = [], {}
+    for local, path in log_files(folder, ("error.json", "stderr.log", "stdout.log")):
+        place, name = os.path.split(path)
+        if name == "error.json":
+            errors.append({"local_rank": local, "path": path, "error": read_json(path)})
+        elif place not in logs and len(logs) < MOST_FILES:
+            text = tail(path)
+            if text.strip():
+                logs[place] = {"local_rank": local, "path": path, "text": text}
+    return errors, list(logs.values())
+
+
+def log_files(folder, wanted=("stderr.log", "stdout.log")):
+    """Return (local rank, path) of the files so called, in this order in each folder: of every folder that has a local
+    rank's number, and of the uppermost, which belongs to no rank."""
+    found = []
     for place, folders, names in os.walk(folder):
         if place.count(os.sep) - folder.count(os.sep) >= 4:
             del folders[:]
         name = os.path.basename(place)
         local = int(name) if name.isdigit() else None
-        if (local is None and place != folder) or len(logs) >= MOST_FILES:
-            continue
-        if "error.json" in names:
-            path = os.path.join(place, "error.json")
-            errors.append({"local_rank": local, "path": path, "error": read_json(path)})
-        for name in ("stderr.log", "stdout.log"):
-            text = tail(os.path.join(place, name)) if name in names else ""
-            if text.strip():
-                logs.append({"local_rank": local, "path": os.path.join(place, name), "text": text})
-                break
-    return errors, logs
+        if (local is not None or place == folder) and len(found) < 3 * MOST_FILES:
+            found += [(local, os.path.join(place, name)) for name in wanted if name in names]
+    return found
 
 
 def tail(path):

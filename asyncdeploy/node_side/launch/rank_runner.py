@@ -13,6 +13,7 @@ stderr, with ``[local<n>]:`` before each line where there are several.
 
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -25,6 +26,8 @@ DRAIN_S = 2.0  # for what a rank's children print when it has ended: they may ho
 TICK_S = 0.1
 READ = 1 << 16
 LINE = 9  # a descriptor that every shell can close
+LINE_END = re.compile(rb"\r?\n|(?<=\r)(?=[^\n])")  # where a CR alone ends a line it is left
+BAR_S = 1.0  # between two states of a progress bar that go on; all of them stand in the rank's own log
 LONGEST_LINE = 1 << 16  # then it goes on without its end
 
 
@@ -67,6 +70,7 @@ class Stream:
         self.target = target
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.line = b""
+        self.shown_at = 0.0
 
     def take(self, tag):
         """Pass on what is there; False at its end."""
@@ -75,12 +79,24 @@ class Stream:
         if not tag:
             write(self.target, data)
             return bool(data)
-        lines, end, self.line = (self.line + data).rpartition(b"\n")
-        if self.line and (not data or len(self.line) > LONGEST_LINE):
-            lines, end, self.line = lines + end + self.line, b"\n", b""
-        if end:
-            write(self.target, b"".join(tag + line + b"\n" for line in lines.split(b"\n")))
+        write(self.target, b"".join(tag + line + b"\n" for line in self.lines_of(data)))
         return bool(data)
+
+    def lines_of(self, data):
+        """Return the lines that are whole now; of a progress bar, which only ends each with a CR, one a while."""
+        text = self.line + data
+        *whole, self.line = LINE_END.split(text) if b"\r" in text else text.split(b"\n")
+        if self.line and (not data or len(self.line) > LONGEST_LINE):
+            whole, self.line = [*whole, self.line], b""
+        found = []
+        for line in whole:
+            if line.endswith(b"\r"):  # the line ends of others are cut off
+                now = time.monotonic()
+                if not line.strip() or now - self.shown_at < BAR_S:
+                    continue
+                self.shown_at = now
+            found.append(line.rstrip(b"\r"))
+        return found
 
 
 class Runner:

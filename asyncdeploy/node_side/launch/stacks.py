@@ -1,8 +1,8 @@
 """Say where the ranks of a job are that still run, without stopping one: the stacks of their threads.
 
 Runs on a node inside the worker: Python >= 3.8, standard library only. The argument is JSON with the job's id; the
-answer is JSON too. With "op": "silence" it is {"silent_s"}: for how long nothing was added to the job's log, null where
-there is none. With "op": "stacks" it is:
+answer is JSON too. With "op": "silence", and the launch and the node rank, it is {"silent_s"}: for how long nothing was
+added to the logs of the job and of its ranks, null where there is none. With "op": "stacks" it is:
 
 processes: of each rank the uppermost that is Python (where no process has a rank: all Pythons), else the uppermost,
 with rank and local_rank as its environment says, pid, name, state, wchan (what of the kernel it waits in; "kernel" is
@@ -15,7 +15,7 @@ import os
 import time
 
 from asyncdeploy.node_side import files, gpus, job_folder, proc, tools
-from asyncdeploy.node_side.launch import flight_recorder as recorder
+from asyncdeploy.node_side.launch import flight_recorder as recorder, rank_evidence
 
 MOST_PROCESSES = 256  # of one node; it has as many GPUs as fingers, and ranks on CPUs only in tests
 MOST_FILES = 4096  # open files of a process that are looked at; ours is among the first
@@ -31,7 +31,7 @@ ASKING = 23  # SIGURG, see rank_shim.py
 def main(worker, args):
     request = json.loads(args)
     if request["op"] == "silence":
-        return json.dumps({"silent_s": silence(request["job"])}).encode()
+        return json.dumps({"silent_s": silence(request["job"], request["launch"], request["node_rank"])}).encode()
     found = ranks_of(request["job"].encode())
     ask(worker, found)
     for row in found:
@@ -48,11 +48,16 @@ def main(worker, args):
     return data
 
 
-def silence(job):
-    try:
-        return max(0.0, time.time() - os.stat(job_folder.path_of(job, "log")).st_mtime)
-    except OSError:
-        return None
+def silence(job, launch, node_rank):
+    """Return for how long nothing was printed: what has no line end yet stands in a rank's own log only."""
+    own = rank_evidence.log_files(files.own_path("launches", launch, "rank-%d" % node_rank))
+    times = []
+    for path in [job_folder.path_of(job, "log"), *(path for _, path in own)]:
+        try:
+            times.append(os.stat(path).st_mtime)
+        except OSError:
+            continue
+    return max(0.0, time.time() - max(times)) if times else None
 
 
 # --- which processes ----------------------------------------------------------------
@@ -88,14 +93,7 @@ def roots_of(job, table):
 
 def belongs(pid, table, roots):
     """Whether a process is below a job's own ones, or in a container, which the engine has started."""
-    return bool(roots.intersection(line_of(pid, table))) or is_apart(pid)
-
-
-def is_apart(pid):
-    try:
-        return os.readlink("/proc/%d/ns/pid" % pid) != os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return False
+    return bool(roots.intersection(line_of(pid, table))) or proc.is_apart(pid)
 
 
 def line_of(pid, table):
@@ -218,7 +216,7 @@ def take(row, start):
 def spy(row):
     """Take the stacks of a Python that cannot be asked, where py-spy can: read from outside, without stopping it."""
     paths = [os.environ.get("PATH", "")]
-    if not is_apart(row["pid"]):  # the environment's own; a container's path says nothing of this machine
+    if not proc.is_apart(row["pid"]):  # the environment's own; a container's path says nothing of this machine
         paths.insert(0, os.fsdecode(row["environ"].get(b"PATH", b"")))
     tool = tools.find_trusted("py-spy", [place for path in paths for place in path.split(":")])
     if tool and looks_python(row["pid"], {row["pid"]: None}):

@@ -264,6 +264,54 @@ async def test_silence_is_said_with_where_all_stand(sshd_nodes: Sequence[SshdNod
         assert len(told()) == 1
 
 
+BAR = """\
+import pathlib, sys, time
+number = 0
+while not pathlib.Path("go").exists():
+    number += 1
+    sys.stdout.write(sys.argv[1].format(number).replace("CR", chr(13)))
+    sys.stdout.flush()
+    time.sleep(0.05)
+print("end of it")
+"""
+
+
+@pytest.mark.parametrize("state", ["CR{}%", "{}%CR"])
+async def test_l17_a_progress_bar_is_seen_before_it_ends(
+    sshd_nodes: Sequence[SshdNode], tmp_path: Path, state: str
+) -> None:
+    workspace = project(tmp_path)
+    (workspace.path / "bar.py").write_text(BAR)
+    async with ad.Pool(host_keys=ad.HostKeys.strict(sshd_nodes[0].known_hosts)) as pool:
+        launcher = ad.Ranks(f"{sys.executable} bar.py {state}", nproc_per_node=2)
+        launch = await ad.fan_out([sshd_nodes[0].node], workspace, launcher, ad.SystemEnv(), pool=pool)
+        seen = list[str]()
+        with anyio.fail_after(60):
+            async with ad.follow_launch(launch, pool=pool) as lines:
+                async for line in lines:
+                    seen.append(line.text)
+                    if len(seen) == 4:
+                        (sshd_nodes[0].home / "project/go").touch()
+        whole = (sshd_nodes[0].home / f".asyncdeploy/launches/{launch.id}/rank-0/0/stdout.log").read_bytes()
+    assert [text.partition(":")[2].endswith("%") for text in seen[:4]] == [True] * 4
+    assert sum(text.endswith("end of it") for text in seen) == 2
+    assert len(seen) < whole.count(b"\r"), "not each state"
+
+
+async def test_l17_who_prints_without_a_line_end_is_not_silent(sshd_nodes: Sequence[SshdNode], tmp_path: Path) -> None:
+    workspace, seen = project(tmp_path), list[Event]()
+    (workspace.path / "bar.py").write_text(BAR)
+    async with ad.Pool(host_keys=ad.HostKeys.strict(sshd_nodes[0].known_hosts), observer=seen.append) as pool:
+        launcher = ad.Ranks(f"{sys.executable} bar.py .", nproc_per_node=2)
+        launch = await ad.fan_out([sshd_nodes[0].node], workspace, launcher, ad.SystemEnv(), pool=pool)
+        log = sshd_nodes[0].home / f".asyncdeploy/launches/{launch.id}/rank-0/0/stdout.log"
+        async with ad.follow_launch(launch, silent_after_s=1.0, pool=pool) as lines:
+            await eventually(lambda: log.exists() and log.stat().st_size > 80, "it has printed for some seconds")
+            (sshd_nodes[0].home / "project/go").touch()
+            assert len([line async for line in lines]) == 2
+    assert notes(seen, "printed anything") == []
+
+
 async def test_f13_a_rank_that_does_not_come_to_a_collective_of_torch(
     sshd_nodes: Sequence[SshdNode], tmp_path: Path
 ) -> None:

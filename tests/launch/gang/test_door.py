@@ -14,7 +14,7 @@ from asyncdeploy.node_side.launch import door, gang
 from asyncdeploy.node_side.launch.link import GREETING_S
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.network import Network
-from tests.support.gangs import PLAN, WAITS, Bed, established, free_port, pair, ranks, sockets, talk
+from tests.support.links import PLAN, WAITS, Bed, established, free_port, pair, ranks, sockets, talk
 from tests.support.waiting import eventually
 
 

@@ -16,6 +16,7 @@ import asyncdeploy as ad
 from asyncdeploy.envs.built import Built
 from asyncdeploy.launch.preflight.disturbances import warnings_of
 from asyncdeploy.launch.preflight.problems import NOTHING_SHARED, network_problems, pair_problems
+from asyncdeploy.launch.preflight.torch_cuda import cuda_warnings
 from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, Problem, Unreached
 from asyncdeploy.launch.preflight.visible_gpus import gpu_choices, hidden_gpus
 from asyncdeploy.node_side.launch.connections import Guests, Tries
@@ -173,6 +174,35 @@ def test_l19_who_decides_which_gpus_are_seen() -> None:
     assert ad.Torchrun("t.py", env={"CUDA_VISIBLE_DEVICES": "2"}).variable("CUDA_VISIBLE_DEVICES") == "2"
     assert ad.Ranks(ad.Command("t", env={"CUDA_VISIBLE_DEVICES": "2"})).variable("CUDA_VISIBLE_DEVICES") == "2"
     assert ad.Ranks("t").variable("CUDA_VISIBLE_DEVICES") is None
+
+
+@pytest.mark.parametrize(
+    "driver, torch, cuda, said",
+    [
+        (
+            "550.54.15",
+            "2.13.0+cu130",
+            "13.0",
+            "torch 2.13.0+cu130 is made for CUDA 13.0, which needs a driver from 580 on;",
+        ),
+        ("470.82.01", "2.6.0", "12.4", "torch 2.6.0 is made for CUDA 12.4, which needs a driver from 525.60.13 on;"),
+        ("550.54.15", "2.13.0+cpu", "", "torch 2.13.0+cpu is made for CPUs: ranks use none of the 2 GPUs"),
+        ("550.54.15", "2.13.0", "", "torch 2.13.0 does not say for which CUDA it is made: ranks may use none of the 2"),
+        ("525.60.13", "2.9.0", "12.9", ""),
+        ("580.65", "2.13.0+cu130", "13.0", ""),
+        ("450.80.02", "1.13.1", "11.7", ""),
+        ("", "2.6.0", "12.4", ""),
+        ("550.54.15", "2.6.0", "99.1", ""),
+        ("550.54.15", "", "", ""),
+    ],
+)
+def test_l20_a_torch_that_will_not_find_the_gpus_is_said(driver: str, torch: str, cuda: str, said: str) -> None:
+    facts = NodeFacts("/root", "root", 0, gpus=(Gpu(0, "H100", driver=driver), Gpu(1, "H100", driver=driver)))
+    nodes = [(f"gpu{number}", facts, Built("3.12.1", torch, cuda)) for number in (1, 2)]
+    lines = cuda_warnings(nodes)
+    assert lines == () if not said else lines[0].startswith(f"gpu[1-2]: {said}")
+    assert len(lines) == bool(said)
+    assert cuda_warnings([("gpu1", attrs.evolve(facts, gpus=()), nodes[0][2]), ("gpu2", facts, None)]) == ()
 
 
 # --- asked of nodes
@@ -392,6 +422,22 @@ async def test_l21_the_variables_of_a_session_are_said_once_and_dropped(network:
         (await ad.watch_launch(pool, launch)).unwrap()
     text = "s[0-1]: PMI_RANK, SLURM_* (2) in the login environment; ranks start without them"
     assert [each.text for each in seen if isinstance(each, Noted)] == [text]
+
+
+async def test_l20_a_launch_says_that_its_torch_is_made_for_cpus(network: Network) -> None:
+    machine = network.start("gpus")
+    tool = machine.home / ".local/bin/nvidia-smi"
+    tool.parent.mkdir(parents=True)
+    tool.write_text(FOUR)
+    tool.chmod(0o755)
+    seen = list[Event]()
+    async with pool_of([machine], seen) as pool:
+        (standing,) = await deployed(pool, [machine.node])
+        standing = attrs.evolve(standing, built=Built("3.12.1", "2.13.0+cpu"))
+        launch = await ad.start_launch(pool, [standing], ad.Ranks("true", nproc_per_node=None))
+        (await ad.watch_launch(pool, launch)).unwrap()
+    text = "gpus: torch 2.13.0+cpu is made for CPUs: ranks use none of the 4 GPUs"
+    assert [each.text for each in seen if isinstance(each, Noted) and "torch" in each.text] == [text]
 
 
 async def test_f14_and_f15_a_stranger_on_a_gpu_and_variables_of_another_launch(network: Network) -> None:

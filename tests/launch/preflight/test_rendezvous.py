@@ -1,6 +1,8 @@
 """Ring 3 and 4: an address and a port that every node of a launch reaches, proven by the nodes themselves."""
 
+import os
 import socket
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +19,7 @@ from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.values.errors import PreflightFailed
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.beds.users import STRANGER, Stranger
 
 
 async def test_nodes_of_one_machine_meet_on_loopback() -> None:
@@ -55,6 +58,22 @@ async def test_only_a_process_of_the_launch_counts_as_its_listener() -> None:
             assert await port_opened(remote, "train-abcdefgh", stranger.getsockname()[1]) is False
             free = stranger.getsockname()[1]
         assert await port_opened(remote, "train-abcdefgh", free) is False
+
+
+async def test_l15_a_stranger_who_calls_himself_the_launch_is_no_listener_of_it(stranger: Stranger) -> None:
+    program = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); s.accept()"
+    )
+    env = {"ASYNCDEPLOY_RUN_ID": "train-abcdefgh"}
+    async with LocalCluster(1) as cluster, cluster.pool() as pool:
+        remote = pool.at(cluster.nodes[0])
+        for user, believed in ((STRANGER, False), (os.getuid(), True)):
+            words = ["/usr/bin/python3", "-I", "-c", program]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, env=env, user=user, cwd=stranger.shared) as listener:
+                assert listener.stdout is not None
+                port = int(listener.stdout.readline())
+                assert await port_opened(remote, "train-abcdefgh", port) is believed
+                listener.kill()
 
 
 async def known(pool: Pool, machines: list[SshdNode]) -> tuple[NodeFacts, ...]:
