@@ -52,6 +52,17 @@ class Entry:
             return None
 
     @property
+    def is_sound(self) -> bool:
+        """Whether it is a whole key of the kind that it says; OpenSSH skips a line that has none, as one of SSH 1."""
+        data, kind = self.key or b"", self.kind.encode()
+        at = 4 + len(kind)
+        if data[:at] != len(kind).to_bytes(4, "big") + kind or at == len(data):
+            return False
+        while at < len(data):  # a key is a row of strings, each with its length before it
+            at += 4 + int.from_bytes(data[at : at + 4], "big")
+        return at == len(data)
+
+    @property
     def fingerprint(self) -> str:
         """ "SHA256:...", as ssh-keygen -l prints it; "" if the key is no base64."""
         return fingerprint(self.key) if self.key else ""
@@ -129,7 +140,7 @@ class KnownHosts:
             text = name.encode()
             found += [entry for salt, digest, entry in self.hashed if hmac.digest(salt, text, "sha1") == digest]
             found += [entry for patterns, entry in self.patterns if match_patterns(patterns, name)]
-            self._found[name] = found
+            self._found[name] = [entry for entry in found if entry.is_sound or entry.marker == "revoked"]
         return self._found[name]
 
 

@@ -107,6 +107,7 @@ class KnownFiles:
     def of(self, who: Identity) -> Known:
         """Return what is known of a node."""
         found = {name: self.find(who, name) for name in who.every_name}
+        address = [e for e in found[who.address] if not e.marker and not (e.is_ours and who.borrowed)]
         names = dict.fromkeys([*who.names, *([who.borrowed] if who.borrowed else [])])
         keys: list[Entry] = []
         pins: list[Entry] = []
@@ -114,9 +115,9 @@ class KnownFiles:
             keys = [entry for entry in found[name] if not entry.marker]
             # What we recorded for a borrowed address was the key of who is reached there on another way.
             pins = [entry for entry in keys if name != who.borrowed or not entry.is_ours]
-            if keys:
+            # A pattern is written for addresses, which ssh looks up: where there are lines for this one they count.
+            if keys and not (address and all(entry.by_pattern for entry in keys)):
                 break
-        address = [e for e in found[who.address] if not e.marker and not (e.is_ours and who.borrowed)]
         if address and pins and not any(entry.is_ours for entry in pins):
             # ssh knows no names of nodes: a line with one that we did not write may be about another machine.
             kinds, same = {entry.kind for entry in pins}, {entry.key for entry in pins}

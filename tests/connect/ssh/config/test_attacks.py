@@ -20,6 +20,11 @@ ATTACKS = [
     ("box {other}\n{where} {rsa}", True),
     ("box,{where} {other}\n{where} {ed25519}", False),
     ("{where} {other}", False),
+    # patterns are written for addresses, which ssh looks up
+    ("* {other}\n{where} {ed25519}", True),
+    ("b?x {other}\n{where} {rsa}", True),
+    ("* {ed25519}\n{where} {other}", True),
+    ("b?x {ed25519}\n{where} {other}", False),
 ]
 
 
