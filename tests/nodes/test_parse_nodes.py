@@ -122,7 +122,7 @@ def test_parse_nodes_refuses_what_is_no_list(text: str, expected: str) -> None:
     assert text in expected or repr(text)[:10] in str(caught.value) or "'-p'" in str(caught.value)
 
 
-@pytest.mark.parametrize("nodes", [[], 5, None, [5], [None], [b"h"], b"h", Path("hosts"), [["a"]]])
+@pytest.mark.parametrize("nodes", [[], 5, None, [5], [None], [b"h"], b"h", Path("hosts"), [["a"]], {"a", "b"}])
 def test_parse_nodes_refuses_other_things(nodes: object) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_nodes(nodes)  # type: ignore[arg-type]
