@@ -33,6 +33,11 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
+def is_ipv4(text: str) -> bool:
+    """Return whether text is written as an IPv4 address is, four numbers with dots."""
+    return _IPV4_LIKE.fullmatch(text) is not None
+
+
 def is_ipv6(text: str) -> bool:
     """Return whether text is an IPv6 address without brackets, with or without a zone ("fe80::1%eth0")."""
     address, percent, zone = text.partition("%")
@@ -49,7 +54,7 @@ def check_host(field: str, value: object) -> None:
         raise ValueError(
             f"Node {field}: a host name of letters, digits and ._- or an IP address was expected, got {shown(value)}"
         )
-    if _IPV4_LIKE.fullmatch(value):
+    if is_ipv4(value):
         try:
             ipaddress.IPv4Address(value)
         except ValueError as error:

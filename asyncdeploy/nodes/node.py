@@ -19,7 +19,7 @@ MAX_HOPS = 8
 """Jump hosts in a row: each is a connection inside a connection."""
 
 _CONTROL = regex(r"[\x00-\x1f\x7f-\x9f]")
-_SEVERAL = regex(rf"[{GAPS},]|\[[^\]:]*\]")  # a list or a range; brackets with a colon hold an IPv6 address
+_SEVERAL = regex(rf"[{GAPS},]|\[(?![0-9.]+\.[0-9.]+\])[^\]:]*\]")  # a list or a range; addresses stand in brackets too
 _PACKAGE = __name__.partition(".")[0]
 
 

@@ -1,6 +1,6 @@
 """Many names in few words: "gpu[01-08,11]" stands for nine of them. Pure text, both ways, order kept.
 
-A bracket with a colon in it is an IPv6 address, never a range.
+A bracket with an address in it, IPv6 or IPv4, is never a range.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from asyncdeploy.nodes.names import shown
+from asyncdeploy.nodes.names import is_ipv4, shown
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.regex import regex
 
@@ -94,7 +94,7 @@ class _Span:
 
 
 def _read_bracket(inside: str) -> tuple[_Span, ...]:
-    if ":" in inside:
+    if ":" in inside or is_ipv4(inside):
         return (_Span(f"[{inside}]", f"[{inside}]"),)
     return tuple(_read_span(part.strip(GAPS)) for part in inside.split(","))
 

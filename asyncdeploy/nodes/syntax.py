@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from asyncdeploy.nodes.names import is_ipv6, shown
+from asyncdeploy.nodes.names import is_ipv4, is_ipv6, shown
 from asyncdeploy.values.regex import regex
 
 _SSH_LINE = regex(r"(?:\$ +)?ssh[ \t]")  # copied with the prompt before it, too
@@ -170,7 +170,7 @@ def _read_login(text: str) -> Written:
 def _read_host(text: str) -> tuple[str, int | None]:
     if text.startswith("["):
         bracketed = _BRACKETED.fullmatch(text)
-        if bracketed is None or not is_ipv6(bracketed[1]):
+        if bracketed is None or not (is_ipv6(bracketed[1]) or is_ipv4(bracketed[1])):  # `ssh -G` prints both so
             raise ValueError(f"an IPv6 address in brackets was expected, such as [::1]:22, got {shown(text)}")
         return bracketed[1], None if bracketed[2] is None else _read_port(bracketed[2])
     if is_ipv6(text):

@@ -37,6 +37,7 @@ HOME = Path("~").expanduser()
         ("fe80::1%eth0", Node("fe80::1%eth0")),
         ("[::1]", Node("::1")),
         ("root@[::1]:22", Node("::1", user="root", port=22)),
+        ("root@[10.0.0.1]:22", Node("10.0.0.1", user="root", port=22)),
         ("root@[fe80::1%eth0]:2222", Node("fe80::1%eth0", user="root", port=2222)),
         ("ssh://h", Node("h")),
         ("ssh://u@h:22", Node("h", user="u", port=22)),

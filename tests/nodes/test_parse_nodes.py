@@ -28,6 +28,7 @@ def names(nodes: tuple[Node, ...]) -> list[str]:
         ("10.0.0.[9-10]", ["10.0.0.9", "10.0.0.10"]),
         ("root@h:[2200-2202]", ["h-2200", "h-2201", "h-2202"]),
         ("root@[::1]:22", ["__1"]),
+        ("root@[10.0.0.1]:22,[10.0.0.2]:23", ["10.0.0.1", "10.0.0.2-23"]),
         ("root@[::1]:22,[::2]:[22-23] ::3", ["__1", "__2", "__2-23", "__3"]),
         ("fd00::[8-9]", ["fd00__8", "fd00__9"]),
         ("ssh root@h -p 2222\nssh root@g -J a,b\nx[1-2]", ["h-2222", "g", "x1", "x2"]),
@@ -121,7 +122,7 @@ def test_parse_nodes_refuses_what_is_no_list(text: str, expected: str) -> None:
     assert text in expected or repr(text)[:10] in str(caught.value) or "'-p'" in str(caught.value)
 
 
-@pytest.mark.parametrize("nodes", [[], 5, None, [5], [None], [b"h"], b"h", Path("hosts"), [["a"]]])
+@pytest.mark.parametrize("nodes", [[], 5, None, [5], [None], [b"h"], b"h", Path("hosts"), [["a"]], {"a", "b"}])
 def test_parse_nodes_refuses_other_things(nodes: object) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_nodes(nodes)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from asyncdeploy.connect.ssh.config.homes import homes
 from asyncdeploy.connect.ssh.endpoint import Places
 from asyncdeploy.connect.ssh.known_hosts.edit import forget_names
 from asyncdeploy.nodes.parse import Node
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.regex import regex
 
 _PIN = regex(r"SHA256:[A-Za-z0-9+/]{43}=?")
@@ -29,6 +30,7 @@ class HostKeys:
     pins: tuple[tuple[str, str], ...] = ()
 
     @classmethod
+    @checked
     def strict(cls, known_hosts: str | Path | None = None) -> HostKeys:
         """Trust only what stands in known_hosts.
 
@@ -39,6 +41,7 @@ class HostKeys:
         return cls("strict", _to_path(known_hosts))
 
     @classmethod
+    @checked
     def accept_new(cls, known_hosts: str | Path | None = None) -> HostKeys:
         """Trust a node that was never seen, record its key, and refuse every other key of it from then on.
 
@@ -49,6 +52,7 @@ class HostKeys:
         return cls("accept_new", _to_path(known_hosts))
 
     @classmethod
+    @checked
     def pinned(cls, pins: Mapping[str, str | Iterable[str]]) -> HostKeys:
         """Trust only these keys; no file is read. A node is asked for all its keys, for a pin does not tell its kind.
 
@@ -56,6 +60,7 @@ class HostKeys:
             pins: by node name or host, the fingerprint ("SHA256:...", as ``ssh-keygen -l`` prints it) or several.
 
         Raises:
+            TypeError: it is no mapping of names to text.
             ValueError: a fingerprint is not written as ``ssh-keygen -l`` prints it.
         """
         pairs = [(name, pin) for name, said in pins.items() for pin in ([said] if isinstance(said, str) else said)]
@@ -64,6 +69,7 @@ class HostKeys:
                 raise ValueError(f"HostKeys.pinned {name!r}: 'SHA256:' and 43 characters were expected, got {pin!r}")
         return cls("pinned", None, tuple(sorted((name, pin.rstrip("=")) for name, pin in pairs)))
 
+    @checked
     def forget(self, node: Node, *, config_path: str | Path | None = None) -> int:
         """Take a recycled node out of the known_hosts files, under all names by which a Pool would have known it.
 
@@ -110,4 +116,6 @@ class HostKeys:
 
 
 def _to_path(value: str | Path | None) -> Path | None:
+    if value == "":
+        raise ValueError("HostKeys: the path of a known_hosts file was expected, got ''")
     return None if value is None else Path(value).expanduser()

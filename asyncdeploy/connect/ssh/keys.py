@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,10 @@ from asyncdeploy.tasks.finish import finish
 from asyncdeploy.tasks.threads import run_abandonable
 from asyncdeploy.values.errors import AuthError
 
+FILE_S = 5.0
+"""A file is read in milliseconds; a FIFO that nobody writes to (a forgotten `<(...)`), or one of a dead NFS, never."""
+MAX_BYTES = 1 << 20
+"""A key has some kilobytes; what is larger is something else."""
 AGENT_S = 3.0
 """An agent answers in milliseconds; one behind a dead forwarding never does."""
 
@@ -129,7 +134,9 @@ class KeyRing:
             if not pairs:
                 problems.append(f"{path}: {file.problem}")
         if not keys.only:
-            plain += [_Offer(pair, f"agent: {pair.get_comment() or pair.algorithm.decode()}") for pair in held]
+            plain += [
+                _Offer(pair, f"agent: {pair.get_comment(errors='replace') or pair.algorithm.decode()}") for pair in held
+            ]
         for offer in plain:
             certified += offer.certified(filter(None, said))
         for path, certificate in zip(keys.certificate_paths, said, strict=True):
@@ -141,12 +148,18 @@ class KeyRing:
 
     async def _load(self, path: Path) -> _File:
         if path not in self._files:
-            self._files[path] = await run_abandonable(_read_key, path)
+            try:
+                with anyio.fail_after(FILE_S):
+                    self._files[path] = await run_abandonable(_read_key, path)
+            except TimeoutError:
+                self._files[path] = _File(problem=f"nobody gave us its content within {FILE_S:.0f} s")
         return self._files[path]
 
     async def _load_certificate(self, path: Path) -> asyncssh.SSHCertificate | None:
         if path not in self._certificates:
-            self._certificates[path] = await run_abandonable(_read_certificate, path)
+            self._certificates[path] = None
+            with anyio.move_on_after(FILE_S):
+                self._certificates[path] = await run_abandonable(_read_certificate, path)
         return self._certificates[path]
 
     async def _ask(self, path: str) -> tuple[asyncssh.SSHAgentClient, Sequence[asyncssh.SSHKeyPair]] | str:
@@ -193,6 +206,10 @@ def _login(
     return Login(pairs, tuple(offer.name for offer in every.values()), (*problems, *dict.fromkeys(refused)))
 
 
+def _name(pair: asyncssh.SSHKeyPair) -> str:
+    return pair.get_comment(errors="replace") or pair.algorithm.decode()  # in whatever letters somebody wrote it
+
+
 def _is_allowed(pair: asyncssh.SSHKeyPair, algorithms: Sequence[str]) -> bool:
     return any(name.decode() in algorithms for name in pair.host_key_algorithms)
 
@@ -201,29 +218,48 @@ def _read_key(path: Path) -> _File:
     """Load a key file, and the certificate beside it; blocking."""
     certificates = tuple(filter(None, map(_read_certificate, (Path(f"{path}-cert"), Path(f"{path}-cert.pub")))))
     public = _read_public(f"{path}.pub")
+    content = b""
     try:
-        return _File(asyncssh.load_keypairs([asyncssh.read_private_key(path)])[0], certificates=certificates)
+        content = _read(path)
+        key = asyncssh.import_private_key(content)
+        key.set_filename(path)
+        return _File(asyncssh.load_keypairs([key])[0], certificates=certificates)
     except OSError as error:
         return _File(public=public, problem=error.strerror or str(error), certificates=certificates)
     except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
-        public = public or _read_public(str(path))  # the file itself may be the public half
         problem = f"no usable private key ({error})"
         if "passphrase" in str(error).lower():
             problem = "the key is encrypted, and no ssh-agent holds it"
-        elif public is not None:
+        elif itself := _public_of(content):  # the file itself may be the public half
             problem = "a public key, and no ssh-agent holds its private one"
+            public = public or itself
         return _File(public=public, problem=problem, certificates=certificates)
+
+
+def _read(path: str | Path) -> bytes:
+    with Path(path).open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"a key of at most {MAX_BYTES >> 20} MiB was expected, it has more")
+    return content
 
 
 def _read_public(path: str) -> bytes | None:
     try:
-        return asyncssh.read_public_key(path).public_data
-    except (OSError, asyncssh.KeyImportError):
+        return _public_of(_read(path))
+    except OSError:
+        return None
+
+
+def _public_of(content: bytes) -> bytes | None:
+    try:
+        return asyncssh.import_public_key(content).public_data
+    except asyncssh.KeyImportError:
         return None
 
 
 def _read_certificate(path: Path) -> asyncssh.SSHCertificate | None:
     try:
-        return asyncssh.read_certificate(path)
+        return asyncssh.import_certificate(_read(path))
     except (OSError, asyncssh.KeyImportError):
         return None

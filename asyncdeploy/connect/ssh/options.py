@@ -92,7 +92,7 @@ def _allowed(
     node: str, word: str, said: Sequence[str] | None, ours: Iterable[bytes], possible: Iterable[bytes]
 ) -> list[str]:
     """Return what ssh_config allows of what asyncssh can do, in our order; what we do not take by ourselves is last."""
-    every = list(dict.fromkeys(_decoded([*ours, *possible])))
+    every = [name for name in dict.fromkeys(_decoded([*ours, *possible])) if not name.startswith("gss-")]
     if said is None:
         return list(_decoded(ours))
     found = [name for name in every if name in said]

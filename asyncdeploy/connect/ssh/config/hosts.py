@@ -74,7 +74,8 @@ class SshConfigs:
                     self._of_all[key] = await self._ask(node, UNNAMED, written)
                 of_all = self._of_all[key]
                 if not of_all.by_name and of_all.jump is None:  # a jump host is not behind itself
-                    return attrs.evolve(of_all, host=canonical(node.host))
+                    # A HostName that is said of all leads all of them there.
+                    return of_all if of_all.host != UNNAMED else attrs.evolve(of_all, host=canonical(node.host))
         async with self._asking:
             return await self._ask(node, node.host, written)
 

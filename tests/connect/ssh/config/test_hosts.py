@@ -158,6 +158,11 @@ async def test_k1_no_line_for_others_is_followed_for_a_node_that_nobody_names(co
     assert (await SshConfigs(config).ask(Node("gpu-1"))).trust.alias is None
 
 
+async def test_k1_a_host_name_that_is_said_of_all_leads_all_of_them_there(config: Path) -> None:
+    config.write_text("Host !nobody *\n  HostName gate.internal\n")
+    assert (await SshConfigs(config).ask(Node("gpu-1"))).host == "gate.internal"
+
+
 async def test_k1_a_node_that_says_everything_gets_the_alias_of_its_line(config: Path) -> None:
     node = Node("203.0.113.7", user="u", port=22, key_path="/key")
     config.write_text("Host * !203.0.113.7,gpu-1\n  HostKeyAlias one\n")

@@ -12,6 +12,7 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import ConnectError
 from tests.support.beds.beside_ssh import BesideSsh
+from tests.support.beds.sshd import Place
 from tests.support.beds.sshd_node import SshdNode
 
 StartSshd = Callable[..., SshdNode]
@@ -103,6 +104,18 @@ async def test_a_jump_host_is_used_as_ssh_does(start_sshd: StartSshd, beside: Be
     assert begun == 1
     assert await beside.refusal(HostKeys.strict()) is None
     assert gate.log().count("Accepted publickey") == begun + 1
+
+
+async def test_k1_a_jump_host_may_be_an_address_which_ssh_prints_in_brackets(
+    start_sshd: StartSshd, beside: BesideSsh
+) -> None:
+    gate, box = start_sshd("gate", place=Place("127.0.0.2")), start_sshd("box")
+    beside.write(box, f"ProxyJump {gate.node.user}@127.0.0.2:{gate.node.port}\nUserKnownHostsFile {box.known_hosts}")
+    inner = beside.config.read_text()
+    beside.write(gate, f"UserKnownHostsFile {box.known_hosts}", alias="127.0.0.2")
+    beside.config.write_text(inner + beside.config.read_text())
+    assert await beside.ssh_gets_in(HostKeys.strict())
+    assert await beside.refusal(HostKeys.strict()) is None
 
 
 @pytest.mark.parametrize(
