@@ -187,7 +187,8 @@ async def _unless_silent(connection: Connection, line: str) -> Channel:
         await _answer(opening, connection)
     except BaseException:
         if opening.cancel():  # a channel that is granted later closes itself
-            await outlast(opening, CLOSE_S)
+            if (cancelled := await outlast(opening, CLOSE_S)) is not None:
+                raise cancelled from None  # Silent asks for another try, which nobody wants any more
         elif not opening.exception():  # granted in the very turn in which we were cancelled: nobody else knows of it
             await finish(opening.result().close(), CLOSE_S)
         raise

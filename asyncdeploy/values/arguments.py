@@ -157,9 +157,9 @@ def _words(what: str, wanted: Any) -> str:
 
 
 def _check_number(what: str, value: float) -> None:
-    if what.endswith("_s") and not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{what}: a number of seconds from 0 was expected, got {value!r}")
-    if not math.isfinite(value):
+    if what.endswith("_s") and not 0 <= value <= sys.float_info.max:  # of NaN neither is true
+        raise ValueError(f"{what}: a number of seconds from 0 was expected, got {shown(value)}")
+    if not abs(value) < math.inf:  # NaN is not; a whole number of 400 digits is
         raise ValueError(f"{what}: a number was expected, got {value!r}")
     if what.endswith(" at_once") and value < 1:
         raise ValueError(f"{what}: at least 1 was expected, got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import traceback
@@ -34,7 +35,9 @@ class Guard:
             return
         try:
             left: object = self._observer(event)  # an async one returns something
-        except Exception as error:  # noqa: BLE001 - it is somebody else's program; its own terminal may be gone
+        # It is somebody else's program, whose own terminal may be gone. A CancelledError of a future that it looked at
+        # is no cancellation of ours: that one comes at an await.
+        except (Exception, asyncio.CancelledError, GeneratorExit) as error:  # noqa: BLE001
             self._drop(f"raised {type(error).__name__}: {error} ({_place(error)})")
             return
         if inspect.isawaitable(left):
@@ -51,7 +54,7 @@ class Guard:
             logging.getLogger("asyncdeploy").warning(text)
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Return where in the observer it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}"

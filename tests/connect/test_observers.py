@@ -1,5 +1,6 @@
 """Who looks cannot harm the work (R2, K18)."""
 
+import asyncio
 import io
 import os
 import sys
@@ -51,7 +52,24 @@ def raising() -> Iterator[Observer]:
     yield show
 
 
-BROKEN = {"closed pipe": broken_pipe, "dead terminal": dead_terminal, "closed file": closed_file, "raises": raising}
+def looked_at_cancelled() -> Iterator[Observer]:
+    """A dashboard that asks for what became of a future of its own: nobody has cancelled us."""
+
+    def show(event: Event) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        future.result()
+
+    yield show
+
+
+BROKEN = {
+    "closed pipe": broken_pipe,
+    "dead terminal": dead_terminal,
+    "closed file": closed_file,
+    "raises": raising,
+    "its own future was cancelled": looked_at_cancelled,
+}
 
 
 @pytest.mark.parametrize("kind", BROKEN)

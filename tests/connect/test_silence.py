@@ -1,5 +1,6 @@
 """A connection that goes dead without a word, and a worker that hangs: neither is waited for."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -10,11 +11,13 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import job_status, start_job, stop_job
 from asyncdeploy.values.errors import ConnectionLost
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.odd_nodes import hung
+from tests.support.waiting import BACK_S, PATIENCE_S
 
 StartSshd = Callable[..., SshdNode]
 
@@ -41,6 +44,23 @@ async def test_r5_a_connection_that_went_dead_is_not_used_for_what_comes_next(ss
             assert await idle.read() == b"two\n"
             await idle.close()
         await held.close()
+
+
+async def test_a_cancel_in_the_turn_in_which_a_silent_connection_is_left_is_not_lost() -> None:
+    """It was, and the call went on to the next connection as if nobody had cancelled it."""
+    async with LocalCluster(1) as cluster, cluster.pool() as pool:
+        remote = pool.at(cluster.nodes[0])
+        assert (await run_command(remote, "true")).ok
+        cluster.freeze(cluster.nodes[0])
+        task = asyncio.ensure_future(remote.open("true"))
+        with anyio.fail_after(PATIENCE_S):
+            while not any(other.cancelling() for other in asyncio.all_tasks()):  # what asks the silent one is
+                await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait((task,), timeout=BACK_S)
+        task.cancel()
+        assert done
+        assert task.cancelled()
 
 
 async def test_r5_a_worker_that_hangs_is_given_up(sshd: SshdNode, monkeypatch: pytest.MonkeyPatch) -> None:

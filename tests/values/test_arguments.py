@@ -78,6 +78,7 @@ WRONG_VALUES: dict[str, Callable[[ad.Pool], Any]] = {
     "NaN seconds": lambda p: ad.run_all([NODE], "true", at_most_s=math.nan),
     "seconds below zero": lambda p: ad.wait_job(p.at(NODE), attrs.evolve(JOB), timeout_s=-1),
     "endless grace": lambda p: ad.stop_job(p.at(NODE), JOB, grace_s=math.inf),
+    "a grace of 400 digits": lambda p: ad.stop_job(p.at(NODE), JOB, grace_s=10**400),
     "none at once": lambda p: ad.run_all([NODE], "true", at_once=0),
     "a word for relay": lambda p: ad.push_all([NODE], ".", relay="yes"),
     "no nodes": lambda p: ad.run_all([], "true"),
