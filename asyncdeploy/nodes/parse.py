@@ -103,7 +103,7 @@ def read_hostfile(path: str | os.PathLike[str]) -> tuple[Node, ...]:
     return tuple(found)
 
 
-def _iterate(nodes: Iterable[str | Node]) -> Iterable[str | Node]:
+def _iterate(nodes: Any) -> Iterable[str | Node]:
     if isinstance(nodes, os.PathLike) or not isinstance(nodes, Iterable):
         raise ValueError(f"nodes: text or Nodes were expected (a file is for read_hostfile), got {shown(nodes)}")
     if isinstance(nodes, bytes | bytearray):
