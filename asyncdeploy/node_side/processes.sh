@@ -114,10 +114,87 @@ await_end() { # SECONDS; fails if something lives on
     done
 }
 
-end() { # GRACE; fails if something survives KILL
+lives() { LC_ALL=C grep -qsE '\) [^ZX] ' "/proc/$1/stat"; } # PID
+
+has() { # SigCgt|SigIgn NUMBER PID: whether a process catches or ignores a signal
+    mask=$(sed -n "s/^$1:[^0-9a-f]*........//p" "/proc/$3/status" 2>/dev/null)
+    [ $((0x${mask:-0} >> ($2 - 1) & 1)) = 1 ]
+}
+
+is_passed() { # PID: whether it only stands in front of what people named: a shell, or `uv run`
+    program=$(readlink "/proc/$1/exe" 2>/dev/null)
+    program=${program##*/}
+    words=" $(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline")"
+    if [ "$program" = busybox ]; then
+        words=${words# *busybox }
+        words=${words# }
+        program=${words%% *}
+        program=${program##*/}
+    fi
+    case ${program#-} in
+        sh | ash | dash | bash | rbash | zsh | ksh | ksh93 | mksh | lksh | oksh | yash | posh | fish | tcsh | csh) ;;
+        uv) case $words in *' run '*) ;; *) return 1 ;; esac ;;
+        *) return 1 ;;
+    esac
+}
+
+follow() ( # PID: through its children, as node_side/named_programs.py does: E an end, N named on the way, P passed
+    below=$(pids stat -E "\\) [^ZX] $1 ")
+    if [ -z "$below" ] || ! is_passed "$1"; then
+        echo "E $1"
+        exit
+    fi
+    ahead=
+    for pid in $below; do
+        if has SigIgn 3 "$1" || ! has SigIgn 3 "$pid"; then ahead="$ahead $pid"; fi
+    done
+    if has SigCgt 15 "$1"; then
+        if has SigCgt 14 "$1"; then echo "P $1"; else echo "N $1" && below=$ahead; fi
+    fi
+    for pid in ${ahead:-$below}; do follow "$pid"; done
+)
+
+tell() { # TERM to whom it is for; whose end is then awaited stands in $awaited
+    ends='' saving='' named='' awaited=''
+    while read -r kind pid; do
+        case $kind in
+            N) named="$named $pid" ;;
+            P) awaited="$awaited $pid" ;;
+            E) ends="$ends $pid" && ! has SigCgt 15 "$pid" || saving="$saving $pid" ;;
+        esac
+    done <<END
+$(follow "$child")
+END
+    named="$named ${saving:-$ends}"
+    awaited="$awaited $named"
+    for pid in $named; do
+        kill -s TERM "$pid"
+    done 2>/dev/null
+}
+
+await_named() { # SECONDS: until they have ended, and the shells around them had their time to
+    looks=$(($1 * naps)) after=$((2 * naps))
+    while [ "$looks" -gt 0 ]; do
+        found=
+        for pid in $awaited; do ! lives "$pid" || found=yes; done
+        if [ -z "$found" ]; then
+            if [ "$after" = 0 ] || ! lives "$child"; then return; fi
+            after=$((after - 1))
+        fi
+        looks=$((looks - 1))
+        sleep "$nap"
+    done
+}
+
+end() { # GRACE: TERM to the program that was named, or to what a leader left; then KILL to all; fails if something survives
     [ -n "$(living)" ] || return 0
-    send TERM
-    await_end "$1" && return 0
+    if lives "$child"; then
+        tell
+        await_named "$1"
+    else
+        send TERM
+        await_end "$1" && return 0
+    fi
     looks=$((2 * naps))
     while [ "$looks" -gt 0 ]; do # what was forked between two looks dies of the next
         looks=$((looks - 1))

@@ -65,7 +65,7 @@ testing             EVERY
 MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "connect.ssh.known_hosts", "local"}
 MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "values"}
 STAND_ALONE = (
-    *("launch/rank_runner", "launch/rank_shim", "launch/torchrun"),
+    *("launch/rank_shim", "launch/torchrun"),
     *("envs/inspect_env", "envs/check_imports", "envs/made_from", "envs/made_note", "envs/venvs"),
 )
 """Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""

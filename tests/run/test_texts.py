@@ -14,7 +14,7 @@ from asyncdeploy.node_side import shell_text
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import read_log, start_job, wait_job
 from asyncdeploy.values.command import Command
-from tests.support.places import HOUSE
+from tests.support.places import HOUSE, ROOT
 from tests.support.remotes.plain_remote import PlainRemote
 from tests.support.remotes.shell_remote import ShellChannel, ShellRemote
 
@@ -67,9 +67,9 @@ async def test_r3_nor_that_of_what_is_done_at_the_end(any_remote: ShellRemote) -
 
 def test_r3_nor_that_of_a_rank(tmp_path: Path) -> None:
     runner = HOUSE / "node_side/launch/rank_runner.py"
-    words = [sys.executable, "-I", str(runner), str(tmp_path / "logs"), "2", "0", "2"]
+    words = [sys.executable, str(runner), str(tmp_path / "logs"), "2", "0", "2"]
     line = f'{line_that_looks()}; echo "$0" $# "${{ASYNCDEPLOY_RANK_LINE-none}}"; ls -1 /proc/self/fd | wc -l'
-    env = {**os.environ, "ASYNCDEPLOY_RANK_LINE": line}
+    env = {**os.environ, "ASYNCDEPLOY_RANK_LINE": line, "PYTHONPATH": str(ROOT)}
     subprocess.run(words, env=env, capture_output=True, check=True)
     for rank in range(2):
         assert found((tmp_path / f"logs/{rank}/stdout.log").read_text()) == ["/bin/sh 0 none", "4"]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import PurePosixPath
 from typing import Any
 
+from asyncdeploy.remote.programs import needed
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import ask, call_once
 from asyncdeploy.values.texts import packaged_text
 
 _TOOLS = {"rank_runner.py": "rank_runner", "torchrun.py": "torchrun", "python/sitecustomize.py": "rank_shim"}
-"""Where in the launch's folder "tools" each program of node_side stands."""
+"""Where in the launch's folder "tools" each program of node_side stands; what they import lies there as a package."""
 
 
 async def place_tools(remote: Remote, launch_id: str) -> None:
@@ -37,4 +39,9 @@ async def gather_evidence(remote: Remote, launch_id: str, node_rank: int, job_id
 
 @functools.cache
 def _tools() -> bytes:
-    return json.dumps({path: packaged_text(f"node_side/launch/{name}.py") for path, name in _TOOLS.items()}).encode()
+    found = {path: packaged_text(f"node_side/launch/{name}.py") for path, name in _TOOLS.items()}
+    beside = [part.replace(".", "/") for name in _TOOLS.values() for part in needed(f"launch.{name}")[1:]]
+    for path in (f"node_side/{part}.py" for part in beside):
+        found |= {f"asyncdeploy/{path}": packaged_text(path)}
+        found |= {str("asyncdeploy" / folder / "__init__.py"): "" for folder in PurePosixPath(path).parents}
+    return json.dumps(found).encode()

@@ -38,10 +38,10 @@ def keep_tools(folder, text):
     import json
 
     for name, source in json.loads(text).items():
-        path = os.path.join(folder, name)
-        for each in (folder, os.path.dirname(path)):
-            files.make_own(each)
-        files.write_whole(path, source.encode())
+        place = files.make_own(folder)
+        for part in name.split("/")[:-1]:
+            place = files.make_own(os.path.join(place, part))
+        files.write_whole(os.path.join(folder, name), source.encode())
 
 
 def forget(folder, path):

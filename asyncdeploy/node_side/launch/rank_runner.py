@@ -1,6 +1,7 @@
 """Start the ranks of one node, keep their logs apart, and stop all of them when one fails.
 
-Stands on a node as the launch's ``tools/rank_runner.py``: Python >= 3.8, standard library only. Arguments: a folder for
+Stands on a node as the launch's ``tools/rank_runner.py``, what it imports of ours beside it: Python >= 3.8, standard
+library only. Arguments: a folder for
 the logs, how many ranks there are on this node, the global rank of the first, how many there are in all. The variable
 ASYNCDEPLOY_RANK_LINE holds the shell line of each, which stands in nobody's arguments; ASYNCDEPLOY_GRACE_S is the time
 from TERM to KILL for the ranks beside one that failed. A first rank of "-" is one command that starts its ranks itself:
@@ -20,6 +21,9 @@ import signal
 import subprocess
 import sys
 import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # where -I does not look
+from asyncdeploy.node_side import named_programs
 
 KILL_WAIT_S = 3.0  # a rank that KILL has not ended by then hangs in the kernel: nobody waits for it
 DRAIN_S = 2.0  # for what a rank's children print when it has ended: they may hold its pipes for ever
@@ -53,11 +57,16 @@ class Rank:
             Stream(self.process.stderr, 2, os.path.join(logs, "stderr.log")),
         ]
 
-    def signal(self, number):
-        """Signal the rank and what it started; its session's number is its own while it was not waited for."""
+    def tell(self, number):
+        """Pass a signal on to the program that the rank's line names; what that started is its own to end."""
+        if self.exit_code is None:
+            named_programs.tell(self.process.pid, number)
+
+    def kill(self):
+        """End the rank and what it started; its session's number is its own while it was not waited for."""
         if self.exit_code is None:
             try:
-                os.killpg(self.process.pid, number)
+                os.killpg(self.process.pid, signal.SIGKILL)
             except OSError:
                 return  # it has ended and is about to be waited for
 
@@ -127,7 +136,7 @@ class Runner:
     def on_stop(self, number, _frame):
         self.told = True
         for rank in self.ranks:
-            rank.signal(number)
+            rank.tell(number)
 
     def run(self):
         """Return our exit status: that of the rank that failed first, 0 if none did."""
@@ -136,7 +145,7 @@ class Runner:
             self.reap()
             if self.kill_at and time.monotonic() >= self.kill_at:
                 for rank in self.ranks:
-                    rank.signal(signal.SIGKILL)
+                    rank.kill()
         end = time.monotonic() + DRAIN_S
         while len(self.selector.get_map()) > 1 and time.monotonic() < end:
             self.pump(TICK_S)
@@ -172,7 +181,7 @@ class Runner:
                 self.status = code if code > 0 else 128 - code
                 self.kill_at = time.monotonic() + self.grace
                 for other in self.running():
-                    other.signal(signal.SIGTERM)
+                    other.tell(signal.SIGTERM)
 
     def note(self, end):
         path = os.path.join(self.folder, "exits")

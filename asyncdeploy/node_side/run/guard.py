@@ -26,7 +26,7 @@ def end_orphans(folder, job_id, grace, poll=lambda: None):
         left = living(folder, job_id, pids)
         if not left or ending.is_over():
             return left
-        ending.step(lambda left=left: left, pids.leader, grace)
+        ending.step(lambda left=left: left, pids.leader, pids.leader_lives(), grace)
         poll()
         time.sleep(TICK_S)
 

@@ -7,11 +7,12 @@ import _signal as signal
 import os
 import time
 
-from asyncdeploy.node_side import files, processes
+from asyncdeploy.node_side import files, proc, processes
 from asyncdeploy.node_side.input import NoRoom
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itself
+AFTER_S = 2.0  # for the shells around the program that was named, once that has ended
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
 ON_END_S = 10.0  # for the line at a stopped run's end: docker takes a few seconds to end a container
 TICK_S = 0.05  # between two looks at what is being ended
@@ -81,9 +82,9 @@ class ProcessTree:
             self.children_left = not self.reaper and bool(self.living())
 
     def escalate(self):
-        """TERM first, after the grace KILL, to everything of the run, until nothing is left."""
+        """TERM first, to the program that was named; after the grace, or its end, KILL to everything that is left."""
         if not self.has_ended() and (self.stopped or self.status is not None):
-            signalled = self.ending.step(self.living, self.leader, self.grace)
+            signalled = self.ending.step(self.living, self.leader, self.status is None, self.grace)
             if not self.stopped and not self.leftovers:
                 self.leftovers = signalled
 
@@ -124,24 +125,43 @@ class Ending:
     def __init__(self, kill_wait_s=KILL_WAIT_S):
         self.kill_wait_s = kill_wait_s
         self.termed_at = self.killed_at = None
+        self.named = None  # whose end is awaited, as (pid, start); None where TERM went to all
+        self.named_ended_at = None
 
     def begin_again(self):
-        self.termed_at = None
+        """Count a new grace from now; who has had his TERM gets no second one."""
+        if self.termed_at is not None:
+            self.termed_at = time.monotonic()
 
-    def step(self, living, leader, grace):
+    def step(self, living, leader, leads, grace):
         """Signal what ``living()`` returns, if it is time, and return that.
 
-        It walks /proc, so between signals it is not asked.
+        It walks /proc, so between signals it is not asked. While the leader lives (``leads``) TERM is for the program
+        that was named, and its helpers stay until it has ended; what a leader leaves behind gets TERM itself.
         """
         now = time.monotonic()
         if self.termed_at is None:
             self.termed_at = now
-            return signal_all(living(), TERM, leader)
-        if now - self.termed_at >= grace:
+            if not leads:
+                return signal_all(living(), TERM, leader)
+            from asyncdeploy.node_side import named_programs
+
+            self.named = named_programs.tell(leader)
+        if now - self.termed_at >= grace or self.is_done(leads, now):
             if self.killed_at is None:
                 self.killed_at = now
             return signal_all(living(), KILL, leader)  # at each step: something may have been forked meanwhile
         return []
+
+    def is_done(self, leads, now):
+        """Whether the program that was named has ended, and the shells around it have had their time to."""
+        if self.named is None:
+            return False
+        if not leads:
+            return True
+        if self.named_ended_at is None and not any(proc.is_same(*each) for each in self.named):
+            self.named_ended_at = now
+        return self.named_ended_at is not None and now - self.named_ended_at >= AFTER_S
 
     def is_over(self):
         """Whether KILL has had its time."""

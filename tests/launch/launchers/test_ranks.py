@@ -31,7 +31,7 @@ from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.freezer import freezer
 from tests.support.launches import plan
-from tests.support.places import HOUSE
+from tests.support.places import HOUSE, ROOT
 from tests.support.pythons import find_python
 from tests.support.waiting import BACK_S, eventually, eventually_sync, is_alive
 
@@ -315,8 +315,8 @@ def test_a_folder_that_cannot_be_written_costs_the_note_only(tmp_path: Path) -> 
 
 
 def test_the_runner_dies_as_its_ranks_died(tmp_path: Path) -> None:
-    runner = [sys.executable, "-I", str(NODE_SIDE / "rank_runner.py"), str(tmp_path / "logs"), "2", "0", "2"]
-    env = {**os.environ, RANK_LINE: "kill -KILL $$"}
+    runner = [sys.executable, str(NODE_SIDE / "rank_runner.py"), str(tmp_path / "logs"), "2", "0", "2"]
+    env = {**os.environ, RANK_LINE: "kill -KILL $$", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(runner, env=env, capture_output=True, check=False)
     assert done.returncode == 128 + signal.SIGKILL
     ends = [json.loads(line) for line in (tmp_path / "logs" / "exits").read_text().splitlines()]
