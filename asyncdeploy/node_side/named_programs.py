@@ -27,12 +27,13 @@ class Line:
 
     def __init__(self, leader):
         self.table = proc.table()
-        self.named, self.passed, self.ends = [], [], []
+        self.named, self.passed, self.around, self.ends = [], [], [], []
         if leader in self.table:
             self.follow(leader)
         saving = [pid for pid in self.ends if Signals(pid).catches(TERM)]
-        # Of a pipeline those that wait for it: `tee`, which would just die, has to print what they say meanwhile.
-        self.named += saving or self.ends
+        # Of a pipeline those that wait for it: `tee`, which would just die, has to print what they say meanwhile. Where
+        # nobody does, the shells around them end too: what follows in the line must not begin.
+        self.named += saving or self.around + self.ends
         self.awaited = self.with_starts(self.named + self.passed)
         self.named = self.with_starts(self.named)
 
@@ -42,19 +43,24 @@ class Line:
     def follow(self, pid):
         """Go from a process through its children."""
         children = [child for child, row in self.table.items() if row.parent == pid and not row.has_ended()]
-        if not children or not is_passed(pid):
+        program = passed(pid)
+        if not children or not program:
             self.ends.append(pid)
             return
         signals = Signals(pid)
         # A shell starts what it does not wait for with QUIT ignored.
         ahead = [child for child in children if signals.ignores(QUIT) or not Signals(child).ignores(QUIT)]
-        if signals.catches(TERM) and not signals.catches(ALRM):
+        if program == "uv":
+            self.passed.append(pid)  # what it was told it would tell its child
+        elif signals.catches(TERM) and not signals.catches(ALRM):
             # A script with a trap for TERM. While it waits for a program in front it is deaf, so that one has to be
             # told too; what it started beside itself is its own to end.
             self.named.append(pid)
             children = ahead
         elif signals.catches(TERM):
             self.passed.append(pid)  # a bash with a trap for its end, which catches all there is; or a mksh
+        else:
+            self.around.append(pid)
         for child in sorted(ahead or children, key=lambda each: (self.table[each].start, each)):
             self.follow(child)
 
@@ -79,17 +85,17 @@ class Signals:
         return bool(self.masks.get(name, 0) >> (number - 1) & 1)
 
 
-def is_passed(pid):
-    """Whether a process only stands in front of what people named: a shell, or `uv run`."""
+def passed(pid):
+    """Return the name of what only stands in front of what people named, a shell or `uv run`; else ""."""
     try:
         program = os.path.basename(os.readlink("/proc/%d/exe" % pid))  # a script's own name stands in its stat
     except OSError:
-        return False  # another user's (sudo), or gone
+        return ""  # another user's (sudo), or gone
     words = files.read("/proc/%d/cmdline" % pid).split(b"\0")
     if program == "busybox":
         words = words[1:] if os.path.basename(words[0]) == b"busybox" else words
         program = os.fsdecode(os.path.basename(words[0] if words else b"")).lstrip("-")
-    return program in SHELLS or (program == "uv" and b"run" in words)
+    return program if program in SHELLS or (program == "uv" and b"run" in words) else ""
 
 
 def tell(leader, number=TERM):

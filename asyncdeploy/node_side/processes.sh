@@ -138,7 +138,7 @@ is_passed() { # PID: whether it only stands in front of what people named: a she
     esac
 }
 
-follow() ( # PID: through its children, as node_side/named_programs.py does: E an end, N named on the way, P passed
+follow() ( # PID: through its children, as node_side/named_programs.py does: E an end, N named, P passed, A around
     below=$(pids stat -E "\\) [^ZX] $1 ")
     if [ -z "$below" ] || ! is_passed "$1"; then
         echo "E $1"
@@ -148,24 +148,29 @@ follow() ( # PID: through its children, as node_side/named_programs.py does: E a
     for pid in $below; do
         if has SigIgn 3 "$1" || ! has SigIgn 3 "$pid"; then ahead="$ahead $pid"; fi
     done
-    if has SigCgt 15 "$1"; then
+    if [ "$program" = uv ]; then
+        echo "P $1"
+    elif has SigCgt 15 "$1"; then
         if has SigCgt 14 "$1"; then echo "P $1"; else echo "N $1" && below=$ahead; fi
+    else
+        echo "A $1"
     fi
     for pid in ${ahead:-$below}; do follow "$pid"; done
 )
 
 tell() { # TERM to whom it is for; whose end is then awaited stands in $awaited
-    ends='' saving='' named='' awaited=''
+    ends='' saving='' around='' named='' awaited=''
     while read -r kind pid; do
         case $kind in
             N) named="$named $pid" ;;
             P) awaited="$awaited $pid" ;;
+            A) around="$around $pid" ;;
             E) ends="$ends $pid" && ! has SigCgt 15 "$pid" || saving="$saving $pid" ;;
         esac
     done <<END
 $(follow "$child")
 END
-    named="$named ${saving:-$ends}"
+    named="$named ${saving:-$around $ends}"
     awaited="$awaited $named"
     for pid in $named; do
         kill -s TERM "$pid"
