@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import anyio
 import attrs
 import pytest
 
@@ -18,10 +19,11 @@ from asyncdeploy.deploy import deploy_project, run_in_project
 from asyncdeploy.envs.docker import DockerEnv
 from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.collect import collect_logs
-from asyncdeploy.fleet.launch import fan_out, wait_launch
+from asyncdeploy.fleet.launch import diagnose_launch, fan_out, stop_launch, wait_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.launch.root_cause.describe import describe_failure
+from asyncdeploy.run.jobs import read_log
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import BootstrapFailed, LaunchFailed
 from asyncdeploy.values.texts import sh_line
@@ -39,6 +41,15 @@ print("rank", os.environ["RANK"], flush=True)
 if os.environ["RANK"] == "1":
     raise ValueError("boom inside")
 time.sleep(60)
+"""
+WAITS = """\
+import time
+
+def waits():
+    print("up", flush=True)
+    time.sleep(600)
+
+waits()
 """
 
 
@@ -103,6 +114,22 @@ async def test_e5_a_rank_s_exception_is_noted_inside(
     assert "ValueError: boom inside" in describe_failure(error)
     await collect_logs(started, tmp_path / "logs", pool=pool)
     assert sorted(path.read_text() for path in (tmp_path / "logs").rglob("stdout.log")) == ["rank 0\n", "rank 1\n"]
+
+
+async def test_l15_ranks_in_a_container_are_ranks_of_the_job(engine: Engine, workspace: Workspace, pool: Pool) -> None:
+    """They are no children of its supervisor's: the engine has started them."""
+    (workspace.path / "waits.py").write_text(WAITS)
+    launcher = Ranks(Command("python3 waits.py", env=PATH), nproc_per_node=2)
+    launch = await fan_out([engine.nodes[0].node], workspace, launcher, engine.env, pool=pool)
+    try:
+        with anyio.fail_after(60):
+            while (await read_log(pool.at(launch.jobs[0].node), launch.jobs[0])).count("up\n") < 2:
+                await anyio.sleep(0.05)
+        found = await diagnose_launch(launch, pool=pool)
+        assert [(each.rank, each.source) for each in found.ranks] == [(0, "faulthandler"), (1, "faulthandler")]
+        assert all("waits.py" in each.place for each in found.ranks)
+    finally:
+        await stop_launch(launch, pool=pool)
 
 
 async def test_e6_who_runs_has_a_name_and_the_node_s_network(
