@@ -62,8 +62,10 @@ class ProcessTree:
         return None
 
     def stop(self, grace):
-        """End it all, with a grace in seconds from TERM to KILL; that of the first who asks counts."""
-        if not self.stopped:
+        """End it all, with a grace in seconds from TERM to KILL; who asks again may shorten it."""
+        if self.stopped:
+            self.grace = self.ending.shortened(self.grace, grace)
+        else:
             self.stopped = True
             self.grace = grace
             self.ending.begin_again()  # what the leader left behind may be under way to its end with another grace
@@ -132,6 +134,10 @@ class Ending:
         """Count a new grace from now; who has had his TERM gets no second one."""
         if self.termed_at is not None:
             self.termed_at = time.monotonic()
+
+    def shortened(self, grace, again):
+        """Return the grace that ends when the shorter of two does: one that runs, and one that begins now."""
+        return grace if self.termed_at is None else min(grace, time.monotonic() - self.termed_at + again)
 
     def step(self, living, leader, leads, grace):
         """Signal what ``living()`` returns, if it is time, and return that.

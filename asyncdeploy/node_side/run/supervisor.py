@@ -127,10 +127,13 @@ class Supervisor:
 
         A leader that has ended by itself was not stopped, however long we sweep behind it, and there is no hurry.
         """
-        if self.asked and self.tree.status is None and not self.tree.stopped:
-            self.stopped_at = time.time()
+        if self.asked and self.tree.status is None:
+            self.asked = False  # who asks again may shorten the grace
+            if not self.tree.stopped:
+                self.stopped_at = time.time()
             request = folders.read_json(self.folder, "stop") or {}
-            self.tree.stop(float(request.get("grace_s", STOP_GRACE_S)))
+            grace = request.get("grace_s")
+            self.tree.stop(float(grace) if isinstance(grace, (int, float)) else STOP_GRACE_S)
 
     def begin(self, stdin):
         """Start the leader and write down who it is; return why not, or None."""

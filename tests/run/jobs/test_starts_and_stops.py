@@ -89,6 +89,19 @@ async def test_j3_a_supervisor_that_somebody_has_stopped_obeys_all_the_same(remo
     assert not is_alive(pid)
 
 
+async def test_j3_a_second_stop_may_shorten_the_grace(remote: ShellRemote) -> None:
+    job = await start_job(
+        remote, f"trap '' TERM; {WAITS.replace('sleep 1000', 'while :; do sleep 0.1; done')}", name="deaf"
+    )
+    pid = await until_led(remote)
+    first = asyncio.create_task(stop_job(remote, job, grace_s=1000))
+    await eventually((folder_of(remote, job) / "stop").exists)
+    async with asyncio.timeout(60):
+        assert (await stop_job(remote, job, grace_s=0.2)).state == "signalled"
+        assert (await first).state == "signalled"
+    assert not is_alive(pid)
+
+
 # --- J5, J10: a file that was cut
 
 
