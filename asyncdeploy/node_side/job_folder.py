@@ -45,6 +45,7 @@ def fill(folder, name, data, size):
     fd = os.open(room, os.O_WRONLY)
     try:
         files.write_all(fd, data[:size].ljust(size))
+        os.ftruncate(fd, min(len(data), size))
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -26,6 +26,7 @@ MOST_PATH = 1000
 ASK_S = 15.0  # for the driver's word about memory that stays in use; whoever waits for the end waits for it so long
 EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
 STOP_BYTES = 64  # and can be told to stop what has filled it
+PID_BYTES = 400  # and finds again what fills it at once
 
 
 def launch_supervisor(folder, spec, env, stdin):
@@ -140,12 +141,14 @@ class Supervisor:
         try:
             folders.reserve(self.folder, "exit", EXIT_BYTES)
             folders.reserve(self.folder, "stop", STOP_BYTES)
+            folders.reserve(self.folder, "pid", PID_BYTES)
+            self.spec["started_at"] = time.time()
+            folders.write_file(self.folder, "spec.json", json.dumps(folders.told(self.spec)).encode())
             log = os.open(os.path.join(self.folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             return "its folder %s cannot be written: %s" % (self.folder, os.strerror(error.errno))
         try:
             self.oom_kills = oom.oom_kills()
-            self.spec["started_at"] = time.time()
             cwd = os.fsencode(self.spec["cwd"] or "")
             problem = self.tree.start(bytes_of(self.spec["line"]), cwd, self.environ, [stdin, log, log])
         finally:
@@ -156,10 +159,10 @@ class Supervisor:
         if self.spec.get("timeout_s"):
             self.deadline = time.monotonic() + self.spec["timeout_s"]
         try:
-            folders.write_file(self.folder, "spec.json", json.dumps(folders.told(self.spec)).encode())
             rows = [(pid, proc.process(pid)) for pid in (self.tree.leader, os.getpid())]
             words = ["%d %d" % (pid, row.start if row else 0) for pid, row in rows]
-            folders.write_file(self.folder, "pid", ("%s\n%s\n" % (" ".join(words), proc.identity())).encode())
+            text = "%s\n%s\n" % (" ".join(words), proc.identity())
+            folders.fill(self.folder, "pid", text.encode(), PID_BYTES)
         except OSError as error:  # a job that nobody could find again must not run
             os.kill(self.tree.leader, signal.SIGKILL)
             os.waitpid(self.tree.leader, 0)
@@ -262,12 +265,7 @@ class Supervisor:
 
     def write_end(self, data):
         """Write the end into the room that was taken for it at the start: a disk that is full has no other."""
-        room = os.path.join(self.folder, ".exit-room")
-        fd = os.open(room, os.O_WRONLY)
-        files.write_all(fd, data[:EXIT_BYTES].ljust(EXIT_BYTES))
-        os.fsync(fd)
-        os.close(fd)
-        os.rename(room, os.path.join(self.folder, "exit"))
+        folders.fill(self.folder, "exit", data, EXIT_BYTES)
 
     def gpus_left(self):
         """Return which GPUs still have memory in use that was free before."""
