@@ -10,7 +10,7 @@ import select
 import time
 
 from asyncdeploy.node_side import files, job_folder as folders, proc, processes
-from asyncdeploy.node_side.run import guard, log_times as times, oom, retention
+from asyncdeploy.node_side.run import end_record, guard, log_times as times, oom, retention
 from asyncdeploy.node_side.run.aside import Aside
 from asyncdeploy.node_side.run.job_state import marker_of
 from asyncdeploy.node_side.run.membership import Membership
@@ -24,9 +24,8 @@ LOOK_S = 0.01  # between two looks whether a thing that was begun beside the loo
 NOT_FOUND = 127  # no such program
 MOST_PATH = 1000
 ASK_S = 15.0  # for the driver's word about memory that stays in use; whoever waits for the end waits for it so long
-EXIT_BYTES = 4096  # reserved at the start, so that a full disk does not lose the end
-STOP_BYTES = 64  # and can be told to stop what has filled it
-PID_BYTES = 400  # and finds again what fills it at once
+STOP_BYTES = 64  # reserved at the start, so that a job can be told to stop what has filled it
+PID_BYTES = 400  # and be found again, though it fills the disk at once
 
 
 def launch_supervisor(folder, spec, env, stdin):
@@ -139,7 +138,7 @@ class Supervisor:
     def begin(self, stdin):
         """Start the leader and write down who it is; return why not, or None."""
         try:
-            folders.reserve(self.folder, "exit", EXIT_BYTES)
+            end_record.reserve(self.folder)
             folders.reserve(self.folder, "stop", STOP_BYTES)
             folders.reserve(self.folder, "pid", PID_BYTES)
             self.spec["started_at"] = time.time()
@@ -172,24 +171,33 @@ class Supervisor:
     def stay(self):
         """Stay until nothing of the job lives, and write down how it ended."""
         while not self.tree.has_ended() and not self.tree.hangs():
-            poll = select.poll()
-            poll.register(self.wake.fd, select.POLLIN)
-            if self.membership is not None:
-                self.membership.register(poll)
-            quiet = self.tree.status is None and not self.tree.stopped
-            if self.wake.fd in (fd for fd, _ in poll.poll((self.patience() if quiet else TICK_S) * 1000)):
-                self.wake.hear()
-            self.tree.reap()
-            self.obey()
-            self.watch_time()
-            if self.membership is not None:
-                self.membership.tick(self.tree, self.timed_out)
-            self.tree.escalate()
-            if self.membership is not None:
-                self.aside.do(self.note_down, quiet)
-            elif quiet:
-                self.note_down(quiet)
+            try:
+                self.turn()
+            except (
+                Exception
+            ):  # no descriptor or memory is left, say: a moment later there may be, and nobody else is here
+                time.sleep(TICK_S)
         self.finish()
+
+    def turn(self):
+        """Wait until something is to be done, and do it."""
+        poll = select.poll()
+        poll.register(self.wake.fd, select.POLLIN)
+        if self.membership is not None:
+            self.membership.register(poll)
+        quiet = self.tree.status is None and not self.tree.stopped
+        if self.wake.fd in (fd for fd, _ in poll.poll((self.patience() if quiet else TICK_S) * 1000)):
+            self.wake.hear()
+        self.tree.reap()
+        self.obey()
+        self.watch_time()
+        if self.membership is not None:
+            self.membership.tick(self.tree, self.timed_out)
+        self.tree.escalate()
+        if self.membership is not None:
+            self.aside.do(self.note_down, quiet)
+        elif quiet:
+            self.note_down(quiet)
 
     def note_down(self, quiet):
         """Write down what is seen; of a launch's rank beside its loop: a disk that stands still must not silence us."""
@@ -228,13 +236,26 @@ class Supervisor:
 
     def finish(self):
         """Do what is due at the end, and write it down."""
-        if self.tree.stopped and self.spec.get("on_end"):
-            run_on_end(bytes_of(self.spec["on_end"]), self.environ)
-        left = self.tree.survivors()
         code, number = self.tree.exit()
         if code is None and number is None:
             number = signal.SIGKILL  # it hangs in the kernel with KILL pending; it is among the survivors
         end = {"status": code, "signal": number, "ended_at": self.tree.ended_at or time.time()}
+        end["stopped"], end["timed_out"] = self.tree.stopped, self.timed_out
+        try:
+            self.add_what_else_is_known(end, code)
+        except Exception as error:  # the end itself is written all the same
+            end.setdefault("because", files.why(error)[:300])
+        if self.gpus:
+            end["asks_until"] = time.time() + ASK_S
+        self.beside(end_record.write, self.folder, end)
+        if self.gpus:
+            self.beside(self.add_gpus_left, end)
+
+    def add_what_else_is_known(self, end, code):
+        """Do what is due at a stop, and add to an end what survived and why it came."""
+        if self.tree.stopped and self.spec.get("on_end"):
+            run_on_end(bytes_of(self.spec["on_end"]), self.environ)
+        left = self.tree.survivors()
         if code == NOT_FOUND:
             end["path"] = os.fsdecode(self.environ.get(b"PATH", b""))[:MOST_PATH]
         end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
@@ -244,28 +265,18 @@ class Supervisor:
             end["met"] = self.membership.meeting.seen
         if self.marks is not None:
             self.beside(self.marks.tick, time.monotonic(), True)
-        end["stopped"], end["timed_out"] = self.tree.stopped, self.timed_out
         if self.stopped_at is not None:
             end["stopped_at"] = self.stopped_at
         end["oom_kills"] = oom.since(self.oom_kills)
-        if self.gpus:
-            end["asks_until"] = time.time() + ASK_S
-        self.beside(self.write_end, json.dumps(end).encode())
-        if self.gpus:
-            self.beside(self.add_gpus_left, end)
 
     def add_gpus_left(self, end):
         """Add to an end that is written down what a driver says, which may never answer."""
         end["gpu_left"] = self.gpus_left()
         del end["asks_until"]
         try:
-            folders.write_file(self.folder, "exit", json.dumps(end).encode())
+            folders.write_file(self.folder, "exit", end_record.fitted(end))
         except OSError:
             return  # a disk that is full: the end itself stands
-
-    def write_end(self, data):
-        """Write the end into the room that was taken for it at the start: a disk that is full has no other."""
-        folders.fill(self.folder, "exit", data, EXIT_BYTES)
 
     def gpus_left(self):
         """Return which GPUs still have memory in use that was free before."""

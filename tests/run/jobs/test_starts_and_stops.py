@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncdeploy.node_side.run import end_record
 from asyncdeploy.run.job import Job, new_job_id
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.errors import DeployError, JobFailed
@@ -202,3 +204,48 @@ async def test_j8_a_start_cancelled_while_its_window_is_opened_leaves_no_job(
     await asyncio.wait([task])
     assert task.cancelled()
     assert not is_alive(pid)
+
+
+# --- J9: an end is not lost
+
+
+@pytest.mark.parametrize("call", ["pwrite64,write", "fsync", "rename"])
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+async def test_j9_a_disk_that_fails_once_at_the_end_loses_no_status(tmp_path: Path, call: str, error: str) -> None:
+    async with ShellRemote(tmp_path / "home") as remote:
+        job = await start_job(
+            remote, "echo $$ >$HOME/leader; until [ -e $HOME/go ]; do sleep 0.05; done; exit 7", name="ends"
+        )
+        await until_led(remote)
+        need("strace")
+        inject = [word for name in call.split(",") for word in ("-e", f"inject={name}:error={error}:when=1")]
+        words = [
+            "strace",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            f"trace={call}",
+            *inject,
+            "-p",
+            str(supervisor_of(remote, job)),
+        ]
+        tracer = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.DEVNULL)
+        status = Path(f"/proc/{supervisor_of(remote, job)}/status")
+        await eventually(lambda: f"TracerPid:\t{tracer.pid}\n" in status.read_text(), "it is traced")
+        (remote.home / "go").touch()
+        assert (await wait_job(remote, job, timeout_s=60)).exit_status == 7
+        await tracer.wait()
+
+
+def test_j9_an_end_that_is_too_long_for_its_room_is_cut_where_people_read() -> None:
+    end = {
+        "status": 3,
+        "signal": None,
+        "ended_at": 1.5,
+        "survivors": [f"{n} {'é' * 60}" for n in range(50)],
+        "path": "/x" * 500,
+    }
+    data = end_record.fitted(end)
+    assert len(data) <= end_record.ROOM
+    assert {**json.loads(data), "survivors": 0, "path": 0} == {**end, "survivors": 0, "path": 0}
