@@ -191,6 +191,8 @@ class Supervisor:
             self.marks.tick(time.monotonic())
         if quiet:
             self.sessions.tick(self.tree, time.monotonic())
+        if self.membership is not None:
+            self.membership.look(self.tree)
 
     def beside(self, work, *args):
         """Do something that a disk or a driver may hold up, and stay in touch with the others of a launch meanwhile."""
