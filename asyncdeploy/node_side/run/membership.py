@@ -7,6 +7,7 @@ import select
 import time
 
 from asyncdeploy.node_side.run.process_tree import TICK_S
+from asyncdeploy.node_side.run.stuck import Stuck
 
 TAKEN = "the port of its launch's link is taken: %d"  # launch/gang/start.py knows these words
 
@@ -23,6 +24,7 @@ class Membership:
         self.side, self.alone = None, False
         self.told_at, self.because = None, ""
         self.meeting = None
+        self.stuck = Stuck()
 
     def take_place(self):
         """Take our side before anything starts; return why that cannot be, or None."""
@@ -62,6 +64,11 @@ class Membership:
             return
         if tree.status is not None and self.side.end is None:
             self.side.own_end(self.kind_of_end(tree, timed_out), words_of_end(tree, timed_out))
+        elif self.stuck.found and self.side.end is None and not tree.stopped:
+            # Its leader waits for that, and would not end by itself: the others need not wait with it.
+            self.side.own_end("failed", "has a process that KILL does not end: %s" % self.stuck.found)
+            self.told_at, self.because = time.time(), self.side.end["because"]
+            tree.stop(float(self.plan["grace_s"]))
         self.side.tick(time.monotonic())
         if tree.status is None:
             self.meeting.tick(time.monotonic())
@@ -69,6 +76,11 @@ class Membership:
             self.told_at, self.because = time.time(), self.side.because
             self.meeting.look()
             tree.stop(float(self.plan["grace_s"]))
+
+    def look(self, tree):
+        """Look for what takes its time; beside the loop, which must not."""
+        if tree.status is None and not tree.stopped and self.side is not None:
+            self.stuck.tick(tree.leader, time.monotonic())
 
     def kind_of_end(self, tree, timed_out):
         """Return what the others must make of our end, see gang.own_end."""

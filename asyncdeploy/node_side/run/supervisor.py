@@ -58,10 +58,15 @@ def launch_supervisor(folder, spec, env, stdin):
     number, _, said = said.partition(b" ")
     if said == b"ok":
         return None
-    if number.isdigit() and proc.process(int(number)) is not None:
-        # It may hang on a slow disk: what is reported as not started must not be so later.
-        os.kill(int(number), signal.SIGKILL)
-    return said.decode("utf-8", "replace") or "its supervisor died, or had not started it within %d s" % START_S
+    if said:  # it has said why not, and ends
+        return said.decode("utf-8", "replace")
+    if number.isdigit():
+        try:
+            # It may hang on a slow disk: what is reported as not started must not be so later.
+            os.kill(int(number), signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has died
+    return "its supervisor died, or had not started it within %d s" % START_S
 
 
 class Supervisor:
@@ -205,6 +210,8 @@ class Supervisor:
             self.marks.tick(time.monotonic())
         if quiet:
             self.sessions.tick(self.tree, time.monotonic())
+        if self.membership is not None:
+            self.membership.look(self.tree)
 
     def beside(self, work, *args):
         """Do something that a disk or a driver may hold up, and stay in touch with the others of a launch meanwhile."""

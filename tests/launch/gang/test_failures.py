@@ -9,10 +9,12 @@ import asyncdeploy as ad
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.values.events import Event
+from tests.support.beds.freezer import freezer
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import notes
 from tests.support.launched import SMI, launched
+from tests.support.launches import Lines
 from tests.support.waiting import eventually
 
 DEAF = "(trap '' TERM; echo up; while :; do sleep 0.1; done) &"
@@ -114,4 +116,39 @@ async def test_l4_all_processes_killed_is_a_failure_too(
     assert cause is not None
     assert (cause.node_rank, cause.status) == (1, None)
     assert f"node rank 1 ({cause.node}) is lost: no exit status was recorded" in cause.message
+    assert [outcome.state for outcome in report] == ["cancelled", "failed"]
+
+
+AGENT = """\
+import pathlib, subprocess, sys, time
+neighbour = subprocess.Popen(["sleep", "600"])
+print("up", flush=True)
+while not pathlib.Path("go").exists():
+    time.sleep(0.05)
+neighbour.kill()
+neighbour.wait()  # as an agent of torchrun did, whose other rank has failed
+sys.exit(1)
+"""
+
+
+async def test_l10_a_leader_that_waits_for_what_kill_does_not_end_is_the_cause(
+    start_machines: Callable[[int], list[SshdNode]], workspace: ad.Workspace
+) -> None:
+    nodes = start_machines(2)
+    (workspace.path / "agent.py").write_text(AGENT)
+    async with ad.Pool(host_keys=ad.HostKeys.strict(nodes[0].known_hosts)) as pool:
+        deployed = await ad.deploy_all([sshd.node for sshd in nodes], workspace, ad.SystemEnv(), pool=pool)
+        launcher = Lines((f"echo up; {WAITS}", "exec python3 agent.py"))
+        launch = await ad.start_launch(pool, deployed.unwrap(), launcher, grace_s=1)
+        with freezer() as cold:
+            (stuck,) = await eventually(
+                lambda: [pid for pid, line in nodes[1].processes().items() if line == "sleep 600"], "the neighbour runs"
+            )
+            cold.freeze(stuck)
+            (nodes[1].home / "project" / "go").touch()
+            report = await ad.wait_launch(launch, pool=pool)
+    cause = failure_of(report)
+    assert cause is not None
+    assert cause.node_rank == 1
+    assert "node rank 1 (machine-1) has a process that KILL does not end: " in cause.message
     assert [outcome.state for outcome in report] == ["cancelled", "failed"]
