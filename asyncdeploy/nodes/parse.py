@@ -104,10 +104,8 @@ def read_hostfile(path: str | os.PathLike[str]) -> tuple[Node, ...]:
 
 
 def _iterate(nodes: Any) -> Iterable[str | Node]:
-    if isinstance(nodes, os.PathLike) or not isinstance(nodes, Iterable):
+    if isinstance(nodes, os.PathLike | bytes | bytearray) or not isinstance(nodes, Iterable):
         raise ValueError(f"nodes: text or Nodes were expected (a file is for read_hostfile), got {shown(nodes)}")
-    if isinstance(nodes, bytes | bytearray):
-        raise ValueError(f"nodes: text was expected and not bytes, got {shown(nodes)}")
     if isinstance(nodes, set | frozenset):
         raise ValueError(f"nodes: a list was expected, whose order is the nodes' ranks; a set has none: {shown(nodes)}")
     return nodes

@@ -12,7 +12,7 @@ from asyncdeploy.connect.pool import Limits, Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.fleet.ready import wait_ready
 from asyncdeploy.nodes.parse import Node
-from asyncdeploy.values.errors import AuthError, ConnectError, HostKeyError
+from asyncdeploy.values.errors import AuthError, ConnectError, HostKeyError, NoShell
 from tests.support.beds.pools import pool_for
 from tests.support.beds.servers.speakers import saying, speaker
 from tests.support.beds.sshd_node import SshdNode
@@ -56,6 +56,39 @@ async def test_k14_a_key_that_comes_late_is_waited_for(start_sshd: Callable[...,
     assert isinstance(error, AuthError)
     assert error.message.startswith("not ready within 1 s; last seen: login as 'root' at ")
     assert "authorized_keys" in error.hint
+
+
+async def test_k14_a_key_that_comes_within_a_short_timeout_is_seen(start_sshd: Callable[..., SshdNode]) -> None:
+    machine = start_sshd("keyless", config={"LogLevel": "VERBOSE"})
+    keys = machine.folder.parent / "authorized_keys"
+    text = keys.read_text()
+    keys.write_text("")
+    async with pool_for(machine) as pool:
+        waiting = asyncio.create_task(wait_ready(machine.node, timeout_s=4, pool=pool))
+        await eventually(lambda: "[preauth]" in machine.log(), "refused once")
+        keys.write_text(text)
+        assert (await waiting).ok
+
+
+@pytest.mark.parametrize("after", ["", "; sleep 1"])
+async def test_k14_a_forced_command_while_it_boots_is_waited_for(
+    start_sshd: Callable[..., SshdNode], after: str
+) -> None:
+    """As cloud-init forbids root; sshd reads authorized_keys once a connection, so that a new one is needed."""
+    machine = start_sshd("cloud")
+    keys = machine.folder.parent / "authorized_keys"
+    text = keys.read_text()
+    keys.write_text(f'command="echo Please wait{after}; exit 142" {text}')
+    async with pool_for(machine) as pool, pool_for(machine) as other:
+        waiting = asyncio.create_task(wait_ready(machine.node, timeout_s=60, pool=pool))
+        late = await wait_ready(machine.node, timeout_s=4, pool=other)
+        assert not waiting.done()
+        keys.write_text(text)
+        assert (await waiting).ok
+    error = late["cloud"].error
+    assert isinstance(error, NoShell)
+    assert "last seen: its login shell ended without running our line" in error.message
+    assert "Please wait" in str(error)
 
 
 async def test_k14_a_login_that_stays_refused_is_not_tried_often(

@@ -26,7 +26,8 @@ open_site() { # PATH ON_CONFLICT: says the user's number and the absolute path, 
     why=$(cd "$site" 2>&1) || { trouble "$why" || return; }
     cd "$site" || return
     if [ ! -e "$own" ] && [ ! -L "$own" ]; then
-        if [ "$2" = refuse ] && [ -n "$(find . -mindepth 1 -print -quit)" ]; then
+        # Another deployer may have made our folder since we looked.
+        if [ "$2" = refuse ] && [ -n "$(find . -mindepth 1 -print -quit)" ] && [ ! -e "$own" ]; then
             echo foreign
             return 2
         fi

@@ -58,6 +58,16 @@ def unshadow(remote: PlainRemote, tool: str) -> None:
 # --- what is put in place
 
 
+async def test_p_a_first_push_beside_another_one_is_no_stranger(remote: PlainRemote, source: Path) -> None:
+    shadow(
+        remote,
+        "find",
+        'case "$*" in ". -mindepth 1 -print -quit") mkdir -m 700 .asyncdeploy ;; esac\nexec "$real" "$@"',
+    )
+    await push_code(remote, source)
+    assert tree(remote.home / source.name) == tree(source)
+
+
 async def test_a_cold_push_brings_the_tree_as_it_is(remote: PlainRemote, source: Path, site: Path) -> None:
     (source / "src/b.py").chmod(0o640)
     (source / "big").write_bytes(os.urandom(2_000_000))
