@@ -5,6 +5,7 @@ Everywhere a str, a Node or several of them are nodes, a path is a workspace; ``
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,10 +40,10 @@ def commands_of(nodes: Sequence[Node], command: Asked) -> dict[Node, Command]:
         found = dict.fromkeys(nodes, as_command(command))
     else:
         found = {node: as_command(command(node)) for node in nodes}
-    writers: dict[Path, Node] = {}
+    writers: dict[str, Node] = {}
     for node, each in found.items():
         for path in (each.stdout_to, each.stderr_to):
-            if path is not None and (other := writers.setdefault(path.absolute(), node)) != node:
+            if path is not None and (other := writers.setdefault(os.path.realpath(path), node)) != node:
                 what = f"{path} would be written by {other.name} and by {node.name}"
                 hint = "give a function of the node: lambda node: Command(..., stdout_to=f'{node.name}.log')"
                 raise ValueError(f"command stdout_to: a file for each node was expected; {what}; {hint}")

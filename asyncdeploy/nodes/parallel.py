@@ -43,7 +43,8 @@ async def map_nodes(
         work: called with each node.
         at_once: how many nodes are worked on at a time.
         stop_on_failure: after the first failure start no more nodes and cancel those under way.
-        at_most_s: a node's own time, from when its work begins; a node that takes longer is cancelled and unknown.
+        at_most_s: a node's own time, from when its work begins; a node that takes longer is cancelled and unknown, and
+            left where its work is not back 5 s later.
         judged: take a value that says that it failed (a Completed that exited 3, a JobStatus) for a failure; else each
             value is taken as a success.
 
@@ -191,17 +192,51 @@ class _Fleet(Generic[T]):
 
 async def _outcome(node: Node, work: Work[T], at_most_s: float | None) -> Outcome[T]:
     progress = track_progress()
-    limit = asyncio.timeout(at_most_s)
     try:
-        async with limit:
-            return Outcome(node, "ok", await work(node))
+        return Outcome(node, "ok", await (work(node) if at_most_s is None else _within(work(node), at_most_s)))
     except DeployError as error:
         value = getattr(error, "completed", None) or getattr(error, "collected", None)
         return Outcome(node, error.outcome, value, error)
+    except _Late:
+        late = DeadlineExceeded(node.name, f"not done within {at_most_s:g} s (at_most_s); {last_seen(progress)}")
+        return Outcome(node, "unknown", error=late)
     except Exception as cause:  # noqa: BLE001 - nobody else's result may be lost by it
-        if limit.expired():
-            late = DeadlineExceeded(node.name, f"not done within {at_most_s:g} s (at_most_s); {last_seen(progress)}")
-            return Outcome(node, "unknown", error=late)
         failure = WorkFailed(node.name, f"the work for this node raised {type(cause).__name__}: {cause}")
         failure.__cause__ = cause
         return Outcome(node, "failed", error=failure)
+
+
+class _Late(Exception):
+    """A node's own time is over."""
+
+
+async def _within(work: Awaitable[T], at_most_s: float) -> T:
+    """Do a node's work in its own time; work that does not heed its cancellation then is left, or all would wait."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_read_error)
+    try:
+        await asyncio.wait((task,), timeout=at_most_s)
+    except asyncio.CancelledError as error:
+        note_cancelled(error)
+        task.cancel()
+        await outlast(task, BACK_S)
+        raise
+    if task.done():
+        return task.result()
+    task.cancel()
+    if (cancelled := await outlast(task, BACK_S)) is not None:
+        raise cancelled
+    if not task.done() or task.cancelled():
+        raise _Late
+    try:
+        return task.result()  # it was done in that very moment
+    except DeployError:
+        raise
+    except Exception as error:
+        raise _Late from error
+
+
+def _read_error(task: asyncio.Future[Any]) -> None:
+    """Take note of an error for which nobody waits any more, or the loop would complain of it."""
+    if not task.cancelled():
+        task.exception()

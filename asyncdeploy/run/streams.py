@@ -134,6 +134,9 @@ class Output:
     def __enter__(self) -> Self:
         for stream, path in self._paths.items():
             if path is not None:
+                if self._files and _is_same(path, self._files["stdout"]):
+                    self._files[stream] = self._files["stdout"]  # as 2>&1 does; two would overwrite each other's lines
+                    continue
                 try:
                     # Without a buffer: what has come is there for whoever looks, and if we are killed it is not lost.
                     self._files[stream] = path.open("wb", buffering=0)
@@ -262,6 +265,14 @@ class Input:
     def _unreadable(self, why: str) -> TransferFailed:
         what = f"stdin: {self._path} on this machine cannot be read: {why}"
         return TransferFailed(self._node, what, path=str(self._path))
+
+
+def _is_same(path: Path, file: BinaryIO) -> bool:
+    """Return whether a path leads to a file that is open, under whatever name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except OSError:  # it is still to be made
+        return False
 
 
 def _state(fd: int) -> tuple[int, int]:

@@ -149,7 +149,8 @@ class Command(PlainData):
         env: variables added to the login environment.
         secrets: the same, but their values never show anywhere.
         stdin: bytes or text fed to it, or a local file; None is an empty input.
-        stdout_to / stderr_to: a local file that takes all of the stream (the capture stays bounded).
+        stdout_to / stderr_to: a local file that takes all of the stream (the capture stays bounded); both may
+            be one file.
         timeout_s: seconds until it is ended, None for no limit.
         on_end: a shell line that runs on the node whenever the run was stopped from outside (ends a container by its
             name).

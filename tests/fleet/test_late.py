@@ -86,3 +86,7 @@ async def test_r9_nodes_do_not_share_a_file(tmp_path: Path) -> None:
         await ad.deploy_and_run(nodes, tmp_path, command)
     with pytest.raises(ValueError, match="stdout_to"):
         await ad.run_all(nodes, lambda node: ad.Command("hostname", stderr_to=tmp_path / node.host[:5]))
+    (tmp_path / "link").symlink_to("out")
+    names = {"192.0.2.1": "out", "192.0.2.2": "link"}
+    with pytest.raises(ValueError, match="stdout_to"):
+        await ad.run_all(nodes, lambda node: ad.Command("hostname", stdout_to=tmp_path / names[node.host]))

@@ -12,6 +12,7 @@ from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.tasks.progress import note_progress
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeadlineExceeded, WorkFailed
+from tests.support.waiting import PATIENCE_S
 
 NODES = parse_nodes("n[0-3]")
 
@@ -102,6 +103,27 @@ async def test_r5_a_node_has_its_own_time() -> None:
     error = report["n1"].error
     assert isinstance(error, DeadlineExceeded)
     assert error.message.startswith("not done within 0.3 s (at_most_s); last seen: push has begun, 0.")
+
+
+async def test_r5_work_that_does_not_heed_its_cancellation_is_left_and_the_next_node_has_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asyncdeploy.nodes.parallel.BACK_S", 0.2)
+    over = asyncio.Event()
+
+    async def work(node: Node) -> str:
+        while node.name == "n0" and not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+        return node.name
+
+    try:
+        async with asyncio.timeout(PATIENCE_S / 4):
+            report = await map_nodes(NODES, work, at_once=1, at_most_s=0.3)
+    finally:
+        over.set()
+    assert states(report) == ["unknown", "ok", "ok", "ok"]
+    assert isinstance(report["n0"].error, DeadlineExceeded)
 
 
 async def test_a_timeout_of_the_work_itself_is_its_own() -> None:

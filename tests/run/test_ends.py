@@ -156,6 +156,19 @@ async def test_r7_what_is_ended_with_a_command_is_named(start_sshd: StartSshd) -
         assert notes(seen) == ""
 
 
+@pytest.mark.parametrize("other", ["out", "link"])
+async def test_r9_both_streams_may_go_into_one_file(
+    sshd_nodes: tuple[SshdNode, ...], tmp_path: Path, other: str
+) -> None:
+    """Each wrote from the file's beginning: the first line of one stood where the other's had been."""
+    (tmp_path / "link").symlink_to("out")
+    line = "for i in 1 2 3; do echo out$i; echo err$i >&2; done"
+    async with pool_of(sshd_nodes[0]) as pool:
+        command = Command(line, stdout_to=tmp_path / "out", stderr_to=tmp_path / other)
+        assert (await run_command(pool.at(sshd_nodes[0].node), command)).ok
+    assert sorted((tmp_path / "out").read_text().split()) == ["err1", "err2", "err3", "out1", "out2", "out3"]
+
+
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "denied"])
 async def test_r13_an_input_that_cannot_be_read_is_said_before_anything_connects(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "input"
