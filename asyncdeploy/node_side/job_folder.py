@@ -93,7 +93,7 @@ class Pids:
         sound = len(words) == 4 and rest.endswith("\n") and all(word.isdigit() for word in words)
         numbers = [int(word) for word in words] if sound else [0] * 4
         self.leader, self.leader_start, self.supervisor, self.supervisor_start = numbers
-        self.identity = rest.strip()
+        self.place = rest.strip()
         self.known = bool(text) or os.path.exists(os.path.join(folder, "pid"))
 
     def leader_lives(self):
@@ -104,8 +104,13 @@ class Pids:
 
     def elsewhere(self):
         """Return the name of another machine that shares our home and started the job, "" if it was this one."""
-        host = self.identity.rpartition(":")[2]
-        return host if self.known and host != os.uname().nodename else ""
+        if not self.known or self.is_here():
+            return ""
+        host = proc.host_of(self.place)
+        return host if host != os.uname().nodename else ""  # else an earlier boot of this one
+
+    def is_here(self):
+        return proc.is_here(self.place)
 
 
 def running_in(site):

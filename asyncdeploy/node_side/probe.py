@@ -191,7 +191,7 @@ def ssh_address():
 def identity():
     """Return what names this boot of this machine or container."""
     name = proc.identity()
-    if not all(name.split(":")[:3]):  # two nodes that know nothing of themselves are not one
+    if not all(name.split(":")):  # two nodes that know nothing of themselves are not one
         raise LookupError("/proc cannot be read")
     return name
 

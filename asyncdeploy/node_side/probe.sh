@@ -50,5 +50,5 @@ say ssh_address "${3:-}"
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 pid1=$(sed 's/^.*) //' /proc/1/stat 2>/dev/null | cut -d' ' -f20)
 space=$(readlink /proc/self/ns/pid 2>/dev/null | tr -dc 0-9)
-[ -z "$boot" ] || say identity "$boot:$pid1:$space:$(uname -n)"
+[ -z "$boot" ] || say identity "$boot:$pid1:$space"
 say end "$(date +%s)"

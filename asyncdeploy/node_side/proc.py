@@ -70,14 +70,32 @@ def is_apart(pid):
         return False
 
 
+def place():
+    """Name this machine or container for what is written down: its identity, and its name behind that, for people."""
+    return "%s:%s" % (identity(), os.uname().nodename)
+
+
+def is_here(written):
+    """Whether a place that was written down is this one, whatever its name was then."""
+    return written.rpartition(":")[0] == identity()
+
+
+def host_of(written):
+    """Return the name in a place that was written down."""
+    return written.rpartition(":")[2]
+
+
 def identity():
-    """Name this boot of this machine or container: machines share homes, and containers share boot ids."""
+    """Name this boot of this machine or container: machines share homes, and containers share boot ids.
+
+    The host's name is no part of it: DHCP and people change that at any time.
+    """
     row = process(1)
     try:
         namespace = str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:
         namespace = ""
-    return ":".join((boot(), str(row.start) if row else "", namespace, os.uname().nodename))
+    return ":".join((boot(), str(row.start) if row else "", namespace))
 
 
 def boot():

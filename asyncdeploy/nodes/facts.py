@@ -52,7 +52,7 @@ class NodeFacts(PlainData):
         disks: of the home folder and /tmp (one entry a file system).
         addresses: (interface, address) of every global address, the interface names in the kernel's order.
         ssh_address: the node's own address of our SSH connection (inside a NAT), or "".
-        identity: names this boot of this machine or container: boot id, start of pid 1, pid namespace, hostname.
+        identity: names this boot of this machine or container: boot id, start of pid 1, pid namespace.
         home_identity: names the home folder's file system (nodes that share one have the same), or "".
         clock_offset_s: the node's clock minus ours, in seconds, to about half a round trip.
     """

@@ -185,13 +185,13 @@ def _state(answer: Answer, facts: dict[str, str]) -> dict[str, Any]:
     state: dict[str, Any] = {"id": facts["N"], "spec": spec, "state": "starting"}
     if isinstance(spec.get("started_at"), int | float):
         state["started_at"] = spec["started_at"]
-    place, here = facts.get("I", ""), facts.get("H", "")
+    place = facts.get("I", "")
+    there, here = (facts.get(name, "").rpartition(":") for name in "IH")
     if "X" in facts:
         end = _file(answer, facts, "X")
         return state | end | {"state": "signalled" if end.get("signal") else "exited"}
-    if place and place != here:
-        same_machine = place.rpartition(":")[2] == here.rpartition(":")[2]
-        state["state"] = "lost" if same_machine else "elsewhere"
+    if place and there[0] != here[0]:
+        state["state"] = "lost" if there[2] == here[2] else "elsewhere"  # the first is an earlier boot of this one
     elif place and facts.get("A") == "1":
         state["state"] = "running"
     elif place:

@@ -131,7 +131,7 @@ try_folder() { # with its owner inside, taken over when that is gone, or never s
     if why=$(mkdir -m 700 "$own/lock.d" 2>&1); then
         trap 'rm -rf "$site/$own/lock.d"' EXIT
         trap 'exit 143' HUP INT PIPE TERM
-        me="$(uname -n) $$ $(started_at "$$")"
+        me="$(place) $$ $(started_at "$$")"
         why=$({ printf %s "$holder" >"$own/lock.d/holder" && printf '%s\n' "$me" >"$own/lock.d/owner"; } 2>&1) && return
         rm -rf "$own/lock.d"
         return 3
@@ -141,10 +141,17 @@ try_folder() { # with its owner inside, taken over when that is gone, or never s
     if [ -z "$host" ]; then
         [ -n "$(find "$own/lock.d" -prune -mmin +1 2>/dev/null)" ] || return 1
     else
-        [ "$host" = "$(uname -n)" ] && [ "$(started_at "$pid")" != "$start" ] || return 1
+        { is_here "$host" || [ "${host##*:}" = "$(uname -n)" ]; } && [ "$(started_at "$pid")" != "$start" ] || return 1
     fi
     mv "$own/lock.d" "$own/lock.d.$$" 2>/dev/null && rm -rf "$own/lock.d.$$" && try_folder
 }
+
+place() { # of this boot of this machine, as node_side/proc.py names it; its name for people stands behind
+    boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+    echo "$boot:$(started_at 1):$(stat -Lc %i /proc/self/ns/pid 2>/dev/null):$(uname -n)"
+}
+
+is_here() { this=$(place) && [ "${1%:*}" = "${this%:*}" ]; } # PLACE
 
 started_at() { # PID: in clock ticks since boot, which tells it from a later process of the same number
     sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
@@ -172,17 +179,17 @@ running() { # of each job that runs: its id and where, its record, with NULs beh
     for name in "$names"/*; do
         folder=$HOME/$own/jobs/${name##*/}/
         [ -f "${folder}pid" ] && [ ! -e "${folder}exit" ] || continue
-        pid='' place=''
+        pid='' place='' host=''
         { read -r pid start _ && read -r place; } <"${folder}pid"
         [ -n "$pid" ] || continue
-        place=${place##*:} # another machine that shares our home ends its jobs by what it writes
-        if [ -z "$place" ] || [ "$place" = "$(uname -n)" ]; then
-            place=''
+        host=${place##*:} # another machine that shares our home ends its jobs by what it writes
+        if [ -z "$place" ] || is_here "$place" || [ "$host" = "$(uname -n)" ]; then
+            host=''
             [ "$(started_at "$pid")" = "$start" ] || continue
             grep -q '^[0-9]* (.*) Z' "/proc/$pid/stat" 2>/dev/null && continue
         fi
         folder=${folder%/}
-        printf '%s\0' "${folder##*/}${place:+ on $place}"
+        printf '%s\0' "${folder##*/}${host:+ on $host}"
         head -c 1048576 "$folder/spec.json" 2>/dev/null
         printf '\0'
     done

@@ -63,17 +63,18 @@ class SiteLock:
             return self.is_left() and self.take_over()
         self.holds_folder = True
         row = proc.process(os.getpid())
-        self.write(FOLDER + b"/owner", b"%s %d %d\n" % (machine(), os.getpid(), row.start if row else 0))
+        self.write(
+            FOLDER + b"/owner", b"%s %d %d\n" % (os.fsencode(proc.place()), os.getpid(), row.start if row else 0)
+        )
         return True
 
     def is_left(self):
         """Whether the folder's owner is gone; another machine's pid, on a disk that both have, only looks dead."""
         words = self.read(FOLDER + b"/owner").split()
         if len(words) == 3:
-            host, pid, start = words
-            return (
-                host == machine() and pid.isdigit() and not proc.is_same(int(pid), int(start) if start.isdigit() else 0)
-            )
+            place, pid, start = (os.fsdecode(word) for word in words)
+            ours = proc.is_here(place) or proc.host_of(place) == os.uname().nodename  # or an earlier boot of this one
+            return ours and pid.isdigit() and not proc.is_same(int(pid), int(start) if start.isdigit() else 0)
         try:
             return time.time() - os.lstat(FOLDER, dir_fd=self.meta).st_mtime > NO_OWNER_S
         except FileNotFoundError:
@@ -129,7 +130,3 @@ class SiteLock:
                 function(folder + name, dir_fd=self.meta)
             except FileNotFoundError:
                 continue
-
-
-def machine():
-    return os.uname().nodename.encode("utf-8", "surrogateescape")

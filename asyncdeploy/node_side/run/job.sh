@@ -14,10 +14,12 @@ started_at() { # PID: its start in clock ticks since boot; nothing if it has end
     echo "$1"
 }
 
-identity() { # of this boot of this machine or container
+place() { # of this boot of this machine or container: its identity, and its name behind that, for people
     boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
     echo "$boot:$(started_at 1):$(stat -Lc %i /proc/self/ns/pid 2>/dev/null):$(uname -n)"
 }
+
+is_here() { this=$(place) && [ "${1%:*}" = "${this%:*}" ]; } # PLACE
 
 read_pids() { # FOLDER
     leader=0 leader_start=0 keeper=0 keeper_start=0 place=

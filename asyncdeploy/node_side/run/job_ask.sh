@@ -4,7 +4,7 @@
 # 0 for its leader and its keeper alive, L what lives of it, H who we are, Y 1 while it is just being started; "." ends it.
 # shellcheck shell=sh disable=SC2034,SC2154
 
-here=$(identity)
+here=$(place)
 
 show() { # ID
     folder=$base/$1
@@ -47,7 +47,7 @@ await() { # ID SECONDS
 
 stop() { # ID GRACE
     read_pids "$base/$1"
-    if is_running "$1" && [ "$place" = "$here" ]; then
+    if is_running "$1" && [ "${place%:*}" = "${here%:*}" ]; then
         if is_same "$keeper" "$keeper_start"; then
             echo "{\"grace_s\": $2}" | put "$base/$1/stop"
             kill -s TERM "$keeper"

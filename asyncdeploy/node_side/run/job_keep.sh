@@ -51,7 +51,7 @@ child=$!
 cd / || exit
 exec 4<&-
 printf '%s, "started_at": %s}\n' "$spec" "$(date +%s)" | put "$job/spec.json"
-if ! printf '%s %s %s %s\n%s\n' "$child" "$(started_at "$child" || echo 0)" "$$" "$(started_at "$$")" "$(identity)" |
+if ! printf '%s %s %s %s\n%s\n' "$child" "$(started_at "$child" || echo 0)" "$$" "$(started_at "$$")" "$(place)" |
     put "$job/pid"; then
     kill -s KILL "$child" # a job that nobody could find again must not run
     fail "no room in $job"

@@ -14,7 +14,6 @@ fail() {
 }
 
 twin() { # the id of a running job of the same name and site
-    here=$(identity)
     live_ids | while IFS= read -r name; do
         other=$base/$name
         if [ "$name" = "$id" ]; then continue; fi
@@ -27,7 +26,7 @@ twin() { # the id of a running job of the same name and site
         if [ -z "$place" ]; then
             # It is just being started: of two such the one whose id is lower goes on.
             [ "$(printf '%s\n%s\n' "$name" "$id" | sort | head -n 1)" = "$name" ] && echo "$name" && break
-        elif [ "$place" = "$here" ] && { is_same "$keeper" "$keeper_start" || is_same "$leader" "$leader_start"; }; then
+        elif is_here "$place" && { is_same "$keeper" "$keeper_start" || is_same "$leader" "$leader_start"; }; then
             echo "$name" && break
         fi
     done

@@ -60,9 +60,8 @@ def status_of(job_id):
     elif pids.known and not pids.leader:
         # What says who it is was cut: a process that bears its mark is all that can be known of it.
         status["state"] = "orphaned" if living(folder, job_id, pids) else "lost"
-    elif pids.known and pids.identity != proc.identity():
-        same_machine = pids.identity.rpartition(":")[2] == os.uname().nodename
-        status["state"] = "lost" if same_machine else "elsewhere"
+    elif pids.known and not pids.is_here():
+        status["state"] = "elsewhere" if pids.elsewhere() else "lost"
     elif pids.known:
         if pids.supervisor_lives():
             status["state"] = "running"

@@ -165,7 +165,7 @@ class Supervisor:
         try:
             rows = [(pid, proc.process(pid)) for pid in (self.tree.leader, os.getpid())]
             words = ["%d %d" % (pid, row.start if row else 0) for pid, row in rows]
-            text = "%s\n%s\n" % (" ".join(words), proc.identity())
+            text = "%s\n%s\n" % (" ".join(words), proc.place())
             folders.fill(self.folder, "pid", text.encode(), PID_BYTES)
         except OSError as error:  # a job that nobody could find again must not run
             os.kill(self.tree.leader, signal.SIGKILL)
