@@ -7,7 +7,6 @@ for, so that ten thousand lines cost milliseconds and one bad line costs nobody 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable
@@ -48,7 +47,7 @@ class Entry:
         """The key in wire format; None if it is no base64."""
         try:
             return base64.b64decode(self.blob) or None
-        except binascii.Error:
+        except ValueError:  # binascii's own, and another one for letters that are not ASCII
             return None
 
     @property

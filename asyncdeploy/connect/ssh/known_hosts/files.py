@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import errno
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,9 @@ from asyncdeploy.values.regex import regex
 
 Stamp = tuple[int, int] | None
 
+FILE_S = 5.0
+"""A file is read in milliseconds; a FIFO that nobody writes to, or one of a dead NFS, never: it is one that we cannot
+read."""
 _AS_ABSENT = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """Why ssh cannot read a file either, and goes on without."""
 _PLAIN_NAME = regex(r"(?![@#|!])[^\s,*?]+")
@@ -83,13 +87,15 @@ class KnownFiles:
             return kept[1]
         self._unread.pop(path, None)
         try:
-            known = await run_abandonable(read_known_hosts, path)
+            async with asyncio.timeout(FILE_S):
+                known = await run_abandonable(read_known_hosts, path)
         except OSError as error:
             known = KnownHosts()
-            notes.append(f"known_hosts not read: {error}")
+            why = error.strerror or str(error) or f"it gave nothing within {FILE_S:.0f} s"
+            notes.append(f"known_hosts not read: {error if str(error) else f'{path}: {why}'}")
             if error.errno not in _AS_ABSENT:  # and is looked at again next time
                 self._read.pop(path, None)
-                self._unread[path] = f"{path}: {error.strerror or error}"
+                self._unread[path] = f"{path}: {why}"
                 return known
         notes += [f"known_hosts line skipped: {line}" for line in known.bad[:10]]  # ten tell the story
         self._read[path] = (stamp, known)
