@@ -125,6 +125,7 @@ class Output:
         self._kept: dict[Stream, HeadTail] = {"stdout": HeadTail(), "stderr": HeadTail()}
         self._cutters: dict[Stream, LineCutter] = {"stdout": LineCutter(), "stderr": LineCutter()}
         self._paths: dict[Stream, Path | None] = {"stdout": command.stdout_to, "stderr": command.stderr_to}
+        self._input = command.stdin
         self._files: dict[Stream, BinaryIO] = {}
         self._turns = Turns()
         self._shown = 0
@@ -134,7 +135,10 @@ class Output:
     def __enter__(self) -> Self:
         for stream, path in self._paths.items():
             if path is not None:
-                if self._files and _is_same(path, self._files["stdout"]):
+                if isinstance(self._input, Path) and _are_same(path, self._input):
+                    self._close()
+                    raise self._not_taken(stream, "it is what the command reads")
+                if self._files and _are_same(path, self._files["stdout"].fileno()):
                     self._files[stream] = self._files["stdout"]  # as 2>&1 does; two would overwrite each other's lines
                     continue
                 try:
@@ -142,7 +146,7 @@ class Output:
                     self._files[stream] = path.open("wb", buffering=0)
                 except OSError as error:
                     self._close()
-                    raise self._not_taken(stream, error) from error
+                    raise self._not_taken(stream, error.strerror or str(error)) from error
         return self
 
     def __exit__(
@@ -170,7 +174,7 @@ class Output:
                 while view:
                     view = view[file.write(view) :]
             except OSError as error:
-                raise self._not_taken(stream, error) from error
+                raise self._not_taken(stream, error.strerror or str(error)) from error
         if not self._remote.observed:
             return
         if self.is_ending and self._shown > SHOWN_AT_END:
@@ -194,9 +198,9 @@ class Output:
         self._shown += self.is_ending
         self._remote.emit(OutputLine(node=self._remote.node.name, stream=stream, text=text, source=self._source))
 
-    def _not_taken(self, stream: Stream, error: OSError) -> TransferFailed:
+    def _not_taken(self, stream: Stream, why: str) -> TransferFailed:
         path = str(self._paths[stream])
-        what = f"{stream}_to: {path} on this machine cannot be written: {error.strerror}"
+        what = f"{stream}_to: {path} on this machine cannot be written: {why}"
         return TransferFailed(self._remote.node.name, what, path=path)
 
     def _close(self) -> None:
@@ -267,10 +271,10 @@ class Input:
         return TransferFailed(self._node, what, path=str(self._path))
 
 
-def _is_same(path: Path, file: BinaryIO) -> bool:
-    """Return whether a path leads to a file that is open, under whatever name."""
+def _are_same(path: Path, other: Path | int) -> bool:
+    """Return whether a path leads to the same file as another one or a descriptor, under whatever names."""
     try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+        return os.path.samestat(path.stat(), os.stat(other))  # noqa: PTH116 - it may be a descriptor
     except OSError:  # it is still to be made
         return False
 

@@ -169,6 +169,16 @@ async def test_r9_both_streams_may_go_into_one_file(
     assert sorted((tmp_path / "out").read_text().split()) == ["err1", "err2", "err3", "out1", "out2", "out3"]
 
 
+async def test_what_a_command_reads_is_not_emptied_for_what_it_prints(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("b\na\n")
+    (tmp_path / "link").symlink_to("list")
+    async with Pool() as pool:  # of a node that nobody could reach
+        command = Command("sort", stdin=tmp_path / "list", stdout_to=tmp_path / "link")
+        report = await run_all("root@192.0.2.1:9", command, pool=pool)
+    assert "cannot be written: it is what the command reads" in str(report.outcomes[0].error)
+    assert (tmp_path / "list").read_text() == "b\na\n"
+
+
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "denied"])
 async def test_r13_an_input_that_cannot_be_read_is_said_before_anything_connects(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "input"
