@@ -40,3 +40,18 @@ def fitted(end):
             break
         end = dict(end, **{name: end[name][: len(end[name]) // 2]})
     return json.dumps(end).encode()
+
+
+def add_gpus_left(folder, end, before):
+    """Add to an end that is written down which GPUs still have memory in use that was free before.
+
+    The driver may never answer, and on a full disk the end stands as it is.
+    """
+    from asyncdeploy.node_side import gpus
+
+    end["gpu_left"] = gpus.left_in_use(before["nvidia_smi"], before["used"])[:50]
+    del end["asks_until"]
+    try:
+        folders.write_file(folder, "exit", fitted(end))
+    except OSError:
+        return

@@ -256,7 +256,7 @@ class Supervisor:
             end["asks_until"] = time.time() + ASK_S
         self.beside(end_record.write, self.folder, end)
         if self.gpus:
-            self.beside(self.add_gpus_left, end)
+            self.beside(end_record.add_gpus_left, self.folder, end, json.loads(self.gpus))
 
     def add_what_else_is_known(self, end, code):
         """Do what is due at a stop, and add to an end what survived and why it came."""
@@ -275,22 +275,6 @@ class Supervisor:
         if self.stopped_at is not None:
             end["stopped_at"] = self.stopped_at
         end["oom_kills"] = oom.since(self.oom_kills)
-
-    def add_gpus_left(self, end):
-        """Add to an end that is written down what a driver says, which may never answer."""
-        end["gpu_left"] = self.gpus_left()
-        del end["asks_until"]
-        try:
-            folders.write_file(self.folder, "exit", end_record.fitted(end))
-        except OSError:
-            return  # a disk that is full: the end itself stands
-
-    def gpus_left(self):
-        """Return which GPUs still have memory in use that was free before."""
-        from asyncdeploy.node_side import gpus
-
-        before = json.loads(self.gpus)
-        return gpus.left_in_use(before["nvidia_smi"], before["used"])[:50]
 
 
 def tell(into, data):
