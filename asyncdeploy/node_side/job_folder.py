@@ -8,6 +8,7 @@ import os
 from asyncdeploy.node_side import files, live_jobs, proc
 
 MOST = 1 << 20  # bytes of a file that is read
+MOST_DIGITS = 20  # of a pid, a session, a start time
 MOST_TOLD = 4096  # characters of a line that is for people only, once it runs
 
 
@@ -88,11 +89,11 @@ class Pids:
     def __init__(self, folder):
         text = read_file(folder, "pid").decode("ascii", "replace")
         first, _, rest = text.partition("\n")
-        words = first.split()
-        # One that a disk has cut names nobody: half of a number is another process's.
-        sound = len(words) == 4 and rest.endswith("\n") and all(word.isdigit() for word in words)
-        numbers = [int(word) for word in words] if sound else [0] * 4
-        self.leader, self.leader_start, self.supervisor, self.supervisor_start = numbers
+        words = [int(word) for word in first.split()[:4] if word.isdigit() and len(word) < MOST_DIGITS]
+        # Of one that a disk has cut the last number may be the half of one; with its start time a leader is known.
+        self.is_cut = len(words) != 4 or not rest.endswith("\n")
+        numbers = [*words[:2], 0, 0, 0, 0] if self.is_cut else words
+        self.leader, self.leader_start, self.supervisor, self.supervisor_start = numbers[:4]
         self.place = rest.strip()
         self.known = bool(text) or os.path.exists(os.path.join(folder, "pid"))
 

@@ -94,7 +94,7 @@ async def test_r19_the_first_python_does_not_take_the_node_out(name: str, start_
     await nothing_is_left(sshd)
 
 
-@pytest.mark.parametrize("minor", ["2.7", "3.6", "3.7"])
+@pytest.mark.parametrize("minor", ["3.6", "3.7"])
 async def test_r1_the_first_python_is_too_old_and_a_newer_one_is_elsewhere(minor: str, start_sshd: StartSshd) -> None:
     need_root()
     old, python = find_python(minor), good_python()

@@ -57,8 +57,8 @@ def status_of(job_id):
         status.update(end, state="signalled" if end.get("signal") else "exited")
         asks = end.get("asks_until", 0) > time.time() and pids.supervisor_lives()
         status["unfinished"] = asks  # it has ended; what else is to be known of it comes in a moment
-    elif pids.known and not pids.leader:
-        # What says who it is was cut: a process that bears its mark is all that can be known of it.
+    elif pids.known and pids.is_cut:
+        # Who it is, and where, was cut: a process that bears its mark is all that can be known of it.
         status["state"] = "orphaned" if living(folder, job_id, pids) else "lost"
     elif pids.known and not pids.is_here():
         status["state"] = "elsewhere" if pids.elsewhere() else "lost"

@@ -42,5 +42,6 @@ def sessions_of(folder):
     """Return {session: start time of its leader} of a job."""
     words = [word.partition(b":") for word in job_folder.read_file(folder, "sessions").split(b" ")[:-1]]
     # What a disk has cut says nothing; session 0 is the kernel's own.
-    sound = [(int(sid), int(start)) for sid, _, start in words if sid.isdigit() and start.isdigit()]
+    short = [word for word in words if max(map(len, word)) < job_folder.MOST_DIGITS]
+    sound = [(int(sid), int(start)) for sid, _, start in short if sid.isdigit() and start.isdigit()]
     return {sid: start for sid, start in sound if sid}

@@ -119,7 +119,7 @@ async def test_j10_a_file_cut_in_a_word_breaks_neither_status_nor_stop(remote: S
     for length in sorted({0, 1, len(text) // 3, len(text) // 2, len(text) - 1}):
         file.write_bytes(text[:length])
         assert (await job_status(remote, job)).state in ("running", "orphaned", "starting"), (name, length)
-    for nonsense in (b"[]", b"7", b'"x"', b"\xff\xfe", b"9" * 5000, b"[" * 5000):
+    for nonsense in (b"[]", b"7", b'"x"', b"\xff\xfe", b"9" * 5000, b"9" * 5000 + b":1 ", b"[" * 5000):
         file.write_bytes(nonsense)
         assert (await job_status(remote, job)).state in ("running", "orphaned", "starting"), (name, nonsense[:9])
     await stop_job(remote, job, grace_s=0.2)
