@@ -8,6 +8,7 @@ import attrs
 from attrs.validators import gt, optional
 
 from asyncdeploy.values.arguments import checked_class
+from asyncdeploy.values.patterns import may_match
 
 
 def _from_1(at_most: int) -> Callable[[object, attrs.Attribute[int], object], None]:
@@ -45,5 +46,5 @@ class CollectLimits:
     max_depth: int = attrs.field(default=64, validator=_from_1(255))
     max_file_bytes: int | None = attrs.field(default=None, validator=optional(_from_1((1 << 63) - 1)), kw_only=True)
     timeout_s: float | None = attrs.field(default=None, validator=optional(gt(0)), kw_only=True)
-    include: tuple[str, ...] = attrs.field(default=(), converter=_to_patterns, kw_only=True)
-    exclude: tuple[str, ...] = attrs.field(default=(), converter=_to_patterns, kw_only=True)
+    include: tuple[str, ...] = attrs.field(default=(), converter=_to_patterns, validator=may_match, kw_only=True)
+    exclude: tuple[str, ...] = attrs.field(default=(), converter=_to_patterns, validator=may_match, kw_only=True)

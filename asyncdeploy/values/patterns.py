@@ -53,6 +53,21 @@ class Patterns:
         return bool(self.rules)
 
 
+def may_match(instance: object, field: attrs.Attribute[tuple[str, ...]], lines: tuple[str, ...]) -> None:
+    """Refuse patterns that can match nothing, as git's too: what was meant would travel, or stay behind, in silence.
+
+    Raises:
+        ValueError: one begins with "./", leads out by "..", or holds the workspace's own path.
+    """
+    folder = getattr(instance, "path", None)
+    for line in lines:
+        pattern = line.removeprefix("!")
+        is_whole = folder is not None and pattern.startswith(f"{folder}/")
+        if is_whole or not {".", ".."}.isdisjoint(pattern.split("/")):
+            what = f"{type(instance).__name__} {field.name}: a name counted from the folder itself was expected"
+            raise ValueError(f"{what}, as 'data' or '/data'; got {line!r}, which matches nothing")
+
+
 def _read(line: str) -> _Rule | None:
     line = line.rstrip("\r\n")
     while line.endswith(" ") and not line.endswith("\\ "):

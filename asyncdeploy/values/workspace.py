@@ -10,6 +10,7 @@ import attrs
 
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.errors import TransferFailed
+from asyncdeploy.values.patterns import may_match
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData
 
@@ -63,8 +64,8 @@ class Workspace(PlainData):
     path: Path = attrs.field(converter=_to_local)
     remote_path: str | None = attrs.field(default=None, kw_only=True)
     project: str | None = attrs.field(default=None, kw_only=True)
-    include: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_names)
-    exclude: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_names)
+    include: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_names, validator=may_match)
+    exclude: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_to_names, validator=may_match)
     on_conflict: Conflict = attrs.field(default="refuse", kw_only=True)
     under_jobs: Conflict = attrs.field(default="refuse", kw_only=True)
     on_emptied: Emptied = attrs.field(default="refuse", kw_only=True)

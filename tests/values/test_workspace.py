@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.values.workspace import Workspace
 
 
@@ -53,3 +54,18 @@ def test_p11_one_place_has_one_name(path: str, site: str) -> None:
 def test_p19_a_word_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="on_emptied"):
         Workspace("x", on_emptied="overwrite")
+
+
+@pytest.mark.parametrize("pattern", ["./data", "../data", "data/./x", "!./data", "/home/me/project/data"])
+@pytest.mark.parametrize("field", ["include", "exclude"])
+def test_p1_a_pattern_that_matches_nothing_is_refused(field: str, pattern: str) -> None:
+    with pytest.raises(ValueError, match=f"{field}: a name counted from the folder itself was expected"):
+        Workspace("/home/me/project", **{field: pattern})
+    if "project" not in pattern:
+        with pytest.raises(ValueError, match=f"CollectLimits {field}"):
+            CollectLimits(**{field: pattern})
+
+
+@pytest.mark.parametrize("pattern", ["data", "/data", "data/", "**/x", ".env", "..x", "*.pt", "!keep", "a.", ".*"])
+def test_p1_a_pattern_that_may_match_is_taken(pattern: str) -> None:
+    assert Workspace("/home/me/project", exclude=pattern).exclude == (pattern,)
