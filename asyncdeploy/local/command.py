@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import attrs
 
@@ -138,8 +139,9 @@ class LocalProcess:
         loop = asyncio.get_running_loop()
         writing, _ = await loop.connect_write_pipe(lambda: _Input(self), os.fdopen(in_write, "wb", 0))
         self._open_input(writing)
-        await loop.connect_read_pipe(lambda: _Output(self, 1), os.fdopen(out_read, "rb", 0))
-        await loop.connect_read_pipe(lambda: _Output(self, 2), os.fdopen(err_read, "rb", 0))
+        for fd, end in ((1, out_read), (2, err_read)):
+            reading, _ = await loop.connect_read_pipe(partial(_Output, self, fd), os.fdopen(end, "rb", 0))
+            self._open_output(fd, reading)
 
     def _open_input(self, transport: asyncio.WriteTransport) -> None:
         # Not before the transport is wholly set up: closed earlier, it would leave its descriptor in the selector.
@@ -170,8 +172,8 @@ class LocalProcess:
         self._input_ended = True
         self._sink.resume_input()
 
-    def output_open(self, fd: int, transport: asyncio.ReadTransport) -> None:
-        """Take over a pipe from the command."""
+    def _open_output(self, fd: int, transport: asyncio.ReadTransport) -> None:
+        # Not before the transport is wholly set up: closed earlier, it would fail there where asyncio is in debug mode.
         self._outputs[fd] = transport
         if self._hung_up:
             transport.close()
@@ -221,9 +223,6 @@ class _Output(asyncio.Protocol):
     def __init__(self, process: LocalProcess, fd: int) -> None:
         self._process = process
         self._fd = fd
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._process.output_open(self._fd, cast(asyncio.ReadTransport, transport))
 
     def data_received(self, data: bytes) -> None:
         self._process.output_read(self._fd, data)

@@ -14,6 +14,7 @@ import asyncssh
 import pytest
 
 from asyncdeploy.local.cluster import LocalCluster
+from asyncdeploy.local.command import LocalProcess, Start
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.run.attached import run_command
@@ -385,3 +386,29 @@ async def test_bad_values_are_refused(cluster: LocalCluster) -> None:
         cluster.home(Node("elsewhere"))
     with pytest.raises(ValueError, match="0 or more"):
         cluster.delay(cluster.nodes[0], -1)
+
+
+class _Nobody:
+    """Who takes a command's output, and wants none."""
+
+    def output(self, fd: int, data: bytes) -> None: ...
+
+    def pause_input(self) -> None: ...
+
+    def resume_input(self) -> None: ...
+
+    def ended(self, status: int) -> None: ...
+
+
+async def test_a_hang_up_at_any_moment_of_a_commands_start_is_no_error_in_debug_mode(tmp_path: Path) -> None:
+    """asyncio then looks at a pipe once more when it is connected; one that was closed meanwhile raised ValueError."""
+    asyncio.get_running_loop().set_debug(True)
+    for turns in range(12):
+        process = LocalProcess(Start(("/bin/true",), {}, tmp_path), _Nobody(), {})
+        task = asyncio.ensure_future(process.run())
+        while not process._leaders:  # it is started
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        process.hang_up()
+        await task
