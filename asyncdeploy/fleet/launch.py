@@ -46,6 +46,7 @@ async def preflight(
     nproc_per_node: int | None = None,
     uneven: bool = False,
     master_port: int | None = None,
+    at_most_s: float | None = None,
     pool: Pool | None = None,
 ) -> Preflight:
     """Look whether nodes can run one job together, as every launch does before its ranks start; nothing is left there.
@@ -55,6 +56,7 @@ async def preflight(
         nproc_per_node: processes a node, None for its slots, else the GPUs that its ranks see, else 1.
         uneven: whether nodes may have different numbers of processes.
         master_port: the port where the ranks would meet, None for a free one.
+        at_most_s: a node's own time for each look at it; one that takes longer is a problem, with what was last seen.
         pool: the connections.
 
     Returns:
@@ -71,7 +73,9 @@ async def preflight(
     ready = [Ready(each.node, each.facts, each.built, each.site.workdir, gpu_choices(each.env)) for each in deployed]
     asked: Sequence[Ready | Node] = ready or parse_nodes(given)
     async with lent_pool(pool) as lent:
-        return await check_nodes(lent, asked, nproc=nproc_per_node, uneven=uneven, port=master_port)
+        return await check_nodes(
+            lent, asked, nproc=nproc_per_node, uneven=uneven, port=master_port, at_most_s=at_most_s
+        )
 
 
 @checked
@@ -219,18 +223,26 @@ async def follow_launch(
 
 
 @checked
-async def find_launch(nodes: Nodes, launch_id: str, *, pool: Pool | None = None) -> Launch:
+async def find_launch(
+    nodes: Nodes, launch_id: str, *, at_most_s: float | None = None, pool: Pool | None = None
+) -> Launch:
     """Return a launch by its id and nodes, on any machine; it is enough that one of them answers.
 
     Of a launch that was started again any attempt's id will do: the last one is returned. Spares that took part are
     among its nodes.
+
+    Args:
+        nodes: all of its nodes.
+        launch_id: its id, or an earlier attempt's.
+        at_most_s: a node's own time; one that takes longer did not answer.
+        pool: the connections.
 
     Raises:
         LaunchFailed: no node remembers it, they disagree, or it has a node that is not named here.
     """
     fleet = parse_nodes(nodes)
     async with lent_pool(pool) as lent:
-        return await recall_launch(lent, fleet, launch_id)
+        return await recall_launch(lent, fleet, launch_id, at_most_s=at_most_s)
 
 
 def _not_deployed(report: Report[Deployment]) -> LaunchFailed:

@@ -19,6 +19,8 @@ ASK_S = 50.0
 """How long the node holds a question open until it answers "still running"."""
 QUESTION_S = 60.0
 """How long a question may take, all its tries together, beside the time for which the node is to hold it open."""
+ANSWER_S = 25.0
+"""How long one try may take beside that: a worker that hangs on a node that does not is left for a new one."""
 TRIES = 6
 """How often a question that changes nothing is asked after a connection broke: about half a minute of a node away."""
 
@@ -43,11 +45,12 @@ async def ask_job_bytes(
 ) -> tuple[bytes, Answer]:
     """Ask as ``ask_job`` does, and return the bytes of a log that came before the answer too."""
     last: DeployError | None = None
+    hold_s = max(float(request.get(name, 0)) for name in ("timeout_s", "wait_s", "grace_s"))
     try:
         async with asyncio.timeout(within_s) as limit:
             for attempt in range(1, TRIES + 1):
                 try:
-                    return await _ask_once(remote, request)
+                    return await _ask_for(remote, request, hold_s + ANSWER_S)
                 except (ConnectionLost, ConnectError) as error:
                     last = error
                     if attempt == TRIES:
@@ -64,6 +67,18 @@ async def ask_job_bytes(
 
 def _question(request: dict[str, Any]) -> str:
     return f"a question about job {request['id']}" if "id" in request else "a question about its jobs"
+
+
+async def _ask_for(remote: Remote, request: dict[str, Any], seconds: float) -> tuple[bytes, Answer]:
+    """Ask once, for so long."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await _ask_once(remote, request)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        what = f"{_question(request)}: what runs our programs there has not answered within {seconds:g} s"
+        raise ConnectionLost(remote.node.name, what) from None
 
 
 async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Answer]:

@@ -11,10 +11,11 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.fleet.launch import find_launch, preflight
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import job_status, start_job, stop_job
-from asyncdeploy.values.errors import ConnectionLost
+from asyncdeploy.values.errors import ConnectionLost, LaunchFailed
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.odd_nodes import hung
 from tests.support.waiting import BACK_S, PATIENCE_S
@@ -74,6 +75,29 @@ async def test_r5_a_worker_that_hangs_is_given_up(sshd: SshdNode, monkeypatch: p
                 await run_command(remote, "true")
         assert (await job_status(remote, job)).state == "running"  # by a worker that lives
         await stop_job(remote, job, grace_s=1)
+
+
+async def test_r5_a_question_about_a_job_leaves_a_worker_that_hangs(
+    sshd: SshdNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It spent the whole time of the call, though another worker on that node would have answered at once."""
+    monkeypatch.setattr("asyncdeploy.run.job_ask.ANSWER_S", 1.0)
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        remote = pool.at(sshd.node)
+        job = await start_job(remote, "sleep 999", name="train")
+        with hung.workers(sshd), anyio.fail_after(30):
+            assert (await job_status(remote, job)).state == "running"
+        assert (await stop_job(remote, job, grace_s=1)).state == "signalled"
+
+
+async def test_r5_nodes_that_hang_keep_no_preflight_waiting(sshd: SshdNode) -> None:
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        assert (await run_command(pool.at(sshd.node), "true")).ok
+        with hung.workers(sshd), anyio.fail_after(30):
+            verdict = await preflight(sshd.node, at_most_s=1, pool=pool)
+        with hung.workers(sshd), anyio.fail_after(30), pytest.raises(LaunchFailed, match="1 did not answer"):
+            await find_launch(sshd.node, "train-abcdefgh", at_most_s=1, pool=pool)
+        assert [problem.node for problem in verdict.problems] == [sshd.node.name]
 
 
 async def test_a_worker_that_works_for_long_is_not_taken_for_one_that_hangs(

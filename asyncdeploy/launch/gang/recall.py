@@ -45,20 +45,23 @@ async def _call(remote: Remote, word: str, launch_id: str, data: bytes = b"") ->
     return await call_once(remote, "launch.launch_folder", b"\0".join((word.encode(), launch_id.encode(), data)))
 
 
-async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str) -> Launch:
+async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str, *, at_most_s: float | None = None) -> Launch:
     """Return a launch that the nodes remember, the last of its attempts.
 
     Args:
         pool: the connections.
         nodes: all nodes of the launch, by the names that they had in it; their ways in may be others.
         launch_id: the launch, or an earlier attempt of it.
+        at_most_s: a node's own time; one that takes longer did not answer.
 
     Raises:
         LaunchFailed: no node remembers it, they disagree, or it has a node that is not among these. A node is not
             trusted to say where we connect to.
     """
     check_launch_id(launch_id)
-    report = await map_nodes(nodes, lambda node: _call(pool.at(node), "find", launch_id), at_once=CALLS_AT_ONCE)
+    report = await map_nodes(
+        nodes, lambda node: _call(pool.at(node), "find", launch_id), at_once=CALLS_AT_ONCE, at_most_s=at_most_s
+    )
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
     evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])
     known_launches = [launch for text in set(report.values) if text and (launch := _unpacked(text))]

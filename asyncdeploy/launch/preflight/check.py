@@ -51,17 +51,21 @@ async def check_nodes(
     nproc: int | None = None,
     uneven: bool = False,
     port: int | None = None,
+    at_most_s: float | None = None,
 ) -> Preflight:
     """Return the verdict over nodes of which some may not even answer: that is a problem then, and no error.
 
     Args:
         asked: in node rank order; facts are asked for anew, for memory and disks change.
+        at_most_s: a node's own time to say what it is; one that takes longer is a problem.
         pool, nproc, uneven, port: as for ``check_together``.
 
     On cancellation no port stays taken.
     """
     nodes = [each.node if isinstance(each, Ready) else each for each in asked]
-    known = await map_nodes(nodes, lambda node: probe_node(pool.at(node), fresh=True), at_once=CALLS_AT_ONCE)
+    known = await map_nodes(
+        nodes, lambda node: probe_node(pool.at(node), fresh=True), at_once=CALLS_AT_ONCE, at_most_s=at_most_s
+    )
     ready, silent = list[Ready](), dict[str, DeployError]()
     for each, outcome in zip(asked, known, strict=True):
         if outcome.value is None:
