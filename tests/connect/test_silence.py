@@ -95,6 +95,7 @@ async def test_r5_nodes_that_hang_keep_no_preflight_waiting(sshd: SshdNode) -> N
         assert (await run_command(pool.at(sshd.node), "true")).ok
         with hung.workers(sshd), anyio.fail_after(30):
             verdict = await preflight(sshd.node, at_most_s=1, pool=pool)
+        assert (await run_command(pool.at(sshd.node), "true")).ok
         with hung.workers(sshd), anyio.fail_after(30), pytest.raises(LaunchFailed, match="1 did not answer"):
             await find_launch(sshd.node, "train-abcdefgh", at_most_s=1, pool=pool)
         assert [problem.node for problem in verdict.problems] == [sshd.node.name]
