@@ -77,17 +77,24 @@ ad_flock() { # where it does not work (no such applet, no locks on that file sys
     ad_make_lock
 }
 
+ad_place() { # this boot of this machine or container, as node_side/proc.py names it; its name stands behind
+    ad_boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+    echo "$ad_boot:$(stat -Lc %i /proc/self/ns/pid 2>/dev/null):$(uname -n)"
+}
+
 ad_make_lock() { # without flock: a folder with its owner's pid and machine, taken over when that is gone
     ad_folder=$ad_state/env.lock.d
     if mkdir "$ad_folder" 2>/dev/null; then
         trap 'rm -rf "$ad_state/env.lock.d"' EXIT
         trap 'exit 143' HUP INT PIPE TERM
-        echo "$$ $(uname -n)" >"$ad_folder/pid"
+        echo "$$ $(ad_place)" >"$ad_folder/pid"
         return
     fi
     read -r ad_owner ad_host <"$ad_folder/pid" 2>/dev/null
     # Another machine's pid, in a home that both have, only looks dead from here.
-    if [ -n "$ad_owner" ] && [ "$ad_host" = "$(uname -n)" ] && ! kill -0 "$ad_owner" 2>/dev/null; then
+    ad_here=$(ad_place)
+    case $ad_host in "${ad_here%:*}":* | "${ad_here##*:}" | *:"${ad_here##*:}") ;; *) return 1 ;; esac
+    if [ -n "$ad_owner" ] && ! kill -0 "$ad_owner" 2>/dev/null; then
         mv "$ad_folder" "$ad_folder.$$" 2>/dev/null && rm -rf "$ad_folder.$$"
     fi
     return 1
