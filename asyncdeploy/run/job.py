@@ -54,6 +54,8 @@ class Job(PlainData):
         created_at: seconds since 1970, our clock.
         survives_logout: False where the node's logind kills all that a user runs once the last session is over
             (KillUserProcesses in logind.conf): then it lives only as long as our connection.
+        keeps_shared_memory: False where the node's logind takes away a user's shared memory after the last session
+            (RemoveIPC in logind.conf): what the job holds in /dev/shm then goes under it.
         window: a tmux session on the node that shows its log: ``ssh -t HOST tmux attach -t =WINDOW``; "" without one.
     """
 
@@ -65,6 +67,7 @@ class Job(PlainData):
     created_at: float = 0.0
     window: str = ""
     survives_logout: bool = True
+    keeps_shared_memory: bool = True
 
 
 @attrs.frozen

@@ -36,7 +36,11 @@ async def start_once(remote: Remote, job: Job, command: Command) -> Job:
         answer = await _ask_to_start(remote, job, command, stdin)
     if answer["error"].is_there:
         raise _not_started(remote, job, answer)
-    return attrs.evolve(job, survives_logout=answer["survives_logout"].value is not False)
+    return attrs.evolve(
+        job,
+        survives_logout=answer["survives_logout"].value is not False,
+        keeps_shared_memory=answer["keeps_shared_memory"].value is not False,
+    )
 
 
 async def _ask_to_start(remote: Remote, job: Job, command: Command, stdin: Input) -> Answer:

@@ -34,6 +34,10 @@ MAX_JOBS = 100_000
 """Of one node: who names more of them lies."""
 LOG_TAIL = 16 * 1024
 LOGOUT = "ends with our connection: this node's logind kills what a user runs at logout (KillUserProcesses=yes)"
+SHARED_MEMORY = (
+    "may lose its shared memory with our connection: this node's logind removes a user's at logout (RemoveIPC=yes); "
+    "`loginctl enable-linger` there keeps it"
+)
 
 
 @checked
@@ -79,12 +83,17 @@ async def start_job(
         try:
             job = await start_once(remote, job, command)
             ours.detail = job_id
-            if not job.survives_logout:
-                remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {LOGOUT}"))
+            for text in after_logout(job):
+                remote.emit(Noted(node=remote.node.name, text=f"job {job_id} {text}"))
             return await with_window(remote, job, program) if program else job
         except asyncio.CancelledError:
             await finish(_undo(remote, job), UNDO_S)
             raise
+
+
+def after_logout(job: Job) -> list[str]:
+    """Return what is to be said of a job's life behind our connection."""
+    return [LOGOUT] * (not job.survives_logout) + [SHARED_MEMORY] * (not job.keeps_shared_memory)
 
 
 async def _undo(remote: Remote, job: Job) -> None:

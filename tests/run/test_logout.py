@@ -15,7 +15,7 @@ from asyncdeploy.launch.gang.start import start_launch
 from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.ranks import Ranks
-from asyncdeploy.node_side.run.logout import in_session, kills
+from asyncdeploy.node_side.run.logout import in_session, kills, removes_ipc
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.jobs import LOGOUT, start_job, wait_job
 from asyncdeploy.values.events import Event
@@ -49,6 +49,36 @@ def test_what_counts_is_the_control_group() -> None:
 )
 def test_for_whom_logind_does_it(settings: str, user: str, killed: bool) -> None:
     assert kills(settings, user) is killed
+
+
+@pytest.mark.parametrize(
+    "settings, uid, lingers, removed",
+    [
+        (YES + "RemoveIPC=yes\n", 1000, False, True),
+        (YES + "RemoveIPC=yes\n", 1000, True, False),
+        (YES + "RemoveIPC=yes\n", 0, False, False),
+        (YES + "RemoveIPC=no\n", 1000, False, False),
+        ("", 1000, False, False),
+    ],
+)
+def test_j14_whose_shared_memory_logind_takes_away(settings: str, uid: int, lingers: bool, removed: bool) -> None:
+    assert removes_ipc(settings, uid, lingers) is removed
+
+
+async def test_j14_of_root_s_shared_memory_nothing_goes(sshd_test_bed: SshdBed, session: Path, tmp_path: Path) -> None:
+    """A real control group; logind's answer is played by a script."""
+    tool = tmp_path / "loginctl"
+    tool.write_text("#!/bin/sh\necho RemoveIPC=yes\n")
+    tool.chmod(0o755)
+    seen: list[Event] = []
+    sshd = sshd_test_bed.start("strict", config={"SetEnv": f"PATH={tmp_path}:{os.environ['PATH']}"})
+    (session / "cgroup.procs").write_text(str(sshd.pid))
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts), observer=seen.append) as pool:
+        job = await start_job(pool.at(sshd.node), "true", name="shares")
+        await wait_job(pool.at(sshd.node), job)
+    assert job.survives_logout
+    assert job.keeps_shared_memory
+    assert notes(seen) == []
 
 
 @pytest.fixture

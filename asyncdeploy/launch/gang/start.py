@@ -122,7 +122,8 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
             if not waiting:
                 all_started.set()
             await all_started.wait()
-            return attrs.evolve(job, survives_logout=started.survives_logout)
+            kept = started.survives_logout, started.keeps_shared_memory
+            return attrs.evolve(job, survives_logout=kept[0], keeps_shared_memory=kept[1])
         except asyncio.CancelledError:
             # All nodes undo at the same time, or many would not be back in time; a start on its way has undone itself.
             if waiting:

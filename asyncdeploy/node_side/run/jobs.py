@@ -79,7 +79,7 @@ def start(worker, request):
                 return {"error": "failed", "reason": "%s; process %d of it cannot be ended" % (reason, left[0][0])}
             remove_folder(job_id, folder)
             return {"error": "failed", "reason": reason}
-        return dict(status_of(job_id), survives_logout=logout.survives())
+        return dict(status_of(job_id), **logout.said())
     finally:
         os.close(stdin)
         if lock is not None:

@@ -1,7 +1,9 @@
-"""Whether what runs here outlives the end of our SSH session: where logind is told so, it kills all of a session.
+"""What of a job outlives the end of our SSH session: where logind is told so, it kills all of a session, or takes away
+the shared memory of a user who has logged out.
 
 Runs on a node, loaded by jobs.py: Python >= 3.8, standard library only. logind.conf(5): KillUserProcesses, and the
 users for whom it counts; what counts is in which control group a process is, and not whether it is a session's leader.
+RemoveIPC counts for all but the system's own users, unless one lingers (loginctl enable-linger).
 """
 
 import os
@@ -9,20 +11,32 @@ import re
 
 from asyncdeploy.node_side import files, tools
 
+LINGER = "/var/lib/systemd/linger"
+FIRST_USER = 1000  # logind leaves the IPC of those below it alone
 ASK_S = 3.0  # loginctl asks over a bus, which may hang
 
 
-def survives():
-    """Return False where logind will kill what this process starts once the session is over."""
+def said():
+    """Return what is told of a job: whether it survives the end of the session, and its shared memory does."""
     if not in_session(files.text("/proc/self/cgroup")):
-        return True  # no session of logind's: a container, a node without it, or a unit of its own
+        return {}  # no session of logind's: a container, a node without it, or a unit of its own
     import pwd
 
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         name = ""
-    return not kills(asked(), name)
+    settings = asked()
+    lingers = bool(name) and os.path.exists(os.path.join(LINGER, name))
+    return {
+        "survives_logout": not kills(settings, name),
+        "keeps_shared_memory": not removes_ipc(settings, os.getuid(), lingers),
+    }
+
+
+def removes_ipc(settings, uid, lingers):
+    """Return whether these settings take away a user's shared memory when his last session is over."""
+    return "RemoveIPC=yes" in settings.splitlines() and uid >= FIRST_USER and not lingers
 
 
 def in_session(groups):
@@ -31,7 +45,7 @@ def in_session(groups):
 
 def asked():
     """Return logind's own settings as "Name=value" lines."""
-    names = ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")
+    names = ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers", "RemoveIPC")
     return tools.ask(["loginctl", "show-session", *("--property=" + name for name in names)], ASK_S)
 
 
