@@ -84,13 +84,17 @@ async def test_what_a_person_or_a_run_left_in_a_site_stays(
     sshd, site = sshd_nodes[0], Path(deployed.site.path)
     (site / "checkpoint.pt").write_text("weights")
     (site / "lib/b.py").write_text("edited on the node")
+    for folder in ("runs/empty", "mine/__pycache__"):
+        (site / folder).mkdir(parents=True)
+    (site / "mine/__pycache__/a.pyc").touch()
     age(site)
     assert kinds(await clean_one(pool, sshd, dry_run=True), sshd.home) == {
-        "site proj": "2 files that we did not bring, or that were changed, stay"
+        "site proj": "3 files that we did not bring, or that were changed, stay"
     }
-    assert "2 files" in kinds(await clean_one(pool, sshd), sshd.home)["site proj"]
+    assert "3 files" in kinds(await clean_one(pool, sshd), sshd.home)["site proj"]
     left = {str(path.relative_to(site)) for path in site.rglob("*") if ".asyncdeploy" not in path.parts}
-    assert left == {"checkpoint.pt", "lib", "lib/b.py"}
+    mine = {"runs", "runs/empty", "mine", "mine/__pycache__", "mine/__pycache__/a.pyc"}
+    assert left == {"checkpoint.pt", "lib", "lib/b.py", *mine}
     assert (site / "lib/b.py").read_text() == "edited on the node"
     # It is still a site of this project: a push takes it up again, and asks about the edit as ever.
     code = Workspace(project, remote_path="~/proj", on_conflict="overwrite")

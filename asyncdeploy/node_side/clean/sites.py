@@ -146,6 +146,23 @@ def user_of(path, running):
     return next(inside, "")
 
 
+def is_held(venv):
+    """Whether a program holds an environment by its lock, as uv_enter.sh does for whatever runs in it."""
+    try:
+        fd = os.open(venv + b".lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # no locks on this file system: what we see of processes has to do
+    finally:
+        os.close(fd)
+    return False
+
+
 def venv_removal(venv, running):
     """Return what removes an environment unless somebody runs in it."""
 
@@ -177,7 +194,8 @@ def site_removal(worker, path, running):
     """Return what removes a site's files and environments, unless somebody is at work there."""
 
     def remove(dry_run):
-        who = user_of(path, running) or next(iter(job_folder.running_in(os.fsdecode(path))), "")
+        held = "a program" if any(map(is_held, venvs(path))) else ""
+        who = user_of(path, running) or next(iter(job_folder.running_in(os.fsdecode(path))), held)
         if who:
             return IN_USE % who
         site = Site(path)
@@ -197,20 +215,22 @@ def site_removal(worker, path, running):
 
 def empty(worker, site, dry_run):
     """Take away what was pushed and is as it was; return why something stays."""
+    if not dry_run:
+        finish_journal(worker, site)
     state = site.read_record(b"state")
     if state is None:
         return "what was pushed there is not known any more"
     entries = {entry.path: entry for entry in state.entries}
     ours = {path for path, entry in entries.items() if is_as_it_was(worker, site, entry)}
-    others = len(strangers(site, ours))
+    folders = {os.path.dirname(path) for path in ours} | {b""}
+    others = len(strangers(site, ours, folders))
     if dry_run:
         return LEFT % others if others else ""
-    finish_journal(worker, site)
     kept = [entry for path, entry in entries.items() if path not in ours]
     record = Record(state.project, b"", kept, sorted(ours), state.label)
     site.write_record(b"journal", record, True)
+    remove_made(site.path, folders)
     Swap(Deaf(worker), site, record, False).run()
-    remove_made(site.path)
     for name in names_in(os.path.join(site.path, META)):
         if name not in (b"lock", b"state"):
             remove_all(os.path.join(site.path, META, name))
@@ -233,40 +253,42 @@ def is_as_it_was(worker, site, entry):
     return found.st_size == entry.size and site.content_of(worker, entry.path, found) == entry.content()
 
 
-def strangers(site, ours):
-    """Return the paths in a site that were neither pushed nor made from what was, as bytecode and .venv are."""
+def strangers(site, ours, folders):
+    """Return the paths in a site that were neither pushed nor made from what was, as bytecode and .venv are.
+
+    Args: ours (the pushed paths that are as they were), folders (those they lie in).
+    """
     found, waiting = [], [b""]
     while waiting:
         folder = waiting.pop()
         for name in names_in(os.path.join(site.path, folder)):
             path = os.path.join(folder, name)
             whole = os.path.join(site.path, path)
+            if path == META or (folder in folders and is_made(site.path, whole, name)):
+                continue
             if os.path.isdir(whole) and not os.path.islink(whole):
-                if path != META and name != b"__pycache__":
-                    waiting.append(path)
-            elif path not in ours and not is_made(site.path, whole, name):
+                waiting.append(path)
+            elif path not in ours:
                 found.append(path)
     return found
 
 
 def is_made(site, path, name):
-    """Whether a file is made by what makes an environment: a link to one of ours, the lock that uv wrote."""
+    """Whether it was made by Python, or by what makes an environment: a link to one of ours, the lock that uv wrote."""
     if name == b".venv" and os.path.islink(path):
         return os.readlink(path).startswith(os.path.join(site, META, b""))
-    return name == b"uv.lock" and os.path.isfile(os.path.join(site, META, b"uv.lock.made"))
+    if name == b"uv.lock":
+        return os.path.isfile(os.path.join(site, META, b"uv.lock.made"))
+    return name == b"__pycache__" and os.path.isdir(path) and not os.path.islink(path)
 
 
-def remove_made(site):
-    """Remove what was made from what was pushed, deepest first."""
-    for folder, folders, names in os.walk(site, topdown=False):
-        if META in folder[len(site) :].split(b"/"):
-            continue
-        for name in names + folders:
-            path = os.path.join(folder, name)
-            if name == b"__pycache__" or is_made(site, path, name):
+def remove_made(site, folders):
+    """Remove what was made from what was pushed, in the folders that this lay in."""
+    for folder in folders:
+        for name in names_in(os.path.join(site, folder)):
+            path = os.path.join(site, folder, name)
+            if is_made(site, path, name):
                 remove_all(path)
-        if folder != site and not os.listdir(folder):
-            os.rmdir(folder)
 
 
 def remove_all(path):
