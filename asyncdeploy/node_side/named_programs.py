@@ -15,6 +15,7 @@ SHELLS = (
     *("sh", "ash", "dash", "bash", "rbash", "zsh", "ksh", "ksh93", "mksh", "lksh", "oksh", "yash", "posh", "fish"),
     *("csh", "tcsh"),
 )
+AGENT = b"/tools/torchrun.py"  # ours of a launch (node_side/launch/torchrun.py), below its folder
 TERM, QUIT, ALRM = signal.SIGTERM, signal.SIGQUIT, signal.SIGALRM
 
 
@@ -50,7 +51,14 @@ class Line:
         signals = Signals(pid)
         # A shell starts what it does not wait for with QUIT ignored.
         ahead = [child for child in children if signals.ignores(QUIT) or not Signals(child).ignores(QUIT)]
-        if program == "uv":
+        if program == "torchrun":
+            # Told itself, it would send TERM to whole groups, helpers and all: the ranks are, and it ends with them.
+            ahead = [child for child in children if b"LOCAL_RANK" in proc.environ(child)]
+            if not ahead:
+                self.ends.append(pid)
+                return
+            self.passed.append(pid)
+        elif program == "uv":
             self.passed.append(pid)  # what it was told it would tell its child
         elif signals.catches(TERM) and not signals.catches(ALRM):
             # A script with a trap for TERM. While it waits for a program in front it is deaf, so that one has to be
@@ -86,7 +94,7 @@ class Signals:
 
 
 def passed(pid):
-    """Return the name of what only stands in front of what people named, a shell or `uv run`; else ""."""
+    """Return the name of what only stands in front of what people named, a shell, `uv run`, our torchrun; else ""."""
     try:
         program = os.path.basename(os.readlink("/proc/%d/exe" % pid))  # a script's own name stands in its stat
     except OSError:
@@ -95,6 +103,8 @@ def passed(pid):
     if program == "busybox":
         words = words[1:] if os.path.basename(words[0]) == b"busybox" else words
         program = os.fsdecode(os.path.basename(words[0] if words else b"")).lstrip("-")
+    if any(word.endswith(AGENT) and b"/launches/" in word for word in words[1:3]):
+        return "torchrun"
     return program if program in SHELLS or (program == "uv" and b"run" in words) else ""
 
 
