@@ -152,6 +152,8 @@ follow() ( # PID: through its children, as node_side/named_programs.py does: E a
         echo "P $1"
     elif has SigCgt 15 "$1"; then
         if has SigCgt 14 "$1"; then echo "P $1"; else echo "N $1" && below=$ahead; fi
+        # Where no env can undo it a leader ignores QUIT as well. One in `wait` is not deaf, and nothing is in front of it.
+        case $(cat "/proc/$1/wchan" 2>/dev/null) in sigsuspend*) ahead='' below='' ;; esac
     else
         echo "A $1"
     fi
