@@ -19,8 +19,10 @@ from tests.support.places import ROOT
 from tests.support.waiting import eventually
 
 PROGRAM = """
-import asyncio, json, sys
+import asyncio, json, signal, sys
 import asyncdeploy as ad
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started us may have ignored it, as a shell's "&" does
 
 async def main():
     node = ad.Node.from_dict(json.loads(sys.argv[2]))
