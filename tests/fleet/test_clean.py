@@ -187,3 +187,17 @@ async def test_it_is_data(pool: Pool, sshd_nodes: Sequence[SshdNode]) -> None:
     await ended_job(pool, sshd_nodes[0], "old")
     cleaned = await clean_one(pool, sshd_nodes[0], older_than_s=0, dry_run=True)
     assert Cleaned.from_dict(json.loads(json.dumps(cleaned.to_dict()))) == cleaned
+
+
+async def test_what_a_container_left_in_its_home_stays(
+    pool: Pool, sshd_nodes: Sequence[SshdNode], deployed: Deployment
+) -> None:
+    sshd, site = sshd_nodes[0], Path(deployed.site.path)
+    home = site / ".asyncdeploy/home"
+    home.mkdir()
+    (home / "weights").write_text("trained for a week")
+    age(site)
+    for dry_run in (True, False):
+        assert "1 files" in kinds(await clean_one(pool, sshd, dry_run=dry_run), sshd.home)["site proj"]
+    assert (home / "weights").read_text() == "trained for a week"
+    assert not (site / "train.py").exists()

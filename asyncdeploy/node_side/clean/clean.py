@@ -51,9 +51,9 @@ def now_here():
 
 def finds(worker):
     """Yield (kind, path, when it was last used, remove(dry_run) -> why it stays, or "") of all that we know of."""
+    yield from sites.finds(worker)  # before the jobs, which know of some
     for kind, folder in (("job", "jobs"), ("launch", "launches")):
         yield from ended(kind, folder)
-    yield from sites.finds(worker)
     for kind, folder in (("tool", "tools"), ("image", "images")):
         for path in listed(files.own_path(folder)):
             yield kind, path, retention.newest(path), removal(path)

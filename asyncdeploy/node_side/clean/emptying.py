@@ -9,6 +9,7 @@ from asyncdeploy.node_side.push import places
 from asyncdeploy.node_side.push.site_record import META, Record
 from asyncdeploy.node_side.push.swap import Deaf, Swap, finish_journal
 
+HOME = b"home"  # of whoever runs in a container and has none there: what programs left in it is theirs
 LEFT = "%d files that we did not bring, or that were changed, stay"
 
 
@@ -22,7 +23,7 @@ def empty(worker, site, dry_run):
     entries = {entry.path: entry for entry in state.entries}
     ours = {path for path, entry in entries.items() if is_as_it_was(worker, site, entry)}
     folders = {os.path.dirname(path) for path in ours} | {b""}
-    others = len(strangers(site, ours, folders))
+    others = len(strangers(site, ours, folders)) + len(names_in(os.path.join(site.path, META, HOME)))
     if dry_run:
         return LEFT % others if others else ""
     kept = [entry for path, entry in entries.items() if path not in ours]
@@ -31,7 +32,7 @@ def empty(worker, site, dry_run):
     remove_made(site.path, folders)
     Swap(Deaf(worker), site, record, False).run()
     for name in names_in(os.path.join(site.path, META)):
-        if name not in (b"lock", b"state"):
+        if name not in (b"lock", b"state", HOME):
             remove_all(os.path.join(site.path, META, name))
     if others:
         return LEFT % others

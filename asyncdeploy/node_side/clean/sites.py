@@ -22,24 +22,34 @@ IN_USE = "%s runs in it"
 
 def finds(worker):
     """Yield (kind, path, when it was last used, remove) of environments that nobody is led to, and of sites."""
-    running = run_paths()
-    for path in sorted(known()):
+    running, by_jobs = run_paths(), used_by_jobs()
+    for path in sorted(known(by_jobs)):
         if not os.path.isfile(os.path.join(path, META, b"state")):
             continue
-        yield "site", path, last_used(path), site_removal(worker, path, running)
+        at = max(last_used(path), by_jobs.get(path, 0.0))
+        yield "site", path, at, site_removal(worker, path, running)
         links = [os.path.realpath(link) for link in venv_links(path)]
         for venv in venvs(path):
             if os.path.realpath(venv) not in links:
                 yield "environment", venv, newest_of(venv, venv + b".lock"), venv_removal(venv, running)
 
 
-def known():
-    """Return the paths of all sites that we know of: those that pushes noted, those of jobs, those in the home."""
-    found = set(places.noted())
+def used_by_jobs():
+    """Return {site: when a job in it last wrote} of all jobs that say where they run."""
+    found = {}
     for job_id in job_folder.ids():
-        spec = job_folder.read_json(job_folder.path_of(job_id), "spec.json")
-        if isinstance(spec, dict) and isinstance(spec.get("site"), str):
-            found.add(os.fsencode(spec["site"]))
+        folder = job_folder.path_of(job_id)
+        site = (job_folder.read_json(folder, "spec.json") or {}).get("site")
+        if isinstance(site, str) and site.startswith("/"):
+            at = newest_of(*(os.path.join(folder, name) for name in ("exit", "log", "pid")))
+            path = os.path.normpath(os.fsencode(site))
+            found[path] = max(at, found.get(path, 0.0))
+    return found
+
+
+def known(by_jobs):
+    """Return the paths of all sites that we know of: those that pushes noted, those of jobs, those in the home."""
+    found = {*places.noted(), *by_jobs}
     waiting = [(os.fsencode(files.home()), 0)]
     while waiting:
         folder, depth = waiting.pop()
@@ -55,15 +65,9 @@ def known():
 
 
 def last_used(path):
-    """Return when a site was last pushed to, made ready, or run in by a job."""
+    """Return when a site was last pushed to or made ready."""
     meta = os.path.join(path, META)
-    times = [newest_of(meta, *(os.path.join(meta, name) for name in (b"state", b"env", b"lock")))]
-    for job_id in job_folder.ids():
-        folder = job_folder.path_of(job_id)
-        spec = job_folder.read_json(folder, "spec.json")
-        if isinstance(spec, dict) and spec.get("site") == os.fsdecode(path):
-            times.append(newest_of(*(os.path.join(folder, name) for name in ("exit", "log", "pid"))))
-    return max(times)
+    return newest_of(meta, *(os.path.join(meta, name) for name in (b"state", b"env", b"lock")))
 
 
 def newest_of(*paths):

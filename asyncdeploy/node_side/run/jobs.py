@@ -147,7 +147,7 @@ def stop(worker, request):
     folder = folders.folder_of(job_id)
     before = status_of(job_id)
     if before.get("error") == "unknown" and request.get("forbid"):
-        return forbid(folder, job_id)
+        return forbid(worker, folder, job_id)
     if before.get("state") == "orphaned":
         return end_orphans(worker, folder, job_id, grace)
     if before.get("state") not in ("starting", "running"):
@@ -196,7 +196,7 @@ def wake(pid):
         os.kill(pid, signal.SIGCONT)
 
 
-def forbid(folder, job_id):
+def forbid(worker, folder, job_id):
     """Take the folder of a job that is about to be started by a call we have given up: it then finds its end there."""
     try:
         os.mkdir(folder, 0o700)
@@ -204,7 +204,7 @@ def forbid(folder, job_id):
         return status_of(job_id)
     lock = Lock(os.path.join(folder, "lock"))
     try:
-        lock.take()  # a start that has just seen the folder is let through to its end, or finds ours
+        lock.take(worker.poll)  # a start that has just seen the folder is let through to its end, or finds ours
         if not folders.Pids(folder).known:
             write_forbidden(folder)
     finally:

@@ -13,10 +13,10 @@ from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.values.errors import NodeFull, TransferFailed
 from asyncdeploy.values.events import BytesMoved, StageFailed
+from tests.support.beds import disks
 from tests.support.events import details
 from tests.support.remotes.killing import lingering
 from tests.support.remotes.shell_remote import ShellRemote
-from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
 
 CONTENT = bytes(range(256)) * 8192  # two MiB: several frames
@@ -38,13 +38,8 @@ def asset(tmp_path: Path) -> Asset:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    need_root()
-    need("mount", "umount")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=True)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with disks.small_disk(tmp_path / "small", 1) as folder:
+        yield folder
 
 
 def left(asset: Asset) -> list[str]:

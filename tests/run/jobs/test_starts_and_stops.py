@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,9 +15,10 @@ from asyncdeploy.node_side.run import end_record
 from asyncdeploy.run.job import Job, new_job_id
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.errors import DeployError, JobFailed
+from tests.support.beds import disks
 from tests.support.remotes.killing import failing, killing
 from tests.support.remotes.shell_remote import ShellRemote
-from tests.support.tools import need, need_root
+from tests.support.tools import need
 from tests.support.waiting import eventually, is_alive
 
 WAITS = "echo $$ >$HOME/leader; sleep 1000"
@@ -34,13 +34,8 @@ async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    need_root()
-    need("mount", "umount")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], check=True)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with disks.small_disk(tmp_path / "small", 2) as folder:
+        yield folder
 
 
 def folder_of(remote: ShellRemote, job: Job) -> Path:

@@ -1,7 +1,8 @@
 """Disks that are full, may not be written or refuse something.
 
 Of a node: `start_sshd("n", disks={"/tmp": "full", home: "read-only"})`. Each is a mount of the node's own namespace,
-made before its sshd starts and gone with it. Here: `with exfat_disk(path)`; `refused("symlinkat")` before a program.
+made before its sshd starts and gone with it. Here: `with exfat_disk(path)`, `with small_disk(path, 1)`;
+`refused("symlinkat")` before a program.
 """
 
 import shlex
@@ -59,6 +60,19 @@ def exfat_disk(where: Path, megabytes: int = 64) -> Iterator[Path]:
     finally:
         subprocess.run(["umount", "--lazy", where], check=False)  # also where a test has left something open there
         subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextmanager
+def small_disk(where: Path, megabytes: int) -> Iterator[Path]:
+    """A disk that is soon full, mounted on a new folder."""
+    need_root()
+    need("mount", "umount")
+    where.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", where], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)
 
 
 def refused(*calls: str, error: str = "EPERM") -> tuple[str, ...]:
