@@ -84,24 +84,29 @@ def cut(line):
 
 
 class Pids:
-    """What the file "pid" says: leader and supervisor with their start times, and their machine; 0 where nothing."""
+    """What the file "pid" says: leader, supervisor and keeper with their start times, and their machine.
+
+    Attributes: leader, leader_start (0 where nothing is known), holders (the others, each pid and start time).
+    """
 
     def __init__(self, folder):
         text = read_file(folder, "pid").decode("ascii", "replace")
         first, _, rest = text.partition("\n")
-        words = [int(word) for word in first.split()[:4] if word.isdigit() and len(word) < MOST_DIGITS]
+        words = [int(word) for word in first.split()[:6] if word.isdigit() and len(word) < MOST_DIGITS]
         # Of one that a disk has cut the last number may be the half of one; with its start time a leader is known.
-        self.is_cut = len(words) != 4 or not rest.endswith("\n")
-        numbers = [*words[:2], 0, 0, 0, 0] if self.is_cut else words
-        self.leader, self.leader_start, self.supervisor, self.supervisor_start = numbers[:4]
+        # On a node without python3 there is no keeper, and no older asyncdeploy had one.
+        self.is_cut = len(words) not in (4, 6) or not rest.endswith("\n")
+        self.leader, self.leader_start = [*words, 0, 0][:2]
+        self.holders = [] if self.is_cut else list(zip(words[2::2], words[3::2]))
         self.place = rest.strip()
         self.known = bool(text) or os.path.exists(os.path.join(folder, "pid"))
 
     def leader_lives(self):
         return proc.is_same(self.leader, self.leader_start)
 
-    def supervisor_lives(self):
-        return proc.is_same(self.supervisor, self.supervisor_start)
+    def holder(self):
+        """Return the pid of who holds the job, its supervisor or the keeper in its place; 0 where both are gone."""
+        return next((pid for pid, start in self.holders if proc.is_same(pid, start)), 0)
 
     def elsewhere(self):
         """Return the name of another machine that shares our home and started the job, "" if it was this one."""

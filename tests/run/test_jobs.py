@@ -19,6 +19,7 @@ from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, star
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed, JobLost
 from asyncdeploy.values.events import StageFailed, StageStarted
+from tests.support.holders import kill_holders
 from tests.support.places import ROOT
 from tests.support.programs.stubborn import STUBBORN, living, until_gone, until_written
 from tests.support.remotes.shell_remote import ShellRemote
@@ -43,8 +44,8 @@ async def remote(tmp_path: Path) -> AsyncIterator[ShellRemote]:
             await stop_job(remote, job, grace_s=0)
 
 
-def supervisor_of(remote: ShellRemote, job: Job) -> int:
-    return int((remote.home / ".asyncdeploy/jobs" / job.id / "pid").read_text().split()[2])
+def folder_of(remote: ShellRemote, job: Job) -> Path:
+    return remote.home / ".asyncdeploy/jobs" / job.id
 
 
 @pytest.mark.parametrize(
@@ -172,10 +173,10 @@ asyncio.run(main())
         assert (end.state, end.exit_status, end.last_lines) == ("exited", 4, "late")
 
 
-async def test_a_killed_supervisor_leaves_an_orphan_that_can_be_stopped(remote: ShellRemote) -> None:
+async def test_a_killed_supervisor_and_keeper_leave_an_orphan_that_can_be_stopped(remote: ShellRemote) -> None:
     job = await start_job(remote, STUBBORN + "sleep 300", name="orphan")
     pids = await until_written(remote.home, 4)
-    os.kill(supervisor_of(remote, job), signal.SIGKILL)
+    kill_holders(folder_of(remote, job))
     with anyio.fail_after(10):
         while (await job_status(remote, job)).state != "orphaned":
             await anyio.sleep(0.02)
@@ -187,9 +188,9 @@ async def test_a_killed_supervisor_leaves_an_orphan_that_can_be_stopped(remote: 
 
 
 async def test_a_number_that_is_another_processs_now_ends_nobody(remote: ShellRemote) -> None:
-    """The leader's pid and a session's number were given away after the job's supervisor was killed."""
+    """The leader's pid and a session's number were given away after those who held the job were killed."""
     job = await start_job(remote, "exec sleep 300", name="reused")
-    os.kill(supervisor_of(remote, job), signal.SIGKILL)
+    kill_holders(folder_of(remote, job))
     stranger = await asyncio.create_subprocess_exec("sleep", "300", start_new_session=True)
     try:
         folder = remote.home / ".asyncdeploy/jobs" / job.id
@@ -198,7 +199,7 @@ async def test_a_number_that_is_another_processs_now_ends_nobody(remote: ShellRe
         await until_gone([int(leader), int(rest[0])])
         earlier = int(start) - 1  # the clock's tick is 10 ms, and we were faster than that
         (folder / "sessions").write_text(f"{stranger.pid}:{earlier}")
-        (folder / "pid").write_text(f"{stranger.pid} {earlier} {rest[0]} {rest[1]}\n{' '.join(rest[2:])}\n")
+        (folder / "pid").write_text(f"{stranger.pid} {earlier} {' '.join(rest[:4])}\n{' '.join(rest[4:])}\n")
         assert (await job_status(remote, job)).state == "lost"
         assert (await stop_job(remote, job, grace_s=0)).state == "lost"
         assert stranger.returncode is None

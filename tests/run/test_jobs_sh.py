@@ -1,6 +1,5 @@
 """Detached jobs on nodes without python3, by dash, bash, and busybox alone."""
 
-import os
 import signal
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, star
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.holders import kill_holders
 from tests.support.remotes.plain_remote import PlainRemote
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.waiting import eventually, is_alive
@@ -119,9 +119,7 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(remote: PlainRe
 async def test_f5_without_its_keeper_it_is_an_orphan_that_can_be_stopped(remote: PlainRemote) -> None:
     job = await start_job(remote, "echo $$ >~/pid; exec sleep 60", name="orphan")
     await eventually(lambda: (remote.home / "pid").exists() and (remote.home / "pid").read_text())
-    keeper = int((folder_of(remote, job) / "pid").read_text().split()[2])
-    os.kill(keeper, signal.SIGKILL)
-    await eventually(lambda: not is_alive(keeper))
+    kill_holders(folder_of(remote, job))
     assert (await job_status(remote, job)).state == "orphaned"
     assert (await stop_job(remote, job, grace_s=1)).state == "lost"
     assert not is_alive(int((remote.home / "pid").read_text()))

@@ -19,9 +19,10 @@ from asyncdeploy.values.errors import JobExists, JobLost
 from tests.support.beds.client import answer_of, client
 from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.holders import kill_holders
 from tests.support.programs.hiding import alive, all_hidden, hiding_line
 from tests.support.tools import need, need_root
-from tests.support.waiting import eventually, is_alive
+from tests.support.waiting import eventually
 
 StartSshd = Callable[..., SshdNode]
 STATUS = "s = await job_status(remote, await find_job(remote, args[0])); print(s.state, s.exit_status, s.last_lines)"
@@ -32,13 +33,6 @@ STOP = "s = await stop_job(remote, await find_job(remote, args[0]), grace_s=0.5)
 def folder_of(sshd: SshdNode, job: Job) -> Path:
     """The job's folder on the node."""
     return sshd.home / ".asyncdeploy" / "jobs" / job.id
-
-
-async def kill_supervisor(sshd: SshdNode, job: Job) -> None:
-    """As the kernel does when memory is short."""
-    pid = int((folder_of(sshd, job) / "pid").read_text().split()[2])
-    os.kill(pid, signal.SIGKILL)
-    await eventually(lambda: not is_alive(pid))
 
 
 async def test_f1_a_job_outlives_us_and_sshd(sshd_nodes: tuple[SshdNode, ...], tmp_path: Path) -> None:
@@ -81,7 +75,7 @@ async def test_a_timeout_is_kept_while_we_are_away(sshd_nodes: tuple[SshdNode, .
         assert (end.state, end.signal, end.timed_out, end.ok) == ("signalled", "TERM", True, False)
 
 
-async def test_f5_the_supervisor_is_killed(sshd_nodes: tuple[SshdNode, ...], tmp_path: Path) -> None:
+async def test_f5_supervisor_and_keeper_are_killed(sshd_nodes: tuple[SshdNode, ...], tmp_path: Path) -> None:
     """What it wrote down before finds the processes that nothing else tells of."""
     sshd = sshd_nodes[0]
     async with at(sshd) as remote:
@@ -90,7 +84,7 @@ async def test_f5_the_supervisor_is_killed(sshd_nodes: tuple[SshdNode, ...], tmp
         sessions = folder_of(sshd, job) / "sessions"
         hidden = {f"{process.pid}:{process.start}" for process in seen[2:]}
         await eventually(lambda: sessions.exists() and hidden <= {*sessions.read_text().split()})
-        await kill_supervisor(sshd, job)
+        kill_holders(folder_of(sshd, job))
         status = await job_status(remote, job)
         assert (status.state, status.ok, status.ended) == ("orphaned", False, False)
         with pytest.raises(JobExists):  # it runs, even if nobody will know how it ended

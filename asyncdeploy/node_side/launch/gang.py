@@ -64,6 +64,14 @@ class Side:
         self.beat_at = now + self.silence / BEATS
         return True
 
+    def known(self):
+        """Return what somebody must know who goes on in our place, for JSON."""
+        return {"all_end": self.because}
+
+    def recall(self, said):
+        """Know what another one knew who had our place."""
+        self.because = said.get("all_end", "")
+
     def own_end(self, kind, words):
         """Our rank has ended: "ok", "failed", "stopped" by somebody, or "told" to by the others."""
         self.end = {"end": kind, "because": "node rank %d (%s) %s" % (self.plan["rank"], self.plan["name"], words)}
@@ -166,6 +174,16 @@ class Hub(Side):
         Side.own_end(self, kind, words)
         self.note(0, self.end, time.monotonic())
 
+    def known(self):
+        """Return what somebody must know who goes on in our place: no one else knows of who has left."""
+        return {**Side.known(self), **{"ended %d" % rank: end for rank, end in self.ended.items() if rank}}
+
+    def recall(self, said):
+        """Know what another one knew who had our place; the guests come back by themselves."""
+        Side.recall(self, said)
+        ended = {name.partition(" ")[2]: end for name, end in said.items() if name.startswith("ended ")}
+        self.ended.update((int(rank), end) for rank, end in ended.items())
+
     def busy(self):
         """Whether others still need us: who has not ended, or has not come yet to hear that it must."""
         if any(link.outbox for link in self.door.guests.values()):
@@ -247,6 +265,13 @@ class Guest(Side):
         elif link.sent == 0 or self.is_beat(now):
             link.say({"rank": self.plan["rank"], "beat": 1})
         link.flush()
+
+    def known(self):
+        return {**Side.known(self), "acknowledged": self.acknowledged}
+
+    def recall(self, said):
+        Side.recall(self, said)
+        self.acknowledged = said.get("acknowledged", False)
 
     def busy(self):
         """Whether our end has not been heard yet."""

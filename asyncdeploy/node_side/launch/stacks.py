@@ -85,9 +85,9 @@ def ranks_of(job):
 
 
 def roots_of(job, table):
-    """Return the pids of a job's leader and supervisor, as far as they live."""
+    """Return the pids of a job's leader and of those who hold it, as far as they live."""
     pids = job_folder.Pids(job_folder.path_of(job))
-    known = {pids.leader: pids.leader_start, pids.supervisor: pids.supervisor_start}
+    known = dict([(pids.leader, pids.leader_start), *pids.holders])
     return {pid for pid, start in known.items() if pid in table and table[pid].start == start}
 
 

@@ -23,7 +23,7 @@ is_here() { this=$(place) && [ "${1%:*}" = "${this%:*}" ]; } # PLACE
 
 read_pids() { # FOLDER
     leader=0 leader_start=0 keeper=0 keeper_start=0 place=
-    { read -r leader leader_start keeper keeper_start && read -r place; } 2>/dev/null <"$1/pid"
+    { read -r leader leader_start keeper keeper_start _ && read -r place; } 2>/dev/null <"$1/pid"
 }
 
 is_same() { [ "$1" != 0 ] && [ "$(started_at "$1")" = "$2" ]; } # PID START

@@ -21,7 +21,7 @@ def marker_of(job_id):
 
 
 def living(folder, job_id, pids):
-    """Return (pid, name) of every process of the job, its supervisor left out."""
+    """Return (pid, name) of every process of the job, those who hold it left out."""
     seen = sessions_of(folder)
     if pids.leader:
         seen[pids.leader] = pids.leader_start
@@ -32,13 +32,13 @@ def living(folder, job_id, pids):
     def in_session(_pid, row):
         return row.session in seen and row.session not in strangers and row.start >= pids.leader_start
 
-    spare = pids.supervisor if pids.supervisor_lives() else 0
+    spare = {pid for pid, start in pids.holders if proc.is_same(pid, start)}
     roots = [pids.leader] if pids.leader_lives() else []
     found = family.members(roots, None, marker_of(job_id), in_session)
     row = proc.process(pids.leader) if roots else None  # it may have ended meanwhile
     if row is not None:
         found.append((pids.leader, row.name))
-    return [(pid, name) for pid, name in found if pid != spare]
+    return [(pid, name) for pid, name in found if pid not in spare]
 
 
 def status_of(job_id):
@@ -55,7 +55,7 @@ def status_of(job_id):
         status["started_at"] = started
     if end is not None:
         status.update(end, state="signalled" if end.get("signal") else "exited")
-        asks = end.get("asks_until", 0) > time.time() and pids.supervisor_lives()
+        asks = end.get("asks_until", 0) > time.time() and bool(pids.holder())
         status["unfinished"] = asks  # it has ended; what else is to be known of it comes in a moment
     elif pids.known and pids.is_cut:
         # Who it is, and where, was cut: a process that bears its mark is all that can be known of it.
@@ -63,7 +63,7 @@ def status_of(job_id):
     elif pids.known and not pids.is_here():
         status["state"] = "elsewhere" if pids.elsewhere() else "lost"
     elif pids.known:
-        if pids.supervisor_lives():
+        if pids.holder():
             status["state"] = "running"
         elif read_json(folder, "exit") is not None:  # it ended between two looks
             return status_of(job_id)

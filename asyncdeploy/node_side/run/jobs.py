@@ -3,8 +3,8 @@
 Runs on a node inside the worker: Python >= 3.8, standard library only. The call's argument is JSON with an "op": start,
 status, wait, stop, list or read. The answer is JSON too; what a client must tell apart stands in "error".
 
-~/.asyncdeploy/jobs/<id>/ holds: spec.json (what it is; of secrets only the names), pid (leader, its start time,
-supervisor, its start time; the node's identity below), sessions (those that were seen), log, times (when a launch's log
+~/.asyncdeploy/jobs/<id>/ holds: spec.json (what it is; of secrets only the names), pid (leader, supervisor and keeper,
+each with its start time; the node's identity below), sessions (those that were seen), log, times (when a launch's log
 grew), stop (a request), exit (how it ended). Each is written under another name and renamed; whoever makes the folder
 starts the job.
 """
@@ -18,12 +18,13 @@ import time
 from asyncdeploy.node_side import job_folder as folders, live_jobs, proc
 from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.locks import Lock
-from asyncdeploy.node_side.run import guard, log_times as times, logout, supervisor
+from asyncdeploy.node_side.run import guard, keeper, log_times as times, logout, supervisor
 from asyncdeploy.node_side.run.job_state import ALIVE, RUNS, status_of
 from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 
 TERM = signal.SIGTERM
 END_S = KILL_WAIT_S + ON_END_S + 2.0  # for a supervisor that was asked, after the grace
+KEEPER_S = KILL_WAIT_S + 2.0  # for its keeper, where the supervisor did not act
 LAST_PAUSE_S = 0.25  # between two looks at a job that goes on: each reads a few files
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
 READ_LIMIT = 512 * 1024
@@ -70,7 +71,7 @@ def start(worker, request):
                 remove_folder(job_id, folder)
                 return {"error": "exists", "id": twin}
             worker.poll()  # a node that was frozen meanwhile: whoever asked for it may be gone
-            reason = supervisor.launch_supervisor(folder, spec, env, stdin)
+            reason = keeper.launch(folder, spec, env, stdin)
         finally:
             names.close()
         if reason:
@@ -153,28 +154,36 @@ def stop(worker, request):
     if before.get("state") not in ("starting", "running"):
         return before
     ask_to_stop(folder, grace)
-    deadline = time.monotonic() + grace + END_S
-    asked = False
-    while time.monotonic() < deadline:
-        pids = folders.Pids(folder)
-        if not asked and pids.supervisor_lives():
-            os.kill(pids.supervisor, TERM)
-            asked = True
-        if asked and pids.supervisor_lives():
-            wake(pids.supervisor)
-        now = status_of(job_id)
+    for patience in (grace + END_S, KEEPER_S, 0.0):
+        now = await_stop(worker, folder, job_id, patience)
         if now.get("state") == "orphaned":
             return end_orphans(worker, folder, job_id, grace)
         if now.get("state") not in ("starting", "running") and not now.get("unfinished"):
             return now
+        # It was asked, has had its time, and does not do it (it hangs on a disk, say): then its keeper does, or we.
+        holder = folders.Pids(folder).holder()
+        if holder:
+            os.kill(holder, signal.SIGKILL)
+    return end_orphans(worker, folder, job_id, 0.0)
+
+
+def await_stop(worker, folder, job_id, patience):
+    """Ask whoever holds a job to end it, and wait for that; return the job's status."""
+    deadline = time.monotonic() + patience
+    asked = 0
+    while True:
+        holder = folders.Pids(folder).holder()
+        if holder and holder != asked:
+            os.kill(holder, TERM)
+            asked = holder
+        if holder:
+            wake(holder)
+        now = status_of(job_id)
+        done = now.get("state") not in ("starting", "running") and not now.get("unfinished")
+        if done or time.monotonic() >= deadline:
+            return now
         worker.poll()
         time.sleep(TICK_S)
-    pids = folders.Pids(folder)
-    if not pids.supervisor_lives():
-        return status_of(job_id)
-    # It was asked, has had its time, and does not do it (it hangs on a disk, say): then we do.
-    os.kill(pids.supervisor, signal.SIGKILL)
-    return end_orphans(worker, folder, job_id, 0.0)
 
 
 def ask_to_stop(folder, grace):

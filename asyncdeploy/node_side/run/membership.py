@@ -6,8 +6,8 @@ Runs on a node, used by supervisor.py: Python >= 3.8, standard library only.
 import select
 import time
 
+from asyncdeploy.node_side.launch.stuck import Stuck
 from asyncdeploy.node_side.run.process_tree import TICK_S
-from asyncdeploy.node_side.run.stuck import Stuck
 
 TAKEN = "the port of its launch's link is taken: %d"  # launch/gang/start.py knows these words
 
@@ -25,6 +25,7 @@ class Membership:
         self.told_at, self.because = None, ""
         self.meeting = None
         self.stuck = Stuck()
+        self.said = {}  # by a supervisor before us
 
     def take_place(self):
         """Take our side before anything starts; return why that cannot be, or None."""
@@ -42,6 +43,8 @@ class Membership:
         try:
             self.side = gang.join(self.plan)
             self.alone = self.side is None
+            if not self.alone:
+                self.side.recall(self.said)
             self.meeting = None if self.alone else gang.meeting_of(self.plan)
         except OSError:
             return  # its port may be free the next time
@@ -92,8 +95,18 @@ class Membership:
             return "stopped"
         return "ok" if tree.exit() == (0, None) else "failed"
 
-    def linger(self):
+    def known(self):
+        """Return what somebody must know who goes on in our place, for JSON."""
+        own = {"told_at": self.told_at, "because": self.because}
+        return own if self.side is None else {**own, **self.side.known()}
+
+    def recall(self, said):
+        """Know what another one knew who had our place."""
+        self.said, self.told_at, self.because = said, said["told_at"], said["because"]
+
+    def linger(self, tree, timed_out):
         """Stay for the others: node rank 0 until all have ended, the rest until node rank 0 has heard of them."""
+        self.tick(tree, timed_out)
         if self.side is None:
             return
         deadline = time.monotonic() + self.side.silence  # who waits to be heard does not wait for ever

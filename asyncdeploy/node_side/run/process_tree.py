@@ -15,6 +15,7 @@ LEFTOVER_GRACE_S = 2.0  # for what the leader left behind when it ended by itsel
 AFTER_S = 2.0  # for the shells around the program that was named, once that has ended
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
 ON_END_S = 10.0  # for the line at a stopped run's end: docker takes a few seconds to end a container
+LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT  # of a waitid that leaves what it finds as it is
 TICK_S = 0.05  # between two looks at what is being ended
 
 
@@ -40,6 +41,7 @@ class ProcessTree:
         self.stopped = False
         self.leftovers = []
         self.grace = LEFTOVER_GRACE_S
+        self.on_end = lambda: None  # called when the leader's end is seen, before the kernel forgets it
 
     def start(self, line, cwd, environ, fds):
         """Start the leader in a session of its own, with these as its 0, 1 and 2; return why it could not be, or None.
@@ -74,11 +76,13 @@ class ProcessTree:
         """Take note of everything that has ended below us."""
         try:
             while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
+                found = os.waitid(os.P_ALL, 0, LOOK)
+                if found is None:
                     return
-                if pid == self.leader:
-                    self.status, self.ended_at = status, time.time()
+                if found.si_pid == self.leader:
+                    self.status, self.ended_at = wait_status(found), time.time()
+                    self.on_end()
+                os.waitpid(found.si_pid, 0)
         except ChildProcessError:
             # We have no child. Where orphans come to us that is the end of all; else they may live as somebody else's.
             self.children_left = not self.reaper and bool(self.living())
@@ -89,6 +93,15 @@ class ProcessTree:
             signalled = self.ending.step(self.living, self.leader, self.status is None, self.grace)
             if not self.stopped and not self.leftovers:
                 self.leftovers = signalled
+
+    def is_ours(self):
+        """Whether the leader's end is known, or for us to hear."""
+        try:
+            if self.status is None:
+                os.waitid(os.P_PID, self.leader, LOOK)
+        except ChildProcessError:
+            return False
+        return True
 
     def has_ended(self):
         """Whether the leader has ended and nothing of it lives."""
@@ -112,6 +125,19 @@ class ProcessTree:
         """Return (pid, name) of what lives after the end; who was not stopped and left nobody is not looked for."""
         return self.living() if self.stopped or self.children_left else []
 
+    def known(self):
+        """Return what somebody must know who goes on in our place, for JSON."""
+        ending = self.ending
+        own = {name: getattr(self, name) for name in ("leader", "status", "ended_at", "stopped", "grace")}
+        return {**own, **{name: getattr(ending, name) for name in ("termed_at", "killed_at", "named")}}
+
+    def recall(self, said):
+        """Know what another one knew who had our place."""
+        for name in ("leader", "status", "ended_at", "stopped", "grace"):
+            setattr(self, name, said[name])
+        for name in ("termed_at", "killed_at", "named"):
+            setattr(self.ending, name, said[name])
+
     def exit(self):
         """Return the leader's (exit status, signal): one of them is None, both of a leader that hangs in the kernel."""
         if self.status is None:
@@ -119,6 +145,11 @@ class ProcessTree:
         if os.WIFEXITED(self.status):
             return os.WEXITSTATUS(self.status), None
         return None, os.WTERMSIG(self.status)
+
+
+def wait_status(found):
+    """Return what waitpid says where waitid found this."""
+    return found.si_status << 8 if found.si_code == os.CLD_EXITED else found.si_status
 
 
 class Ending:

@@ -3,7 +3,7 @@
 Runs on a node, loaded by supervisor.py and job_state.py: Python >= 3.8, standard library only.
 
 A process that was forked twice and wiped its environment is known only by its descent from the supervisor, and that is
-gone with the supervisor. Its session stays.
+gone with supervisor and keeper. Its session stays.
 """
 
 from asyncdeploy.node_side import job_folder, proc
@@ -18,6 +18,10 @@ class Sessions:
         self.folder = folder
         self.seen = {}
         self.look_s, self.look_at = FIRST_LOOK_S, 0.0
+
+    def recall(self):
+        """Know what another one has written down."""
+        self.seen = sessions_of(self.folder)
 
     def tick(self, tree, now):
         """Look at a process tree if it is time."""

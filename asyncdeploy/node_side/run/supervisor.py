@@ -1,6 +1,6 @@
 """The supervisor of a detached job: starts it, gathers its orphans, ends it when asked, writes down how it ended.
 
-Runs on a node in a process of its own, forked by jobs.py: Python >= 3.8, standard library only.
+Runs on a node in a process of its own, forked by keeper.py: Python >= 3.8, standard library only.
 """
 
 import _signal as signal
@@ -9,64 +9,24 @@ import os
 import select
 import time
 
-from asyncdeploy.node_side import files, job_folder as folders, proc, processes
-from asyncdeploy.node_side.run import end_record, guard, log_times as times, oom, retention
+from asyncdeploy.node_side import files, job_folder as folders, oom, proc, processes
+from asyncdeploy.node_side.run import end_record, log_times as times, retention
 from asyncdeploy.node_side.run.aside import Aside
 from asyncdeploy.node_side.run.job_state import marker_of
 from asyncdeploy.node_side.run.membership import Membership
 from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, run_on_end
 from asyncdeploy.node_side.run.sessions import Sessions
+from asyncdeploy.node_side.run.word import Word
 
 TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
 STOP_GRACE_S = 5.0  # of a stop that does not say its own
-START_S = 30.0  # for a supervisor to say that the job runs: it writes to a disk that may be slow
 LOOK_S = 0.01  # between two looks whether a thing that was begun beside the loop is done
 NOT_FOUND = 127  # no such program
 MOST_PATH = 1000
 ASK_S = 15.0  # for the driver's word about memory that stays in use; whoever waits for the end waits for it so long
 STOP_BYTES = 64  # reserved at the start, so that a job can be told to stop what has filled it
 PID_BYTES = 400  # and be found again, though it fills the disk at once
-
-
-def launch_supervisor(folder, spec, env, stdin):
-    """Fork a supervisor that outlives us; return why the job could not be started, or None."""
-    out, into = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setsid()
-            if os.fork() == 0:
-                os.close(out)
-                Supervisor(folder, spec, env).supervise(stdin, into)
-        finally:
-            os._exit(0)
-    os.close(into)
-    os.waitpid(child, 0)
-    said = b""
-    try:
-        deadline = time.monotonic() + START_S
-        poll = select.poll()
-        poll.register(out, select.POLLIN)
-        while time.monotonic() < deadline:
-            if poll.poll(1000):
-                data = os.read(out, 4096)
-                if not data:
-                    break
-                said += data
-    finally:
-        os.close(out)
-    number, _, said = said.partition(b" ")
-    if said == b"ok":
-        return None
-    if said:  # it has said why not, and ends
-        return said.decode("utf-8", "replace")
-    if number.isdigit():
-        try:
-            # It may hang on a slow disk: what is reported as not started must not be so later.
-            os.kill(int(number), signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has died
-    return "its supervisor died, or had not started it within %d s" % START_S
+TOLD = ("deadline", "timed_out", "stopped_at", "oom_kills")  # of what we know ourselves, to the keeper
 
 
 class Supervisor:
@@ -81,48 +41,89 @@ class Supervisor:
         self.plan = self.environ.pop(b"ASYNCDEPLOY_GANG", None)  # of its launch; not for what we start
         self.gpus = self.environ.pop(b"ASYNCDEPLOY_GPUS", None)  # what was in use before
         self.membership = self.marks = None  # of a rank of a launch
-        self.deadline = self.stopped_at = None
+        self.deadline = self.stopped_at = self.oom_kills = None
         self.timed_out = self.asked = False
+        self.word = Word(None)
         self.sessions = Sessions(folder)
         self.aside = Aside()
 
-    def supervise(self, stdin, into):
-        """Start the job, say so, and stay until it ended. Never returns to its caller's code with an error."""
-        tell(into, b"%d " % os.getpid())
+    def supervise(self, stdin, into, keeper, word, held):
+        """Start the job, say so, and stay until it ended.
+
+        keeper: the pid of ours. word: where it hears what we know. held: what tells a guard that we live, or None.
+        """
+        self.word = Word(word)
         try:
-            kept = {stdin, into}
-            if self.plan:
-                self.membership = Membership(json.loads(self.plan))
-                kept.add(self.post_guard(self.membership.plan))
-            self.detach(kept)
+            processes.let_go_of_all_but({stdin, into, word, held})
+            self.get_ready()
             reason = self.membership.take_place() if self.membership is not None else None
-            reason = reason or self.begin(stdin)
+            reason = reason or self.begin(stdin, keeper)
         except Exception as error:
             reason = files.why(error)
         tell(into, reason.encode("utf-8", "replace") if reason else b"ok")
         os.close(into)
         os.close(stdin)
         if not reason:
-            if self.membership is not None:
-                self.marks = times.Marks(self.folder)
-            self.stay()
-            if self.membership is not None:
-                self.membership.linger()
-            retention.keep_bounded()
+            self.see_it_through()
 
-    def post_guard(self, plan):
-        return guard.post(self.folder, self.spec["id"], plan["silence_s"], plan["grace_s"])
+    def take_over(self, said):
+        """Go on in the place of a supervisor that has died, with what it said it knew."""
+        self.get_ready()
+        if "leader" not in said or not folders.Pids(self.folder).known:
+            self.undo()  # nobody was told that it runs, and nobody could find it
+            return
+        self.recall(said)
+        if not self.tree.is_ours():
+            return  # nobody will know how it ends; its guard, or a stop, ends it
+        self.sessions.recall()
+        self.asked = not self.tree.stopped and folders.read_json(self.folder, "stop") is not None
+        self.see_it_through()
 
-    def detach(self, keep):
-        """Let go of all that is the worker's: its channel, or sshd would wait for us, and its locks."""
-        processes.let_go_of_all_but(keep)
+    def get_ready(self):
+        """Be the one who is asked, and to whom the job's orphans come."""
         prctl = processes.find_prctl()
         processes.set_name(prctl, b"adeploy-job")
         self.tree = ProcessTree(marker_of(self.spec["id"]), prctl)
+        self.tree.on_end = self.say
         self.wake = Wake()
+        if self.plan:
+            self.membership = Membership(json.loads(self.plan))
         signal.signal(signal.SIGTERM, self.on_term)
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
+
+    def see_it_through(self):
+        """Stay until the job has ended and everybody who must knows how."""
+        if self.membership is not None:
+            self.marks = times.Marks(self.folder)
+        if folders.read_json(self.folder, "exit") is None:
+            self.stay()
+        if self.membership is not None:
+            self.membership.linger(self.tree, self.timed_out)
+        retention.keep_bounded()
+
+    def undo(self):
+        """End what was started."""
+        self.tree.status = 0  # nobody's own end is awaited
+        self.tree.stop(0.0)
+        while not self.tree.has_ended() and not self.tree.hangs():
+            self.tree.reap()
+            self.tree.escalate()
+            time.sleep(TICK_S)
+
+    def say(self):
+        """Tell the keeper what it must know to take our place."""
+        self.word.say({**self.tree.known(), **{name: getattr(self, name) for name in TOLD}})
+        if self.membership is not None:
+            self.word.say(self.membership.known())
+
+    def recall(self, said):
+        """Know what a supervisor has said it knew."""
+        for name in TOLD:
+            setattr(self, name, said[name])
+        self.tree.recall(said)
+        if self.membership is not None:
+            self.membership.recall(said)
 
     def on_term(self, *_):
         self.asked = True  # obeyed behind the next look at what has ended
@@ -140,7 +141,7 @@ class Supervisor:
             grace = request.get("grace_s")
             self.tree.stop(float(grace) if isinstance(grace, (int, float)) else STOP_GRACE_S)
 
-    def begin(self, stdin):
+    def begin(self, stdin, keeper):
         """Start the leader and write down who it is; return why not, or None."""
         try:
             end_record.reserve(self.folder)
@@ -162,8 +163,9 @@ class Supervisor:
             return problem
         if self.spec.get("timeout_s"):
             self.deadline = time.monotonic() + self.spec["timeout_s"]
+        self.say()
         try:
-            rows = [(pid, proc.process(pid)) for pid in (self.tree.leader, os.getpid())]
+            rows = [(pid, proc.process(pid)) for pid in (self.tree.leader, os.getpid(), keeper)]
             words = ["%d %d" % (pid, row.start if row else 0) for pid, row in rows]
             text = "%s\n%s\n" % (" ".join(words), proc.place())
             folders.fill(self.folder, "pid", text.encode(), PID_BYTES)
@@ -199,6 +201,7 @@ class Supervisor:
         if self.membership is not None:
             self.membership.tick(self.tree, self.timed_out)
         self.tree.escalate()
+        self.say()
         if self.membership is not None:
             self.aside.do(self.note_down, quiet)
         elif quiet:

@@ -1,12 +1,9 @@
 """Ranks that nobody watches end together all the same: their supervisors know of each other."""
 
-import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +15,7 @@ from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.holders import kill, named
 from tests.support.links import WAITS, Bed, established, pair, ranks, talk
 from tests.support.waiting import eventually
 
@@ -45,15 +43,13 @@ async def test_f13_one_that_fails_ends_the_others_while_nobody_watches(
     assert [status.because for status in statuses if status] == ["node rank 2 (machine-2) exited 7"] * 2 + [""]
 
 
-async def test_f5_a_supervisor_that_is_killed_takes_its_rank_along_while_nobody_watches(
+async def test_f5_a_rank_that_nobody_holds_is_ended_by_its_guard_while_nobody_watches(
     start_machines: Callable[[int], list[SshdNode]], workspace: Workspace
 ) -> None:
     bed = Bed(tuple(start_machines(2)))
     launch = await bed.start(workspace, ranks(WAITS, f"trap '' TERM; {WAITS}"), silence_s=1.0)
     await eventually(lambda: bed.marks(launch) == [0, 1])
-    found = bed.machines[1].processes()
-    (supervisor,) = [pid for pid in found if Path(f"/proc/{pid}/comm").read_text() == "adeploy-job\n"]
-    os.kill(supervisor, signal.SIGKILL)
+    kill(*named(bed.machines[1], "adeploy-keep"), *named(bed.machines[1], "adeploy-job"))
     for machine in bed.machines:
         await eventually(lambda machine=machine: not machine.processes(), "nothing lives", within_s=30)
     async with bed.pool() as pool:

@@ -14,6 +14,7 @@ import pytest
 import asyncdeploy as ad
 from asyncdeploy.values.errors import DeployError
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.holders import supervisor_of
 from tests.support.waiting import eventually
 
 KILLS = int(os.environ.get("ASYNCDEPLOY_KILLS", "10"))
@@ -41,7 +42,7 @@ def folder_of(sshd: SshdNode, job: ad.Job) -> Path:
 def kill_one(dice: random.Random, nodes: Sequence[SshdNode], launch: ad.Launch, *, supervisor: bool) -> None:
     """Kill some process of some rank, or its supervisor."""
     rank = dice.randrange(len(nodes))
-    kept = int((folder_of(nodes[rank], launch.jobs[rank]) / "pid").read_text().split()[2])
+    kept = supervisor_of(folder_of(nodes[rank], launch.jobs[rank]))
     found = [pid for pid in nodes[rank].processes() if pid != kept]
     with contextlib.suppress(ProcessLookupError, IndexError):
         os.kill(kept if supervisor else dice.choice(found), dice.choice([signal.SIGKILL, signal.SIGTERM]))

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import asyncdeploy as ad
 from asyncdeploy.launch.root_cause.judge import failure_of
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import notes
+from tests.support.holders import named
 from tests.support.launched import launched
 from tests.support.waiting import eventually
 
@@ -19,15 +19,7 @@ def let_go(nodes: Sequence[SshdNode]) -> None:
 
 
 def supervisors(nodes: Sequence[SshdNode]) -> int:
-    found = [pid for sshd in nodes for pid in sshd.processes()]
-    return sum(is_named(pid, "adeploy-job") for pid in found)
-
-
-def is_named(pid: int, name: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == name
-    except OSError:
-        return False
+    return sum(len(named(sshd, "adeploy-job")) for sshd in nodes)
 
 
 async def test_l1_our_own_blindness_stops_nobody(network: Network, workspace: ad.Workspace) -> None:

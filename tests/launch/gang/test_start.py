@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +26,7 @@ from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.holders import kill_holders
 from tests.support.launches import Lines
 from tests.support.waiting import BACK_S, eventually, is_alive
 
@@ -101,7 +100,7 @@ async def test_the_rank_that_fails_is_named_and_nothing_of_the_others_lives(work
         assert str(report["local-0"].error) == "local-0: stopped because of local-2"
 
 
-async def test_f5_a_rank_whose_supervisor_is_killed_is_the_cause_at_once(workspace: Workspace) -> None:
+async def test_f5_a_rank_that_nobody_holds_is_the_cause_at_once(workspace: Workspace) -> None:
     """Nobody will know how it ends, so it is not waited for: neither are the others."""
     async with started_cluster(2) as (cluster, pool):
         homes = [cluster.home(node) for node in cluster.nodes]
@@ -109,8 +108,7 @@ async def test_f5_a_rank_whose_supervisor_is_killed_is_the_cause_at_once(workspa
             cluster.nodes, workspace, Lines(("sh stubborn.sh",) * 2), SystemEnv(), grace_s=0.5, pool=pool
         )
         pids = await eventually(lambda: len(found := pids_of(homes)) == 4 and found)
-        words = (homes[0] / ".asyncdeploy/jobs" / launch.jobs[0].id / "pid").read_text().split()
-        os.kill(int(words[2]), signal.SIGKILL)
+        kill_holders(homes[0] / ".asyncdeploy/jobs" / launch.jobs[0].id)
         with anyio.fail_after(SILENCE_S / 2):
             report = await wait_launch(launch, pool=pool)
         assert not [pid for pid in pids if is_alive(pid)]

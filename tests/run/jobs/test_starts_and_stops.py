@@ -16,6 +16,7 @@ from asyncdeploy.run.job import Job, new_job_id
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.errors import DeployError, JobFailed
 from tests.support.beds import disks
+from tests.support.holders import kill_holders, supervisor_of
 from tests.support.remotes.killing import failing, killing
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need
@@ -40,10 +41,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def folder_of(remote: ShellRemote, job: Job) -> Path:
     return remote.home / ".asyncdeploy/jobs" / job.id
-
-
-def supervisor_of(remote: ShellRemote, job: Job) -> int:
-    return int((folder_of(remote, job) / "pid").read_text().split()[2])
 
 
 def leaders(remote: ShellRemote) -> list[int]:
@@ -80,7 +77,7 @@ async def test_j2_a_job_that_has_filled_its_disk_is_stopped_with_the_grace_that_
 async def test_j3_a_supervisor_that_somebody_has_stopped_obeys_all_the_same(remote: ShellRemote) -> None:
     job = await start_job(remote, WAITS, name="held")
     pid = await until_led(remote)
-    os.kill(supervisor_of(remote, job), signal.SIGSTOP)
+    os.kill(supervisor_of(folder_of(remote, job)), signal.SIGSTOP)
     status = await stop_job(remote, job, grace_s=0.5)
     assert status.state == "signalled"
     assert not is_alive(pid)
@@ -128,7 +125,7 @@ async def test_j5_a_pid_file_that_names_nobody_lets_nobody_else_be_killed(remote
     job = await start_job(remote, WAITS, name="lost")
     pid = await until_led(remote)
     text = (folder_of(remote, job) / "pid").read_text()
-    os.kill(supervisor_of(remote, job), signal.SIGKILL)
+    kill_holders(folder_of(remote, job))
     (folder_of(remote, job) / "pid").write_text("\n" + text.split("\n", 1)[1])
     (folder_of(remote, job) / "sessions").write_text("0:0 ")
     assert (await job_status(remote, job)).state == "orphaned"
@@ -223,10 +220,10 @@ async def test_j9_a_disk_that_fails_once_at_the_end_loses_no_status(tmp_path: Pa
             f"trace={call}",
             *inject,
             "-p",
-            str(supervisor_of(remote, job)),
+            str(supervisor_of(folder_of(remote, job))),
         ]
         tracer = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.DEVNULL)
-        status = Path(f"/proc/{supervisor_of(remote, job)}/status")
+        status = Path(f"/proc/{supervisor_of(folder_of(remote, job))}/status")
         await eventually(lambda: f"TracerPid:\t{tracer.pid}\n" in status.read_text(), "it is traced")
         (remote.home / "go").touch()
         assert (await wait_job(remote, job, timeout_s=60)).exit_status == 7
