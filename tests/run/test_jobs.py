@@ -19,8 +19,8 @@ from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, star
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed, JobLost
 from asyncdeploy.values.events import StageFailed, StageStarted
-from tests.support.holders import kill_holders
 from tests.support.places import ROOT
+from tests.support.programs.holders import kill_holders
 from tests.support.programs.stubborn import STUBBORN, living, until_gone, until_written
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root

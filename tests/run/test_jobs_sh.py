@@ -16,7 +16,7 @@ from asyncdeploy.run.jobs import find_job, job_status, list_jobs, read_log, star
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobFailed
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.holders import kill_holders
+from tests.support.programs.holders import kill_holders
 from tests.support.remotes.plain_remote import PlainRemote
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.waiting import eventually, is_alive

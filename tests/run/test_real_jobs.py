@@ -19,8 +19,8 @@ from asyncdeploy.values.errors import JobExists, JobLost
 from tests.support.beds.client import answer_of, client
 from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.holders import kill_holders
 from tests.support.programs.hiding import alive, all_hidden, hiding_line
+from tests.support.programs.holders import kill_holders
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
 

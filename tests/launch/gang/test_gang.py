@@ -15,8 +15,8 @@ from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.holders import kill, named
 from tests.support.links import WAITS, Bed, established, pair, ranks, talk
+from tests.support.programs.holders import kill, named
 from tests.support.waiting import eventually
 
 

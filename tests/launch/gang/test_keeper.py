@@ -7,8 +7,8 @@ import pytest
 import asyncdeploy as ad
 from asyncdeploy.launch.root_cause.judge import failure_of
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.holders import kill, named
 from tests.support.links import WAITS, Bed, ranks
+from tests.support.programs.holders import kill, named
 from tests.support.waiting import eventually
 
 Machines = Callable[[int], list[SshdNode]]

@@ -14,7 +14,7 @@ import pytest
 import asyncdeploy as ad
 from asyncdeploy.values.errors import DeployError
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.holders import supervisor_of
+from tests.support.programs.holders import supervisor_of
 from tests.support.waiting import eventually
 
 KILLS = int(os.environ.get("ASYNCDEPLOY_KILLS", "10"))

@@ -8,8 +8,8 @@ from asyncdeploy.launch.root_cause.judge import failure_of
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import notes
-from tests.support.holders import named
 from tests.support.launched import launched
+from tests.support.programs.holders import named
 from tests.support.waiting import eventually
 
 

@@ -26,8 +26,8 @@ from asyncdeploy.values.errors import Cancelled, LaunchFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.network import Network
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.holders import kill_holders
 from tests.support.launches import Lines
+from tests.support.programs.holders import kill_holders
 from tests.support.waiting import BACK_S, eventually, is_alive
 
 # A rank that says who it is, ignores TERM and has a child in a session of its own that does, too.

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from asyncdeploy.node_side import proc
 from asyncdeploy.run.job import Job, JobStatus
 from asyncdeploy.run.jobs import job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
-from tests.support.holders import keeper_of, kill, supervisor_of
+from tests.support.programs.holders import keeper_of, kill, supervisor_of
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.waiting import eventually, is_alive
 
@@ -92,7 +93,9 @@ async def test_j12_a_grace_that_runs_goes_on(remote: ShellRemote) -> None:
     await eventually((remote.home / "up").exists)
     stopping = asyncio.create_task(stop_job(remote, job, grace_s=60))
     await eventually(lambda: (remote.home / "term").exists() and (remote.home / "term").read_text())
-    kill(supervisor_of(folder_of(remote, job)))
+    supervisor = supervisor_of(folder_of(remote, job))
+    await eventually(lambda: (row := proc.process(supervisor)) and row.state == b"S", "it has said so to its keeper")
+    kill(supervisor)
     (remote.home / "saved").touch()
     end = await stopping
     assert (end.exit_status, end.stopped) == (5, True)

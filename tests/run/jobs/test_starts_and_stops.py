@@ -16,7 +16,7 @@ from asyncdeploy.run.job import Job, new_job_id
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.errors import DeployError, JobFailed
 from tests.support.beds import disks
-from tests.support.holders import kill_holders, supervisor_of
+from tests.support.programs.holders import kill_holders, supervisor_of
 from tests.support.remotes.killing import failing, killing
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need

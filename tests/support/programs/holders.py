@@ -1,5 +1,6 @@
 """Who holds a detached job on its node: its supervisor, and the keeper above that."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -23,7 +24,8 @@ def kill(*pids: int) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a keeper that takes over has its guard replaced
+            os.kill(pid, signal.SIGKILL)
     eventually_sync(lambda: not any(is_alive(pid) for pid in pids), f"{pids} have ended")
 
 
