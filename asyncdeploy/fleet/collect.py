@@ -122,8 +122,13 @@ async def collect_logs(
     """Bring the logs of every rank home, all of them, into ``target/<node_rank>-<name>/``; of one that runs, so far.
 
     A rank's ``stdout.log`` and ``stderr.log`` stand in a folder of its local rank's number (where torchrun runs, below
-    two of its own), those of a command that is run once a node beside it. Arguments, and what makes a node's outcome
-    ok, are those of ``collect_all``.
+    two of its own), those of a command that is run once a node beside it.
+
+    Args:
+        launch: the launch.
+        target: the local folder.
+        at_once / at_most_s / limits / allow_partial: as for ``collect_all``, as is what makes a node's outcome ok.
+        pool: the connections.
     """
     launch = launch.current
     home, ranks = Home(target, launch.nodes), launch.ranks

@@ -177,6 +177,10 @@ async def diagnose_launch(launch: Launch, *, pool: Pool | None = None) -> Diagno
     Every Python writes its stacks by itself (faulthandler, on SIGURG), also one that hangs in a library; where one does
     not, py-spy does if the node has it, and else the kernel says what it waits in. Nothing is stopped.
 
+    Args:
+        launch: the launch.
+        pool: the connections.
+
     Returns:
         The Diagnosis; ``describe()`` is for people. Nodes that do not answer are named in it.
     """
@@ -186,7 +190,13 @@ async def diagnose_launch(launch: Launch, *, pool: Pool | None = None) -> Diagno
 
 @checked
 async def stop_launch(launch: Launch, *, grace_s: float | None = None, pool: Pool | None = None) -> Report[JobStatus]:
-    """Stop all ranks; within the grace (None: the launch's own) and 5 s more nothing lives."""
+    """Stop all ranks; within the grace and 5 s more nothing lives.
+
+    Args:
+        launch: the launch.
+        grace_s: seconds from TERM to KILL, None for the launch's own.
+        pool: the connections.
+    """
     if launch.attempts is not None:
         launch.attempts.stopped = True
     async with lent_pool(pool) as lent:

@@ -119,7 +119,12 @@ class LauncherWithVariables(Launcher, Protocol):
 
 @checked
 def rank_env(placement: Placement, place: NodePlace) -> dict[str, str]:
-    """Return the variables that every rank of a node finds in its environment."""
+    """Return the variables that every rank of a node finds in its environment.
+
+    Args:
+        placement: the launch's.
+        place: the node's, in it.
+    """
     return {
         "ASYNCDEPLOY_RUN_ID": placement.launch_id,
         "ASYNCDEPLOY_ATTEMPT": str(placement.attempt),

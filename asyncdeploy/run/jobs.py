@@ -108,6 +108,10 @@ async def _undo(remote: Remote, job: Job) -> None:
 async def job_status(remote: Remote, job: Job) -> JobStatus:
     """Return what the node says of a job, with the last lines of its log if it failed.
 
+    Args:
+        remote: the node.
+        job: the job.
+
     Raises:
         ConnectionLost, ConnectError, ...: the node could not be asked, also after some tries.
     """
@@ -163,7 +167,11 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
 
 @checked
 async def list_jobs(remote: Remote) -> tuple[Job, ...]:
-    """Return the jobs that a node knows, ended ones included, the oldest first; of a long line its beginning."""
+    """Return the jobs that a node knows, ended ones included, the oldest first; of a long line its beginning.
+
+    Args:
+        remote: the node.
+    """
     jobs: list[Job] = []
     after = ""
     while len(jobs) < MAX_JOBS:
@@ -181,6 +189,10 @@ async def list_jobs(remote: Remote) -> tuple[Job, ...]:
 async def find_job(remote: Remote, job_id: str) -> Job:
     """Return the handle of a job by its id, from any machine.
 
+    Args:
+        remote: the node.
+        job_id: the id, as ``Job.id`` has it.
+
     Raises:
         JobLost: the node knows no such job.
     """
@@ -189,7 +201,13 @@ async def find_job(remote: Remote, job_id: str) -> Job:
 
 @checked
 async def read_log(remote: Remote, job: Job, last_bytes: int = LOG_TAIL) -> str:
-    """Return the end of a job's log as text, at most ``last_bytes`` of it; bytes that are no UTF-8 are replaced."""
+    """Return the end of a job's log as text; bytes that are no UTF-8 are replaced.
+
+    Args:
+        remote: the node.
+        job: the job.
+        last_bytes: so many bytes at most.
+    """
     data, _ = await read_job_bytes(remote, job, -last_bytes, 0)
     return data.decode("utf-8", "replace")
 

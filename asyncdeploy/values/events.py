@@ -128,7 +128,11 @@ def print_events(file: TextIO | None = None) -> Observer:
 
 @checked
 def log_events(logger: logging.Logger | None = None) -> Observer:
-    """Return an observer that logs each event: failures as warnings, output at DEBUG, the rest at INFO."""
+    """Return an observer that logs each event: failures as warnings, output at DEBUG, the rest at INFO.
+
+    Args:
+        logger: None is the one called "asyncdeploy".
+    """
     log = logger or logging.getLogger("asyncdeploy")
 
     def show(event: Event) -> None:

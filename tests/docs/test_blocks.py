@@ -46,7 +46,9 @@ async def test_every_block_of_a_page_runs(
 ) -> None:
     """Only torch is not downloaded: where a block makes an environment for torchrun, it is the one of these tests."""
     names: dict[str, Any] = {name: getattr(asyncdeploy, name) for name in asyncdeploy.__all__}
-    names.update(ad=asyncdeploy, asyncio=asyncio, nodes=["gpu1", "gpu2"], token="s3cr3t", __name__="__main__")
+    names.update(
+        ad=asyncdeploy, asyncio=asyncio, nodes=asyncdeploy.parse_nodes("gpu[1-2]"), token="s3cr3t", __name__="__main__"
+    )
     for line, text in blocks(page):
         for ours, theirs in PLACES.items():
             text = text.replace(ours, theirs)

@@ -34,6 +34,11 @@ EVIDENCE_S = 10.0
 async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: Launcher) -> Report[Completed]:
     """Run one command a node, attached, with ranks in the order of the deployments; the first failure ends the others.
 
+    Args:
+        pool: the connections.
+        deployments: what stands on the nodes, in node rank order.
+        launcher: what to run.
+
     Returns:
         One outcome a node rank: of the root cause its error is a LaunchFailed, as of a detached launch; of those that
         were ended because another failed it is "cancelled". What was printed is in the values either way.

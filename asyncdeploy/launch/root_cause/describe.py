@@ -60,7 +60,11 @@ def after(status: JobStatus) -> str:
 
 @checked
 def describe_failure(error: LaunchFailed) -> str:
-    """Return a launch's failure as people read it: what happened, root cause, consequences, hint."""
+    """Return a launch's failure as people read it: what happened, root cause, consequences, hint.
+
+    Args:
+        error: of the node that was the cause.
+    """
     where = f"ROOT CAUSE  {error.node}"
     if error.rank is not None:
         where += f", rank {error.rank} (node rank {error.node_rank}, local rank {error.local_rank})"

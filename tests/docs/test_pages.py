@@ -1,0 +1,62 @@
+"""What the pages must hold: every public name, every parameter in its docstring, links that lead somewhere."""
+
+import importlib.util
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import asyncdeploy
+from tests.support.places import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_HAND = [page for page in PAGES if page.name != "api.md"]
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def functions() -> Iterator[tuple[str, Any]]:
+    """Every public function, with its name."""
+    yield from (
+        (name, value) for name in asyncdeploy.__all__ if inspect.isfunction(value := getattr(asyncdeploy, name))
+    )
+
+
+def parameters(function: Any) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls", "kwargs", "args")]
+
+
+def is_told(name: str, text: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", text) is not None
+
+
+@pytest.mark.parametrize("name", asyncdeploy.__all__)
+def test_each_public_name_stands_in_a_page(name: str) -> None:
+    assert any(is_told(name, page.read_text()) for page in OF_HAND)
+
+
+def test_each_parameter_of_a_public_function_stands_in_its_docstring() -> None:
+    missing = {
+        name: found
+        for name, function in functions()
+        if (found := [each for each in parameters(function) if not is_told(each, inspect.getdoc(function) or "")])
+    }
+    assert missing == {}
+
+
+def test_the_list_of_names_is_what_make_api_writes() -> None:
+    """If this fails: `python docs/make_api.py`."""
+    spec = importlib.util.spec_from_file_location("make_api", ROOT / "docs" / "make_api.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "api.md").read_text() == module.page()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_link_leads_somewhere(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
