@@ -126,3 +126,5 @@ from asyncdeploy.values.workspace import (
     Site as Site,
     Workspace as Workspace,
 )
+
+__version__: str

@@ -1,6 +1,7 @@
 """The public face: names are loaded when they are asked for, and say where people import them from.
 
-In tracebacks, reprs, pickles and documentation a public class is ``asyncdeploy.Pool``, wherever it is written.
+In tracebacks, reprs, pickles and documentation a public class is ``asyncdeploy.Pool``, wherever it is written. The
+package's ``__version__`` is looked up as late.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ def open_on_demand(package: str, rooms: Mapping[str, str]) -> tuple[Callable[[st
     closed = {f"{package}.{room}": names.split() for room, names in rooms.items()}
 
     def find(name: str) -> Any:
+        if name == "__version__":
+            setattr(sys.modules[package], name, version := _version_of(package))
+            return version
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
         importlib.import_module(homes[name])
@@ -33,9 +37,19 @@ def open_on_demand(package: str, rooms: Mapping[str, str]) -> tuple[Callable[[st
         return getattr(sys.modules[homes[name]], name)
 
     def listed() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        return sorted({*vars(sys.modules[package]), *homes, "__version__"})
 
     return find, listed
+
+
+def _version_of(package: str) -> str:
+    """Return what the installed package's metadata say, "0+unknown" where it was never installed."""
+    from importlib import metadata  # of no use to those who do not ask, and as dear as half of our import
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # a checkout on the path
+        return "0+unknown"
 
 
 def _is_loaded(home: str) -> bool:

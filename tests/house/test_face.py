@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 import typing
+from importlib import metadata
 from pathlib import Path
 
 import attrs
@@ -48,7 +49,9 @@ def test_a_traceback_names_an_error_as_people_catch_it() -> None:
 def test_type_checkers_see_the_same_names_from_the_same_rooms() -> None:
     stub = ast.parse(Path(asyncdeploy.__file__).with_suffix(".pyi").read_text())
     said: dict[str, list[str]] = {}
-    for line in stub.body:
+    *lines, version = stub.body  # which stands in no room
+    assert ast.unparse(version) == "__version__: str"
+    for line in lines:
         assert isinstance(line, ast.ImportFrom)
         assert line.module
         assert all(name.asname == name.name for name in line.names), "a stub hands on `name as name` only"
@@ -69,6 +72,21 @@ def test_a_room_is_imported_when_one_of_its_names_is_asked_for() -> None:
     )
     # An error that nobody has asked for by its name is told of by it all the same.
     assert seen == "False True\n<class 'asyncdeploy.ConnectionLost'> False"
+
+
+def test_the_version_is_the_metadatas_and_looked_up_when_it_is_asked_for() -> None:
+    said = "'importlib.metadata' in sys.modules"
+    seen = python(f"import sys, asyncdeploy; print({said}, asyncdeploy.__version__, {said}, asyncdeploy.Node.__name__)")
+    assert seen == f"False {metadata.version('asyncdeploy')} True Node"
+    assert "__version__" in dir(asyncdeploy)
+    assert "__version__" not in asyncdeploy.__all__
+
+
+def test_the_version_of_what_was_never_installed_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "asyncdeploy").symlink_to(Path(asyncdeploy.__file__).parent)
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; import asyncdeploy; print(asyncdeploy.__version__)"
+    seen = subprocess.check_output([sys.executable, "-I", "-S", "-c", code], text=True).strip()
+    assert seen == "0+unknown"
 
 
 def test_a_name_that_is_not_there_is_said_as_python_says_it() -> None:
