@@ -29,10 +29,16 @@ from asyncdeploy.fleet.launch import (
     stop_launch as stop_launch,
     wait_launch as wait_launch,
 )
+from asyncdeploy.fleet.launches import (
+    LaunchList as LaunchList,
+    launch_status as launch_status,
+    list_launches as list_launches,
+)
 from asyncdeploy.fleet.push import push_all as push_all
 from asyncdeploy.fleet.ready import wait_ready as wait_ready
 from asyncdeploy.fleet.run import run_all as run_all, start_all as start_all
 from asyncdeploy.launch.follow.diagnosis import Diagnosis as Diagnosis
+from asyncdeploy.launch.follow.status import LaunchStatus as LaunchStatus
 from asyncdeploy.launch.gang.attached import run_launch as run_launch
 from asyncdeploy.launch.gang.restart import Restart as Restart
 from asyncdeploy.launch.gang.start import start_launch as start_launch

@@ -133,6 +133,8 @@ VERBS: dict[str, Verb] = {
     "run_launch": lambda w: ad.run_launch(w.pool, w.deployments, ad.Ranks("sleep 0.3", nproc_per_node=1, name="run")),
     "fan_out": lambda w: ad.fan_out(w.nodes, w.edited(), w.waits(), ENV, grace_s=0.5, pool=w.pool),
     "find_launch": lambda w: ad.find_launch(w.nodes, w.launch.id, pool=w.pool),
+    "list_launches": lambda w: ad.list_launches(w.nodes, pool=w.pool),
+    "launch_status": lambda w: ad.launch_status(w.launch, pool=w.pool),
     "wait_launch": lambda w: asyncio.wait_for(ad.wait_launch(w.launch, pool=w.pool), 0.6),
     "watch_launch": lambda w: asyncio.wait_for(ad.watch_launch(w.pool, w.launch), 0.6),
     "follow_launch": lambda w: asyncio.wait_for(follow(ad.follow_launch(w.launch, pool=w.pool)), 0.6),

@@ -32,6 +32,7 @@ node_side.run       node_side node_side.launch
 node_side.envs      node_side
 node_side.collect   node_side
 node_side.clean     node_side node_side.push node_side.run
+node_side.looks     node_side node_side.launch node_side.run
 remote              nodes tasks values
 connect.ssh.handshake  values
 connect.ssh.config  connect.ssh.handshake nodes tasks values

@@ -64,7 +64,7 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str, *, at
     )
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
     evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])
-    known_launches = [launch for text in set(report.values) if text and (launch := _unpacked(text))]
+    known_launches = [launch for text in set(report.values) if text and (launch := unpacked_launch(text))]
     # A node that a spare has replaced knows the earlier attempts only.
     found = {launch for launch in known_launches if launch_id in (launch.id, *launch.before)}
     found = {launch for launch in found if len(launch.before) == max(len(each.before) for each in found)}
@@ -90,7 +90,7 @@ def _packed(launch: Launch) -> bytes:
     return zlib.compress(json.dumps(launch.to_dict()).encode())
 
 
-def _unpacked(data: bytes) -> Launch | None:
+def unpacked_launch(data: bytes) -> Launch | None:
     """Return what a node remembers, None if that is no launch."""
     unpacker = zlib.decompressobj()
     try:

@@ -1,0 +1,1 @@
+"""What lies and runs on a node, told to whoever only looks."""
