@@ -7,6 +7,7 @@ from asyncdeploy.values.face import open_on_demand
 _ROOMS = {
     "collect.collect": "sync_results",
     "collect.limits": "CollectLimits",
+    "connect.forward": "Forward forward",
     "connect.limits": "Limits",
     "connect.pool": "Pool",
     "connect.ssh.host_keys": "HostKeys",

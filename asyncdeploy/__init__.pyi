@@ -1,5 +1,6 @@
 from asyncdeploy.collect.collect import sync_results as sync_results
 from asyncdeploy.collect.limits import CollectLimits as CollectLimits
+from asyncdeploy.connect.forward import Forward as Forward, forward as forward
 from asyncdeploy.connect.limits import Limits as Limits
 from asyncdeploy.connect.pool import Pool as Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys as HostKeys

@@ -94,6 +94,39 @@ class Channel(Protocol):
         ...
 
 
+class Tunnel(Protocol):
+    """A TCP connection that a node makes for us; each direction ends by itself."""
+
+    @property
+    def ended(self) -> bool:
+        """True once the other end has said its last word."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return what has come, b"" at its end.
+
+        Raises:
+            ConnectionLost: the connection to the node broke.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, and wait until the queue towards the node is short; what nobody takes any more is dropped."""
+        ...
+
+    def write_eof(self) -> None:
+        """Say that no more comes from us."""
+        ...
+
+    async def wait_closed(self) -> None:
+        """Wait until neither direction carries anything any more."""
+        ...
+
+    def abort(self) -> None:
+        """End it at once; may be called again."""
+        ...
+
+
 class Connection(Protocol):
     """One SSH connection to one node."""
 
@@ -103,6 +136,15 @@ class Connection(Protocol):
         Raises:
             ConnectionLost: the connection is dead.
             ChannelRefused: the node has no session free (MaxSessions).
+        """
+        ...
+
+    async def tunnel(self, host: str, port: int) -> Tunnel:
+        """Let the node make a TCP connection to a host as it knows it, and return that.
+
+        Raises:
+            ConnectError: nobody listens there, or the node's sshd does not forward.
+            ConnectionLost: the connection is dead.
         """
         ...
 

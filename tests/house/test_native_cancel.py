@@ -94,6 +94,17 @@ async def new_pool(world: World) -> None:
         await ad.run_command(pool.at(world.nodes[0]), "true")
 
 
+async def forwarded(world: World) -> None:
+    sshd = world.nodes[0].port
+    async with ad.forward(world.pool, world.nodes[0], sshd or 22) as local:
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", local.local_port)
+            try:
+                assert (await reader.readline()).startswith(b"SSH-")
+            finally:
+                writer.close()
+
+
 async def local_cluster(world: World) -> None:
     async with ad.LocalCluster(2) as cluster, cluster.pool() as pool:
         await ad.run_all(cluster.nodes, "true", pool=pool)
@@ -143,6 +154,7 @@ VERBS: dict[str, Verb] = {
     "collect_logs": lambda w: ad.collect_logs(w.launch, w.fresh("logs"), pool=w.pool),
     "clean": lambda w: ad.clean(w.nodes, dry_run=True, pool=w.pool),
     "wait_ready": lambda w: ad.wait_ready(w.nodes, timeout_s=20, pool=w.pool),
+    "forward": forwarded,
     "Pool": new_pool,
     "LocalCluster": local_cluster,
 }

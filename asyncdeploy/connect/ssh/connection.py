@@ -14,6 +14,7 @@ from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 from asyncdeploy.connect.ssh.keys import Login
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
 from asyncdeploy.connect.ssh.known_hosts.shown_key import ShownKey
+from asyncdeploy.connect.ssh.tunnel import SshTunnel, open_tunnel
 from asyncdeploy.tasks.finish import finish
 
 CLOSE_S = 3.0
@@ -37,6 +38,10 @@ class SshConnection:
         if self.ssh.heard_at >= self._asked_at:
             self._asked_at = time.monotonic()
         return await open_channel(self.ssh, self.node, line)
+
+    async def tunnel(self, host: str, port: int) -> SshTunnel:
+        """Let the node make a TCP connection and return it."""
+        return await open_tunnel(self.ssh, self.node, host, port)
 
     @property
     def alive(self) -> bool:

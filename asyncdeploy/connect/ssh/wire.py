@@ -21,9 +21,14 @@ class _Wire(SSHChannel[bytes]):
     """A channel that closes itself if nobody waits any more when the node grants it.
 
     asyncssh forgets a channel whose opening was cancelled, and the node's session slot would stay taken.
+
+    Attributes:
+        abandoned: nobody waits for it.
+        cut_off: it ended because its whole connection did.
     """
 
     abandoned = False
+    cut_off = False
 
     def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: Any) -> None:
         super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
@@ -34,20 +39,6 @@ class _Wire(SSHChannel[bytes]):
         """Close it now if it is open, else as soon as the node grants it."""
         self.abandoned = True
         self.abort()
-
-
-class TcpWire(_Wire, asyncssh.SSHTCPChannel[bytes]):
-    """A TCP connection that a jump host makes for us."""
-
-
-class SessionWire(_Wire, asyncssh.SSHClientChannel[bytes]):
-    """A session on a node.
-
-    Attributes:
-        cut_off: it ended because its whole connection did.
-    """
-
-    cut_off = False
 
     def _deliver_data(self, data: bytes, datatype: int | None) -> None:
         # asyncssh opens the node's window anew with the first bytes that it hands on, also for those that wait behind
@@ -61,6 +52,14 @@ class SessionWire(_Wire, asyncssh.SSHClientChannel[bytes]):
         # The whole connection ends, which asyncssh may tell a session just as it tells a channel's own end.
         self.cut_off = True
         super().process_connection_close(exc)
+
+
+class TcpWire(_Wire, asyncssh.SSHTCPChannel[bytes]):
+    """A TCP connection that a node makes for us: one on the way to another node, or to a port."""
+
+
+class SessionWire(_Wire, asyncssh.SSHClientChannel[bytes]):
+    """A session on a node."""
 
     def rate(self) -> float:
         """Return the bytes a second that TCP has seen the network carry; 0 where it does not tell, or not yet."""
