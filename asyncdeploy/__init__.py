@@ -22,6 +22,7 @@ _ROOMS = {
     "fleet.clean": "clean",
     "fleet.collect": "collect_all collect_logs",
     "fleet.deploy": "deploy_all deploy_and_run",
+    "fleet.jobs": "JobLine JobSet",
     "fleet.launch": "diagnose_launch fan_out find_launch follow_launch preflight stop_launch wait_launch",
     "fleet.launches": "LaunchList launch_status list_launches",
     "fleet.push": "push_all",

@@ -21,6 +21,7 @@ from asyncdeploy.envs.uv import UvEnv as UvEnv
 from asyncdeploy.fleet.clean import clean as clean
 from asyncdeploy.fleet.collect import collect_all as collect_all, collect_logs as collect_logs
 from asyncdeploy.fleet.deploy import deploy_all as deploy_all, deploy_and_run as deploy_and_run
+from asyncdeploy.fleet.jobs import JobLine as JobLine, JobSet as JobSet
 from asyncdeploy.fleet.launch import (
     diagnose_launch as diagnose_launch,
     fan_out as fan_out,

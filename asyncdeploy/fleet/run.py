@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, by_node, start_in_project
 from asyncdeploy.fleet.arguments import Asked, Nodes, commands_of, lent_pool
+from asyncdeploy.fleet.jobs import JobSet
 from asyncdeploy.nodes.parallel import AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
@@ -58,7 +59,7 @@ async def start_all(
     at_once: int = AT_ONCE,
     at_most_s: float | None = None,
     pool: Pool | None = None,
-) -> Report[Job]:
+) -> JobSet:
     """Start a detached job in each deployment's project folder.
 
     Args:
@@ -69,6 +70,10 @@ async def start_all(
         at_most_s: a node's own time, from when its work begins; one that takes longer is stopped there, and unknown.
         pool: the connections.
 
+    Returns:
+        What became of each start, a Report, and the jobs as one thing: ``await jobs.status()``, ``jobs.wait()``,
+        ``jobs.stop()``, ``jobs.follow()``.
+
     On cancellation nothing that was not reported stays running.
     """
     ready = by_node(deployments)
@@ -78,4 +83,5 @@ async def start_all(
         return await start_in_project(lent, ready[node], commands[node], name=name)
 
     async with lent_pool(pool) as lent:
-        return await map_nodes(tuple(ready), work, at_once=at_once, at_most_s=at_most_s, judged=True)
+        report = await map_nodes(tuple(ready), work, at_once=at_once, at_most_s=at_most_s, judged=True)
+    return JobSet(report.outcomes)

@@ -40,6 +40,7 @@ VALUES: tuple[PlainData, ...] = (
     ad.JobStatus(JOB, "signalled", None, "KILL", 1.0, 2.0, ("7 x",), "bye", told_at=3.0, gpu_left=("GPU 0",)),
     LAUNCH,
     ad.LaunchStatus("run-abcdefgh", ("gpu-1", "gpu-2"), (ad.JobStatus(JOB, "running"), None), {"gpu-2": "off"}, 1.5),
+    ad.JobLine("gpu-1", "hi"),
     LAUNCH.placement,
     LAUNCH.placement.places[0],
     ad.LaunchLine(0, "gpu-1", "hi", "stdout", 1.5, (0, 1)),
