@@ -26,6 +26,7 @@ _ROOMS = {
     "fleet.launch": "diagnose_launch fan_out find_launch follow_launch preflight stop_launch wait_launch",
     "fleet.launches": "LaunchList launch_status list_launches",
     "fleet.push": "push_all",
+    "fleet.queue": "QueueOutcome run_queue",
     "fleet.ready": "wait_ready",
     "fleet.run": "run_all start_all",
     "launch.follow.diagnosis": "Diagnosis",

@@ -37,6 +37,7 @@ from asyncdeploy.fleet.launches import (
     list_launches as list_launches,
 )
 from asyncdeploy.fleet.push import push_all as push_all
+from asyncdeploy.fleet.queue import QueueOutcome as QueueOutcome, run_queue as run_queue
 from asyncdeploy.fleet.ready import wait_ready as wait_ready
 from asyncdeploy.fleet.run import run_all as run_all, start_all as start_all
 from asyncdeploy.launch.follow.diagnosis import Diagnosis as Diagnosis

@@ -17,10 +17,14 @@ from asyncdeploy.values.words import clean
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """Something that happened on a node at a time (seconds since 1970, our clock)."""
+    """Something that happened on a node at a time (seconds since 1970, our clock).
+
+    ``label`` names the command of a queue (``run_queue``) that it belongs to, "" elsewhere.
+    """
 
     node: str
     at: float = attrs.field(factory=time.time)
+    label: str = attrs.field(default="", converter=clean)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event as plain data, its type's name first: one line of NDJSON."""
@@ -88,6 +92,8 @@ def describe(event: Event) -> str | None:
     What stands behind a first line is set in, so that none of it can be taken for another event.
     """
     text = _words(event)
+    if text is not None and event.label:
+        text = f"[{event.label}] {text}"
     return None if text is None else clean(text).replace("\n", "\n    ")
 
 

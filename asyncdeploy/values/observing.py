@@ -7,9 +7,26 @@ import inspect
 import logging
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import CoroutineType
 
+import attrs
+
 from asyncdeploy.values.events import Event, Observer
+
+_LABEL: ContextVar[str] = ContextVar("asyncdeploy_label", default="")
+
+
+@contextmanager
+def labelled(label: str) -> Iterator[None]:
+    """Let the events of what is done in this block, and in tasks that it starts, bear a label."""
+    token = _LABEL.set(label)
+    try:
+        yield
+    finally:
+        _LABEL.reset(token)
 
 
 class Guard:
@@ -33,6 +50,8 @@ class Guard:
         """Show an event."""
         if self._observer is None:
             return
+        if label := _LABEL.get():
+            event = attrs.evolve(event, label=label)
         try:
             left: object = self._observer(event)  # an async one returns something
         # It is somebody else's program, whose own terminal may be gone. A CancelledError of a future that it looked at

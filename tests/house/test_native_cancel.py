@@ -84,6 +84,14 @@ async def take_all(world: World) -> None:
         pass
 
 
+async def queue(world: World) -> None:
+    async with contextlib.aclosing(
+        ad.run_queue(world.deployments, [f"{MARK} & sleep 0.2"] * 5, per_node=2, pool=world.pool)
+    ) as outcomes:
+        async for _ in outcomes:
+            pass
+
+
 async def pack(world: World) -> None:
     async with ad.pack_workspace(world.edited()):
         pass
@@ -142,6 +150,7 @@ VERBS: dict[str, Verb] = {
     "deploy_all": lambda w: ad.deploy_all(w.nodes, w.edited(), ENV, pool=w.pool),
     "run_all": lambda w: ad.run_all(w.nodes, f"{MARK} & sleep 0.3", pool=w.pool),
     "deploy_and_run": lambda w: ad.deploy_and_run(w.nodes, w.edited(), f"{MARK} & sleep 0.3", ENV, pool=w.pool),
+    "run_queue": queue,
     "preflight": lambda w: ad.preflight(w.nodes, pool=w.pool),
     "start_launch": lambda w: ad.start_launch(w.pool, w.deployments, w.waits(), grace_s=0.5),
     "run_launch": lambda w: ad.run_launch(w.pool, w.deployments, ad.Ranks("sleep 0.3", nproc_per_node=1, name="run")),

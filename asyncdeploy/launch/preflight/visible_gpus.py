@@ -44,6 +44,19 @@ def hidden_gpus(gpus: Sequence[Gpu], choices: Iterable[str | None], login: str |
     return tuple(gpu.index for gpu in gpus if gpu not in seen)
 
 
+def seen_words(gpus: Sequence[Gpu], login: str) -> tuple[str, ...]:
+    """Return the GPUs that are seen where the login environment says so, each as a word for that variable.
+
+    Args:
+        gpus: of the node.
+        login: its CUDA_VISIBLE_DEVICES, "all" without.
+    """
+    if login == "all":
+        return tuple(str(gpu.index) for gpu in gpus)
+    # The words themselves, as a part of a GPU (MIG) has no other name.
+    return tuple(word.strip() for word in login.split(","))[: len(_chosen(list(gpus), login))]
+
+
 def _chosen(gpus: list[Gpu], words: str | None) -> list[Gpu]:
     """Return what CUDA, and torch, make of a value: the first word that names none of the GPUs ends it."""
     if words is None or words == "all":
