@@ -21,6 +21,9 @@ MAX_FILE_BYTES = 16 << 20
 
 _LAUNCH_ID = regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}-[a-z2-7]{8}\Z")
 
+_MARK = regex(r"\[(?:local|default)([0-9]{1,5})\]:")
+"""What rank_runner.py and torchrun's agent put before the lines of each of several ranks: its local rank."""
+
 
 def new_launch_id(name: str) -> str:
     """Return a new id, "<name>-<8 base32>"; ValueError unless the name leaves room for a rank."""
@@ -147,6 +150,27 @@ class Launch(PlainData):
             raise ValueError(f"{path} holds no launch: {error}") from None
 
 
+class LineRanks:
+    """Tells whose the lines of a node are.
+
+    Args:
+        placement: of the launch.
+        node_rank: the node.
+    """
+
+    def __init__(self, placement: Placement, node_rank: int) -> None:
+        self._first = placement.first_rank(node_rank)
+        self._count = placement.places[node_rank].nproc
+
+    def rank_of(self, text: str) -> int | None:
+        """Return the global rank that printed a line, None where that is not known."""
+        # What a rank prints stands behind its mark: it cannot pass for another one.
+        if mark := _MARK.match(text):
+            local = int(mark[1])
+            return self._first + local if local < self._count else None
+        return self._first if self._count == 1 else None
+
+
 @attrs.frozen
 class LaunchLine(PlainData):
     """One line that a node of a launch printed.
@@ -158,6 +182,8 @@ class LaunchLine(PlainData):
         at: when it was printed, by the clock of the machine that launched, to a quarter of a second; of a line that
             has only just been printed, when it arrived here. Seconds since 1970.
         node_ranks: all that printed it alike, where lines are folded; else none.
+        rank: the global rank whose line it is, as its node marks it ("[local3]:", "[default3]:"), or because its node
+            has one rank only; None where that is not known, and of a line that several nodes printed alike.
     """
 
     node_rank: int
@@ -166,3 +192,4 @@ class LaunchLine(PlainData):
     stream: Literal["stdout", "stderr", "log"] = "log"
     at: float = 0.0
     node_ranks: tuple[int, ...] = ()
+    rank: int | None = None

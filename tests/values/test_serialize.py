@@ -43,7 +43,7 @@ VALUES: tuple[PlainData, ...] = (
     ad.JobLine("gpu-1", "hi"),
     LAUNCH.placement,
     LAUNCH.placement.places[0],
-    ad.LaunchLine(0, "gpu-1", "hi", "stdout", 1.5, (0, 1)),
+    ad.LaunchLine(0, "gpu-1", "hi", "stdout", 1.5, (0, 1), 3),
     ad.Deployment(NODE, ad.Site("/proj"), ad.DockerEnv("img", env=ad.UvEnv("train")), FACTS, Built("3.11")),
     ad.Torchrun("train.py", "--lr", "3e-4", nproc_per_node=2, env={"A": "1"}, options=("--x=1",), master_port=29500),
     ad.Ranks("python a.py", nproc_per_node=2, each="node", name="mine", opens_port=True),

@@ -18,7 +18,7 @@ from asyncdeploy.launch.follow.log_merge import Merger
 from asyncdeploy.launch.gang.attempts import next_attempt
 from asyncdeploy.launch.gang.sight import AWAY_S, FIRST_PAUSE_S, LAST_PAUSE_S
 from asyncdeploy.launch.gang.watch import watch_launch
-from asyncdeploy.launch.launch import Launch, LaunchLine
+from asyncdeploy.launch.launch import Launch, LaunchLine, LineRanks
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
@@ -184,7 +184,7 @@ class LaunchFollower:
 
     async def _read(self, launch: Launch, merger: Merger, rank: int, offset: int) -> None:
         job, late_s = launch.jobs[rank], launch.clock_offsets_s[rank]
-        remote, at = self._pool.at(job.node), 0.0
+        remote, at, ranks = self._pool.at(job.node), 0.0, LineRanks(launch.placement, rank)
         pause = FIRST_PAUSE_S
         try:
             async with follow_job(remote, job, offset=offset) as lines:
@@ -195,7 +195,8 @@ class LaunchFollower:
                             merger.caught_up(rank)
                         async for text in lines:
                             at = max(at, time.time() if lines.printed_at is None else lines.printed_at - late_s)
-                            await merger.put(rank, LaunchLine(rank, job.node.name, text, "log", at), lines.offset)
+                            line = LaunchLine(rank, job.node.name, text, "log", at, rank=ranks.rank_of(text))
+                            await merger.put(rank, line, lines.offset)
                             if not lines.behind:
                                 merger.caught_up(rank)
                             pause = FIRST_PAUSE_S

@@ -85,4 +85,5 @@ class LineFolder:
         if not (final or whole or now >= self.due() or len(self._groups) > MAX_WAITING):
             return None
         del self._groups[0]
-        return attrs.evolve(group.line, node_ranks=tuple(sorted(group.ends))), group.ends
+        rank = group.line.rank if len(group.ends) == 1 else None
+        return attrs.evolve(group.line, node_ranks=tuple(sorted(group.ends)), rank=rank), group.ends

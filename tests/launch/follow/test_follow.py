@@ -11,10 +11,11 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.launch import fan_out, follow_launch
 from asyncdeploy.launch.follow.log_fold import LineFolder
-from asyncdeploy.launch.launch import LaunchLine
+from asyncdeploy.launch.launch import LaunchLine, LineRanks
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.run.streams import MAX_LINE, LineCutter
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.launches import plan
 
 COUNT = 6000
 # Slowly enough that lines are still to come when the line breaks; with letters that are cut anywhere.
@@ -58,6 +59,31 @@ async def test_another_follower_goes_on_behind_the_last_line(
     with pytest.raises(ValueError, match="offsets"):
         async with follow_launch(launch, offsets=(1,), pool=pool):
             pass
+
+
+async def test_a_line_says_which_global_rank_printed_it(
+    sshd_nodes: Sequence[SshdNode], project: Path, pool: Pool
+) -> None:
+    nodes = [sshd.node for sshd in sshd_nodes[:2]]
+    ranks = Ranks("echo I am $RANK; echo '[local0]: no, I am another'", nproc_per_node=2)
+    launch = await fan_out(nodes, project, ranks, SystemEnv(), pool=pool)
+    async with follow_launch(launch, pool=pool) as lines:
+        got = [(line.rank, line.node_rank, line.text.partition(":")[2]) async for line in lines]
+    assert sorted(got) == [
+        (rank, rank // 2, text) for rank in range(4) for text in sorted((f"I am {rank}", "[local0]: no, I am another"))
+    ]
+    alone = await fan_out(nodes, project, Ranks("echo hi", name="alone"), SystemEnv(), pool=pool)
+    async with follow_launch(alone, pool=pool) as lines:
+        assert sorted([(line.rank, line.text) async for line in lines]) == [(0, "hi"), (1, "hi")]
+    async with follow_launch(alone, fold_s=300, pool=pool) as lines:
+        assert [(line.rank, line.node_ranks) async for line in lines] == [(None, (0, 1))]
+
+
+def test_whose_a_line_is() -> None:
+    uneven = plan(2, 1, 8)
+    cases = {(0, "[local1]:x"): 1, (1, "x"): 2, (1, "[rank7]: x"): 2, (2, "[default3]:[rank6]: x"): 6}
+    cases |= {(2, "x"): None, (2, "[local9]:x"): None, (2, " [local1]:x"): None, (0, "[local²]:x"): None}
+    assert {(node, text): LineRanks(uneven, node).rank_of(text) for node, text in cases} == cases
 
 
 async def test_equal_lines_of_many_nodes_are_one(sshd_nodes: Sequence[SshdNode], project: Path, pool: Pool) -> None:
