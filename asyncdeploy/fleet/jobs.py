@@ -24,6 +24,7 @@ from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import Cancelled, DeployError, JobFailed
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.serialize import PlainData
+from asyncdeploy.values.words import shown_line
 
 WAITING_LINES = 1000
 """Of all nodes together, read and not taken yet: who reads slowly holds the nodes back."""
@@ -31,10 +32,14 @@ WAITING_LINES = 1000
 
 @attrs.frozen
 class JobLine(PlainData):
-    """One line that a job printed, without its line end; bytes that are no UTF-8 are replaced."""
+    """One line that a job printed, as it came and without its line end; bytes that are no UTF-8 are replaced."""
 
     node: str
     text: str
+
+    def shown(self, *, colours: bool = False) -> str:
+        """Return the text as it may go to a terminal: with its colours or without, everything else in it harmless."""
+        return shown_line(self.text, colours=colours)
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ from asyncdeploy.nodes.parse import Node, node_ranks
 from asyncdeploy.run.job import Job, check_job_id, new_job_id
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData, not_plain
+from asyncdeploy.values.words import shown_line
 
 MAX_FILE_BYTES = 16 << 20
 """A launch of 10,000 nodes stays below it."""
@@ -177,7 +178,8 @@ class LaunchLine(PlainData):
 
     Attributes:
         node_rank / node: whose.
-        text: without its line end; bytes that are no UTF-8 are replaced.
+        text: as it came, without its line end, so not for a terminal (``shown`` is); bytes that are no UTF-8 are
+            replaced.
         stream: "log" where stdout and stderr stand together, in the order in which they came.
         at: when it was printed, by the clock of the machine that launched, to a quarter of a second; of a line that
             has only just been printed, when it arrived here. Seconds since 1970.
@@ -193,3 +195,7 @@ class LaunchLine(PlainData):
     at: float = 0.0
     node_ranks: tuple[int, ...] = ()
     rank: int | None = None
+
+    def shown(self, *, colours: bool = False) -> str:
+        """Return the text as it may go to a terminal: with its colours or without, everything else in it harmless."""
+        return shown_line(self.text, colours=colours)

@@ -3,7 +3,7 @@
 The law (fault H4): a node cannot drive our terminal, fake the line of another node, or flood us. What leaves this room
 
 - holds no control character (C0, DEL, C1), so no escape sequence begins in it; newlines and tabs only where a text may
-  have several lines;
+  have several lines. Of a line that goes to a terminal (``shown_line``) colours may stay, and end with it;
 - holds nothing invisible that reorders or hides what stands around it (U+202A to E, U+2066 to 9, zero widths, tags):
   only what ``str.isprintable`` takes; the rest is written out, as "\\x1b";
 - holds no surrogate, so it can be printed, logged and written as UTF-8;
@@ -29,7 +29,10 @@ EVIDENCE_LINES = 5
 
 _TAIL = 16 * 1024  # of an output, where its last lines are looked for
 _COLOUR = regex(r"\x1b\[[0-9;:]{0,40}[mK]")  # of an output; in a name it would hide that two are not the same
+_SGR = regex(r"(\x1b\[[0-9;:]{0,40}m)")
 _CUT = "..."
+RESET = "\x1b[0m"
+"""What ends all colours."""
 
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
@@ -51,6 +54,24 @@ def last_lines(output: str | bytes, count: int = EVIDENCE_LINES) -> str:
     text = tail.decode("utf-8", "replace") if isinstance(tail, bytes) else tail
     lines = [line for line in re.split(r"[\r\n]", _COLOUR.sub("", text)) if line.strip()]
     return "\n".join(_end("".join(map(_harmless, line)).rstrip()) for line in lines[-count:])
+
+
+def shown_line(text: str, *, colours: bool = False) -> str:
+    """Return a line that a program printed as it may go to a terminal: whole, and with nothing in it but letters.
+
+    Args:
+        text: the line, as it came.
+        colours: let its colours pass (SGR, "ESC [ ... m"), and end what it leaves open; else they are left out. All
+            other sequences are written out, as "\\x1b]52;...".
+    """
+    if text.isprintable():
+        return text
+    parts = _SGR.split(text)
+    plain = ["".join(letter if letter == "\t" else _harmless(letter) for letter in part) for part in parts[::2]]
+    if not colours or len(parts) == 1:
+        return "".join(plain)
+    marks = [*parts[1::2], RESET]
+    return "".join(part + mark for part, mark in zip(plain, marks, strict=True))
 
 
 def is_harmless(text: str, limit: int = MAX_LINE) -> bool:

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from asyncdeploy.values import errors, events
-from asyncdeploy.values.words import EVIDENCE_LINES, MAX_LINE, MAX_TEXT, clean, is_harmless, last_lines, one_line
+from asyncdeploy.values.words import (
+    EVIDENCE_LINES,
+    MAX_LINE,
+    MAX_TEXT,
+    clean,
+    is_harmless,
+    last_lines,
+    one_line,
+    shown_line,
+)
 
 FORBIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and newline, DEL, C1
@@ -104,3 +113,41 @@ def test_no_event_can_drive_a_terminal_or_fake_another_one(kind: type[events.Eve
     assert not FORBIDDEN.search(screen.getvalue())
     assert all(line.startswith("    ") for line in rest)
     assert (kind is events.BytesMoved) == (not first)
+
+
+NASTY_LINES = {
+    "\x1b[31mred\x1b[0m": "red",
+    "\x1b[1;38;5;196;48;2;1;2;3mred": "red",
+    "\x1b[4:3mcurly": "curly",
+    "\x1b]0;a title\x07x": "\\x1b]0;a title\\x07x",
+    "\x1b]52;c;cm0gLXJm\x07": "\\x1b]52;c;cm0gLXJm\\x07",
+    "\x1b]8;;http://x\x1b\\link": "\\x1b]8;;http://x\\x1b\\link",
+    "\x1b[2J\x1b[H\x1b[1A": "\\x1b[2J\\x1b[H\\x1b[1A",
+    "\x1b[6n\x1b[c\x9b31mx": "\\x1b[6n\\x1b[c\\x9b31mx",
+    "\x1b[31": "\\x1b[31",
+    "\x1b[" + "1;" * 60 + "mx": "\\x1b[" + "1;" * 60 + "mx",
+    "\x1b[?25lx\x1bc\x1bP+q\x1b\\": "\\x1b[?25lx\\x1bc\\x1bP+q\\x1b\\",
+    "a\rb\x08c": "a b\\x08c",
+    "\u202eevil\u200b": "\\u202eevil\\u200b",
+    "col\tumn": "col\tumn",
+    "\ud800": "\\ud800",
+    "plain äß": "plain äß",
+}
+
+
+@pytest.mark.parametrize("text,plain", NASTY_LINES.items(), ids=map(repr, NASTY_LINES))
+def test_of_a_line_only_its_colours_reach_a_terminal(text: str, plain: str) -> None:
+    assert shown_line(text) == plain
+    coloured = shown_line(text, colours=True)
+    marks = re.findall(r"\x1b\[[0-9;:]*m", coloured)
+    assert re.sub(r"\x1b\[[0-9;:]*m", "", coloured) == plain
+    assert not marks or marks[-1] == "\x1b[0m", "it colours nothing behind it"
+    assert [letter for letter in coloured.replace("\x1b[", "") if not letter.isprintable() and letter != "\t"] == []
+    coloured.encode()
+
+
+@given(st.text(st.sampled_from("\x1b[]0;1m52J\x07\x9b\r\n\ta:c\\é\u202e")))
+def test_no_line_carries_anything_but_colours(text: str) -> None:
+    left = re.sub(r"\x1b\[[0-9;:]{0,40}m", "", shown_line(text, colours=True))
+    assert left == shown_line(text)
+    assert not set(left) & set("\x1b\x07\x9b\r\n\u202e")
