@@ -42,7 +42,7 @@ class JobLine(PlainData):
         return shown_line(self.text, colours=colours)
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class JobSet(Report[Job]):
     """Jobs that belong together, one a node: the Report of their starts, and what is asked of all of them at once.
 

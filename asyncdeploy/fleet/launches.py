@@ -18,7 +18,7 @@ NEWEST = 100
 """Launches of a node that are told unless more are asked for: what a person reads."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class LaunchList(Report[tuple[LaunchStatus, ...]]):
     """The launches that lie on nodes: a Report of those of each node, and all of them together.
 

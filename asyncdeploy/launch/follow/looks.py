@@ -123,7 +123,7 @@ async def _ids(remote: Remote, newest: int) -> tuple[Key, ...]:
         except ValueError:
             continue  # a folder of somebody else's
     if left := answer["left"].whole():
-        remote.emit(Noted(node=remote.node.name, text=f"{left} more launches lie there, older than these {newest}"))
+        remote.emit(Noted(node=remote.node.name, text=f"{left} more launches lie there, older than these {len(keys)}"))
     return tuple(keys)
 
 

@@ -18,6 +18,7 @@ from asyncdeploy.node_side import files, job_folder
 from asyncdeploy.node_side.launch import launch_folder
 from asyncdeploy.node_side.run.job_state import status_of
 
+MOST = 5000  # launches of an answer: a frame holds them
 TAIL = 4096  # bytes of a log's end: a line or some
 
 
@@ -50,8 +51,9 @@ def newest(count):
         if is_file(path) and launch_folder.last_of(folder) == path:
             found.append((os.stat(path).st_mtime, name))
     found.sort(reverse=True)
-    launches = [[name, hashlib.sha256(description(name)).hexdigest()] for _, name in found[:count]]
-    return {"launches": launches, "left": max(0, len(found) - count)}
+    told = found[: min(count, MOST)]
+    launches = [[name, hashlib.sha256(description(name)).hexdigest()] for _, name in told]
+    return {"launches": launches, "left": len(found) - len(told)}
 
 
 def is_file(path):
