@@ -25,6 +25,8 @@ _ROOMS = {
     "fleet.jobs": "JobLine JobSet",
     "fleet.launch": "diagnose_launch fan_out find_launch follow_launch preflight stop_launch wait_launch",
     "fleet.launches": "LaunchList launch_status list_launches",
+    "fleet.plan": "plan_all",
+    "fleet.planned": "NodePlan Plan",
     "fleet.push": "push_all",
     "fleet.queue": "QueueOutcome run_queue",
     "fleet.ready": "wait_ready",

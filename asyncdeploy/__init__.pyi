@@ -36,6 +36,8 @@ from asyncdeploy.fleet.launches import (
     launch_status as launch_status,
     list_launches as list_launches,
 )
+from asyncdeploy.fleet.plan import plan_all as plan_all
+from asyncdeploy.fleet.planned import NodePlan as NodePlan, Plan as Plan
 from asyncdeploy.fleet.push import push_all as push_all
 from asyncdeploy.fleet.queue import QueueOutcome as QueueOutcome, run_queue as run_queue
 from asyncdeploy.fleet.ready import wait_ready as wait_ready

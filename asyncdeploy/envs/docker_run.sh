@@ -14,7 +14,7 @@ export USER LOGNAME ASYNCDEPLOY_HOME
 # -e NAME takes the value from our own environment: none is in an argument list. What the node says of its network (a
 # proxy, the fabric that NCCL is to use) holds inside too.
 names="$names $(env | sed -n -e 's/^\(NCCL_[A-Z0-9_]*\)=.*/\1/p' -e 's/^\([A-Za-z]*_[Pp][Rr][Oo][Xx][Yy]\)=.*/\1/p' | tr '\n' ' ')"
-ours='ASYNCDEPLOY_HOME ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB ASYNCDEPLOY_TREE SPT_NOENV PYTHONUNBUFFERED'
+ours='ASYNCDEPLOY_HOME ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB ASYNCDEPLOY_TREE ASYNCDEPLOY_ONLY_LOOK SPT_NOENV PYTHONUNBUFFERED'
 for name in $names USER LOGNAME $ours; do
     set -- "$@" -e "$name"
 done

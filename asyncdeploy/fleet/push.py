@@ -17,7 +17,7 @@ from asyncdeploy.push.bundle.bundle import begin_packing
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew, Relay
 from asyncdeploy.values.arguments import checked
-from asyncdeploy.values.workspace import Site, as_workspace
+from asyncdeploy.values.workspace import Site, Workspace, as_workspace
 
 T = TypeVar("T")
 
@@ -72,8 +72,7 @@ async def with_crew(
     if relay not in ("auto", "on", "off"):
         raise ValueError(f"push relay: 'auto', 'on' or 'off' was expected, got {relay!r}")
     workspace = as_workspace(code)
-    needed = posixpath.normpath(posixpath.join(workspace.project or "", program)) if program else ""
-    async with begin_packing(workspace, "" if needed.startswith("../") else needed) as scan:
+    async with begin_packing(workspace, needed_path(workspace, program)) as scan:
         crew = Crew(scan, relay, [node.name for node in fleet], at_once)
 
         async def one(node: Node) -> T:
@@ -87,3 +86,14 @@ async def with_crew(
             return await map_nodes(fleet, one, at_once=at_once, at_most_s=at_most_s, judged=True)
         scan.result()
         raise AssertionError("only a failed scan ends the work")
+
+
+def needed_path(workspace: Workspace, program: str) -> str:
+    """Return where a program lies in a workspace, "" where it is none of its own.
+
+    Args:
+        workspace: what is sent.
+        program: its path relative to where the project is started.
+    """
+    path = posixpath.normpath(posixpath.join(workspace.project or "", program)) if program else ""
+    return "" if path.startswith("../") else path

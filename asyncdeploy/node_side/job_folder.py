@@ -119,10 +119,10 @@ class Pids:
         return proc.is_here(self.place)
 
 
-def running_in(site):
+def running_in(site, ids=None):
     """Return the ids of the jobs that run in a site; one of another machine runs until that one has written its end."""
-    site = os.path.realpath(site)
-    return [job_id + where for job_id in live_jobs.ids() for where in runs_in(path_of(job_id), site)]
+    site, asked = os.path.realpath(site), live_jobs.ids() if ids is None else ids
+    return [job_id + where for job_id in asked for where in runs_in(path_of(job_id), site)]
 
 
 def runs_in(folder, site):

@@ -110,7 +110,7 @@ async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
 
 async def _push_to_receiver(remote: Remote, crew: Crew, bundle: Bundle, wait_s: float) -> tuple[Answer, str]:
     transfer = Transfer(remote, crew, bundle)
-    async with call_program(remote, "push.receiver", _arguments(bundle, wait_s)) as call:
+    async with call_program(remote, "push.receiver", push_arguments(bundle, "push", wait_s)) as call:
         answer = read_answer(remote.node.name, await transfer.run(call))
     return answer, transfer.detail(answer)
 
@@ -122,8 +122,9 @@ async def _push_to_script(remote: Remote, crew: Crew, bundle: Bundle, wait_s: fl
     return answer, answer.summary(sent)
 
 
-def _arguments(bundle: Bundle, wait_s: float) -> bytes:
+def push_arguments(bundle: Bundle, what: str, wait_s: float = LOCK_WAIT_S) -> bytes:
+    """Return what the receiver is told of a push."""
     workspace = bundle.workspace
-    fields = ["push", workspace.site_path, bundle.digest, bundle.project, bundle.label, bundle.holder]
+    fields = [what, workspace.site_path, bundle.digest, bundle.project, bundle.label, bundle.holder]
     fields += [workspace.on_conflict, workspace.under_jobs, f"{wait_s:g}", workspace.on_emptied, bundle.was]
     return "\0".join(fields).encode("utf-8", "surrogateescape")

@@ -148,6 +148,7 @@ VERBS: dict[str, Verb] = {
     "iter_nodes": take_all,
     "push_all": lambda w: ad.push_all(w.nodes, w.edited(), relay="on", pool=w.pool),
     "deploy_all": lambda w: ad.deploy_all(w.nodes, w.edited(), ENV, pool=w.pool),
+    "plan_all": lambda w: ad.plan_all(w.nodes, w.edited(), ENV, launcher=w.waits(), pool=w.pool),
     "run_all": lambda w: ad.run_all(w.nodes, f"{MARK} & sleep 0.3", pool=w.pool),
     "deploy_and_run": lambda w: ad.deploy_and_run(w.nodes, w.edited(), f"{MARK} & sleep 0.3", ENV, pool=w.pool),
     "run_queue": queue,

@@ -1,17 +1,18 @@
-"""Trees on disk: to write them, to commit them, to compare them, and a small disk to fill with them."""
+"""Trees on disk: to write them, to commit them, to compare them, to prove that one was only looked at; a small disk."""
 
 import os
 import random
 import shutil
 import stat
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from tests.support.tools import need, need_root
 
 Tree = dict[str, tuple[str, int, bytes]]
+Seen = dict[str, tuple[int, int, int, int, bytes]]
 _WHO = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
 
 
@@ -81,3 +82,28 @@ async def small_disk(where: Path, options: str) -> AsyncIterator[Path]:
         yield where
     finally:
         subprocess.run(["umount", "-l", where], check=True)
+
+
+def seen(*roots: Path) -> Seen:
+    """Every name at and below some folders: mode, inode, times of its last changes, content or target."""
+    found: Seen = {}
+    for root in roots:
+        for path in [root, *sorted(root.rglob("*"))]:
+            info = path.lstat()
+            content = b""
+            if stat.S_ISREG(info.st_mode):
+                content = path.read_bytes()
+            elif stat.S_ISLNK(info.st_mode):
+                content = os.fsencode(path.readlink())
+            found[str(path)] = (info.st_mode, info.st_ino, info.st_mtime_ns, info.st_ctime_ns, content)
+    return found
+
+
+@contextmanager
+def untouched(*roots: Path) -> Iterator[None]:
+    """Fail unless all that lies below some folders is after the block what it was before, untouched."""
+    before = seen(*roots)
+    yield
+    after = seen(*roots)
+    assert sorted(after) == sorted(before)
+    assert after == before

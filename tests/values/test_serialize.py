@@ -25,10 +25,13 @@ JOB = ad.Job(NODE, "train-abcdefgh", "train", "/proj", "python train.py", 1.5, "
 COMMAND = ad.Command("true", cwd="/x", env={"A": "1"}, stdin=b"\xff", stdout_to="/out", timeout_s=2.5, on_end="true")
 LAUNCH = launch_of(2)
 STAND = RankStand(0, "gpu-1", 0, 7, "python", "S", (Frame("a.py", 1, "f"),), "py-spy", "0")
+NODE_PLAN = ad.NodePlan(NODE, "/x", 3, 1, 1, 9, True, "make", ("uv sync",), ("uv",), COMMAND, "true", ("full",))
 VALUES: tuple[PlainData, ...] = (
     NODE,
     FACTS,
     COMMAND,
+    NODE_PLAN,
+    ad.Plan((NODE_PLAN,), ad.Workspace("/p"), "uv", 3, 9, (("a.log", "exclude"),), ("careful",), ("no",)),
     ad.Completed("gpu-1", "true", 0, None, b"\xff", b"", 1, 0.5, signal_possible=True, survivors=("7 x",)),
     ad.Workspace("/here", remote_path="~/there", project="lib", include=("a",), on_conflict="overwrite"),
     ad.Site("/proj", "abc", "lib"),

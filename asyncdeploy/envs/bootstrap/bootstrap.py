@@ -46,6 +46,8 @@ FORMAT = 2
 """Goes into an environment's name: raised when an older marker must not be believed any more."""
 TREE = "ASYNCDEPLOY_TREE"
 """The variable in which steps and checks find the digest of what was pushed."""
+ONLY_LOOK = "ASYNCDEPLOY_ONLY_LOOK"
+"""The variable that tells a check that this is a plan: it changes nothing, not even what only makes it quicker."""
 
 _PYTHON = '"$(command -v python || command -v python3)"'
 
@@ -86,14 +88,7 @@ async def bootstrap_env(remote: Remote, site: Site, env: Env) -> Built | None:
     On cancellation the step under way is ended on the node, no marker is written, and the old environment still works
     as far as the step left it alone.
     """
-    facts = await probe_node(remote)
-    try:
-        # Off the loop: an env may have to hash a file of 40 MB for the first time.
-        plan = await run_in_thread(_plan, site, env, facts)
-    except ToolMissing as error:
-        raise ToolMissing(remote.node.name, error.message, error.hint, error.evidence, error.tool) from None
-    except TransferFailed as error:
-        raise TransferFailed(remote.node.name, error.message, error.hint, error.evidence, error.path) from None
+    facts, plan = await _planned(remote, site, env)
     if not plan.steps and not plan.assets:
         return None
     with stage(remote, "env", env.name) as ours:
@@ -105,6 +100,56 @@ async def bootstrap_env(remote: Remote, site: Site, env: Env) -> Built | None:
             await send_asset(remote, asset)
         ours.detail, built = await _make(remote, plan, facts)
         return built
+
+
+@attrs.frozen
+class EnvPreview:
+    """What making an environment would do on a node.
+
+    Attributes:
+        stands: whether it stands there and works; None where there is nothing to make.
+        steps: the names of the steps that make it.
+        assets: what would be put on the node first, by name.
+    """
+
+    stands: bool | None
+    steps: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
+
+
+async def preview_env(remote: Remote, site: Site, env: Env) -> EnvPreview:
+    """Return what ``bootstrap_env`` would do; nothing is changed on the node.
+
+    What the environment needs of this machine is made ready here all the same: it is part of what names it.
+
+    Args:
+        remote: the node.
+        site: where the project stands, or would.
+        env: the environment.
+
+    Raises:
+        ToolMissing: the env needs a tool that is neither on the node nor here.
+        TransferFailed: a file it needs cannot be read or had here.
+        ConnectionLost, NoShell, ConnectError, AuthError, HostKeyError: it could not be looked at.
+
+    On cancellation there is nothing to undo.
+    """
+    _, plan = await _planned(remote, site, env)
+    if not plan.steps and not plan.assets:
+        return EnvPreview(None)
+    stands, _ = await _stands(remote, plan, only_look=True)
+    return EnvPreview(stands, tuple(step.name for step in plan.steps), tuple(asset.name for asset in plan.assets))
+
+
+async def _planned(remote: Remote, site: Site, env: Env) -> tuple[NodeFacts, _Plan]:
+    facts = await probe_node(remote)
+    try:
+        # Off the loop: an env may have to hash a file of 40 MB for the first time.
+        return facts, await run_in_thread(_plan, site, env, facts)
+    except ToolMissing as error:
+        raise ToolMissing(remote.node.name, error.message, error.hint, error.evidence, error.tool) from None
+    except TransferFailed as error:
+        raise TransferFailed(remote.node.name, error.message, error.hint, error.evidence, error.path) from None
 
 
 def _plan(site: Site, env: Env, facts: NodeFacts) -> _Plan:
@@ -142,11 +187,12 @@ def _new_mark() -> str:
     return f"asyncdeploy-{secrets.token_hex(8)}"
 
 
-async def _stands(remote: Remote, plan: _Plan) -> tuple[bool, Built | None]:
+async def _stands(remote: Remote, plan: _Plan, *, only_look: bool = False) -> tuple[bool, Built | None]:
     """Return whether the environment is there and works, and what it is: one request, one answer."""
     mark = _new_mark()
     listener = StepListener(remote, mark, ())
-    completed = await run_command(listener, attrs.evolve(_command(plan, "look", mark), timeout_s=LOOK_S))
+    look = attrs.evolve(_command(plan, "look", mark), timeout_s=LOOK_S)
+    completed = await run_command(listener, look.with_env({ONLY_LOOK: "1"}) if only_look else look)
     if listener.verdict not in ("same", "differs"):
         raise _unheard(remote, listener, completed, "look")
     return listener.verdict == "same", listener.built

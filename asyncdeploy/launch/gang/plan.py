@@ -13,7 +13,7 @@ from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.launch import Launch, new_launch_id, rank_job
 from asyncdeploy.launch.placement import Launcher, LauncherWithVariables, NodePlace, Placement
 from asyncdeploy.launch.preflight.check import Ready, check_together, keeps_nothing
-from asyncdeploy.launch.preflight.verdict import NodeSeen
+from asyncdeploy.launch.preflight.verdict import NodeSeen, Preflight
 from asyncdeploy.launch.preflight.visible_gpus import VISIBLE, gpu_choices
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
@@ -30,29 +30,12 @@ async def plan_launch(
     if not deployments:
         raise ValueError("launch: at least one deployment was expected, got none")
     first = deployments[0].node
-    telling = launcher if isinstance(launcher, LauncherWithVariables) else None
-    said, keeps = (telling.variable(VISIBLE), telling.keeps) if telling else (None, keeps_nothing)
-    ready = [
-        Ready(each.node, each.facts, each.built, each.site.workdir, gpu_choices(each.env, said), keeps)
-        for each in deployments
-    ]
-    nproc, uneven = launcher.nproc_per_node, launcher.uneven
-    found = await check_together(pool, ready, nproc=nproc, uneven=uneven, port=launcher.master_port)
+    found = await _check(pool, deployments, launcher)
     for warning in found.warnings:
         pool.at(first).emit(Noted(node=first.name, text=warning))
     found.check()
     launch_id, now = new_launch_id(launcher.name), time.time()
-    placement = Placement(
-        launch_id,
-        found.master_addr,
-        found.master_port,
-        tuple(
-            NodePlace(each.node, rank, seen.nproc, seen.address, seen.interface)
-            for rank, (each, seen) in enumerate(zip(deployments, found.nodes, strict=True))
-        ),
-        len(before),
-        grace_s,
-    )
+    placement = _placement(launch_id, deployments, found, grace_s, len(before))
     commands = launcher.commands(placement)
     jobs = [
         rank_job(launch_id, each.node, rank, each.site.path, commands[rank].line, now)
@@ -73,6 +56,51 @@ async def plan_launch(
         for each, command, seen in zip(deployments, commands, found.nodes, strict=True)
     )
     return launch, entered, found.link_port
+
+
+async def preview_launch(
+    pool: Pool, deployments: Sequence[Deployment], launcher: Launcher, grace_s: float = 5.0
+) -> tuple[Preflight, tuple[Command, ...]]:
+    """Return whether the nodes can run a launch together, and if so its command of each node, not yet entered.
+
+    Args:
+        pool: the connections.
+        deployments: the nodes as they would stand, in node rank order.
+        launcher: what each node would run.
+        grace_s: as for ``start_launch``.
+
+    Raises:
+        ToolMissing: a node has no python3.
+        DeployError: a node does not answer.
+
+    On cancellation no port stays taken.
+    """
+    found = await _check(pool, deployments, launcher)
+    if not found.ok:
+        return found, ()
+    placement = _placement(new_launch_id(launcher.name), deployments, found, grace_s, 0)
+    return found, launcher.commands(placement)
+
+
+async def _check(pool: Pool, deployments: Sequence[Deployment], launcher: Launcher) -> Preflight:
+    telling = launcher if isinstance(launcher, LauncherWithVariables) else None
+    said, keeps = (telling.variable(VISIBLE), telling.keeps) if telling else (None, keeps_nothing)
+    ready = [
+        Ready(each.node, each.facts, each.built, each.site.workdir, gpu_choices(each.env, said), keeps)
+        for each in deployments
+    ]
+    nproc, uneven = launcher.nproc_per_node, launcher.uneven
+    return await check_together(pool, ready, nproc=nproc, uneven=uneven, port=launcher.master_port)
+
+
+def _placement(
+    launch_id: str, deployments: Sequence[Deployment], found: Preflight, grace_s: float, attempt: int
+) -> Placement:
+    places = tuple(
+        NodePlace(each.node, rank, seen.nproc, seen.address, seen.interface)
+        for rank, (each, seen) in enumerate(zip(deployments, found.nodes, strict=True))
+    )
+    return Placement(launch_id, found.master_addr, found.master_port, places, attempt, grace_s)
 
 
 def _with_gpus(command: Command, facts: NodeFacts, seen: NodeSeen) -> Command:

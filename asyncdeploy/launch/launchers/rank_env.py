@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 
 from asyncdeploy.launch.placement import NodePlace, Placement, rank_env
-from asyncdeploy.values.command import Secrets, check_env
+from asyncdeploy.values.command import Command, Secrets, check_env
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import Pairs
 from asyncdeploy.values.texts import packaged_text
@@ -69,6 +69,15 @@ def rank_start(kept: tuple[str, ...] = ()) -> str:
     text = packaged_text("node_side/launch/rank_start.sh").replace("\\\n", "")
     text = text.replace(" in -)", f" in {'|'.join(kept) or '-'})")
     return "; ".join(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def shown_line(command: Command) -> str:
+    """Return what a launcher's command runs, for people: without the lines of rank_start.sh in front of it."""
+    if (carried := dict(command.env).get(RANK_LINE)) is not None:
+        return carried
+    last = rank_start().rpartition("; ")[2]
+    before, mark, rest = command.line.partition(f"{last}; ")
+    return rest if mark else before
 
 
 def to_names(names: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:

@@ -39,6 +39,28 @@ open_site() { # PATH ON_CONFLICT: says the user's number and the absolute path, 
     ours "$own/staging"
 }
 
+look_site() { # PATH ON_CONFLICT: as open_site, but nothing is made; status 3 where nothing stands there
+    case $1 in
+    '~/'*) site=${HOME:?}${1#?} ;;
+    *) site=$1 ;;
+    esac
+    printf '%s\0' "$(id -u)" "$site"
+    check_place "$site" || return
+    if [ ! -e "$site" ] && [ ! -L "$site" ]; then
+        at=$site
+        while [ -n "$at" ] && [ ! -d "$at" ]; do at=${at%/*}; done
+        cd "${at:-/}" && return 3 # there would be its room
+    fi
+    why=$(cd "$site" 2>&1) || { trouble "$why" || return; }
+    cd "$site" || return
+    if [ ! -e "$own" ] && [ ! -L "$own" ]; then
+        [ "$2" != refuse ] || [ -z "$(find . -mindepth 1 -print -quit)" ] || { echo foreign && return 2; }
+    elif [ -L "$own" ] || [ ! -d "$own" ] || [ -z "$(find "$own" -prune -user "$(id -u)")" ]; then
+        echo owner
+        return 2
+    fi
+}
+
 note_site() { # where it is, for those who clean up (node_side/push/places.py); a push does not fail over it
     places=${HOME:-/nowhere}/$own/sites
     { [ -d "$places" ] || (umask 077 && mkdir -p "$places"); } && printf %s "$site" >"$places/$(printf %s "$site" | cksum | tr ' ' -)"

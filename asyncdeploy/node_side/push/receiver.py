@@ -50,9 +50,7 @@ class Push:
     def run(self):
         finish_journal(self.worker, self.site)
         state = self.site.read_record(b"state")
-        overwrite = self.conflict == b"overwrite"
-        if state is not None and state.project not in (self.project, self.was) and not overwrite:
-            raise Refused(b"conflict", self.site.path, b"project", state.label or state.project)
+        self.check_project(state)
         stands = state is not None and self.stands(state.entries)
         if stands and state.digest == self.digest:
             return b"same", self.site.path
@@ -60,7 +58,18 @@ class Push:
         new = self.receive_manifest()
         fresh = state is None and os.listdir(self.site.fd) == [META.decode()]
         plan = Plan(self.worker, self.site, state.entries if state else (), new, fresh, stands)
-        if plan.edited and not overwrite:
+        self.check_plan(plan)
+        return self.fill(plan)
+
+    def check_project(self, state):
+        """Refused if another project stands there."""
+        overwrite = self.conflict == b"overwrite"
+        if state is not None and state.project not in (self.project, self.was) and not overwrite:
+            raise Refused(b"conflict", self.site.path, b"project", state.label or state.project)
+
+    def check_plan(self, plan):
+        """Refused if the plan would lose what somebody may miss, or change what a job runs in."""
+        if plan.edited and self.conflict != b"overwrite":
             names = sorted(plan.edited)
             raise Refused(b"conflict", self.site.path, b"edited", b"%d" % len(names), *names[:NAMES])
         wiped = plan.wiped() if self.emptied != b"remove" else []
@@ -68,10 +77,12 @@ class Push:
             counts = b"%d" % len(wiped), b"%d" % len(plan.old)
             raise Refused(b"conflict", self.site.path, b"emptied", *counts, *sorted(wiped)[:NAMES])
         if plan.changes() and self.jobs != b"overwrite":
-            running = running_jobs(self.site.path)
+            running = self.running_jobs()
             if running:
                 raise Refused(b"jobs", self.site.path, *map(os.fsencode, running[:NAMES]))
-        return self.fill(plan)
+
+    def running_jobs(self):
+        return running_jobs(self.site.path)
 
     def stands(self, entries):
         fd = self.site.fd
@@ -151,8 +162,7 @@ class Push:
         # Large contents are counted when their pieces are known: they may be holes, or here already.
         self.needed = sum(entry.size for entry in plan.moves if entry.kind == FILE and entry.size < LARGE)
         free, inodes = self.site.room()
-        for name in os.listdir(self.site.staging):
-            free += 512 * os.lstat(name, dir_fd=self.site.staging).st_blocks
+        free += self.site.kept_bytes()
         self.needed += 400 * (len(plan.new) + len(plan.removals))  # journal and state, at about 200 bytes an entry
         if self.needed + 4096 * plan.folders > free:
             raise OSError(errno.ENOSPC, "no space")

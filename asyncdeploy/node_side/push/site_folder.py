@@ -216,6 +216,10 @@ class Site:
             os.close(fd)
         os.rename(fresh, name, src_dir_fd=self.meta, dst_dir_fd=self.meta)
 
+    def kept_bytes(self):
+        """Return how much of the disk staging takes."""
+        return sum(512 * os.lstat(name, dir_fd=self.staging).st_blocks for name in os.listdir(self.staging))
+
     def clear_staging(self):
         for name in os.listdir(self.staging):
             quietly(FileNotFoundError, os.unlink, os.fsencode(name), dir_fd=self.staging)

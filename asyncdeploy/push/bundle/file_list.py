@@ -79,12 +79,12 @@ def in_git(root: Path) -> bool:
     return ignored.status == 1
 
 
-def git(root: Path, *args: str, statuses: tuple[int, ...] = (0,)) -> Ended:
+def git(root: Path, *args: str, statuses: tuple[int, ...] = (0,), stdin: bytes = b"") -> Ended:
     # GIT_DIR and the like are set where we are called from a hook; they would name another repository.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     line = ["git", "-C", str(root), *args]
     try:
-        done = run_blocking(line, env=env, within_s=GIT_S)
+        done = run_blocking(line, env=env, within_s=GIT_S, stdin=stdin)
     except TimeoutError:
         raise TransferFailed("", f"git {args[0]} took over {GIT_S:.0f} s in {root}", path=str(root)) from None
     if done.status not in statuses:

@@ -62,7 +62,7 @@ class Generated:
 
     def leaves_out_link(self, path: str) -> bool:
         """Return whether a link leads to such a folder and is not asked for by name."""
-        if self._kind(path) and not self._include.decide(path):
+        if self.kind(path) and not self._include.decide(path):
             self._links.append(path)
             return True
         return False
@@ -88,13 +88,14 @@ class Generated:
             folder = folder.rpartition("/")[0]
         found = self._above[folder]
         for below in reversed(unknown):
-            if not found and (kind := self._kind(below)) and not self._include.decide(below, folder=True):
+            if not found and (kind := self.kind(below)) and not self._include.decide(below, folder=True):
                 found = below
                 self._found[found] = kind
             self._above[below] = found
         return found
 
-    def _kind(self, folder: str) -> str:
+    def kind(self, folder: str) -> str:
+        """Return what made a folder, in words, "" where it is nothing of that kind."""
         if folder.rpartition("/")[2] == PYCACHE:
             return "a cache"
         for name, kind in MARKERS.items():

@@ -98,7 +98,7 @@ class Manifest:
         solid.difference_update(entry.path for entry in self.entries if entry.kind in ("dir", "absent"))
         for entry in self.entries:
             folder = entry.path.rpartition("/")[0]
-            if folder and any(above in solid for above in _upwards(folder)):
+            if folder and any(above in solid for above in upwards(folder)):
                 raise ValueError(f"a path lies below a file or link: {entry.path!r}")
 
     @cached_property
@@ -153,7 +153,8 @@ def _entry(fields: list[bytes]) -> Entry:
     return Entry(text, _KINDS[kind], int(mode, 8), int(size), sha256.decode("ascii"), os.fsdecode(target), int(mtime))
 
 
-def _upwards(folder: str) -> Iterable[str]:
+def upwards(folder: str) -> Iterable[str]:
+    """Yield a folder of a tree and those above it, but not the top."""
     while folder:
         yield folder
         folder = folder.rpartition("/")[0]

@@ -44,7 +44,7 @@ async def push_by_sh(remote: Remote, bundle: Bundle, wait_s: float) -> tuple[byt
     On cancellation the old tree stands, or the new one if the swap had begun: it is finished by the next push.
     """
     async with open_sh_session(remote, "push/push", *TOOLS) as session:
-        push = _Push(remote, bundle, ShSite(session))
+        push = ShPush(remote, bundle, ShSite(session))
         try:
             return b"\0".join(await push.run(wait_s)), push.sent
         except Refused as refused:
@@ -78,7 +78,7 @@ async def finish_by_sh(remote: Remote, path: str, wait_s: float) -> bytes:
         return b"same\0" + site.seen.path
 
 
-class _Push:
+class ShPush:
     """One push, from the first look to the swap."""
 
     def __init__(self, remote: Remote, bundle: Bundle, site: ShSite) -> None:
@@ -92,21 +92,37 @@ class _Push:
 
     async def run(self, wait_s: float) -> tuple[bytes, ...]:
         site, seen = self.site, self.site.seen
-        overwrite = self.workspace.on_conflict == "overwrite"
-        await site.open(self.workspace.site_path, self.bundle.holder, wait_s, overwrite=overwrite)
+        await site.open(self.workspace.site_path, self.bundle.holder, wait_s, overwrite=self.overwrite)
         await site.finish_journal()
         state = await site.read_record("state")
-        if state is not None:
-            if state.project not in (self.project, os.fsencode(self.bundle.was)) and not overwrite:
-                raise site.refused(b"conflict", b"project", state.label or state.project)
-            if state.digest == self.digest and await seen.stands(state.entries):
-                return b"same", seen.path
+        self.check_project(state)
+        if state is not None and state.digest == self.digest and await seen.stands(state.entries):
+            return b"same", seen.path
+        plan = await self.make_plan(state)
+        await self.check_plan(plan)
+        return await self.fill(plan)
+
+    @property
+    def overwrite(self) -> bool:
+        return self.workspace.on_conflict == "overwrite"
+
+    def check_project(self, state: Record | None) -> None:
+        """Refused if another project stands there."""
+        ours = (self.project, os.fsencode(self.bundle.was))
+        if state is not None and state.project not in ours and not self.overwrite:
+            raise self.site.refused(b"conflict", b"project", state.label or state.project)
+
+    async def make_plan(self, state: Record | None) -> Plan:
+        """Look at all that the push would touch."""
         new = await run_in_thread(tree_of, self.bundle)
-        old = state.entries if state else []
+        old, seen = state.entries if state else [], self.site.seen
         await seen.see(old, [entry for entry in new if entry.kind != ABSENT])
         fresh = state is None and (await self.session.ask("is_fresh"))[0] == 0
-        plan = await run_in_thread(Plan, None, seen, old, new, fresh)
-        if plan.edited and not overwrite:
+        return await run_in_thread(Plan, None, seen, old, new, fresh)
+
+    async def check_plan(self, plan: Plan) -> None:
+        """Refused if the plan would lose what somebody may miss, or change what a job runs in."""
+        if plan.edited and not self.overwrite:
             names = sorted(plan.edited)
             raise self.site.refused(b"conflict", b"edited", b"%d" % len(names), *names[:NAMES])
         if self.workspace.on_emptied != "remove" and (wiped := plan.wiped()):
@@ -114,7 +130,6 @@ class _Push:
             raise self.site.refused(b"conflict", b"emptied", *counts, *sorted(wiped)[:NAMES])
         if plan.changes() and self.workspace.under_jobs != "overwrite" and (running := await self.running_jobs()):
             raise self.site.refused(b"jobs", *running[:NAMES])
-        return await self.fill(plan)
 
     async def running_jobs(self) -> list[bytes]:
         _, answer = await self.session.ask("running")

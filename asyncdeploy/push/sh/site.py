@@ -30,6 +30,8 @@ from asyncdeploy.remote.sh_session import ShSession, batches
 
 BODY = 1 << 20
 """Bytes of one frame of a body."""
+NOTHING_THERE = 3
+"""The status of ``look_site`` where no site stands."""
 _ERRNO = {
     b"Permission denied": "EACCES",
     b"Operation not permitted": "EPERM",
@@ -76,21 +78,41 @@ class ShSite:
         Raises:
             Refused: it is not ours to take, is held, or cannot be made.
         """
-        path = (
-            f"~/{posixpath.normpath(path[2:])}" if path.startswith("~/") else "/" + posixpath.normpath(path).lstrip("/")
-        )
-        status, answer = await self.session.ask("open_site", path, "overwrite" if overwrite else "refuse")
-        user, _, rest = answer.partition(b"\0")
-        self.seen.path, _, why = rest.partition(b"\0")
-        self._is_root = user == b"0"
-        if status == 2:
-            raise self.refused(b"conflict", *why.strip(b"\n").split(b"\0"))
-        self.check(status, why, self.seen.path)
+        await self._enter("open_site", path, overwrite)
         status, why = await self.session.ask("acquire", str(math.ceil(wait_s)), holder)
         if status == 2:
             raise self.refused(b"busy", why.replace(b"\0", b""))
         self.check(status, why, META + b"/lock")
         await self.session.ask("forget", "journal.new", "swap")
+
+    async def look(self, path: str, *, overwrite: bool) -> bool:
+        """Open the site only to look at it: nothing is made there, and no lock is taken.
+
+        Args:
+            path: absolute, or "~/...".
+            overwrite: also look at a folder that is not ours.
+
+        Returns:
+            Whether anything stands there.
+
+        Raises:
+            Refused: it is not ours to take.
+        """
+        return await self._enter("look_site", path, overwrite) != NOTHING_THERE
+
+    async def _enter(self, request: str, path: str, overwrite: bool) -> int:
+        path = (
+            f"~/{posixpath.normpath(path[2:])}" if path.startswith("~/") else "/" + posixpath.normpath(path).lstrip("/")
+        )
+        status, answer = await self.session.ask(request, path, "overwrite" if overwrite else "refuse")
+        user, _, rest = answer.partition(b"\0")
+        self.seen.path, _, why = rest.partition(b"\0")
+        self._is_root = user == b"0"
+        if status == 2:
+            raise self.refused(b"conflict", *why.strip(b"\n").split(b"\0"))
+        if status != NOTHING_THERE:
+            self.check(status, why, self.seen.path)
+        return status
 
     async def read_record(self, name: str) -> Record | None:
         """Return a record of ours, None if there is none or it is torn."""

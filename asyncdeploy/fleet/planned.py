@@ -1,0 +1,173 @@
+"""What a deploy, a run or a launch would do, as data and in words: Plan. Text and arithmetic; no I/O."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import attrs
+
+from asyncdeploy.nodes.node import Node
+from asyncdeploy.nodes.parse import fold_names
+from asyncdeploy.push.bundle.left_out import NEVER_SENT
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.serialize import PlainData
+from asyncdeploy.values.words import clean, one_line
+from asyncdeploy.values.workspace import Workspace
+
+SHOWN = 12
+"""Names that are not sent, for people; ``ignored`` has all."""
+MAX_COMMAND = 4000
+"""Characters of a command for people; ``command`` has all."""
+
+EnvState = Literal["none", "unchanged", "make", "stands"]
+
+
+@attrs.frozen
+class NodePlan(PlainData):
+    """What would happen on one node.
+
+    Attributes:
+        node: the node.
+        path: where the project would stand, absolute there; "" where the node could not be asked.
+        files / removed / overwritten: names that would be put in place, taken away, and lost though they were edited.
+        bytes: of contents that would travel, before they are compressed.
+        at_most: whether less may travel: of a large file only what has changed does.
+        env: "none" to make, "unchanged", "make"; "stands" where it works now, and is looked at again once the push has
+            changed what it may have been made from.
+        steps: the steps that would make it.
+        assets: what would be put on the node for it first.
+        command: what would run there, as it would be sent; None where nothing would, or nobody can tell.
+        line: the same for people: without what enters the environment and prepares a rank.
+        problems: why it would not succeed.
+    """
+
+    node: Node
+    path: str = ""
+    files: int = 0
+    removed: int = 0
+    overwritten: int = 0
+    bytes: int = 0
+    at_most: bool = False
+    env: EnvState = "none"
+    steps: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
+    command: Command | None = None
+    line: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def push(self) -> str:
+        """What the push would do, in words."""
+        if not self.path:
+            return "?"
+        if not self.files and not self.removed:
+            return "= unchanged"
+        words = [f"{self.files} file{'' if self.files == 1 else 's'}"]
+        words.append(f"{'at most ' if self.at_most else ''}{amount(self.bytes)}")
+        words += [f"{self.removed} removed"] if self.removed else []
+        return ", ".join(words)
+
+    @property
+    def making(self) -> str:
+        """What making the environment would do, in words."""
+        if not self.path:
+            return "?"
+        if self.env == "make":
+            return ", ".join([*(f"send {name}" for name in self.assets), *self.steps])
+        return {"none": "-", "unchanged": "= unchanged", "stands": "stands; asked again after the push"}[self.env]
+
+
+@attrs.frozen
+class Plan(PlainData):
+    """What would happen, found by looking; nothing was changed on any node, nor in the workspace.
+
+    Attributes:
+        nodes: in the order in which the nodes were given, which is node rank order.
+        workspace: what would be pushed.
+        env: the name of the environment, "" for a push alone.
+        files / bytes: names and bytes of contents of the workspace that belong on a node.
+        ignored: what of the workspace is not sent, as (path, why); a folder's path ends with a slash.
+        warnings: what a person should know before it is done.
+        problems: why it would not succeed, beside what the nodes say each.
+    """
+
+    nodes: tuple[NodePlan, ...]
+    workspace: Workspace
+    env: str = ""
+    files: int = 0
+    bytes: int = 0
+    ignored: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing that can be seen now stands in the way."""
+        return not self.problems and not any(each.problems for each in self.nodes)
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def describe(self) -> str:
+        """Return it for people: a line a node, what is not sent, what would run, what is wrong."""
+        count = f"{len(self.nodes)} node{'' if len(self.nodes) == 1 else 's'}"
+        head = f"plan · {count} · {self.workspace.path} ({self.files} files, {amount(self.bytes)})"
+        lines = [f"{head} · {self.env}" if self.env else head]
+        lines += table([(each.node.name, each.push, each.making) for each in self.nodes], ("node", "push", "env"))
+        lines += self._ignored()
+        lines += self._commands()
+        lines += [f"problem: {each.node.name}: {text}" for each in self.nodes for text in each.problems]
+        lines += [f"problem: {text}" for text in self.problems]
+        lines += [f"warning: {text}" for text in self.warnings]
+        lines.append("nothing was changed" if self.ok else "nothing was changed; it would not succeed")
+        return clean("\n".join(lines))
+
+    def _ignored(self) -> Iterator[str]:
+        rows = [row for row in self.ignored if row[1] != NEVER_SENT]
+        if rows:
+            yield "not sent:"
+            yield from (f"  {line}" for line in table(rows[:SHOWN]))
+            if (more := len(rows) - SHOWN) > 0:
+                yield f"  and {more} more"
+
+    def _commands(self) -> Iterator[str]:
+        """Yield what runs where; what many run alike stands once, variables that all have too."""
+        ranks: dict[tuple[str, ...], list[str]] = {}
+        asked = [(each, each.command) for each in self.nodes if each.command is not None]
+        variables = [set(command.env) for _, command in asked]
+        everywhere = set.intersection(*variables) if len(variables) > 1 else set()
+        for each, command in asked:
+            own = tuple(assigned(pair) for pair in command.env if pair not in everywhere)
+            names = tuple(f"{name}=***" for name, _ in command.secrets)
+            ranks.setdefault((*own, *names, each.line), []).append(each.node.name)
+        if not ranks:
+            return
+        yield "would run:"
+        if everywhere:
+            yield f"  everywhere: {one_line(' '.join(assigned(pair) for pair in sorted(everywhere)), MAX_COMMAND)}"
+        for words, folded in ranks.items():
+            yield f"  {fold_names(folded)}: {one_line(' '.join(words), MAX_COMMAND)}"
+
+
+def assigned(pair: tuple[str, str]) -> str:
+    """Return a variable as a shell sets it, in one line."""
+    name, value = pair
+    if value.isprintable():
+        return f"{name}={shlex.quote(value)}"
+    return f"{name}=$'{value.encode('unicode_escape').decode('ascii').replace(chr(39), chr(92) + chr(39))}'"
+
+
+def amount(size: int) -> str:
+    """Return a number of bytes for people."""
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> list[str]:
+    """Return rows as lines with aligned columns."""
+    cells = [[one_line(cell) for cell in row] for row in (*([head] if head else []), *rows)]
+    widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
