@@ -63,10 +63,9 @@ _ROOMS = {
         "NodeFull NoShell PreflightFailed ProgramFailed ProtocolError Skipped ToolMissing TransferFailed "
         "WorkFailed WorkspaceBusy WorkspaceConflict"
     ),
-    "values.events": (
-        "BytesMoved Event Noted Observer OutputLine StageFailed StageFinished StageStarted log_events print_events"
-    ),
+    "values.events": ("BytesMoved Event Noted Observer OutputLine StageFailed StageFinished StageStarted log_events"),
     "values.workspace": "Collected CollectIncomplete Site Workspace",
+    "view.plain": "print_events",
 }
 __all__ = sorted(name for names in _ROOMS.values() for name in names.split())
 __getattr__, __dir__ = open_on_demand(__name__, _ROOMS)

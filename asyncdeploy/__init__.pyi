@@ -129,7 +129,6 @@ from asyncdeploy.values.events import (
     StageFinished as StageFinished,
     StageStarted as StageStarted,
     log_events as log_events,
-    print_events as print_events,
 )
 from asyncdeploy.values.workspace import (
     Collected as Collected,
@@ -139,3 +138,4 @@ from asyncdeploy.values.workspace import (
 )
 
 __version__: str
+from asyncdeploy.view.plain import print_events as print_events

@@ -34,9 +34,10 @@ from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import DeployError
-from asyncdeploy.values.events import Event, Observer, OutputLine, print_events
+from asyncdeploy.values.events import Event, Observer, OutputLine
 from asyncdeploy.values.words import clean
 from asyncdeploy.values.workspace import Workspace
+from asyncdeploy.view.plain import print_events
 
 NODES = 4
 PYTHON = "python3"

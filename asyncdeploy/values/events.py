@@ -1,12 +1,11 @@
-"""What happened, as frozen events, and the plainest readers of them. Work never prints: it emits, observers show."""
+"""What happened, as frozen events, and how one reads. Work never prints: it emits, observers show."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import attrs
 
@@ -77,9 +76,13 @@ class BytesMoved(Event):
 
 @attrs.frozen(kw_only=True)
 class Noted(Event):
-    """Something a person should know that is no failure: what was overwritten, ignored, retried."""
+    """Something a person should know that is no failure: what was overwritten, ignored, retried.
+
+    A passing one is a sign of life, which the next one makes old.
+    """
 
     text: str = attrs.field(converter=clean)
+    passing: bool = False
 
 
 Observer = Callable[[Event], None]
@@ -110,26 +113,6 @@ def _words(event: Event) -> str | None:
         case Noted(text=text):
             return f"note: {text}"
     return None
-
-
-@checked
-def print_events(file: TextIO | None = None) -> Observer:
-    """Return an observer that prints one line an event: time, node, what happened.
-
-    Args:
-        file: where to; None is stderr, looked up at each line. Letters that it cannot write are spelled out.
-    """
-
-    def show(event: Event) -> None:
-        if (text := describe(event)) is not None:
-            clock = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 10) % 10}"
-            target = file or sys.stderr
-            line = f"{clock} {event.node} {text}"
-            if encoding := getattr(target, "encoding", None):
-                line = line.encode(encoding, "backslashreplace").decode(encoding)
-            print(line, file=target, flush=True)
-
-    return show
 
 
 @checked

@@ -13,8 +13,9 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.fleet.run import run_all
 from asyncdeploy.nodes.parse import Node
-from asyncdeploy.values.events import Event, Noted, Observer, StageFinished, print_events
+from asyncdeploy.values.events import Event, Noted, Observer, StageFinished
 from asyncdeploy.values.observing import Guard
+from asyncdeploy.view.plain import print_events
 from tests.support.beds.pools import pool_for, run_line
 from tests.support.beds.sshd_node import SshdNode
 

@@ -58,13 +58,14 @@ launch.follow       connect launch launch.gang launch.root_cause nodes remote ru
 fleet               collect connect deploy envs envs.bootstrap launch launch.follow launch.gang launch.launchers
                     launch.preflight nodes push push.bundle push.relay remote run tasks values
 local               connect connect.ssh nodes remote tasks values
+view                values
 face                EVERY
 cli                 EVERY
 testing             EVERY
 """
 
 MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "connect.ssh.known_hosts", "local"}
-MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "values"}
+MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "view"}
 STAND_ALONE = (
     *("launch/rank_shim", "launch/torchrun"),
     *("envs/inspect_env", "envs/check_imports", "envs/made_from", "envs/made_note", "envs/venvs"),

@@ -20,6 +20,8 @@ from asyncdeploy.values.words import (
     one_line,
     shown_line,
 )
+from asyncdeploy.values.words import EVIDENCE_LINES, MAX_LINE, MAX_TEXT, clean, is_harmless, last_lines, one_line
+from asyncdeploy.view.plain import print_events
 
 FORBIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and newline, DEL, C1
@@ -108,7 +110,7 @@ def test_no_event_can_drive_a_terminal_or_fake_another_one(kind: type[events.Eve
     ours: dict[str, Any] = {"node": "gpu-1", "stage": "push", "stream": "stdout", "seconds": 1.0, "done": 1, "total": 2}
     words = {field.name: ours.get(field.name, foreign) for field in attrs.fields(kind) if field.name != "at"}
     screen = io.StringIO()
-    events.print_events(screen)(kind(**words))
+    print_events(screen, show="all")(kind(**words))
     first, *rest = screen.getvalue().splitlines() or [""]
     assert not FORBIDDEN.search(screen.getvalue())
     assert all(line.startswith("    ") for line in rest)
@@ -151,3 +153,4 @@ def test_no_line_carries_anything_but_colours(text: str) -> None:
     left = re.sub(r"\x1b\[[0-9;:]{0,40}m", "", shown_line(text, colours=True))
     assert left == shown_line(text)
     assert not set(left) & set("\x1b\x07\x9b\r\n\u202e")
+    assert (kind in (events.BytesMoved, events.StageStarted)) == (not first)

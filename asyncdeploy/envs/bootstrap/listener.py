@@ -126,7 +126,7 @@ class StepListener:
             now = time.monotonic()
             if now - self._heard_at >= SIGN_S * 0.9:
                 text = f"env: {self.step_name}: still running, {now - self._began:.0f} s"
-                self._remote.emit(Noted(node=self.node.name, text=text))
+                self._remote.emit(Noted(node=self.node.name, text=text, passing=True))
             self._sign = asyncio.get_running_loop().call_later(SIGN_S, self._give_sign)
 
     def end_step(self, *, well: bool = False) -> None:
