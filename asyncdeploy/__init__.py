@@ -65,6 +65,7 @@ _ROOMS = {
     ),
     "values.events": ("BytesMoved Event Noted Observer OutputLine StageFailed StageFinished StageStarted log_events"),
     "values.workspace": "Collected CollectIncomplete Site Workspace",
+    "view.live": "live_view",
     "view.plain": "print_events",
 }
 __all__ = sorted(name for names in _ROOMS.values() for name in names.split())

@@ -138,4 +138,5 @@ from asyncdeploy.values.workspace import (
 )
 
 __version__: str
+from asyncdeploy.view.live import live_view as live_view
 from asyncdeploy.view.plain import print_events as print_events

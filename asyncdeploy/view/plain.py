@@ -91,7 +91,7 @@ class PlainView:
         if bar.is_step and self._show != "all":
             return  # its phase says it
         if bar.failed:
-            text = f"{_name(bar)} failed after {bar.seconds:.1f}s: {bar.text.removeprefix(f'{bar.stage} failed: ')}"
+            text = f"{_name(bar)} failed after {bar.seconds:.1f}s: {bar.why}"
         else:
             text = " ".join(filter(None, (_name(bar), "ok", bar.text, f"{bar.seconds:.1f}s")))
         self._print(at, bar.node, clean(text).replace("\n", "\n    "))

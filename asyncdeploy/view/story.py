@@ -51,6 +51,11 @@ class Bar:
         return max(0.0, (self.ended if self.ended is not None else self.began) - self.began)
 
     @property
+    def why(self) -> str:
+        """Why it failed, without its own name in front."""
+        return self.text.removeprefix(f"{self.stage} failed: ")
+
+    @property
     def moved(self) -> str:
         """How much of a transfer is done, for people; "" where nothing is known of one."""
         if self.total:
