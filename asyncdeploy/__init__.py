@@ -67,6 +67,7 @@ _ROOMS = {
     "values.workspace": "Collected CollectIncomplete Site Workspace",
     "view.live": "live_view",
     "view.plain": "print_events",
+    "view.timeline": "timeline write_timeline",
 }
 __all__ = sorted(name for names in _ROOMS.values() for name in names.split())
 __getattr__, __dir__ = open_on_demand(__name__, _ROOMS)

@@ -68,7 +68,7 @@ class NodeStory:
     """One node: its bars in the order in which they began, and the last lines that were printed there."""
 
     name: str
-    bars: deque[Bar] = attrs.field(factory=lambda: deque(maxlen=KEPT_BARS))
+    bars: deque[Bar]
     lines: deque[str] = attrs.field(factory=lambda: deque(maxlen=KEPT_LINES))
     sign: str = ""
 
@@ -79,16 +79,21 @@ class NodeStory:
 
 
 class Story:
-    """All nodes, in the order in which they were first heard of; ``take`` it every event."""
+    """All nodes, in the order in which they were first heard of; ``take`` it every event.
 
-    def __init__(self) -> None:
+    Args:
+        kept: how many bars of a node; None is all.
+    """
+
+    def __init__(self, kept: int | None = KEPT_BARS) -> None:
+        self._kept = kept
         self.nodes: dict[str, NodeStory] = {}
         self._open: defaultdict[tuple[str, str], list[Bar]] = defaultdict(list)
         self._wheels: dict[str, _Wheels] = {}
 
     def node(self, name: str) -> NodeStory:
         """Return a node's story, begun if it is new."""
-        return self.nodes.setdefault(name, NodeStory(name))
+        return self.nodes.setdefault(name, NodeStory(name, deque(maxlen=self._kept)))
 
     def take(self, event: Event) -> list[Bar]:
         """Take an event; return the bars that ended with it."""
