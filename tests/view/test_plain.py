@@ -141,7 +141,10 @@ async def test_a_screen_that_is_gone_when_a_begin_is_said_is_the_next_events_tro
         see(Noted(node="n1", text="x"))
 
 
-async def test_the_readmes_launch_on_four_nodes_is_told_in_under_40_lines(tmp_path: Path) -> None:
+async def test_the_readmes_launch_on_four_nodes_is_told_in_under_40_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain, "BEGIN_S", 600.0)  # on a busy machine any phase may take longer
     project = tmp_path / "project"
     project.mkdir()
     write_project(project, ("one", "two"))
