@@ -136,8 +136,8 @@ from asyncdeploy.values.workspace import (
     Site as Site,
     Workspace as Workspace,
 )
-
-__version__: str
 from asyncdeploy.view.live import live_view as live_view
 from asyncdeploy.view.plain import print_events as print_events
 from asyncdeploy.view.timeline import timeline as timeline, write_timeline as write_timeline
+
+__version__: str
