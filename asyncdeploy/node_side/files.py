@@ -3,8 +3,10 @@
 Runs on a node, loaded by other programs: Python >= 3.8, standard library only, no heavy import.
 """
 
+import errno
 import os
 
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what we lack for a moment: it says nothing about a file
 OWN = ".asyncdeploy"  # in the home folder: what we keep of jobs and launches
 
 
@@ -54,11 +56,13 @@ def make_own(folder):
 
 
 def read(path, most=-1):
-    """Return what a file holds, at the most so many bytes; b"" of one that is not there or cannot be read."""
+    """Return what a file holds, at the most so many bytes; b"" of one that is not there or is not for us to read."""
     try:
         with open(path, "rb") as file:
             return file.read(most)
-    except OSError:
+    except OSError as error:
+        if error.errno in SHORT:
+            raise
         return b""
 
 

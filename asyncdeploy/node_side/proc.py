@@ -1,4 +1,7 @@
-"""What /proc says of processes and of this machine. What cannot be read is empty: it ended, or is not for us to see.
+"""What /proc says of processes and of this machine. What is not there is empty: it ended, or is not for us to see.
+
+That /proc itself cannot be read, or that no descriptor is left for it, is an OSError: then nothing is known, and who
+took it for "nothing runs" would report ends that never came.
 
 Runs on a node, loaded by other programs: Python >= 3.8, standard library only, no heavy import.
 """
@@ -27,10 +30,18 @@ class Process:
 def process(pid):
     """Return one process, None if there is no such."""
     stat = read("/proc/%d/stat" % pid)
+    if not stat:
+        check_sight()
     return Process(stat) if stat else None
 
 
+def check_sight():
+    """OSError if we do not even see ourselves: then that we do not see another one says nothing."""
+    os.stat("/proc/self/stat")
+
+
 def pids():
+    check_sight()
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 

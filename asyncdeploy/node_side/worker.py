@@ -170,14 +170,21 @@ class Worker:
             __import__(PACKAGE + name)
             result = sys.modules[PACKAGE + name].main(self, args) or b""
         except Exception as error:
-            import traceback
-
             number, path = getattr(error, "errno", None) or 0, getattr(error, "filename", None) or ""
             path = path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
-            said = [type(error).__name__ + ": " + str(error), traceback.format_exc()[-8000:], str(number), path]
+            said = [type(error).__name__ + ": " + str(error), trace_of()[-8000:], str(number), path]
             self.send(b"F", "\0".join(said).encode("utf-8", "replace"))
         else:
             self.send(b"Z", result)
+
+
+def trace_of():
+    """Return the traceback of what is being handled, where a file can be opened to load what writes it."""
+    try:
+        import traceback
+    except OSError:
+        return ""
+    return traceback.format_exc()
 
 
 class Sent:

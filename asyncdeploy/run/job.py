@@ -90,7 +90,8 @@ class JobStatus(PlainData):
         met: of a launch's rank, whether its program was seen to connect to node rank 0 (there: to listen); None where
             nobody looked.
         signal_possible: the exit status, above 128, may stand for a signal: a node without python3 cannot tell.
-        survivors: processes that could not be ended, "pid name".
+        survivors: processes that could not be ended, "pid name"; "0 why" where something may live that the node
+            cannot see.
         gpu_left: of a launch's rank, GPUs on which memory stayed in use that was free before, though nobody is seen
             there: "GPU 3: 61.0 GiB".
         last_lines: the log's end, where it was asked for.

@@ -9,6 +9,7 @@ from asyncdeploy.run.streams import Input, Output
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import CommandTimeout
 from asyncdeploy.values.events import Noted
+from asyncdeploy.values.survivors import describe_survivors
 from asyncdeploy.values.words import last_lines
 
 
@@ -37,7 +38,7 @@ class Run:
         """Take the node's word of an end that we wanted; what could not be ended is said, whoever asks."""
         self.completed, self.is_confirmed = completed, not completed.survivors
         if completed.survivors:
-            text = f"could not be ended: {', '.join(completed.survivors)}: {self.command.line}"
+            text = f"{describe_survivors(completed.survivors)}: {self.command.line}"
             self.remote.emit(Noted(node=self.remote.node.name, text=text))
 
     def timeout(self, seconds: float) -> CommandTimeout:
@@ -50,7 +51,7 @@ class Run:
         elif ended:
             message = f"{over} and was ended: {line}"
         elif self.completed.survivors:
-            message = f"{over}, and could not be ended ({', '.join(self.completed.survivors)}): {line}"
+            message = f"{over}, and {describe_survivors(self.completed.survivors, ' ({})')}: {line}"
         else:
             message = f"{over}; the node did not confirm its end: {line}"
         stdout, stderr, dropped = self.output.value("stdout"), self.output.value("stderr"), self.output.dropped

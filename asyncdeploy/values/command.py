@@ -240,7 +240,8 @@ class Completed(PlainData):
         dropped: bytes left out of stdout and stderr together.
         duration_s: seconds on our clock.
         signal_possible: the node has no python3, and a shell cannot tell status 128+n from signal n.
-        survivors: processes of the run that could not be ended, as "pid name".
+        survivors: processes of the run that could not be ended, as "pid name"; "0 why" where something may live that
+            the node cannot see.
         leftovers: processes that it left running when it ended by itself, and that were ended with it, as "pid name";
             a node without python3 does not tell.
         path: the PATH that it was started with, where its status is 127: the shell did not find something.

@@ -104,7 +104,7 @@ async def test_b10_a_line_that_goes_dead_without_a_word(network: Network, monkey
         assert (await run_command(remote, f"sleep {silence_s + 1}; echo alive")).text == "alive"
         run = asyncio.create_task(run_command(remote, hiding_line()))
         await eventually(lambda: len(hidden_in(sshd.home)) == 4, "four have written their pids there")
-        assert len(sshd.processes()) == 5  # and our worker
+        assert len(sshd.processes()) == 6  # and our worker, and its keeper
         network.cut(sshd)
         with pytest.raises(ConnectionLost) as caught:
             await run

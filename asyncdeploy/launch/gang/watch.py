@@ -26,6 +26,7 @@ from asyncdeploy.run.jobs import read_log, stop_job
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import Noted
+from asyncdeploy.values.survivors import describe_survivors
 
 KILL_S = 5.0
 """After TERM and its grace: KILL, the sweep and the way back. A node that has not confirmed by then is unknown."""
@@ -120,7 +121,7 @@ def _name_what_is_left(pool: Pool, ends: Sequence[RankEnd]) -> None:
     for status in [end.status for end in ends if end.status is not None]:
         node = status.job.node
         if status.survivors:
-            pool.at(node).emit(Noted(node=node.name, text=f"could not be ended: {', '.join(status.survivors)}"))
+            pool.at(node).emit(Noted(node=node.name, text=describe_survivors(status.survivors)))
         if status.gpu_left:
             text = f"GPU memory stays in use though nothing of the run is seen there: {', '.join(status.gpu_left)}"
             pool.at(node).emit(Noted(node=node.name, text=text))

@@ -16,6 +16,7 @@ AFTER_S = 2.0  # for the shells around the program that was named, once that has
 KILL_WAIT_S = 3.0  # a process that KILL has not ended by then hangs in the kernel: it is named
 ON_END_S = 10.0  # for the line at a stopped run's end: docker takes a few seconds to end a container
 LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT  # of a waitid that leaves what it finds as it is
+NO_ROOM = (OSError, MemoryError)  # what looking into /proc raises where we have no descriptor or memory left
 TICK_S = 0.05  # between two looks at what is being ended
 
 
@@ -121,21 +122,42 @@ class ProcessTree:
 
         return family.members([os.getpid()], self.leader, self.marker)
 
+    def end(self):
+        """Stay until it has ended, or hangs."""
+        while not self.has_ended() and not self.hangs():
+            try:
+                self.reap()
+                self.escalate()
+            except NO_ROOM:
+                pass  # a moment later there may be some
+            time.sleep(TICK_S)
+
     def survivors(self):
-        """Return (pid, name) of what lives after the end; who was not stopped and left nobody is not looked for."""
-        return self.living() if self.stopped or self.children_left else []
+        """Return (pid, name) of what lives after the end; who was not stopped and left nobody is not looked for.
+
+        Where something lives, as the kernel tells us, but cannot be seen, that is said under the number 0.
+        """
+        why, found = "it is hidden from us", []
+        try:
+            if self.stopped or self.children_left:
+                found = self.living()
+        except OSError as error:
+            why = files.why(error)
+        if not found and self.children_left:
+            found = [(0, why.encode("utf-8", "replace"))]
+        return found
 
     def known(self):
         """Return what somebody must know who goes on in our place, for JSON."""
         ending = self.ending
         own = {name: getattr(self, name) for name in ("leader", "status", "ended_at", "stopped", "grace")}
-        return {**own, **{name: getattr(ending, name) for name in ("termed_at", "killed_at", "named")}}
+        return {**own, **{name: getattr(ending, name) for name in ("termed_at", "killed_at", "is_told", "named")}}
 
     def recall(self, said):
         """Know what another one knew who had our place."""
         for name in ("leader", "status", "ended_at", "stopped", "grace"):
             setattr(self, name, said[name])
-        for name in ("termed_at", "killed_at", "named"):
+        for name in ("termed_at", "killed_at", "is_told", "named"):
             setattr(self.ending, name, said[name])
 
     def exit(self):
@@ -158,6 +180,7 @@ class Ending:
     def __init__(self, kill_wait_s=KILL_WAIT_S):
         self.kill_wait_s = kill_wait_s
         self.termed_at = self.killed_at = None
+        self.is_told = False  # whoever TERM is for
         self.named = None  # whose end is awaited, as (pid, start); None where TERM went to all
         self.named_ended_at = None
 
@@ -179,15 +202,31 @@ class Ending:
         now = time.monotonic()
         if self.termed_at is None:
             self.termed_at = now
+        try:
+            return self.signal(living, leader, leads, grace, now)
+        except OSError as error:
+            if now - self.termed_at >= grace:
+                if leads:
+                    os.killpg(leader, KILL)  # whom we know without a look
+                if error.errno not in files.SHORT and self.killed_at is None:
+                    self.killed_at = now  # we shall not see better later
+            raise
+
+    def signal(self, living, leader, leads, grace, now):
+        if not self.is_told:
             if not leads:
-                return signal_all(living(), TERM, leader)
+                found = signal_all(living(), TERM, leader)
+                self.is_told = True
+                return found
             from asyncdeploy.node_side import named_programs
 
             self.named = named_programs.tell(leader)
+            self.is_told = True
         if now - self.termed_at >= grace or self.is_done(leads, now):
+            found = living()
             if self.killed_at is None:
                 self.killed_at = now
-            return signal_all(living(), KILL, leader)  # at each step: something may have been forked meanwhile
+            return signal_all(found, KILL, leader)  # at each step: something may have been forked meanwhile
         return []
 
     def is_done(self, leads, now):

@@ -2,42 +2,114 @@
 
 Runs on a node inside the worker: Python >= 3.8, standard library only, and no heavy import (``signal`` costs 4 ms).
 
+The worker may be killed (by a kernel that is out of memory, by hand). So before its first run it steps below a keeper,
+its own process so far: to that one comes all that a killed worker leaves, however it hides, and the keeper ends it.
+
 Frames in: I input, E end of input (the command starts then), K stop: payload is the grace in seconds. Frames out: O
 stdout, E stderr. Returned: status, signal number, survivors, then, behind an empty word, what it left running and was
 ended with it, and of status 127, behind another, its PATH, separated by NUL; or "!" and why it could not be started.
 """
 
+import _signal as signal
 import os
 import select
 import time
 
-from asyncdeploy.node_side import processes
+from asyncdeploy.node_side import proc, processes
 from asyncdeploy.node_side.input import NoRoom, take_input
-from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, run_on_end
+from asyncdeploy.node_side.run.process_tree import NO_ROOM, TICK_S, ProcessTree, Wake, run_on_end
 
 KILL_WAIT_S = 2.0  # with the client's grace it stays below the 5 s that a cancelled call may take
 OUT_LIMIT = 1 << 18  # unsent output; above it the command has to wait
 MOST_NAMED = 50  # of what it left running
 LOOK_S = 5.0  # while nothing happens; a signal, the client or output wakes us
+MOST_NOTED = 1 << 16  # what a pipe holds
 LAST_WORDS_S = 0.2  # for what is left in pipes that a process holds which is none of ours any more
 
 
 def main(worker, args):
     marker, grace, cwd, on_end, line, *env = args.split(b"\0")
     try:
+        if not hasattr(worker, "kept"):
+            worker.prctl = processes.find_prctl()
+            worker.kept = Kept(worker.prctl)
         stdin = take_input(worker)
     except NoRoom as error:
         return b"!\0" + os.fsencode(str(error))
-    if not hasattr(worker, "prctl"):
-        worker.prctl = processes.find_prctl()
+    except OSError as error:  # no process or descriptor is left
+        return b"!\0" + os.fsencode(os.strerror(error.errno))
     run = Run(worker, float(grace), marker, on_end, processes.marked_environ(env, marker))
     try:
         failure = run.start(line, cwd, stdin)
         if failure:
             return b"!\0" + os.fsencode(failure)
+        worker.kept.note(marker, b"%d" % run.tree.leader, grace, on_end, *env)
         return run.watch()
     finally:
         run.tidy()
+        worker.kept.forget()
+
+
+class Kept:
+    """We as our keeper sees us: what runs is written down for it, in a pipe that it reads when we have died."""
+
+    def __init__(self, prctl):
+        self.out, self.into = os.pipe()
+        for fd in (self.out, self.into):
+            os.set_blocking(fd, False)
+        self.keeper = os.getpid()
+        processes.reap_orphans(prctl, True)
+        try:
+            worker = os.fork()
+        except OSError:
+            os.close(self.out)
+            os.close(self.into)
+            raise
+        if worker:
+            keep(worker, self.out, prctl)
+        if prctl is not None:
+            prctl(1, signal.SIGCHLD, 0, 0, 0)  # PR_SET_PDEATHSIG: its end wakes us as a child's would
+
+    def note(self, *words):
+        """Say what runs; where a pipe does not hold all, what the line at its end would need is left out."""
+        text = b"\0".join(words)
+        os.write(self.into, text if len(text) <= MOST_NOTED else b"\0".join(words[:3]))
+
+    def forget(self):
+        try:
+            os.read(self.out, MOST_NOTED)
+        except BlockingIOError:
+            return  # nothing has run
+
+    def check(self):
+        """SystemExit if our keeper is gone: to the system it was the worker, and the channel is closed behind it."""
+        if os.getppid() != self.keeper:
+            raise SystemExit("the keeper was killed")
+
+
+def keep(worker, noted, prctl):
+    """Wait for the worker, our child, and end what it leaves behind; never returns."""
+    try:
+        for fd in (0, 1, 2):
+            os.close(fd)  # the client hears of the worker's end at once
+        processes.set_name(prctl, b"adeploy-keeper")
+        while os.waitpid(-1, 0)[0] != worker:
+            pass
+        marker, leader, grace, *rest = os.read(noted, MOST_NOTED).split(b"\0")
+        tree = ProcessTree(b"ASYNCDEPLOY_RUN=" + marker, prctl)
+        row = proc.process(int(leader))
+        # One that had ended, and was reaped, is no child that came to us.
+        tree.leader, tree.status = int(leader), None if row and row.parent == os.getpid() else 0
+        tree.stop(float(grace))
+        for _ in range(3):
+            os.open(os.devnull, os.O_RDWR)  # 0, 1 and 2 again, of what is started now
+        tree.end()
+        if rest and rest[0]:
+            run_on_end(rest[0], processes.marked_environ(rest[1:], marker))
+    except BlockingIOError:
+        pass  # nothing ran
+    finally:
+        os._exit(0)
 
 
 class Run:
@@ -85,14 +157,18 @@ class Run:
         self.hear()  # its end may have been asked for before it began, in one breath with its input
         self.reap()
         while not self.finished():
-            self.wait()
-            self.reap()
-            self.tree.escalate()
+            try:
+                self.wait()
+                self.reap()
+                self.tree.escalate()
+            except NO_ROOM:
+                time.sleep(TICK_S)  # no descriptor or memory is left: a moment later there may be, and it is our run
         self.read_rest()
         if self.tree.stopped and self.on_end:
             run_on_end(self.on_end, self.environ)
         if self.gone:
             raise SystemExit("the client went away; its run was ended")
+        self.worker.kept.check()
         survivors, leftovers = self.tree.survivors(), self.tree.leftovers
         self.flush(True)
         words = [b"%d %s" % item for item in survivors] + [b""] + [b"%d %s" % item for item in leftovers[:MOST_NAMED]]
@@ -142,6 +218,7 @@ class Run:
         if self.gone:
             return
         try:
+            self.worker.kept.check()
             self.worker.fill(0)
             self.worker.check_life()
             self.out += self.worker.life()  # between two frames: what waits to be sent may end within one

@@ -134,10 +134,10 @@ class Supervisor:
         A leader that has ended by itself was not stopped, however long we sweep behind it, and there is no hurry.
         """
         if self.asked and self.tree.status is None:
+            request = folders.read_json(self.folder, "stop") or {}
             self.asked = False  # who asks again may shorten the grace
             if not self.tree.stopped:
                 self.stopped_at = time.time()
-            request = folders.read_json(self.folder, "stop") or {}
             grace = request.get("grace_s")
             self.tree.stop(float(grace) if isinstance(grace, (int, float)) else STOP_GRACE_S)
 

@@ -1,0 +1,1 @@
+"""Whoever watches a run is killed, or cannot see it any more."""
