@@ -6,6 +6,7 @@ Runs on a node, loaded by other programs: Python >= 3.8, standard library only, 
 import os
 
 from asyncdeploy.node_side import files, live_jobs, proc
+from asyncdeploy.node_side.locks import Lock
 
 MOST = 1 << 20  # bytes of a file that is read
 MOST_DIGITS = 20  # of a pid, a session, a start time
@@ -33,6 +34,28 @@ def ids():
 def folder_of(job_id):
     """Return a job's folder, the one above it made safely."""
     return os.path.join(base_folder(), job_id)
+
+
+def starts_lock():
+    """Return the lock under which jobs are started, one after the other: whoever has it sees all that run."""
+    return Lock(os.path.join(base_folder(), ".names"))
+
+
+def emptying_path(site):
+    """Return the file whose lock says that a site is just being cleaned away."""
+    return os.path.join(site, files.OWN, "cleaning")
+
+
+def is_being_emptied(site):
+    """Whether a site is just being cleaned away; asked under the lock of starts."""
+    path = emptying_path(files.expand(os.fsencode(site)).decode("utf-8", "surrogateescape"))
+    if not os.path.exists(path):
+        return False
+    lock = Lock(path)
+    try:
+        return not lock.is_free()
+    finally:
+        lock.close()
 
 
 def reserve(folder, name, size):

@@ -6,7 +6,7 @@ Runs on a node inside the worker, loaded by other programs: Python >= 3.8, stand
 import _signal as signal
 import os
 
-from asyncdeploy.node_side import shell_text
+from asyncdeploy.node_side import proc, shell_text
 
 
 def find_prctl():
@@ -51,6 +51,13 @@ def marked_environ(items, marker):
     # A title that setproctitle writes goes over the environment that others see, marker and all, unless this is set.
     environ.update({b"ASYNCDEPLOY_RUN": marker, b"SPT_NOENV": b"1"})
     return environ
+
+
+def wake(pid):
+    """Let a process go on that somebody has stopped (SIGSTOP): it could not hear us."""
+    row = proc.process(pid)
+    if row is not None and row.state in (b"T", b"t"):
+        os.kill(pid, signal.SIGCONT)
 
 
 def let_go_of_all_but(keep):

@@ -98,10 +98,25 @@ def after_logout(job: Job) -> list[str]:
 
 async def _undo(remote: Remote, job: Job) -> None:
     try:
-        with urgently():
-            await ask_job(remote, {"op": "stop", "id": job.id, "grace_s": 1, "forbid": True})
+        await take_back(remote, job, forbid=True)
     except DeployError:
         return  # the node is away: what could be done was done; the caller's cancellation goes on
+
+
+async def take_back(remote: Remote, job: Job, *, forbid: bool = False) -> JobStatus:
+    """End a job whose start was given up, in a second, and what watches over it.
+
+    Args:
+        remote: the node.
+        job: the job.
+        forbid: a start that is still on its way shall find its end there.
+
+    Raises:
+        ConnectionLost, ConnectError: the node could not be asked.
+    """
+    with urgently():
+        answer = await ask_job(remote, {"op": "stop", "id": job.id, "grace_s": 1, "undo": True, "forbid": forbid})
+        return status_of(job, answer)
 
 
 @checked

@@ -1,11 +1,13 @@
 """What nobody has used for long is taken away from nodes; what runs and what is a person's stays."""
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,9 @@ from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.clean import clean
 from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.run.job import Job
-from asyncdeploy.run.jobs import job_status, start_job, stop_job, wait_job
+from asyncdeploy.run.jobs import job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.cleaned import Cleaned
+from asyncdeploy.values.errors import JobFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
 
@@ -36,6 +39,14 @@ def age(*folders: Path) -> None:
 async def clean_one(pool: Pool, sshd: SshdNode, *, older_than_s: float = OLD_S, dry_run: bool = False) -> Cleaned:
     (cleaned,) = (await clean(sshd.node, older_than_s=older_than_s, dry_run=dry_run, pool=pool)).values
     return cleaned
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """A lock of the node's that somebody there has."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def kinds(cleaned: Cleaned, home: Path) -> dict[str, str]:
@@ -201,3 +212,42 @@ async def test_what_a_container_left_in_its_home_stays(
         assert "1 files" in kinds(await clean_one(pool, sshd, dry_run=dry_run), sshd.home)["site proj"]
     assert (home / "weights").read_text() == "trained for a week"
     assert not (site / "train.py").exists()
+
+
+async def test_j13_a_job_is_not_started_in_a_site_that_is_just_being_emptied(
+    pool: Pool, deployed: Deployment, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    remote, site = pool.at(sshd_nodes[0].node), Path(deployed.site.path)
+    with held(site / ".asyncdeploy" / "cleaning"):
+        with pytest.raises(JobFailed, match="is just being cleaned away"):
+            await start_job(remote, "sleep 300", name="late", site=deployed.site)
+        assert await list_jobs(remote) == ()
+        (item,) = (await clean_one(pool, sshd_nodes[0], older_than_s=0)).items
+        assert item.kept == "another cleaning runs in it"
+    job = await start_job(remote, "true", name="later", site=deployed.site)
+    assert (await wait_job(remote, job)).ok
+
+
+async def test_j13_a_cleaning_lets_a_start_through_and_sees_its_job(
+    pool: Pool, deployed: Deployment, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    """Either the job runs and its site stays, or the site is gone and the job was not started."""
+    sshd = sshd_nodes[0]
+    remote, site = pool.at(sshd.node), Path(deployed.site.path)
+    await ended_job(pool, sshd, "before")  # makes the folder of jobs
+    with held(sshd.home / ".asyncdeploy" / "jobs" / ".names"):
+        cleaning = asyncio.create_task(clean_one(pool, sshd, older_than_s=0))
+        await asyncio.wait([cleaning], timeout=1)
+        assert not cleaning.done()
+        assert (site / "train.py").exists()
+        starting = asyncio.create_task(start_job(remote, "sleep 300", name="late", site=deployed.site))
+    cleaned = await cleaning
+    try:
+        job = await starting
+    except JobFailed:
+        assert not site.exists()
+        return
+    kept = {item.path: item.kept for item in cleaned.items if item.kind == "site"}
+    state = await stop_job(remote, job, grace_s=0)
+    assert state.ended
+    assert (site / "train.py").exists() == ("runs in it" in kept[str(site)])

@@ -9,7 +9,7 @@ from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
-from asyncdeploy.run.jobs import stop_job
+from asyncdeploy.run.jobs import take_back
 from asyncdeploy.tasks.finish import finish
 from asyncdeploy.values.errors import DeployError
 
@@ -17,8 +17,6 @@ UNDO_S = 4.5
 """A start that is cancelled is back within 5 s."""
 FORGET_S = 0.4
 """The same, behind a start_job that was cancelled and took up to 4.5 s of them to end what it had begun."""
-UNDO_GRACE_S = 1.0
-"""Ranks that have only just started have nothing to save."""
 
 
 async def undo_launch(pool: Pool, launch: Launch) -> tuple[Node, ...]:
@@ -37,7 +35,7 @@ async def undo_launch(pool: Pool, launch: Launch) -> tuple[Node, ...]:
 async def undo_rank(remote: Remote, launch: Launch, job: Job) -> bool:
     """Stop and forget one rank; True if the node says that nothing of it lives."""
     try:
-        status = await stop_job(remote, job, grace_s=UNDO_GRACE_S)
+        status = await take_back(remote, job)
         await forget_launch(remote, launch.id)
     except DeployError:
         return False

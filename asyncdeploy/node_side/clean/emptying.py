@@ -32,7 +32,7 @@ def empty(worker, site, dry_run):
     remove_made(site.path, folders)
     Swap(Deaf(worker), site, record, False).run()
     for name in names_in(os.path.join(site.path, META)):
-        if name not in (b"lock", b"state", HOME):
+        if name not in (b"lock", b"state", b"cleaning", HOME):
             remove_all(os.path.join(site.path, META, name))
     if others:
         return LEFT % others

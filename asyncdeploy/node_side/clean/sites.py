@@ -11,6 +11,7 @@ import os
 
 from asyncdeploy.node_side import files, job_folder, proc
 from asyncdeploy.node_side.clean.emptying import empty, names_in, remove_all
+from asyncdeploy.node_side.locks import Lock
 from asyncdeploy.node_side.push import places
 from asyncdeploy.node_side.push.site_folder import Site
 from asyncdeploy.node_side.push.site_record import META, Refused
@@ -189,13 +190,20 @@ def venv_removal(venv, running):
 def site_removal(worker, path, running):
     """Return what removes a site's files and environments, unless somebody is at work there."""
 
-    def remove(dry_run):
+    def user():
         held = "a program" if any(map(is_held, venvs(path))) else ""
-        who = user_of(path, running) or next(iter(job_folder.running_in(os.fsdecode(path))), held)
-        if who:
-            return IN_USE % who
-        site = Site(path)
+        return user_of(path, running) or next(iter(job_folder.running_in(os.fsdecode(path))), held)
+
+    def remove(dry_run):
+        site, mark = Site(path), None
         try:
+            if dry_run:
+                who = user()
+            else:
+                running.update(run_paths())  # what has begun since we looked
+                who, mark = held_off(worker, path, user)
+            if who:
+                return IN_USE % who
             site.open(False)
             site.take_lock(worker, 0.0, None)
             return empty(worker, site, dry_run)
@@ -205,5 +213,32 @@ def site_removal(worker, path, running):
             return os.strerror(error.errno)
         finally:
             site.close()
+            if mark is not None:
+                let_in(mark)
 
     return remove
+
+
+def held_off(worker, path, user):
+    """Return who uses a site, "" where nobody does, and then a lock that keeps jobs from being started there."""
+    starts = job_folder.starts_lock()
+    try:
+        starts.take(worker.poll)  # a start is let through to its end: then its job is seen
+        who = user()
+        if who:
+            return who, None
+        mark = Lock(job_folder.emptying_path(os.fsdecode(path)))
+        if mark.is_free():
+            return "", mark
+        mark.close()
+        return "another cleaning", None
+    finally:
+        starts.close()
+
+
+def let_in(mark):
+    try:
+        os.unlink(mark.path)
+    except FileNotFoundError:
+        pass  # the site is gone
+    mark.close()

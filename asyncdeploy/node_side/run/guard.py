@@ -17,6 +17,7 @@ from asyncdeploy.node_side.run.job_state import ALIVE, living, status_of
 from asyncdeploy.node_side.run.process_tree import TICK_S, Ending
 
 LOOK_S = 1.0
+DISMISS_S = 2.0  # for a supervisor to go whose job has ended
 
 
 def end_orphans(folder, job_id, grace, poll=lambda: None):
@@ -27,6 +28,17 @@ def end_orphans(folder, job_id, grace, poll=lambda: None):
         if not left or ending.is_over():
             return left
         ending.step(lambda left=left: left, pids.leader, pids.leader_lives(), grace)
+        poll()
+        time.sleep(TICK_S)
+
+
+def dismiss(folder, poll):
+    """Have a supervisor go that stays for the other ranks of a launch: it is taken back, and they do not come."""
+    deadline = time.monotonic() + DISMISS_S
+    holder = Pids(folder).holder()
+    if holder:
+        os.kill(holder, signal.SIGTERM)
+    while Pids(folder).holder() and time.monotonic() < deadline:
         poll()
         time.sleep(TICK_S)
 

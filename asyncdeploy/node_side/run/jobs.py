@@ -15,7 +15,7 @@ import json
 import os
 import time
 
-from asyncdeploy.node_side import job_folder as folders, live_jobs, proc
+from asyncdeploy.node_side import job_folder as folders, live_jobs, processes
 from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.locks import Lock
 from asyncdeploy.node_side.run import guard, keeper, log_times as times, logout, supervisor
@@ -25,6 +25,7 @@ from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 TERM = signal.SIGTERM
 END_S = KILL_WAIT_S + ON_END_S + 2.0  # for a supervisor that was asked, after the grace
 KEEPER_S = KILL_WAIT_S + 2.0  # for its keeper, where the supervisor did not act
+ENDED = ("exited", "signalled")
 LAST_PAUSE_S = 0.25  # between two looks at a job that goes on: each reads a few files
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
 READ_LIMIT = 512 * 1024
@@ -62,7 +63,7 @@ def start(worker, request):
         lock.take(worker.poll)
         if folders.Pids(folder).known or folders.read_json(folder, "exit") is not None:
             return status_of(job_id)
-        names = Lock(os.path.join(folders.base_folder(), ".names"))
+        names = folders.starts_lock()
         try:
             names.take(worker.poll)  # two starters of one name must see each other
             live_jobs.enter(job_id)
@@ -70,6 +71,9 @@ def start(worker, request):
             if twin:
                 remove_folder(job_id, folder)
                 return {"error": "exists", "id": twin}
+            if spec["site"] and folders.is_being_emptied(spec["site"]):
+                remove_folder(job_id, folder)
+                return {"error": "failed", "reason": "its site %s is just being cleaned away" % spec["site"]}
             worker.poll()  # a node that was frozen meanwhile: whoever asked for it may be gone
             reason = keeper.launch(folder, spec, env, stdin)
         finally:
@@ -144,8 +148,15 @@ def looks(worker, wait_s):
 
 def stop(worker, request):
     """End a job and everything of it; return its status, with what survived."""
+    folder = folders.folder_of(request["id"])
+    now = end(worker, request, folder)
+    if request.get("undo") and now.get("state") in ENDED:
+        guard.dismiss(folder, worker.poll)
+    return now
+
+
+def end(worker, request, folder):
     job_id, grace = request["id"], float(request["grace_s"])
-    folder = folders.folder_of(job_id)
     before = status_of(job_id)
     if before.get("error") == "unknown" and request.get("forbid"):
         return forbid(worker, folder, job_id)
@@ -177,7 +188,7 @@ def await_stop(worker, folder, job_id, patience):
             os.kill(holder, TERM)
             asked = holder
         if holder:
-            wake(holder)
+            processes.wake(holder)
         now = status_of(job_id)
         done = now.get("state") not in ("starting", "running") and not now.get("unfinished")
         if done or time.monotonic() >= deadline:
@@ -196,13 +207,6 @@ def ask_to_stop(folder, grace):
             folders.fill(folder, "stop", text, supervisor.STOP_BYTES)
         except OSError:
             pass  # an earlier stop has used it, or the disk is read-only: the supervisor has a grace of its own
-
-
-def wake(pid):
-    """Let a process go on that somebody has stopped (SIGSTOP): it could not hear us."""
-    row = proc.process(pid)
-    if row is not None and row.state in (b"T", b"t"):
-        os.kill(pid, signal.SIGCONT)
 
 
 def forbid(worker, folder, job_id):

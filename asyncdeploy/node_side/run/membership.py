@@ -104,13 +104,16 @@ class Membership:
         """Know what another one knew who had our place."""
         self.said, self.told_at, self.because = said, said["told_at"], said["because"]
 
-    def linger(self, tree, timed_out):
-        """Stay for the others: node rank 0 until all have ended, the rest until node rank 0 has heard of them."""
+    def linger(self, tree, timed_out, is_dismissed):
+        """Stay for the others: node rank 0 until all have ended, the rest until node rank 0 has heard of them.
+
+        Of a launch that did not come to be nobody comes any more, and whoever takes it back says so.
+        """
         self.tick(tree, timed_out)
         if self.side is None:
             return
         deadline = time.monotonic() + self.side.silence  # who waits to be heard does not wait for ever
-        while self.side.busy() and (self.side.is_hub or time.monotonic() < deadline):
+        while self.side.busy() and not is_dismissed() and (self.side.is_hub or time.monotonic() < deadline):
             poll = select.poll()
             self.side.register(poll)
             poll.poll(TICK_S * 1000)

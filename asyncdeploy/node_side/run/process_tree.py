@@ -224,8 +224,7 @@ class Ending:
             self.is_told = True
         if now - self.termed_at >= grace or self.is_done(leads, now):
             found = living()
-            if self.killed_at is None:
-                self.killed_at = now
+            self.killed_at = self.killed_at or now
             return signal_all(found, KILL, leader)  # at each step: something may have been forked meanwhile
         return []
 

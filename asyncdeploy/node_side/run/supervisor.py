@@ -99,17 +99,15 @@ class Supervisor:
         if folders.read_json(self.folder, "exit") is None:
             self.stay()
         if self.membership is not None:
-            self.membership.linger(self.tree, self.timed_out)
+            self.asked = False  # what was asked for while the job ran is done
+            self.membership.linger(self.tree, self.timed_out, lambda: self.asked)
         retention.keep_bounded()
 
     def undo(self):
         """End what was started."""
         self.tree.status = 0  # nobody's own end is awaited
         self.tree.stop(0.0)
-        while not self.tree.has_ended() and not self.tree.hangs():
-            self.tree.reap()
-            self.tree.escalate()
-            time.sleep(TICK_S)
+        self.tree.end()
 
     def say(self):
         """Tell the keeper what it must know to take our place."""
@@ -173,6 +171,8 @@ class Supervisor:
             os.kill(self.tree.leader, signal.SIGKILL)
             os.waitpid(self.tree.leader, 0)
             return "its folder %s cannot be written: %s" % (self.folder, os.strerror(error.errno))
+        # Who stopped it before its pid could be read may have gone away: a start that was cancelled.
+        self.asked = self.asked or os.path.exists(os.path.join(self.folder, "stop"))
         return None
 
     def stay(self):
