@@ -147,6 +147,7 @@ async def wait_launch(
     """Wait until all ranks have ended; when one fails the others are stopped, and the report names it as the cause.
 
     A launch with a Restart is started again; the report is that of its last attempt, which ``launch.current`` names.
+    Who waits elsewhere, by a handle that was loaded or found, waits with whoever starts it again, and for what follows.
 
     Args:
         launch: the launch.

@@ -16,6 +16,7 @@ from asyncdeploy.launch.follow.hangs import watch_silence
 from asyncdeploy.launch.follow.log_fold import LineFolder
 from asyncdeploy.launch.follow.log_merge import Merger
 from asyncdeploy.launch.gang.attempts import next_attempt
+from asyncdeploy.launch.gang.lease import watching
 from asyncdeploy.launch.gang.sight import AWAY_S, FIRST_PAUSE_S, LAST_PAUSE_S
 from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launch import Launch, LaunchLine, LineRanks
@@ -163,13 +164,14 @@ class LaunchFollower:
     async def _run(self, launch: Launch, readers: Sequence[asyncio.Task[None]]) -> None:
         try:
             while True:
-                report = await watch_launch(self._pool, launch, away_s=self._away_s)
-                self._judged = launch
-                for reader, outcome in zip(readers, report, strict=True):
-                    if outcome.value is None:  # its node does not answer; the other logs end where their jobs ended
-                        reader.cancel()
-                await asyncio.wait(readers)
-                following = None if report.ok else await next_attempt(self._pool, launch, report)
+                async with watching(self._pool, launch):
+                    report = await watch_launch(self._pool, launch, away_s=self._away_s)
+                    self._judged = launch
+                    for reader, outcome in zip(readers, report, strict=True):
+                        if outcome.value is None:  # its node does not answer; the other logs end where their jobs ended
+                            reader.cancel()
+                    await asyncio.wait(readers)
+                    following = None if report.ok else await next_attempt(self._pool, launch, report)
                 if following is None:
                     self.report = report
                     return

@@ -7,11 +7,14 @@ c10d.
 from __future__ import annotations
 
 from asyncdeploy.connect.pool import Pool
+from asyncdeploy.launch.gang.lease import TELL_S, attempt_elsewhere, hold, watching
+from asyncdeploy.launch.gang.recall import note_next
 from asyncdeploy.launch.gang.restart import Plan, Recovery
 from asyncdeploy.launch.gang.start import start_launch
 from asyncdeploy.launch.gang.watch import end_launch, watch_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.root_cause.judge import failure_of
+from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.errors import DeployError, LaunchFailed
@@ -25,17 +28,21 @@ async def watch_attempts(pool: Pool, launch: Launch, away_s: float) -> Report[Jo
 
     On cancellation the attempt that runs is left as it is; of one that is being started nothing stays.
     """
+    watched = launch.current
     while True:
-        watched = launch.current
-        report = await watch_launch(pool, watched, away_s=away_s)
-        if report.ok or await next_attempt(pool, watched, report) is None:
+        async with watching(pool, watched):
+            report = await watch_launch(pool, watched, away_s=away_s)
+            following = None if report.ok else await next_attempt(pool, watched, report)
+        if following is None:
             return report
+        watched = following
 
 
 async def next_attempt(pool: Pool, watched: Launch, report: Report[JobStatus]) -> Launch | None:
     """Return the attempt behind one that failed, on a new port and without the node of the root cause.
 
-    Where several watch over a launch one of them starts it, and all are given it.
+    Where several watch over a launch one of them starts it, and all are given it: also those on other machines, whose
+    handles know of no Restart, as long as it runs on nodes that they know.
 
     Args:
         pool: the connections.
@@ -49,7 +56,7 @@ async def next_attempt(pool: Pool, watched: Launch, report: Report[JobStatus]) -
     """
     recovery = watched.attempts
     if not isinstance(recovery, Recovery):
-        return None
+        return await attempt_elsewhere(pool, watched)
     async with recovery.turn:
         current = recovery.current
         if current is not None and current.id != watched.id:
@@ -73,6 +80,7 @@ async def _start(pool: Pool, recovery: Recovery, watched: Launch, plan: Plan, fa
     text = f"attempt {number} of {watched.id} begins{swaps}; before: {failed.message}"
     remote.emit(Noted(node=first.name, text=text))
     try:
+        await hold(pool, watched.nodes, watched)
         if not await _prepared(recovery, watched, plan):
             return None
         # An attempt names all those before it, so that any of their ids finds it (find_launch).
@@ -85,7 +93,10 @@ async def _start(pool: Pool, recovery: Recovery, watched: Launch, plan: Plan, fa
         await end_launch(pool, started)
         return None
     recovery.take(plan)
-    return recovery.begin(started)
+    following = recovery.begin(started)
+    if replaced := [node for node in watched.nodes if node not in started.nodes]:
+        await map_nodes(replaced, lambda node: note_next(pool.at(node), started), at_most_s=TELL_S)
+    return following
 
 
 async def _prepared(recovery: Recovery, watched: Launch, plan: Plan) -> bool:

@@ -27,9 +27,9 @@ async def keep_launch(remote: Remote, launch: Launch) -> None:
         ToolMissing: the node has no python3.
         ConnectionLost, ConnectError, ...: the node could not be asked.
     """
-    await _call(remote, "keep", launch.id, _packed(launch))
+    await ask_folder(remote, "keep", launch.id, _packed(launch))
     if launch.before:  # whoever asks for an earlier attempt finds this one
-        await _call(remote, "next", launch.before[-1], launch.id.encode())
+        await ask_folder(remote, "next", launch.before[-1], launch.id.encode())
 
 
 async def forget_launch(remote: Remote, launch_id: str) -> None:
@@ -38,10 +38,20 @@ async def forget_launch(remote: Remote, launch_id: str) -> None:
     Raises:
         ConnectionLost, ConnectError, ...: the node could not be asked.
     """
-    await _call(remote, "forget", launch_id)
+    await ask_folder(remote, "forget", launch_id)
 
 
-async def _call(remote: Remote, word: str, launch_id: str, data: bytes = b"") -> bytes:
+async def note_next(remote: Remote, launch: Launch) -> None:
+    """Have a node that is not in a launch any more remember which attempt followed the one that it was in.
+
+    Raises:
+        ConnectionLost, ConnectError, ...: the node could not be asked.
+    """
+    await ask_folder(remote, "next", launch.before[-1], launch.id.encode())
+
+
+async def ask_folder(remote: Remote, word: str, launch_id: str, data: bytes = b"") -> bytes:
+    """Ask a node something about a launch's folder there, in the words of node_side/launch/launch_folder.py."""
     return await call_once(remote, "launch.launch_folder", b"\0".join((word.encode(), launch_id.encode(), data)))
 
 
@@ -60,7 +70,7 @@ async def recall_launch(pool: Pool, nodes: Sequence[Node], launch_id: str, *, at
     """
     check_launch_id(launch_id)
     report = await map_nodes(
-        nodes, lambda node: _call(pool.at(node), "find", launch_id), at_once=CALLS_AT_ONCE, at_most_s=at_most_s
+        nodes, lambda node: ask_folder(pool.at(node), "find", launch_id), at_once=CALLS_AT_ONCE, at_most_s=at_most_s
     )
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
     evidence = "\n".join(f"{error.node}: {error.message}" for error in errors[:5])

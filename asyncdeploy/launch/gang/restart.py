@@ -68,6 +68,7 @@ class Recovery(Attempts):
         attempt: the number of the one that runs.
         turn: several may watch, and one of them starts the next attempt.
         over: the id of the attempt that none shall follow, "" while nobody has decided that.
+        watching: how many watch over it here.
     """
 
     policy: Restart
@@ -78,6 +79,7 @@ class Recovery(Attempts):
     attempt: int = attrs.field(default=0, init=False)
     turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     over: str = attrs.field(default="", init=False)
+    watching: int = attrs.field(default=0, init=False)
     _seen: set[tuple[str, ...]] = attrs.field(factory=set, init=False)
 
     def plan(self, report: Report[JobStatus], failed: LaunchFailed | None) -> Plan | None:

@@ -3,15 +3,18 @@
 Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are a word, a NUL, the launch's
 id, a NUL and, for "keep", the text (compressed by the client; here it is only bytes), for "tools" JSON: sources by
 their paths below the launch's folder "tools", for "next" the id of the attempt that followed. "find" returns the text
-of the last attempt, or nothing where there is none, the others nothing.
+of the last attempt, or nothing where there is none; "watch" and "leave" come from who would start it again, "ahead"
+returns "watched" while there is such a one, else the id of what followed; the others return nothing.
 """
 
 import os
+import time
 
 from asyncdeploy.node_side import files
 
 MOST_ATTEMPTS = 1000
 MOST_ID = 1000  # bytes
+LEASE_S = 90.0  # for so long somebody watches who has said so; he says it every 20 s
 MAX_TEXT = 1 << 20  # a frame; compressed, 1,000 nodes need about a tenth of it
 
 
@@ -29,6 +32,12 @@ def main(_worker, args):
         files.write_whole(os.path.join(folder, "next"), text)
     elif word == b"forget":
         forget(folder, path)
+    elif word == b"watch":
+        hold(folder)
+    elif word == b"leave":
+        let_go(folder)
+    elif word == b"ahead":
+        return b"watched" if is_watched(folder) else next_of(folder).encode()
     else:
         return files.read(last_of(folder), MAX_TEXT)
     return b""
@@ -55,12 +64,37 @@ def forget(folder, path):
             return  # another node on a shared home was first, or a rank's log stands there
 
 
+def hold(folder):
+    if os.path.isdir(folder):
+        files.write_whole(os.path.join(folder, "watched"), b"")
+
+
+def let_go(folder):
+    try:
+        os.unlink(os.path.join(folder, "watched"))
+    except FileNotFoundError:
+        pass  # another node on a shared home was first
+
+
+def is_watched(folder):
+    """Whether somebody watches who would start it again, or is just doing that."""
+    try:
+        return abs(time.time() - os.stat(os.path.join(folder, "watched")).st_mtime) < LEASE_S
+    except FileNotFoundError:
+        return False
+
+
+def next_of(folder):
+    """Return the id of the attempt that followed, "" where none is known."""
+    return os.path.basename(files.text(os.path.join(folder, "next"), MOST_ID))
+
+
 def last_of(folder):
-    """Return the description's path of the last attempt that is known here."""
+    """Return the description's path of the last attempt that is known here; one that is just being started is none."""
     for _ in range(MOST_ATTEMPTS):
-        name = os.path.basename(files.text(os.path.join(folder, "next"), MOST_ID))
+        name = next_of(folder)
         following = os.path.join(os.path.dirname(folder), name)
-        if not name or not os.path.exists(os.path.join(following, "launch.json")):
+        if not name or is_watched(folder) or not os.path.exists(os.path.join(following, "launch.json")):
             break  # the last, or one that was never started
         folder = following
     return os.path.join(folder, "launch.json")
