@@ -33,6 +33,26 @@ hold() { # the leash; 7 says that it acted for the client, 8 that it acted becau
     exit 7
 }
 
+keep_hold() { # the leash, and the end of all where who holds it is killed: nobody would hear the client any more
+    holder='' told=''
+    trap 'told=yes; [ -z "$holder" ] || kill -s TERM "$holder"' TERM
+    hold &
+    holder=$!
+    [ -z "$told" ] || kill -s TERM "$holder"
+    wait "$holder"
+    why=$?
+    if [ -n "$told" ]; then # our trap interrupts a wait: it said nothing of the holder then, or the second says 127
+        wait "$holder"
+        again=$?
+        [ "$again" = 127 ] || why=$again
+    fi
+    case $why in 7 | 8) exit "$why" ;; esac
+    if [ "$why" = 0 ] || [ -n "$told" ]; then exit 0; fi
+    trap '' TERM
+    end "$grace"
+    exit 8
+}
+
 if [ -z "$limit" ]; then
     echo "missing timeout"
     exit 1
@@ -44,7 +64,7 @@ printf '%s' "$body" | begin 3<&- &
 child=$!
 cd "$HOME" || cd / || exit # nobody's folder is held by us
 exec 4<&-
-hold >/dev/null 2>&1 &
+keep_hold >/dev/null 2>&1 &
 leash=$!
 { wait "$child"; } 2>/dev/null # bash would tell of a signal there
 status=$?
