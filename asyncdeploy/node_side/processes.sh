@@ -194,7 +194,7 @@ await_named() { # SECONDS: until they have ended, and the shells around them had
 }
 
 end() { # GRACE: TERM to the program that was named, or to what a leader left; then KILL to all; fails if something survives
-    [ -e "/proc/$$/stat" ] || return 1 # or where nobody can say that nothing does
+    [ -e /proc/self/stat ] || return 1 # or where nobody can say that nothing does
     [ -n "$(living)" ] || return 0
     if lives "$child"; then
         tell
