@@ -9,8 +9,7 @@ from asyncdeploy.run.streams import Input, Output
 from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import CommandTimeout
 from asyncdeploy.values.events import Noted
-from asyncdeploy.values.survivors import describe_survivors
-from asyncdeploy.values.words import last_lines
+from asyncdeploy.values.words import describe_survivors, last_lines
 
 
 @attrs.define

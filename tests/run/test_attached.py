@@ -18,6 +18,7 @@ from asyncdeploy.run.streams import HeadTail, LineCutter
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout, ConnectionLost, NoShell, TransferFailed
 from asyncdeploy.values.events import OutputLine
+from tests.support.beds.keeper import children
 from tests.support.events import printed
 from tests.support.places import ROOT
 from tests.support.programs.stubborn import STUBBORN, living, pids_of, timed_out, until_gone, until_written
@@ -198,7 +199,7 @@ async def test_the_leash_ends_everything_when_the_line_is_cut(remote: ShellRemot
 
 async def test_a_worker_that_was_killed_is_unknown_never_success(remote: ShellRemote) -> None:
     await run_command(remote, "true")
-    worker = remote.channels[0].process.pid
+    (worker,) = children(remote.channels[0].process.pid)  # below its keeper
     with pytest.raises(ConnectionLost) as caught:
         await run_command(remote, f"kill -KILL {worker}; exit 0")
     assert caught.value.outcome == "unknown"

@@ -26,7 +26,7 @@ from asyncdeploy.run.jobs import read_log, stop_job
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import Noted
-from asyncdeploy.values.survivors import describe_survivors
+from asyncdeploy.values.words import describe_survivors
 
 KILL_S = 5.0
 """After TERM and its grace: KILL, the sweep and the way back. A node that has not confirmed by then is unknown."""
