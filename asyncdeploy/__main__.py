@@ -28,12 +28,11 @@ def main(argv: list[str] | None = None) -> int:
         return asyncio.run(run_demo(args.hosts, accept_new=args.accept_new, results=args.results))
     except KeyboardInterrupt:
         return 130
-    except (DeployError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (DeployError, FleetError) as error:
+        print(f"error: {error.describe()}", file=sys.stderr)
         return 1
-    except FleetError as error:
-        for one in error.exceptions:
-            print(f"error: {one}", file=sys.stderr)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
 
 

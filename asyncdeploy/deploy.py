@@ -29,11 +29,13 @@ from asyncdeploy.run.jobs import start_job
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.serialize import PlainData, read_by
+from asyncdeploy.values.shown.one_line import OneLine
+from asyncdeploy.values.shown.table import Described, Table, tally
 from asyncdeploy.values.workspace import Collected, Site, Workspace, as_workspace
 
 
-@attrs.frozen
-class Deployment(PlainData):
+@attrs.frozen(repr=False)
+class Deployment(OneLine, Described, PlainData):
     """A project that stands on a node, able to run.
 
     Attributes:
@@ -47,8 +49,19 @@ class Deployment(PlainData):
     node: Node
     site: Site
     env: Env = attrs.field(metadata=read_by(env_from_dict))
-    facts: NodeFacts
+    facts: NodeFacts = attrs.field(repr=False)
     built: Built | None = None
+
+    def gist(self) -> str:
+        """Return where the project stands, and in which environment."""
+        return f"{self.site.path}, {type(self.env).__name__}"
+
+    def table(self) -> Table:
+        """Return what a person is shown: where the project stands, and on what."""
+        rows = [("site", self.site.path), ("digest", self.site.digest), ("environment", type(self.env).__name__)]
+        gpus = tally([gpu.name for gpu in self.facts.gpus]) or "none"
+        rows += [("machine", f"{self.facts.system} {self.facts.arch}, {self.facts.cpus} cpus"), ("gpus", gpus)]
+        return Table(f"deployed on {self.node.name}", (), tuple(rows))
 
     def enter(self, command: Command | str) -> Command:
         """Return a command as it must run in this project: in its environment, by default in its folder."""

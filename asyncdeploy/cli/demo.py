@@ -116,7 +116,11 @@ async def _show_failure(nodes: tuple[Node, ...], workspace: Workspace, env: Env,
     if report.ok:
         raise DeployError("", "the injected failure did not show: the demo is broken")
     error = failure_of(report)
-    _say(describe_failure(error) if error else "\n".join(str(outcome.error) for outcome in report.failures))
+    _say(
+        describe_failure(error)
+        if error
+        else "\n".join(outcome.error.describe() for outcome in report.failures if outcome.error)
+    )
 
 
 async def _launcher(nodes: tuple[Node, ...], pool: Pool) -> Launcher:

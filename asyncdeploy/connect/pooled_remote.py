@@ -144,7 +144,7 @@ class PooledRemote:
         except Exception as cause:  # noqa: BLE001 - a slip of the connector's; who waits must learn of it all the same
             what = f"connecting raised {type(cause).__name__}: {one_line(str(cause))}"
             slip = ConnectError(self.node.name, what, reason="protocol")
-            slip.__cause__ = cause
+            slip.__cause__, slip.cause_is_theirs = cause, True
             self._not_connected(slip)
         except BaseException:  # we were cancelled, which is no reason for the others to fail: the next one connects
             self._slots.not_added(None)

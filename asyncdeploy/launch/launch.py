@@ -11,10 +11,12 @@ from typing import Literal, Self
 import attrs
 
 from asyncdeploy.launch.placement import Placement
-from asyncdeploy.nodes.parse import Node, node_ranks
+from asyncdeploy.nodes.parse import Node, fold_names, node_ranks
 from asyncdeploy.run.job import Job, check_job_id, new_job_id
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData, not_plain
+from asyncdeploy.values.shown.one_line import in_one_line, short
+from asyncdeploy.values.shown.table import Described, Table, count
 from asyncdeploy.values.words import shown_line
 
 MAX_FILE_BYTES = 16 << 20
@@ -70,8 +72,8 @@ class Attempts:
         return (type(None), ())
 
 
-@attrs.frozen
-class Launch(PlainData):
+@attrs.frozen(repr=False)
+class Launch(Described, PlainData):
     """Ranks that were set off together, detached: a handle.
 
     Attributes:
@@ -105,6 +107,26 @@ class Launch(PlainData):
             raise ValueError(f"Launch: {what}, got {given[0]}, {given[1]} and {given[2]}")
         if not self.grace_s >= 0:
             raise ValueError(f"Launch grace_s: 0 or more seconds were expected, got {self.grace_s!r}")
+
+    def __repr__(self) -> str:
+        said = [repr(self.id), f"nodes={short(fold_names(node.name for node in self.nodes))}"]
+        said += [f"processes={self.placement.world_size}"]
+        said += [f"attempt={len(self.before) + 1}"] if self.before else []
+        said += [f"grace_s={self.grace_s:g}"] if self.grace_s != 5 else []
+        return in_one_line("Launch", said)
+
+    def table(self) -> Table:
+        """Return what a person is shown: a row a node with its ranks, and where they meet."""
+        plan = self.placement
+        rows = []
+        for place, job in zip(plan.places, self.jobs, strict=True):
+            first = plan.first_rank(place.node_rank)
+            ranks = f"{first}-{first + place.nproc - 1}" if place.nproc > 1 else f"{first}"
+            rows.append((f"{place.node_rank}", place.node.name, ranks, f"{place.address} {place.interface}", job.id))
+        what = f"launch {self.id}: {count(len(self.jobs), 'node')}, {count(plan.world_size, 'process', 'processes')}"
+        below = [f"they meet at {plan.master_addr} port {plan.master_port}"]
+        below += [f"before it: {', '.join(self.before)}"] if self.before else []
+        return Table(what, ("node rank", "node", "ranks", "address", "job"), tuple(rows), tuple(below))
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -14,6 +14,7 @@ from asyncdeploy.tasks.finish import BACK_S, note_cancelled, outlast
 from asyncdeploy.tasks.progress import last_seen, track_progress
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import Cancelled, DeadlineExceeded, DeployError, Skipped, WorkFailed
+from asyncdeploy.values.shown.uncaught import leave_out_ours, their_frames
 
 T = TypeVar("T")
 
@@ -195,6 +196,7 @@ async def _outcome(node: Node, work: Work[T], at_most_s: float | None) -> Outcom
     try:
         return Outcome(node, "ok", await (work(node) if at_most_s is None else _within(work(node), at_most_s)))
     except DeployError as error:
+        leave_out_ours(error)
         value = getattr(error, "completed", None) or getattr(error, "collected", None)
         return Outcome(node, error.outcome, value, error)
     except _Late:
@@ -202,6 +204,7 @@ async def _outcome(node: Node, work: Work[T], at_most_s: float | None) -> Outcom
         return Outcome(node, "unknown", error=late)
     except Exception as cause:  # noqa: BLE001 - nobody else's result may be lost by it
         failure = WorkFailed(node.name, f"the work for this node raised {type(cause).__name__}: {cause}")
+        cause.__traceback__ = their_frames(cause.__traceback__) or cause.__traceback__
         failure.__cause__ = cause
         return Outcome(node, "failed", error=failure)
 

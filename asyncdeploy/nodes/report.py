@@ -7,9 +7,14 @@ from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import attrs
 
-from asyncdeploy.nodes.parse import Node
+from asyncdeploy.nodes.alike import fold_errors, headline, in_order, notes_of
+from asyncdeploy.nodes.parse import Node, fold_names
+from asyncdeploy.nodes.report_table import report_table
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import DeployError, State
 from asyncdeploy.values.serialize import to_plain
+from asyncdeploy.values.shown.table import Described, Table, cell, count, tally
+from asyncdeploy.values.shown.uncaught import ForPeople
 
 T = TypeVar("T")
 
@@ -57,9 +62,9 @@ def judge(outcome: Outcome[T]) -> Outcome[T]:
     return outcome if error is None else attrs.evolve(outcome, state=error.outcome, error=error)
 
 
-@attrs.frozen
-class Report(Generic[T]):
-    """The outcomes of all nodes, in the order in which the nodes were given."""
+@attrs.frozen(repr=False)
+class Report(Described, Generic[T]):
+    """The outcomes of all nodes, in the order in which the nodes were given; printed it is a table."""
 
     outcomes: tuple[Outcome[T], ...]
 
@@ -82,6 +87,7 @@ class Report(Generic[T]):
         """Return the report with failed values (a Completed that exited 3) counted as failures."""
         return Report(tuple(judge(outcome) for outcome in self.outcomes))
 
+    @checked
     def unwrap(self) -> tuple[T, ...]:
         """Return every node's value, in order.
 
@@ -91,6 +97,10 @@ class Report(Generic[T]):
         if not self.ok:
             raise FleetError.of(self)
         return self.values
+
+    def table(self) -> Table:
+        """Return a row a node: its state, and the last line that it printed, or its error."""
+        return report_table([(each.node.name, each.state, each.value, each.error) for each in self.outcomes])
 
     def __getitem__(self, node: Node | str) -> Outcome[T]:
         for outcome in self.outcomes:
@@ -104,13 +114,24 @@ class Report(Generic[T]):
     def __len__(self) -> int:
         return len(self.outcomes)
 
+    def __repr__(self) -> str:
+        bad = fold_names(outcome.node.name for outcome in self.failures)
+        of_whom = f" ({cell(bad, 40)})" if bad else ""
+        return f"Report({count(len(self), 'node')}: {tally([outcome.state for outcome in self.outcomes])}{of_whom})"
+
+    def __str__(self) -> str:
+        return self.describe()
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {"ok": self.ok, "outcomes": [outcome.to_dict() for outcome in self.outcomes]}
 
 
-class FleetError(ExceptionGroup[DeployError]):
-    """Some nodes failed: the errors of all that did, and the whole report."""
+class FleetError(ForPeople, ExceptionGroup[DeployError]):
+    """Some nodes failed: the errors of all that did, the root cause first, and the whole report.
+
+    ``str`` is one line: how many failed, and the first error with all nodes that have it; ``describe()`` has the rest.
+    """
 
     report: Report[Any]
 
@@ -123,17 +144,32 @@ class FleetError(ExceptionGroup[DeployError]):
     def __init__(self, message: str, errors: Sequence[DeployError], report: Report[Any] | None = None) -> None:
         super().__init__(message, errors)
 
+    def __str__(self) -> str:
+        return self.message  # a group would add how many errors it holds, which the message has said
+
+    def __repr__(self) -> str:
+        return f"FleetError({self.message!r})"
+
     @classmethod
     def of(cls, report: Report[Any]) -> FleetError:
         """Return the error that a report with failures raises."""
-        errors = [
+        errors = in_order(
             outcome.error or DeployError(outcome.node.name or outcome.node.host, f"ended as {outcome.state}")
             for outcome in report.failures
-        ]
-        # Those that ended only because another failed are no cause.
-        cause = next((place for place, seen in enumerate(report.failures) if seen.state in ("failed", "unknown")), 0)
-        first = str(errors[cause]).partition("\n")[0]
-        return cls(f"{len(errors)} of {len(report)} nodes failed, first {first}", errors, report)
+        )
+        hosts = {outcome.node.name: outcome.node.host for outcome in report}
+        first = fold_errors(errors, hosts)[0].text.partition("\n")[0]
+        error = cls(f"{headline(errors, len(report))}: {first}", errors, report)
+        if errors[0].cause_is_theirs:  # their own code raised it: where, they want to see
+            error.__cause__, error.cause_is_theirs = errors[0].__cause__, True
+        return error
+
+    def shown_notes(self) -> list[str]:
+        """Return what stands below the message: the proof and the hint of the first error, then the others, folded."""
+        hosts = {outcome.node.name: outcome.node.host for outcome in self.report}
+        errors = [error for error in self.exceptions if isinstance(error, DeployError)]
+        added = super().shown_notes()
+        return [*notes_of(fold_errors(errors, hosts)), *added]
 
     def derive(self, excs: Sequence[Any]) -> FleetError:  # type: ignore[override]  # a part of ours is ours
         """Return a part of the group that keeps the report."""

@@ -12,6 +12,8 @@ from asyncdeploy.values.errors import DeployError, JobFailed, JobLost
 from asyncdeploy.values.not_found import STATUS, hint_of_missing
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData
+from asyncdeploy.values.shown.one_line import OneLine
+from asyncdeploy.values.shown.table import Described, Table
 
 JobState = Literal["starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere"]
 
@@ -41,8 +43,8 @@ def new_job_id(name: str) -> str:
     return f"{check_job_name(name)}-{''.join(secrets.choice(_BASE32) for _ in range(8))}"
 
 
-@attrs.frozen
-class Job(PlainData):
+@attrs.frozen(repr=False)
+class Job(OneLine, Described, PlainData):
     """A detached job on a node: a handle, good on any machine that can reach the node.
 
     Attributes:
@@ -69,9 +71,20 @@ class Job(PlainData):
     survives_logout: bool = True
     keeps_shared_memory: bool = True
 
+    def gist(self) -> str:
+        """Return its id."""
+        return self.id
 
-@attrs.frozen
-class JobStatus(PlainData):
+    def table(self) -> Table:
+        """Return what a person is shown: where it runs, what, and how to look at it."""
+        below = [f"in {self.site}: {self.command}" if self.site else self.command]
+        below += [f"window: tmux session {self.window}"] if self.window else []
+        below += [] if self.survives_logout else ["it ends with our connection: the node's logind kills what is left"]
+        return Table(f"job {self.id} on {self.node.name}", below=tuple(filter(None, below)))
+
+
+@attrs.frozen(repr=False)
+class JobStatus(OneLine, Described, PlainData):
     """What the job's folder on the node says.
 
     Attributes:
@@ -136,6 +149,18 @@ class JobStatus(PlainData):
             return f"is {self.state}"
         how = f"died of SIG{self.signal}" if self.signal else f"exited {self.exit_status}"
         return f"ran longer than its timeout_s and was ended: it {how}" if self.timed_out else how
+
+    def gist(self) -> str:
+        """Return how it ended, and the last line that it printed where that was asked for."""
+        said = self.last_lines.rstrip().rpartition("\n")[2]
+        return f"{self.how.removeprefix('is ')}: {said}" if said else self.how.removeprefix("is ")
+
+    def table(self) -> Table:
+        """Return what a person is shown: the job, how it ended, its last lines."""
+        below = [*(f"  | {line}" for line in self.last_lines.splitlines())]
+        below += [f"still there: process {each}" for each in self.survivors]
+        below += [f"memory still in use: {each}" for each in self.gpu_left]
+        return Table(f"job {self.job.id} on {self.job.node.name} {self.how}", below=tuple(below))
 
     @property
     def _loss(self) -> str:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from asyncdeploy.values.kinds import choices, decided_by_class, expected, fits, meant, shown
+from asyncdeploy.values.shown.uncaught import leave_out_ours
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -30,6 +31,8 @@ MAX_SEEN = 16
 def checked(function: F) -> F:
     """Make a function refuse arguments of a wrong kind by name, before it begins.
 
+    An error of ours that leaves the function leaves our frames behind.
+
     The function then raises TypeError for an argument of another kind than its annotation says, and ValueError for a
     number that is none (NaN, seconds below zero) or a word that is none of those that there are.
     """
@@ -40,14 +43,22 @@ def checked(function: F) -> F:
         @functools.wraps(function)
         async def _awaited(*args: Any, **kwargs: Any) -> Any:
             plan.check(args, kwargs)
-            return await function(*args, **kwargs)
+            try:
+                return await function(*args, **kwargs)
+            except Exception as error:
+                leave_out_ours(error)
+                raise
 
         return cast(F, _awaited)
 
     @functools.wraps(function)
     def _called(*args: Any, **kwargs: Any) -> Any:
         plan.check(args, kwargs)
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            leave_out_ours(error)
+            raise
 
     return cast(F, _called)
 

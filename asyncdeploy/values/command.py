@@ -12,10 +12,11 @@ from typing import Any, Self, get_type_hints
 import attrs
 
 from asyncdeploy.values import not_found
-from asyncdeploy.values.arguments import checked_class
+from asyncdeploy.values.arguments import checked, checked_class
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeployError
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
+from asyncdeploy.values.shown.ended import Ended
 from asyncdeploy.values.words import last_lines
 
 MAX_ENV_BYTES = 128 * 1024 - 1
@@ -227,23 +228,19 @@ def as_command(value: Command | str) -> Command:
     return value if isinstance(value, Command) else Command(value)
 
 
-@attrs.frozen
-class Completed(PlainData):
+@attrs.frozen(repr=False)
+class Completed(Ended, PlainData):
     """What an attached command left behind.
 
     Attributes:
-        node: the node's name.
-        command: the shell line.
-        status: its exit status, None if it died of a signal (or nobody knows).
-        signal: the signal's name without SIG ("KILL"), or None.
+        node, command: the node's name, the shell line.
+        status, signal: its exit status, or the signal's name without SIG ("KILL"); both None if nobody knows.
         stdout / stderr: bytes: the first and the last MiB of each, the gap marked where something was dropped.
         dropped: bytes left out of stdout and stderr together.
         duration_s: seconds on our clock.
         signal_possible: the node has no python3, and a shell cannot tell status 128+n from signal n.
-        survivors: processes of the run that could not be ended, as "pid name"; "0 why" where something may live that
-            the node cannot see.
-        leftovers: processes that it left running when it ended by itself, and that were ended with it, as "pid name";
-            a node without python3 does not tell.
+        survivors: processes of the run that could not be ended, "pid name"; "0 why" where we cannot see what lives.
+        leftovers: processes that it left behind and that were ended with it, "pid name"; told where there is python3.
         path: the PATH that it was started with, where its status is 127: the shell did not find something.
     """
 
@@ -270,6 +267,10 @@ class Completed(PlainData):
         """stdout as text, bytes that are no UTF-8 replaced, without the final line ends."""
         return self.stdout.decode("utf-8", "replace").rstrip("\r\n")
 
+    def last_lines(self) -> list[str]:
+        """Return the last lines of stdout, of stderr where stdout is empty, without their colours."""
+        return last_lines(self.stdout or self.stderr).splitlines()
+
     def failure(self) -> DeployError | None:
         """Return None if it is ok, else the error that says how it ended."""
         if self.ok:
@@ -286,6 +287,7 @@ class Completed(PlainData):
             hint = not_found.hint_of_missing(self.stderr[-4096:].decode("utf-8", "replace"), self.path, self.command)
         return CommandFailed(self.node, message, hint, evidence, self.command, self.status, self.signal, self)
 
+    @checked
     def check(self) -> Completed:
         """Return self if it is ok.
 

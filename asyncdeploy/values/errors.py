@@ -10,14 +10,16 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 
+from asyncdeploy.values.shown.failure import failure_text
+from asyncdeploy.values.shown.uncaught import ForPeople
 from asyncdeploy.values.words import clean
 
 State = Literal["ok", "failed", "unknown", "skipped", "cancelled"]
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
-class DeployError(Exception):
-    """Something went wrong on a node, or on the way to it.
+class DeployError(ForPeople, Exception):
+    """Something went wrong on a node, or on the way to it; hint and evidence are its notes (``__notes__``).
 
     Attributes:
         node: the node's name ("" where no single node is meant).
@@ -33,11 +35,11 @@ class DeployError(Exception):
     hint: str = attrs.field(default="", converter=clean)
     evidence: str = attrs.field(default="", converter=clean)
 
+    def __attrs_post_init__(self) -> None:
+        self.add_notes(self.evidence, self.hint)
+
     def __str__(self) -> str:
-        text = f"{self.node}: {self.message}" if self.node else self.message
-        if self.evidence:
-            text += "\n" + "\n".join(f"  | {line}" for line in self.evidence.splitlines())
-        return f"{text}\nhint: {self.hint}" if self.hint else text
+        return f"{self.node}: {self.message}" if self.node else self.message
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.node!r}, {self.message!r})"
@@ -54,8 +56,7 @@ class ConnectError(DeployError):
     """No SSH connection could be made.
 
     Attributes:
-        reason: "refused", "timeout", "throttled", "dns", "unreachable", "protocol", "jump", "config", or "local" where
-            this machine lacks something.
+        reason: refused, timeout, throttled, dns, unreachable, protocol, jump, config, local (lacking here).
         attempts: how many times it was tried.
         passing: whatever the reason, it may be otherwise a moment later.
     """
@@ -67,11 +68,7 @@ class ConnectError(DeployError):
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
 class AuthError(DeployError):
-    """The node refused every key we have for that user; never retried.
-
-    Attributes:
-        asked: False if no server was asked: the key that the node names cannot be used.
-    """
+    """The node refused every key we have for that user; not ``asked``: the key that the node names cannot be used."""
 
     asked: bool = True
 
@@ -240,15 +237,14 @@ class PreflightFailed(DeployError):
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
 class LaunchFailed(DeployError):
-    """A launch failed; ``node`` and ``message`` name the root cause, ``consequences`` what it did to the others.
+    """A launch failed; ``str`` is all of it: the root cause first, then what it did to the others.
 
     Attributes:
         launch_id: the launch.
         node_rank: the node rank of the root cause.
         status / signal: how that node's command ended.
         consequences: one line a node that was stopped because of it.
-        rank / local_rank: the process that failed: its global rank, and that on its node; None where no single one is
-            known.
+        rank / local_rank: of the process that failed, None where no single one is known.
         world_size: how many processes there were.
         cause: the exception that ended it, "type: message", or "".
         frames: where it was raised, in the program's own code, the innermost last.
@@ -267,10 +263,18 @@ class LaunchFailed(DeployError):
     frames: tuple[str, ...] = ()
     log: str = ""
 
+    def __attrs_post_init__(self) -> None:
+        self.add_notes()  # all of it stands in its text
+
+    def __str__(self) -> str:
+        return failure_text(self)
+
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)
 class WorkFailed(DeployError):
     """The caller's own coroutine raised something that is no DeployError; it is the ``__cause__``."""
+
+    cause_is_theirs = True
 
 
 @attrs.define(slots=False, eq=False, str=False, repr=False)

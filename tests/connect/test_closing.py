@@ -93,7 +93,7 @@ async def test_r11_a_run_under_which_the_pool_is_closed_says_so(start_sshd: Star
         (outcome,) = await running
     assert outcome.state == "unknown"
     assert isinstance(outcome.error, Cancelled)
-    assert str(outcome.error) == (
+    assert outcome.error.describe() == (
         "closed: the pool was closed while a line ran there\n"
         "hint: what runs attached is ended by its leash; that was not waited for"
     )

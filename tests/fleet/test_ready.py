@@ -88,7 +88,7 @@ async def test_k14_a_forced_command_while_it_boots_is_waited_for(
     error = late["cloud"].error
     assert isinstance(error, NoShell)
     assert "last seen: its login shell ended without running our line" in error.message
-    assert "Please wait" in str(error)
+    assert "Please wait" in error.describe()
 
 
 async def test_k14_a_login_that_stays_refused_is_not_tried_often(
@@ -108,7 +108,7 @@ async def test_k14_a_key_that_is_not_here_is_no_matter_of_waiting(
     machine = start_sshd("here")
     async with pool_for(machine) as pool, asyncio.timeout(20):
         report = await wait_ready(attrs.evolve(machine.node, key_path=tmp_path / "gone"), timeout_s=600, pool=pool)
-    assert str(report["here"].error) == (
+    assert report["here"].error.describe() == (
         f"here: {tmp_path}/gone: No such file or directory\nhint: give another key_path, or load the key with `ssh-add`"
     )
 

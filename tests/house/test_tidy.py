@@ -22,9 +22,10 @@ from tests.support.places import HOUSE, ROOT
 # nothing that its folder does not use, so that a change of this table is a change of the architecture. What stands at
 # the top of the package has rows of its own. A new file needs no edit here.
 PLAN = """
-values
+values.shown
+values              values.shown
 tasks
-nodes               tasks values
+nodes               tasks values values.shown
 node_side
 node_side.push      node_side
 node_side.launch    node_side
@@ -44,14 +45,15 @@ push.bundle         tasks values
 push.relay          push.bundle remote values
 push.sh             node_side.push push.bundle remote tasks values
 push                push.bundle push.relay push.sh remote tasks values
-run                 nodes remote tasks values
+run                 nodes remote tasks values values.shown
 envs                node_side.envs nodes tasks values
 envs.bootstrap      envs nodes remote run tasks values
 collect             remote tasks values
 deploy              collect connect envs envs.bootstrap nodes push push.bundle push.relay remote run values
-launch              nodes run values
+                    values.shown
+launch              nodes run values values.shown
 launch.launchers    launch values
-launch.preflight    connect envs launch.launchers nodes remote values
+launch.preflight    connect envs launch.launchers nodes remote values values.shown
 launch.root_cause   launch nodes run values
 launch.gang         connect deploy launch launch.preflight launch.root_cause nodes push remote run tasks values
 launch.follow       connect launch launch.gang launch.root_cause nodes remote run tasks values

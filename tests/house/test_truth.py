@@ -145,8 +145,10 @@ async def test_the_cause_comes_before_those_that_ended_because_of_it(fleet: Flee
     else:
         report = await run_launch(fleet.pool, fleet.deployments, lines)
     assert [outcome.state for outcome in report] == ["cancelled", "failed"]
-    with pytest.raises(FleetError, match=f"2 of 2 nodes failed, first {fleet.nodes[1].name}: .* exited 3"):
+    said = rf"1 of 2 nodes failed, 1 stopped because of it: {fleet.nodes[1].name}: .* exited 3"
+    with pytest.raises(FleetError, match=said) as caught:
         report.unwrap()
+    assert caught.value.exceptions[0] is report.outcomes[1].error
 
 
 @pytest.mark.parametrize("ask", [*ATTACHED, *DETACHED])

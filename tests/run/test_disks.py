@@ -17,7 +17,7 @@ LARGE = b"x" * 3_000_000
 
 def is_plain(error: BaseException | None) -> bool:
     """Whether an error speaks of the node's disk and not of our programs."""
-    said = str(error)
+    said = error.describe() if isinstance(error, ad.DeployError) else str(error)
     return error is not None and "Traceback" not in said and "Errno" not in said and "our program" not in said
 
 
@@ -75,5 +75,5 @@ async def test_r20_a_missing_home(start_sshd: StartSshd, tmp_path: Path) -> None
         with pytest.raises(ad.DeployError, match="No such file") as caught:
             await ad.start_job(remote, "true", name="job")
         assert is_plain(caught.value)
-        assert "home folder of the account" in str(caught.value)
+        assert "home folder of the account" in caught.value.hint
     assert not home.exists()

@@ -8,8 +8,11 @@ from typing import Self
 import attrs
 
 from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import PreflightFailed
 from asyncdeploy.values.serialize import PlainData
+from asyncdeploy.values.shown.one_line import OneLine
+from asyncdeploy.values.shown.table import Described, Table
 
 SHOWN = 20
 """Of further problems, in an error."""
@@ -117,8 +120,8 @@ class Problem:
         return f"{self.node} {self.text}" if self.node else self.text
 
 
-@attrs.frozen
-class Preflight(PlainData):
+@attrs.frozen(repr=False)
+class Preflight(OneLine, Described, PlainData):
     """The verdict.
 
     Attributes:
@@ -141,6 +144,7 @@ class Preflight(PlainData):
         """Whether they can run one job together."""
         return not self.problems
 
+    @checked
     def check(self) -> Self:
         """Return itself if it is ok.
 
@@ -153,8 +157,8 @@ class Preflight(PlainData):
             raise PreflightFailed(first.node, first.text, first.hint, "\n".join(evidence))
         return self
 
-    def describe(self) -> str:
-        """Return it for people: a line a node, then what is wrong, then what might be."""
+    def table(self) -> Table:
+        """Return what a person is shown: a line a node, then what is wrong, then what might be."""
         rows = [
             (
                 str(rank),
@@ -167,13 +171,11 @@ class Preflight(PlainData):
             )
             for rank, seen in enumerate(self.nodes)
         ]
-        widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines += [f"problem: {problem}" for problem in self.problems]
+        lines = [f"problem: {problem}" for problem in self.problems]
         lines += [f"hint: {hint}" for hint in dict.fromkeys(problem.hint for problem in self.problems) if hint]
         lines += [f"warning: {text}" for text in self.warnings]
         where = f"ok: they meet at {self.master_addr} port {self.master_port}" if self.ok else "they cannot run one job"
-        return "\n".join([*lines, where])
+        return Table("", (), tuple(rows), (*lines, where))
 
 
 def _in_words(names: Sequence[str]) -> str:

@@ -65,21 +65,4 @@ def describe_failure(error: LaunchFailed) -> str:
     Args:
         error: of the node that was the cause.
     """
-    where = f"ROOT CAUSE  {error.node}"
-    if error.rank is not None:
-        where += f", rank {error.rank} (node rank {error.node_rank}, local rank {error.local_rank})"
-        where += f", first of {error.world_size}" if error.world_size > 1 else ""
-    lines = [error.message, where]
-    if error.cause:
-        lines.append(f"  {error.cause}")
-    if error.frames:
-        lines.append(f"    {' -> '.join(error.frames)}")
-    words = error.evidence.splitlines()
-    if words and error.log:
-        lines.append(f"  last {len(words)} lines of its log (full: {error.log} on {error.node})")
-    lines += [f"  {line}" for line in words]
-    if error.consequences:
-        lines += ["CONSEQUENCES", *(f"  {line}" for line in error.consequences)]
-    if error.hint:
-        lines.append(f"hint: {error.hint}")
-    return "\n".join(lines)
+    return error.describe()

@@ -160,7 +160,7 @@ async def test_a9_a_changed_key_is_told_with_both_fingerprints_and_the_line(know
             (old.get_fingerprint(),),
         )
         assert error.source == f"{known}:2"
-        assert all(text in str(error) for text in (old.get_fingerprint(), new.get_fingerprint(), f"{known}:2"))
+        assert all(text in error.describe() for text in (old.get_fingerprint(), new.get_fingerprint(), f"{known}:2"))
 
 
 async def test_b8_a_recycled_address_is_noticed_under_another_name(known: Path) -> None:

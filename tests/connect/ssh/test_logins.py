@@ -188,7 +188,7 @@ async def test_k9_who_asks_for_nothing_is_asked_without_a_key(factory: Any, tmp_
 async def test_k9_no_key_where_one_is_needed_says_so(start_sshd: StartSshd) -> None:
     sshd = start_sshd("closed")
     error = await refusal(sshd, attrs.evolve(sshd.node, key_path=None))
-    assert str(error) == (
+    assert error.describe() == (
         f"closed: login as 'root' at {where(sshd)} was refused; no private key was found to log in with; "
         "it would take publickey\n"
         "hint: give the node a key_path, or start an ssh-agent"
@@ -257,7 +257,7 @@ async def test_k11_a_second_factor_is_named(start_sshd: StartSshd) -> None:
     config = {"PasswordAuthentication": "yes", "AuthenticationMethods": "publickey,password"}
     sshd = start_sshd("two", config=config)
     error = await refusal(sshd)
-    assert str(error) == (
+    assert error.describe() == (
         f"two: login as 'root' at {where(sshd)} was refused; tried {sshd.node.key_path} (accepted); "
         "password is still wanted\n"
         "hint: we log in by keys alone: let sshd ask this user or address for no more (Match, AuthenticationMethods)"
@@ -268,7 +268,7 @@ async def test_k11_a_code_that_is_asked_for_is_named(tmp_path: Path, key_path: s
     async with server(Code) as node, accepting(tmp_path) as pool:
         with pytest.raises(AuthError) as caught:
             await pool.at(attrs.evolve(node, key_path=key_path)).open("true")
-    assert str(caught.value) == (
+    assert caught.value.describe() == (
         f"inner: login as 'root' at 127.0.0.1 port {node.port} was refused; not tried: {key_path}; "
         "it would take keyboard-interactive; it asks 'Verification code:'\n"
         "  | Hello\n"
@@ -292,7 +292,7 @@ async def test_k11_an_agent_that_does_not_sign_is_named(
     agent.add(str(sshd.node.key_path), words=("-c",))
     monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.socket))
     error = await refusal(sshd, attrs.evolve(sshd.node, key_path=None))
-    assert str(error) == (
+    assert error.describe() == (
         f"agent: login as 'root' at {where(sshd)} was refused; tried agent: bed (accepted there, but not signed here: "
         "Unable to sign with requested key); it would take publickey\n"
         "hint: look at the ssh-agent (`ssh-add -l`): is it locked, must a person confirm? or give the node a key_path"
@@ -313,7 +313,7 @@ async def test_k11_a_key_that_is_refused_says_what_may_be_the_cause(kind: str, s
     need_root()
     keyword, value, told, hint = REFUSING[kind]
     sshd = start_sshd("strict", config={keyword: value})
-    assert str(await refusal(sshd)) == (
+    assert (await refusal(sshd)).describe() == (
         f"strict: login as 'root' at {where(sshd)} was refused; tried {sshd.node.key_path}{told}; "
         f"it would take publickey\nhint: {hint}"
     )
@@ -324,7 +324,7 @@ async def test_k11_an_account_that_is_shut_says_that_its_key_was_right(start_ssh
     shut = PASSES.replace("account required pam_permit.so", "account required pam_deny.so")
     sshd = start_sshd("shut", account=USER, config={"UsePAM": "yes"}, files={"/etc/pam.d/sshd": shut})
     error = await refusal(sshd)
-    assert str(error) == (
+    assert error.describe() == (
         f"shut: login as 'adlogin' at {where(sshd)} was refused; tried {sshd.node.key_path} "
         "(known there, but not enough)\n"
         "hint: may adlogin log in at all (expired, locked, no logins while it boots)? sshd's log there says why"

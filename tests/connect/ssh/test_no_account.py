@@ -22,7 +22,7 @@ async def main():
     one = ad.Node.from_dict(json.loads(node))
     async with ad.Pool(host_keys=ad.HostKeys.strict(known_hosts)) as pool:
         if one.user is None:
-            print([*await ad.run_all(one, "echo in", pool=pool)][0].error)
+            print([*await ad.run_all(one, "echo in", pool=pool)][0].error.describe())
             return
         deployed = await ad.deploy_all(one, project, ad.SystemEnv(), pool=pool)
         ran = await ad.run_all(one, "echo in", pool=pool)

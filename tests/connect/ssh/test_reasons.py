@@ -140,7 +140,7 @@ async def test_k16_such_a_name_is_an_error_of_the_node(host: str, key_path: str)
     async with Pool(host_keys=HostKeys.pinned({})) as pool:
         with pytest.raises(ConnectError) as caught:
             await pool.at(Node(host, user="u", port=22, name="odd", key_path=key_path)).open("true")
-    assert str(caught.value) == str(name_error("odd", host))
+    assert caught.value.describe() == name_error("odd", host).describe()
 
 
 async def test_k16_an_address_that_needs_its_network_card(key_path: str) -> None:
@@ -172,7 +172,7 @@ async def main():
         except ConnectError as error:
             for descriptor in taken:
                 os.close(descriptor)
-            print(error, error.attempts > 1, sep="\\n")
+            print(error.describe(), error.attempts > 1, sep="\\n")
 asyncio.run(main())
 """
 

@@ -287,7 +287,7 @@ async def tell(remote: Liar, verb: Verb, lies: list[bytes]) -> tuple[int, int]:
             repr(found).encode()
             taken += 1
         except DeployError as error:
-            str(error).encode()
+            error.describe().encode()
             refused += 1
         except Exception as error:
             raise RuntimeError(f"{verb.name} told {lie[:200]!r}: {error!r}") from error

@@ -147,7 +147,7 @@ async def tell_by_sh(home: Path, verb: ShVerb) -> tuple[int, int]:
                 repr(await verb.ask(remote)).encode()
                 taken += 1
             except DeployError as error:
-                str(error).encode()
+                error.describe().encode()
                 refused += 1
             except Exception as error:
                 raise RuntimeError(f"{verb.name} by {verb.function} told {said[:200]!r}: {error!r}") from error
