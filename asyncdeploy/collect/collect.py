@@ -35,6 +35,7 @@ ASKED_BYTES = 220_000
 """Of wanted files in one frame, 5,000 of them: far below the 1 MiB that a frame may hold."""
 ENTRIES_A_FRAME = 1000
 """About so many are in one frame of a listing."""
+NOT_THERE = "paths are relative to the project's folder on the node: run_in_project(pool, deployment, 'ls') shows it"
 
 
 @checked
@@ -125,7 +126,9 @@ class _Collect:
         async with await self._open() as call:
             if (reason := await self._read_listing(call)) is not None:
                 what = f"{self.source} on the node cannot be collected: {reason}"
-                raise TransferFailed(self.remote.node.name, what, path=self.source)
+                raise TransferFailed(
+                    self.remote.node.name, what, NOT_THERE if "No such file" in reason else "", path=self.source
+                )
             await in_portions(choice.make())
             arrivals = Arrivals(self.remote, self.local, self.limits, choice.wanted, self.listing.left_behind)
             with anyio.move_on_after(self.limits.timeout_s) as in_time:

@@ -158,6 +158,10 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
         "the login user may not write there: look at the owner of the folder, and whether it is read-only",
     ),
     (
+        ("there (is|are) no versions? of", "was not found in the package registry"),
+        "no index that the node asks has it: look at its name and version, and at [[tool.uv.index]]",
+    ),
+    (
         ("^note: variables that uv also reads",),
         VARIABLES,
     ),

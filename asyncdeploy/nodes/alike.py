@@ -8,12 +8,14 @@ import attrs
 
 from asyncdeploy.nodes.ranges import fold_names
 from asyncdeploy.values.errors import DeployError, LaunchFailed
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.shown.table import count
 
 CAUSES = ("failed", "unknown")
 SHOWN = 8
 """Different errors that are shown of one fleet: two lines each, and the whole still fits a terminal."""
 EVIDENCE_LINES = 5
+_FATE = regex(r"; [0-9]+ other nodes? stopped because of it\Z")
 
 
 @attrs.frozen
@@ -29,7 +31,8 @@ class Alike:
     def text(self) -> str:
         """Whose it is, and what happened: one line."""
         names = fold_names([name for name in self.nodes if name])
-        return f"{names}: {self.message}" if names else self.message
+        message = _FATE.sub("", self.message)  # a launch says itself what the headline says
+        return f"{names}: {message}" if names else message
 
 
 def in_order(errors: Iterable[DeployError]) -> list[DeployError]:

@@ -119,9 +119,11 @@ def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
         return WorkspaceBusy(node, f"a job runs in {path}: {_listed(rest, len(rest))}", hint, path=path)
     if word == "full":
         free, needed, inodes = _count(rest[0]), _count(rest[1]), int(rest[2])
-        what = f"{free / 1e6:.1f} MB free" + (f", {inodes} inodes free" if inodes >= 0 else "")
-        message = f"no room at {path}: {needed / 1e6:.1f} MB needed, {what}"
-        hint = "free space there, or give a remote_path on another disk"
+        what = f"{_amount(free)} free" + (f", {inodes} inodes free" if inodes >= 0 else "")
+        message = f"no room at {path}: {f'{_amount(needed)} needed, ' if needed else ''}{what}"
+        hint = (
+            "free space there (clean(nodes) takes away what nobody has used for long), or give a remote_path elsewhere"
+        )
         return NodeFull(node, message, hint, "", path, free, needed)
     if word == "lacks" and rest[0] in _LACKS:
         what, hint = f"the disk at {path} has no {_LACKS[rest[0]]}: {rest[1]}", "give a remote_path on another disk"
@@ -134,7 +136,8 @@ def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
     if word == "error":
         name, text, where = rest[:3]
         hint = _HINTS.get(name, "push again: a swap that was begun is finished then")
-        return TransferFailed(node, f"cannot write {where} in {path}: {text}", hint, path=where)
+        place = path if where == path else f"{where} in {path}"
+        return TransferFailed(node, f"cannot write {place}: {text}", hint, path=where)
     raise ValueError(f"same, done, conflict, busy, jobs, full, lacks, changed or error was expected, got {word!r}")
 
 

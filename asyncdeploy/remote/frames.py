@@ -9,6 +9,7 @@ import anyio
 
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.values.errors import ConnectionLost, NoShell, ProtocolError
+from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import last_lines
 
 GREETING_S = 30.0
@@ -20,6 +21,12 @@ PART = b"+"
 """The kind of a frame that holds the beginning of a call which does not fit into one."""
 HEAD = 5
 """A frame's kind and length."""
+TRY = "try `ssh HOST true`: a .bashrc that exits or execs, a forced command, nologin, a restricted shell do this"
+PROXY = (
+    "that is a provider's proxy, which shows terminals and runs no commands (ssh.runpod.io): take the machine's own "
+    "address and port (direct TCP)"
+)
+_NO_PTY = regex(r"SSH client does(n't| not) support PTY|[Pp]seudo-terminal|requires? a (tty|terminal|PTY)")
 
 
 class Inbox:
@@ -102,10 +109,8 @@ class Session:
             what = f"its login shell printed over {MAX_NOISE} bytes instead of running our line"
         else:
             what = "its login shell ended without running our line"
-        hint = (
-            "try `ssh HOST true`: a .bashrc that exits or execs, a forced command, nologin, a restricted shell do this"
-        )
-        return NoShell(self.remote.node.name, what, hint, last_lines(heard + errors))
+        said = last_lines(heard + errors)
+        return NoShell(self.remote.node.name, what, PROXY if _NO_PTY.search(said) else TRY, said)
 
     async def receive(self) -> tuple[bytes, bytes]:
         """Return the next frame."""

@@ -150,6 +150,13 @@ class JobStatus(OneLine, Described, PlainData):
         how = f"died of SIG{self.signal}" if self.signal else f"exited {self.exit_status}"
         return f"ran longer than its timeout_s and was ended: it {how}" if self.timed_out else how
 
+    @property
+    def missing(self) -> str:
+        """What to do where the shell did not find a program (status 127); "" where that is not so."""
+        if self.state != "exited" or self.exit_status != STATUS:
+            return ""
+        return hint_of_missing(self.last_lines, self.path, self.job.command)
+
     def gist(self) -> str:
         """Return how it ended, and the last line that it printed where that was asked for."""
         said = self.last_lines.rstrip().rpartition("\n")[2]
@@ -175,8 +182,8 @@ class JobStatus(OneLine, Described, PlainData):
         node, job_id = self.job.node.name or self.job.node.host, self.job.id
         if self.state in ("exited", "signalled"):
             what = f"job {job_id} {self.how}"
-            missing = self.state == "exited" and self.exit_status == STATUS
-            hint = hint_of_missing(self.last_lines, self.path, self.job.command) if missing else ""
+            hint = self.missing or f"its whole log: ~/.asyncdeploy/jobs/{job_id}/log on {node}"
             return JobFailed(node, what, hint, self.last_lines, job_id, self.exit_status, self.signal)
         rest = "" if self.state == "lost" else ": no exit status was recorded"
-        return JobLost(node, f"job {job_id} {self.how}{rest}", "", self.last_lines, job_id)
+        hint = f"what it printed until then: ~/.asyncdeploy/jobs/{job_id}/log on {node}"
+        return JobLost(node, f"job {job_id} {self.how}{rest}", hint, self.last_lines, job_id)

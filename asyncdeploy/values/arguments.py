@@ -42,8 +42,8 @@ def checked(function: F) -> F:
 
         @functools.wraps(function)
         async def _awaited(*args: Any, **kwargs: Any) -> Any:
-            plan.check(args, kwargs)
             try:
+                plan.check(args, kwargs)
                 return await function(*args, **kwargs)
             except Exception as error:
                 leave_out_ours(error)
@@ -53,8 +53,8 @@ def checked(function: F) -> F:
 
     @functools.wraps(function)
     def _called(*args: Any, **kwargs: Any) -> Any:
-        plan.check(args, kwargs)
         try:
+            plan.check(args, kwargs)
             return function(*args, **kwargs)
         except Exception as error:
             leave_out_ours(error)

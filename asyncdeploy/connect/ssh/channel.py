@@ -33,6 +33,7 @@ CLOSE_S = 3.0
 """How long the node may take to confirm that a channel is closed."""
 OPEN_S = 30.0
 """How long sshd may take to start a login shell: a session of a loaded machine takes seconds."""
+UNKNOWN = "what became of it is not known; what must outlive a connection is started as a job (start_all, fan_out)"
 
 _STDERR = asyncssh.EXTENDED_DATA_STDERR
 _REFUSALS = frozenset(
@@ -225,7 +226,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         message = self._why_lost
         if self._why is not None and not isinstance(self._why, asyncssh.ConnectionLost | OSError):
             message += f": {one_line(str(self._why))}"
-        return ConnectionLost(self._node, message, "what became of it is not known")
+        return ConnectionLost(self._node, message, UNKNOWN)
 
     def _wake(self) -> None:
         if self._woken:

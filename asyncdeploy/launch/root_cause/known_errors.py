@@ -21,7 +21,7 @@ _PORT_TAKEN = regex(r"EADDRINUSE|[Aa]ddress already in use")
 _HINTS = (
     (
         regex(r"CUDA out of memory|OutOfMemoryError"),
-        "the GPU's memory was full: by this job, or by another process",
+        "the GPU's memory was full: by this job, or by another process; preflight(nodes) names who holds it",
     ),
     (regex(r"No module named"), "it is missing in the node's environment: look at the env's groups and extras"),
     (_PORT_TAKEN, "something else took a port between our proof and the start: start it again"),

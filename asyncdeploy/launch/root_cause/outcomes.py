@@ -8,8 +8,7 @@ from asyncdeploy.launch.root_cause.known_errors import hint_for, symptom_in
 from asyncdeploy.launch.root_cause.records import RankFailure
 from asyncdeploy.nodes.report import Outcome
 from asyncdeploy.run.job import JobStatus
-from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
-from asyncdeploy.values.not_found import STATUS
+from asyncdeploy.values.errors import Cancelled, DeployError, JobFailed, JobLost, LaunchFailed
 
 LATE_HINT = "what takes it so long: imports from a cold disk? Torchrun(rendezvous_s=...) waits longer"
 
@@ -40,8 +39,9 @@ def _launch_failed(case: Case, root: RankFailure, error: DeployError) -> LaunchF
     rest = [rank for rank, seen in enumerate(case.ends) if rank != root.node_rank and not seen.ok]
     others = [rank for rank in rest if rank not in case.own]
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
-    missing = error.hint if end is not None and end.exit_status == STATUS else ""
-    hint = LATE_HINT if root.late else root.oom or missing or hint_for(f"{root.error}\n{root.words}") or error.hint
+    missing = end.missing if end is not None else ""
+    own = "" if isinstance(error, JobFailed | JobLost) else error.hint  # where its log lies is said below, if at all
+    hint = LATE_HINT if root.late else root.oom or missing or hint_for(f"{root.error}\n{root.words}") or own
     if not hint and end is not None and not root.log:
         hint = f"its whole log: ~/.asyncdeploy/jobs/{end.job.id}/log on {name}"
     failed = LaunchFailed(

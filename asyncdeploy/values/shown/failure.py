@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from asyncdeploy.values.shown.table import line
+from asyncdeploy.values.shown.table import count, line
 
 WORDS = 3
 """Last lines of a log that are shown beside the exception and its place, which are read out of the same lines."""
@@ -52,7 +52,7 @@ def _log_lines(error: Failure) -> list[str]:
         if error.cause and error.frames:
             words = words[-WORDS:]
         return [
-            f"  last {len(words)} lines of its log (full: {error.log} on {error.node})",
+            f"  last {count(len(words), 'line')} of its log (full: {error.log} on {error.node})",
             *(f"  {each}" for each in words),
         ]
     return [f"  {each}" for each in words]

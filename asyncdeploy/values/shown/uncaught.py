@@ -26,6 +26,7 @@ FRAMES = 2
 """Frames of the caller's own code: the line that called us, and who called that."""
 
 _PLUMBING = ("asyncdeploy", "asyncio", "anyio", "asyncssh", "concurrent", "contextlib", "runpy", "threading", "uvloop")
+_OURS = "_asyncdeploy_said_it"
 
 
 class ForPeople:
@@ -61,11 +62,25 @@ class ForPeople:
 
 
 def leave_out_ours(error: BaseException) -> None:
-    """Cut our frames off an error of ours, and what led to it, unless Python runs in its development mode."""
-    if isinstance(error, ForPeople) and not sys.flags.dev_mode:
+    """Cut our frames off an error of ours, and what led to it, unless Python runs in its development mode.
+
+    Of ours is also a ValueError or TypeError that we raised: it says which argument is wrong, and how.
+    """
+    if sys.flags.dev_mode:
+        return
+    if type(error) in (ValueError, TypeError) and _is_raised_here(error):
+        error.__traceback__ = their_frames(error.__traceback__)
+        setattr(error, _OURS, True)
+        show_in_short()
+    if isinstance(error, ForPeople):
         error.__traceback__ = their_frames(error.__traceback__)
         if not error.cause_is_theirs:
             error.__cause__ = None  # which also says that the context is of no interest
+
+
+def _is_raised_here(error: BaseException) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").partition(".")[0] == _PLUMBING[0]
 
 
 def their_frames(found: TracebackType | None) -> TracebackType | None:
@@ -109,7 +124,7 @@ def _holds_ours(error: BaseException) -> bool:
     seen, waiting = set[int](), [error]
     while waiting:
         each = waiting.pop()
-        if isinstance(each, ForPeople):
+        if isinstance(each, ForPeople) or hasattr(each, _OURS):
             return True
         if id(each) not in seen:  # all of them live as long as the first one
             seen.add(id(each))

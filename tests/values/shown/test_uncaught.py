@@ -12,12 +12,12 @@ HEAD = """\
 import asyncio, logging, sys
 import anyio
 import asyncdeploy as ad
-GONE = ad.Node("127.0.0.1", port=1, name="gpu-a")
+GONE = ad.Node("gpu..a", user="root", name="gpu-a")
 async def direct():
-    async with ad.Pool(limits=ad.Limits(connect_deadline_s=0.1)) as pool:
+    async with ad.Pool() as pool:
         await ad.run_command(pool.at(GONE), "hostname")
 async def fleet():
-    async with ad.Pool(limits=ad.Limits(connect_deadline_s=0.1)) as pool:
+    async with ad.Pool() as pool:
         report = await ad.run_all(GONE, "hostname", pool=pool)
         report.unwrap()
 async def group():
@@ -46,8 +46,8 @@ async def logged():
         except Exception:
             logging.exception("caught")
 """
-WHAT = "127.0.0.1 port 1 refuses connections"
-HINT = "hint: is sshd running there, and is this its port?"
+WHAT = "gpu..a is no host name: a part between two dots is empty"
+HINT = "hint: check the name, or give an address"
 
 
 def seen(folder: Path, last: str, *options: str) -> str:
@@ -163,6 +163,16 @@ def test_who_asks_for_all_of_it_gets_it(tmp_path: Path) -> None:
 def test_a_way_of_showing_errors_that_is_theirs_stays(tmp_path: Path) -> None:
     text = seen(tmp_path, "sys.excepthook = lambda *seen: sys.stderr.write('mine')\nasyncio.run(direct())")
     assert text == "mine"
+
+
+def test_a_wrong_argument_is_their_line_and_what_was_expected(tmp_path: Path) -> None:
+    said = "run_all command: a Command, text or a function was expected, got ['hostname']"
+    assert seen(tmp_path, "asyncio.run(ad.run_all(GONE, ['hostname']))").splitlines() == [
+        "Traceback (most recent call last):",
+        f'  File "script.py", line {len(HEAD.splitlines()) + 1}, in <module>',
+        "    asyncio.run(ad.run_all(GONE, ['hostname']))",
+        f"TypeError: {said}; Command.of('hostname') quotes each word",
+    ]
 
 
 def test_errors_that_are_not_ours_are_shown_as_python_shows_them(tmp_path: Path) -> None:

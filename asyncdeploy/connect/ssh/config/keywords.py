@@ -93,7 +93,7 @@ _ROUTE: Words = {
     "HostName": ("honoured", ""),
     "Port": ("honoured", "unless the node says it"),
     "ProxyJump": ("honoured", "unless the node says its jump; one connection to a jump host serves all behind it"),
-    "ProxyCommand": ("refused", "unless the node says its jump: use ProxyJump"),
+    "ProxyCommand": ("refused", "use ProxyJump, or Node(jump=), which takes its place"),
     "ProxyUseFdpass": ("no effect", "ProxyCommand is refused"),
     "AddressFamily": ("honoured", ""),
     "BindAddress": ("honoured", ""),
