@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.values.shown.uncaught import short_traceback
+from tests.support.places import HOUSE
 
 Told = Callable[..., str]
 _CHANGING = (
@@ -35,6 +37,10 @@ def told(tmp_path: Path) -> Told:
 
     def tell(error: BaseException | None, evidence: str = "", **known: object) -> str:
         assert isinstance(error, ad.DeployError | ad.FleetError)
+        seen = short_traceback(error)
+        several = isinstance(error, ad.FleetError) or not error.node
+        assert len(seen.splitlines()) <= (30 if several else 12)
+        assert f"{HOUSE}/" not in seen
         text = error.describe()
         for word, value in sorted(known.items(), key=lambda pair: -len(str(pair[1]))):
             text = text.replace(str(value), f"<{word}>")

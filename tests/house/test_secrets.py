@@ -29,6 +29,8 @@ from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, sto
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import CommandFailed, CommandTimeout
 from asyncdeploy.values.events import Event, describe
+from asyncdeploy.values.shown.table import Described
+from asyncdeploy.values.shown.uncaught import ForPeople
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.secrecy import Sightings, sightings_of
@@ -59,6 +61,12 @@ def told(value: object) -> Iterable[str]:
         yield json.dumps(value.to_dict(), default=repr)
     if attrs.has(type(value)):
         yield repr(attrs.asdict(value))  # type: ignore[call-overload]  # any attrs instance
+    if isinstance(value, Described):
+        yield value.describe()
+        yield value._repr_html_()
+    if isinstance(value, ForPeople):
+        yield value.describe()
+        yield "".join(value._render_traceback_())
     if isinstance(value, BaseException):
         yield "".join(traceback.format_exception(value))
         yield "".join(traceback.TracebackException.from_exception(value).format())

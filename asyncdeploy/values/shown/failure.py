@@ -10,6 +10,10 @@ WORDS = 3
 """Last lines of a log that are shown beside the exception and its place, which are read out of the same lines."""
 
 
+FATES = 12
+"""Lines of consequences: with the root cause above them a screen."""
+
+
 class Failure(Protocol):
     """What is known of a launch that failed: a LaunchFailed."""
 
@@ -40,7 +44,9 @@ def failure_text(error: Failure) -> str:
         lines.append(f"    {' -> '.join(error.frames)}")
     lines += _log_lines(error)
     if error.consequences:
-        lines += ["CONSEQUENCES", *(f"  {each}" for each in error.consequences)]
+        lines += ["CONSEQUENCES", *(f"  {each}" for each in error.consequences[:FATES])]
+    if (more := len(error.consequences) - FATES) > 0:
+        lines.append(f"  and {count(more, 'line')} more: error.consequences")
     if error.hint:
         lines.append(f"hint: {error.hint}")
     return "\n".join(map(line, lines))

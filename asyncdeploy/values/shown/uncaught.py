@@ -22,6 +22,8 @@ from types import TracebackType
 
 LINES = 12
 """Lines that an error of one node takes, as far as our own words leave room for frames."""
+MOST_LINES = 30
+"""Of an error of several nodes: a screen."""
 FRAMES = 2
 """Frames of the caller's own code: the line that called us, and who called that."""
 
@@ -142,7 +144,7 @@ def _shorten(seen: traceback.TracebackException, error: BaseException, plumbing:
     ]
     if isinstance(error, ForPeople):
         seen.exceptions = None
-        seen.__notes__ = list(error.shown_notes())
+        seen.__notes__ = _cut(list(error.shown_notes()), LINES if getattr(error, "node", "") else MOST_LINES)
         seen.__context__ = None
         if not error.cause_is_theirs:
             seen.__cause__ = None
@@ -158,6 +160,15 @@ def _shorten(seen: traceback.TracebackException, error: BaseException, plumbing:
     for part, its in pairs:
         if part is not None and its is not None:
             _shorten(part, its, plumbing)
+
+
+def _cut(notes: list[str], most: int) -> list[str]:
+    """Return notes in which the first one, a long proof, leaves room for the message and the others."""
+    proof = notes[0].splitlines() if notes else []
+    room = most - 2 - sum(note.count("\n") + 1 for note in notes[1:])
+    if len(proof) <= room + 1 or room < 1:
+        return notes
+    return [f"  | ... ({len(proof) - room} lines before: error.evidence)", *proof[-room:], *notes[1:]]
 
 
 def _plumbing() -> tuple[str, ...]:

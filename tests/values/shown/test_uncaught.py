@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import asyncdeploy as ad
 from tests.support.places import ROOT
 
 HEAD = """\
@@ -172,6 +173,23 @@ def test_a_wrong_argument_is_their_line_and_what_was_expected(tmp_path: Path) ->
         f'  File "script.py", line {len(HEAD.splitlines()) + 1}, in <module>',
         "    asyncio.run(ad.run_all(GONE, ['hostname']))",
         f"TypeError: {said}; Command.of('hostname') quotes each word",
+    ]
+
+
+def test_a_long_proof_leaves_room_for_what_happened_and_the_hint(tmp_path: Path) -> None:
+    raised = "raise ad.ProgramFailed('gpu-a', 'it broke', 'look', '\\n'.join(map(str, range(40))))"
+    lines = seen(tmp_path, raised).splitlines()
+    assert (len(lines), lines[0]) == (12, "asyncdeploy.ProgramFailed: gpu-a: it broke")
+    assert lines[1] == "  | ... (31 lines before: error.evidence)"
+    assert lines[-2:] == ["  | 39", "hint: look"]
+
+
+def test_a_notebook_shows_the_same_lines() -> None:
+    error = ad.ConnectError("gpu-a", "it is off", "turn it on", "nothing came")
+    assert error._render_traceback_() == [
+        "asyncdeploy.ConnectError: gpu-a: it is off",
+        "  | nothing came",
+        "hint: turn it on",
     ]
 
 
