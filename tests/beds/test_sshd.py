@@ -80,8 +80,11 @@ def test_what_hides_is_seen_and_ended(start_sshd: Callable[..., SshdNode]) -> No
     assert sshd.is_running()
 
 
-def test_sessions_can_be_ended(start_sshd: Callable[..., SshdNode]) -> None:
-    sshd = start_sshd("cut")
+@pytest.mark.parametrize("own_pids", [False, True])
+def test_sessions_can_be_ended(start_sshd: Callable[..., SshdNode], *, own_pids: bool) -> None:
+    if own_pids:
+        tools.need_root()
+    sshd = start_sshd("cut", own_pids=own_pids)
     client = subprocess.Popen(ssh_words(sshd, "sleep 1000"), stdin=subprocess.DEVNULL)
     eventually_sync(lambda: "sleep 1000" in sshd.processes().values())
     sshd.end_sessions(signal.SIGKILL)

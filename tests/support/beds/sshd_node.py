@@ -116,8 +116,8 @@ class SshdNode:
         self._keeper.stdout.close()
 
     def _below(self) -> list[int]:
-        spare = self.pid if self.is_running() else None
-        return [pid for pid in keeper.descendants(self._keeper.pid, spare) if pid != self._master]
+        listens = {self._master, self.pid if self.is_running() else 0}  # two where it is the first of its own pids
+        return [pid for pid in keeper.descendants(self._keeper.pid) if pid not in listens]
 
     def _ask(self, word: str) -> int:
         assert self._keeper.stdin is not None
