@@ -75,8 +75,12 @@ class Case:
 
     def told_of(self, rank: int) -> str:
         """Return what the other nodes' supervisors ended for, where that is this rank; else ""."""
-        reasons = [end.status.because for end in self.ends if end.status is not None]
-        return next((words for words in reasons if words.startswith(f"node rank {rank} (")), "")
+        return next(iter(self.accusations(rank).values()), "")
+
+    def accusations(self, rank: int) -> dict[int, str]:
+        """Return what the nodes say whose supervisors ended because of this rank, by their node ranks."""
+        words = {by: end.status.because for by, end in enumerate(self.ends) if end.status is not None}
+        return {by: why for by, why in words.items() if why.startswith(f"node rank {rank} (")}
 
     def ended_at(self, rank: int) -> float:
         """Return when a rank ended, by our clock; when we learned of it, where the node did not say."""

@@ -114,12 +114,17 @@ def _late(case: Case) -> list[RankFailure]:
 
 
 def _accused(case: Case) -> list[RankFailure]:
-    """Return who the others ended for, where no node knows of a failure: two that lost sight of each other, say."""
-    found = []
-    for rank, end in enumerate(case.ends):
-        if not end.ok and (told := case.told_of(rank)):
-            found.append(RankFailure(rank, case.told_to_stop_at(rank) or end.known_at, told=told))
-    return found
+    """Return who the others ended for, where no node knows of a failure: two that lost sight of each other, say.
+
+    One that is cut off misses all, and all miss it: most are right. Of two the first to miss the other is.
+    """
+    accused = {rank: case.accusations(rank) for rank, end in enumerate(case.ends) if not end.ok}
+    most = max(map(len, accused.values()), default=0)
+    found = {rank: words for rank, words in accused.items() if words and len(words) == most}
+    at = [case.told_to_stop_at(by) or end.known_at for by, end in enumerate(case.ends)]
+    return [
+        RankFailure(rank, min(at[by] for by in words), told=next(iter(words.values()))) for rank, words in found.items()
+    ]
 
 
 def _order(case: Case, failure: RankFailure) -> tuple[int, bool, float]:

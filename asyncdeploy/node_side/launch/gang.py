@@ -137,10 +137,14 @@ class Hub(Side):
     def give_up(self, rank):
         """A node that is silent counts as failed: the others wait for it in a collective, and would for ever."""
         self.ended[rank] = "failed"
-        if rank in self.door.guests:
-            self.door.drop(self.door.guests[rank])
-        name = self.plan["names"][rank]
-        self.tell("node rank %d (%s) fell silent for %.0f s" % (rank, name, self.silence))
+        self.tell("node rank %d (%s) fell silent for %.0f s" % (rank, self.plan["names"][rank], self.silence))
+        link = self.door.guests.get(rank)
+        if link is not None:
+            try:
+                link.flush()  # where it has only stood still it hears why, and does not take us for the silent one
+            except Broken:
+                pass  # it is gone
+            self.door.drop(link)
 
     def take(self, link, message, now):
         rank = int(message["rank"])
@@ -162,6 +166,10 @@ class Hub(Side):
                 self.tell(str(message["because"])[:300])
             elif message["end"] == "stopped" and self.stop_at is None:
                 self.stop_at = now + STOPPED_LATER_S, str(message["because"])[:300]
+            elif message["end"] == "told" and rank:
+                # If not by us then by our silence: we stood still, and whoever misses us has ended, or does so now.
+                who = self.plan["names"][0], rank, self.plan["names"][rank]
+                self.tell("node rank 0 (%s) was silent, and node rank %d (%s) has ended because of it" % who)
 
     def tell(self, because):
         """All must end; what ended the first one stays the reason."""

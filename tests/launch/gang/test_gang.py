@@ -110,6 +110,7 @@ async def test_f13_a_node_that_falls_silent_ends_the_others(
     cause = failure_of(report)
     assert cause is not None, "l4: nobody failed by himself, and all the same the launch has"
     assert "silent for 3 s" in cause.message
+    assert cause.node_rank == silent, "most are right"
     why = [outcome.value.because for outcome in report if outcome.value is not None]
     assert any(f"node rank {silent} (m{silent})" in text and "silent" in text for text in why)
     for machine in bed.machines:
@@ -196,6 +197,22 @@ def test_who_was_stopped_does_not_wait_to_be_heard_by_a_first_node_that_is_gone(
         guest.heard_at -= gang.RETURN_S
         assert not guest.busy()
     finally:
+        guest.close()
+
+
+def test_a_first_node_that_stood_still_ends_when_it_hears_that_the_others_have() -> None:
+    """Its kernel took their words while it could not; it stayed for ever."""
+    hub, guest = pair()
+    try:
+        assert talk(hub, guest, lambda: guest.heard_at is not None)
+        guest.tick(time.monotonic() + 61)
+        assert guest.because == "node rank 0 (a) was silent for 60 s"
+        guest.own_end("told", "died of signal 15")
+        guest.tick(time.monotonic())
+        assert talk(hub, guest, lambda: bool(hub.because))
+        assert hub.because == "node rank 0 (a) was silent, and node rank 1 (b) has ended because of it"
+    finally:
+        hub.close()
         guest.close()
 
 
