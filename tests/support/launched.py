@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncdeploy as ad
+from asyncdeploy.launch.gang.start import SILENCE_S
 from asyncdeploy.values.events import Event
 from tests.support.beds.sshd_node import SshdNode
 
@@ -21,10 +22,11 @@ esac
 
 @asynccontextmanager
 async def launched(
-    nodes: Sequence[SshdNode], workspace: ad.Workspace, line: str = WAITS
+    nodes: Sequence[SshdNode], workspace: ad.Workspace, line: str = WAITS, silence_s: float = SILENCE_S
 ) -> AsyncIterator[tuple[ad.Pool, ad.Launch, list[Event]]]:
     seen: list[Event] = []
     async with ad.Pool(host_keys=ad.HostKeys.strict(nodes[0].known_hosts), observer=seen.append) as pool:
         deployed = await ad.deploy_all([each.node for each in nodes], workspace, ad.SystemEnv(), pool=pool)
-        launch = await ad.start_launch(pool, deployed.unwrap(), ad.Ranks(line, nproc_per_node=1), grace_s=2)
+        ranks = ad.Ranks(line, nproc_per_node=1)
+        launch = await ad.start_launch(pool, deployed.unwrap(), ranks, grace_s=2, silence_s=silence_s)
         yield pool, launch, seen

@@ -1,0 +1,1 @@
+"""Random kills of anything that takes part: who dies, whom it belongs to, and what was promised."""
