@@ -175,8 +175,13 @@ async def stop_job(remote: Remote, job: Job, *, grace_s: float = 5) -> JobStatus
     """
     if not grace_s >= 0:
         raise ValueError(f"stop_job grace_s: 0 or more seconds were expected, got {grace_s!r}")
+    return await stop_because(remote, job, grace_s, None)
+
+
+async def stop_because(remote: Remote, job: Job, grace_s: float, because: str | None) -> JobStatus:
+    """Do the same for another job's failure, which its end then tells to whoever asks; None is a person's own will."""
     with urgently():
-        request = {"op": "stop", "id": job.id, "grace_s": grace_s}
+        request = {"op": "stop", "id": job.id, "grace_s": grace_s, "because": because}
         return status_of(job, await ask_job(remote, request, within_s=grace_s + STOP_S))
 
 

@@ -22,7 +22,7 @@ from asyncdeploy.launch.root_cause.judge import judge_launch
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.job import Job, JobStatus
-from asyncdeploy.run.jobs import read_log, stop_job
+from asyncdeploy.run.jobs import read_log, stop_because
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import Noted
@@ -66,16 +66,16 @@ async def watch_launch(pool: Pool, launch: Launch, *, away_s: float = AWAY_S) ->
     how = "was stopped" if end is not None and end.stopped else "failed"
     why = end.because if end is not None and end.because else f"node rank {first} {how}"
     pool.at(cause).emit(Noted(node=cause.name, text=f"{why}: the other nodes are stopped"))
+    # Stopped by a person, from elsewhere: nobody is accused of that.
+    by_person = end is not None and end.stopped and not end.timed_out and end.told_at is None
     # Before the first TERM: what ended later may have ended because of it, and accuses nobody.
     stopped_at = time.time()
-    after = await _stop_all(pool, launch, launch.grace_s)
+    after = await _stop_all(pool, launch, launch.grace_s, None if by_person else why)
     # What was known before we stopped anything is the better witness; the stop only made sure that nothing lives.
     # Of an orphan nothing was known yet: its supervisor was gone, and it lived.
     known = {rank: seen for rank, seen in ends.items() if seen.status is None or seen.status.state != "orphaned"}
     final = await _with_logs(pool, launch, [known.get(rank, after[rank]) for rank in range(len(launch.jobs))])
     _name_what_is_left(pool, final)
-    # Stopped by a person, from elsewhere: nobody is accused of that.
-    by_person = end is not None and end.stopped and not end.timed_out and end.told_at is None
     return judge_launch(launch, final, stopped_at=stopped_at, first=None if by_person else first)
 
 
@@ -99,14 +99,18 @@ async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -
     return judge_launch(launch, await _with_logs(pool, launch, ends), stopped_at=stopped_at)
 
 
-async def _stop_all(pool: Pool, launch: Launch, grace_s: float) -> list[RankEnd]:
-    """Stop every job, also those that have ended: workers have sessions of their own and may outlive their agent."""
+async def _stop_all(pool: Pool, launch: Launch, grace_s: float, because: str | None = None) -> list[RankEnd]:
+    """Stop every job, also those that have ended: workers have sessions of their own and may outlive their agent.
+
+    Args:
+        because: which failure makes us do it, for whoever asks later; None is a person's will.
+    """
     ranks = launch.ranks
 
     async def stop(job: Job) -> JobStatus:
         # A node that does not answer keeps the others' report waiting for no longer than a stop may take.
         with anyio.move_on_after(grace_s + KILL_S):
-            return await stop_job(pool.at(job.node), job, grace_s=grace_s)
+            return await stop_because(pool.at(job.node), job, grace_s, because)
         raise ConnectionLost(
             job.node.name, f"the node did not confirm within {grace_s + KILL_S:.0f} s that its rank ended"
         )

@@ -164,7 +164,7 @@ def end(worker, request, folder):
         return end_orphans(worker, folder, job_id, grace)
     if before.get("state") not in ("starting", "running"):
         return before
-    ask_to_stop(folder, grace)
+    ask_to_stop(folder, grace, request.get("because"))
     for patience in (grace + END_S, KEEPER_S, 0.0):
         now = await_stop(worker, folder, job_id, patience)
         if now.get("state") == "orphaned":
@@ -197,14 +197,14 @@ def await_stop(worker, folder, job_id, patience):
         time.sleep(TICK_S)
 
 
-def ask_to_stop(folder, grace):
+def ask_to_stop(folder, grace, because=None):
     """Write down what is asked for; where the disk is full, into the room that was taken for it at the start."""
-    text = json.dumps({"grace_s": grace}).encode()
+    asked = {"grace_s": grace}
     try:
-        folders.write_file(folder, "stop", text)
+        folders.write_file(folder, "stop", json.dumps({**asked, "because": because}).encode())
     except OSError:
         try:
-            folders.fill(folder, "stop", text, supervisor.STOP_BYTES)
+            folders.fill(folder, "stop", json.dumps(asked).encode(), supervisor.STOP_BYTES)
         except OSError:
             pass  # an earlier stop has used it, or the disk is read-only: the supervisor has a grace of its own
 

@@ -76,7 +76,7 @@ class Supervisor:
         if not self.tree.is_ours():
             return  # nobody will know how it ends; its guard, or a stop, ends it
         self.sessions.recall()
-        self.asked = not self.tree.stopped and folders.read_json(self.folder, "stop") is not None
+        self.asked = not self.tree.stopped and self.request() is not None
         self.see_it_through()
 
     def get_ready(self):
@@ -132,12 +132,16 @@ class Supervisor:
         A leader that has ended by itself was not stopped, however long we sweep behind it, and there is no hurry.
         """
         if self.asked and self.tree.status is None:
-            request = folders.read_json(self.folder, "stop") or {}
+            request = self.request() or {}
             self.asked = False  # who asks again may shorten the grace
             if not self.tree.stopped:
                 self.stopped_at = time.time()
             grace = request.get("grace_s")
             self.tree.stop(float(grace) if isinstance(grace, (int, float)) else STOP_GRACE_S)
+
+    def request(self):
+        """Return what a stop has asked for, None where there was none."""
+        return folders.read_json(self.folder, "stop")
 
     def begin(self, stdin, keeper):
         """Start the leader and write down who it is; return why not, or None."""
@@ -271,6 +275,8 @@ class Supervisor:
         end["survivors"] = ["%d %s" % (pid, name.decode("utf-8", "replace")) for pid, name in left][:50]
         if self.membership is not None and self.membership.told_at is not None:
             end["told_at"], end["because"] = self.membership.told_at, self.membership.because[:300]
+        elif self.stopped_at is not None and isinstance(because := (self.request() or {}).get("because"), str):
+            end["told_at"], end["because"] = self.stopped_at, because[:300]  # by whoever watched, for another's failure
         if self.membership is not None and self.membership.meeting is not None:
             end["met"] = self.membership.meeting.seen
         if self.marks is not None:

@@ -108,15 +108,20 @@ async def test_l4_a_node_that_was_booted_again_is_the_cause_and_is_answered(
 async def test_l4_all_processes_killed_is_a_failure_too(
     sshd_nodes: Sequence[SshdNode], workspace: ad.Workspace
 ) -> None:
-    """The supervisor and whoever watches over it as well, while nobody looks."""
+    """The supervisor and whoever watches over it as well, while nobody looks; who asks later is told the same."""
     async with launched(sshd_nodes[:2], workspace, f"echo up; {WAITS}") as (pool, launch, _):
         sshd_nodes[1].sweep()
-        report = await ad.wait_launch(launch, pool=pool)
-    cause = failure_of(report)
-    assert cause is not None
-    assert (cause.node_rank, cause.status) == (1, None)
-    assert f"node rank 1 ({cause.node}) is lost: no exit status was recorded" in cause.message
-    assert [outcome.state for outcome in report] == ["cancelled", "failed"]
+        first = await ad.wait_launch(launch, pool=pool)
+        later = await ad.wait_launch(await ad.find_launch(launch.nodes, launch.id, pool=pool), pool=pool)
+    for report in (first, later):
+        cause = failure_of(report)
+        assert cause is not None
+        assert (cause.node_rank, cause.status) == (1, None)
+        assert f"node rank 1 ({cause.node}) is lost: no exit status was recorded" in cause.message
+        assert [outcome.state for outcome in report] == ["cancelled", "failed"]
+    status = first.outcomes[0].value
+    assert status is not None
+    assert status.because == "node rank 1 failed"
 
 
 AGENT = """\

@@ -262,8 +262,6 @@ class Case:
             await asyncio.wait([listening], timeout=90)
             assert listening.done(), f"{self}: the client is not back: {self.said}"
         stories = [each["told"] for each in self.said if "told" in each]
-        for story in stories:
-            self.judge_cause(story)
         unmoved = started and bool(self.hit) and all(map(self.goes_on, self.hit))
         assert killed or stories or (not unmoved and "error" in self.said[-1]), f"{self}: it said {self.said}"
         if self.work != "run":
@@ -272,6 +270,7 @@ class Case:
                 if self.work != "job" and self.began():
                     stories.append(await self.asked(pool))
         for story in stories:
+            self.judge_cause(story)
             self.judge_story(story)
         if unmoved:
             ends = [self.ended(sshd) for sshd in self.sshds]
@@ -328,7 +327,7 @@ class Case:
                 assert self.ended(sshd) == 0, what
 
     def judge_cause(self, story: dict[str, Any]) -> None:
-        """Who watched names the one who died; to who asks later the stop that this watcher made hides a node's loss."""
+        """Who watched names the one who died, and who asks later the same."""
         if len(self.hit) == 1 and not self.early and self.work in ("ranks", "torchrun") and self.must_end(self.hit[0]):
             # A supervisor that is told to end was told by a person, who is no cause.
             cause = None if self.hit[0].how == "TERM" and self.hit[0].what == "supervisor" else self.hit[0].node
