@@ -21,7 +21,7 @@ from tests.support.beds.sshd_node import SshdNode
 from tests.support.deaths.case import Case
 from tests.support.tools import need_torch
 
-KILLS = int(os.environ.get("ASYNCDEPLOY_KILLS") or 12)
+KILLS = int(os.environ.get("ASYNCDEPLOY_KILLS") or 6)
 SEED = int(os.environ.get("ASYNCDEPLOY_SEED") or random.randrange(1 << 30))
 # Signs of life are often here, so that a silence may be short.
 CONFIG: dict[str, object] = {"SetEnv": "ASYNCDEPLOY_SILENCE_S=4"}
