@@ -16,7 +16,7 @@ from asyncdeploy.fleet.deploy import DEFAULT_ENV
 from asyncdeploy.fleet.planned import EnvState, NodePlan, Plan
 from asyncdeploy.fleet.push import needed_path
 from asyncdeploy.launch.gang.plan import preview_launch
-from asyncdeploy.launch.launchers.rank_env import shown_line
+from asyncdeploy.launch.launchers.rank_env import told_line
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
@@ -150,7 +150,7 @@ async def _with_launch(pool: Pool, plan: Plan, looks: Sequence[_Look | None], la
     nodes = plan.nodes
     if commands:
         nodes = tuple(
-            attrs.evolve(each, command=deployment.enter(command), line=shown_line(command))
+            attrs.evolve(each, command=deployment.enter(command), line=told_line(command))
             for each, deployment, command in zip(nodes, deployments, commands, strict=True)
         )
     problems = tuple(f"{problem}; {problem.hint}" if problem.hint else str(problem) for problem in found.problems)

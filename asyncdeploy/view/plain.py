@@ -58,7 +58,7 @@ class PlainView:
 
     def _wants(self, event: OutputLine | Noted) -> bool:
         if self._show == "phases":
-            return not event.source.startswith("env") if isinstance(event, OutputLine) else not event.passing
+            return not is_tool(event.source) if isinstance(event, OutputLine) else not event.passing
         return self._show == "all"
 
     def _begin(self, node: str) -> None:
@@ -103,6 +103,11 @@ class PlainView:
         if encoding := getattr(target, "encoding", None):
             line = line.encode(encoding, "backslashreplace").decode(encoding)
         print(line, file=target, flush=True)
+
+
+def is_tool(source: str) -> bool:
+    """Return whether a line was printed by what makes an environment, and not by somebody's own command."""
+    return source == STEP.strip(": ") or source.startswith(STEP)
 
 
 def _name(bar: Bar) -> str:

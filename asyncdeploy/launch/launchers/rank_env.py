@@ -71,7 +71,7 @@ def rank_start(kept: tuple[str, ...] = ()) -> str:
     return "; ".join(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def shown_line(command: Command) -> str:
+def told_line(command: Command) -> str:
     """Return what a launcher's command runs, for people: without the lines of rank_start.sh in front of it."""
     if (carried := dict(command.env).get(RANK_LINE)) is not None:
         return carried
