@@ -98,9 +98,10 @@ class LiveView:
             if bar.failed and not bar.is_step:
                 self._lines.add(bar.node, f"{bar.stage} failed: {bar.why.partition(chr(10))[0]}", "bad")
         if isinstance(event, OutputLine):
-            self._lines.add(event.node, f"| {event.text}" if event.stream == "stdout" else f"! {event.text}")
+            mark = "|" if event.stream == "stdout" else "!"
+            self._lines.add(event.node, f"{_label(event)}{mark} {event.text}")
         elif isinstance(event, Noted) and not event.passing:
-            self._lines.add(event.node, f"note: {event.text}")
+            self._lines.add(event.node, f"{_label(event)}note: {event.text}")
         self._soon()
 
     def _soon(self, seconds: float = DRAW_S) -> None:
@@ -143,6 +144,10 @@ def _can_move(file: TextIO) -> bool:
         return file.isatty()
     except ValueError:  # it was closed
         return False
+
+
+def _label(event: Event) -> str:
+    return f"[{event.label}] " if event.label else ""
 
 
 def _clock(seconds: float) -> str:

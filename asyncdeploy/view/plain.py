@@ -111,4 +111,5 @@ def is_tool(source: str) -> bool:
 
 
 def _name(bar: Bar) -> str:
-    return WHEELS.removeprefix(STEP) if bar.stage == WHEELS else bar.stage
+    stage = WHEELS.removeprefix(STEP) if bar.stage == WHEELS else bar.stage
+    return f"[{bar.label}] {stage}" if bar.label else stage

@@ -28,6 +28,7 @@ class Bar:
         text: what its start said, then its end: its detail, or why it failed.
         done / total: bytes of a transfer; 0 where there is none, or its size is not known.
         count: how many stages it stands for.
+        label: of the run that it belongs to, "" where nobody gave one.
     """
 
     node: str
@@ -39,6 +40,7 @@ class Bar:
     done: int = 0
     total: int = 0
     count: int = 1
+    label: str = ""
 
     @property
     def is_step(self) -> bool:
@@ -88,7 +90,7 @@ class Story:
     def __init__(self, kept: int | None = KEPT_BARS) -> None:
         self._kept = kept
         self.nodes: dict[str, NodeStory] = {}
-        self._open: defaultdict[tuple[str, str], list[Bar]] = defaultdict(list)
+        self._open: defaultdict[tuple[str, str, str], list[Bar]] = defaultdict(list)
         self._wheels: dict[str, _Wheels] = {}
 
     def node(self, name: str) -> NodeStory:
@@ -101,8 +103,8 @@ class Story:
         match event:
             case StageStarted() | StageFinished() | StageFailed():
                 return self._stage(node, event)
-            case BytesMoved(stage=stage, done=done, total=total):
-                self._move(node.name, stage, done, total)
+            case BytesMoved():
+                self._move(event)
             case Noted(text=text, passing=True):
                 node.sign = text
             case OutputLine(text=text):
@@ -115,31 +117,31 @@ class Story:
         ended = self._end_wheels(node.name)
         node.sign = ""
         if isinstance(event, StageStarted):
-            bar = Bar(node.name, event.stage, event.at, text=event.detail)
+            bar = Bar(node.name, event.stage, event.at, text=event.detail, label=event.label)
             node.bars.append(bar)
-            self._open[node.name, event.stage].append(bar)
+            self._open[node.name, event.stage, event.label].append(bar)
             return ended
         return [*ended, self._end(node, event)]
 
     def _end(self, node: NodeStory, event: StageFinished | StageFailed) -> Bar:
-        bars = self._open[node.name, event.stage]
+        bars = self._open[node.name, event.stage, event.label]
         if bars:
             bar = bars.pop(0)
         else:  # its start was before anybody looked
-            bar = Bar(node.name, event.stage, event.at - event.seconds)
+            bar = Bar(node.name, event.stage, event.at - event.seconds, label=event.label)
             node.bars.append(bar)
         if not bars:
-            del self._open[node.name, event.stage]
+            del self._open[node.name, event.stage, event.label]
         bar.ended, bar.failed = bar.began + event.seconds, isinstance(event, StageFailed)
         bar.text = event.error if isinstance(event, StageFailed) else event.detail
         return bar
 
-    def _move(self, node: str, stage: str, done: int, total: int) -> None:
-        if (wheels := self._wheels.get(node)) is not None and stage == wheels.stage:
-            wheels.sending = done
-            wheels.bar.done = wheels.sent + done
-        elif bars := self._open.get((node, stage)):
-            bars[-1].done, bars[-1].total = done, total
+    def _move(self, event: BytesMoved) -> None:
+        if (wheels := self._wheels.get(event.node)) is not None and event.stage == wheels.stage:
+            wheels.sending = event.done
+            wheels.bar.done = wheels.sent + event.done
+        elif bars := self._open.get((event.node, event.stage, event.label)):
+            bars[-1].done, bars[-1].total = event.done, event.total
 
     # --- wheels ------------------------------------------------------------------------------
 

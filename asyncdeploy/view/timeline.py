@@ -209,7 +209,8 @@ def _is_failed(node: NodeStory) -> bool:
 
 def _said(bar: Bar) -> Iterator[str]:
     how = "failed after" if bar.failed else "ok" if bar.ended is not None else "had not ended"
-    yield f"{bar.node}: {bar.stage} {how}" + (f" {bar.seconds:.1f}s" if bar.ended is not None else "")
+    label, seconds = f"[{bar.label}]" if bar.label else "", f"{bar.seconds:.1f}s" if bar.ended is not None else ""
+    yield " ".join(filter(None, (f"{bar.node}:", label, bar.stage, how, seconds)))
     yield bar.why if bar.failed else bar.text
 
 

@@ -1,6 +1,8 @@
 """The live view on real terminals (tmux): every size, resized, 3 nodes and 100, with and without UTF-8 and colours."""
 
+import contextlib
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -9,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from asyncdeploy.values.events import StageFinished
+from asyncdeploy.view.board import Lines, board_of
+from asyncdeploy.view.live import live_view
+from asyncdeploy.view.story import Story
+from asyncdeploy.view.terminal import Screen
 from tests.support.places import ROOT
 from tests.support.tools import need
 from tests.support.waiting import eventually_sync
@@ -207,6 +214,32 @@ def test_where_nothing_can_move_it_is_lines(terminal: Callable[..., Terminal], e
     screen = window.wait(lambda screen: "status 0" in screen)
     assert heads(screen) == 0
     assert "n1 push ok fine 1.0s" in screen
+
+
+def test_without_rich_it_says_what_to_install_and_is_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("CI", raising=False)
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as file, live_view(file) as view:
+        view(StageFinished(node="n1", stage="push", seconds=1, detail="fine"))
+    said = b""
+    with os.fdopen(ours, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # EIO is a terminal's end
+        while data := screen.read(4096):
+            said += data
+    lines = said.decode().splitlines()
+    assert lines[0] == "for a table that changes in place: pip install 'asyncdeploy[cli]'"
+    assert lines[1].endswith(" n1 push ok fine 1.0s")
+
+
+def test_a_screen_that_is_gone_is_the_next_events_trouble() -> None:
+    """So that the guard around each observer drops it, and the work goes on."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as file:
+        screen = Screen(file, lambda: None)
+    os.close(ours)
+    with pytest.raises(ValueError, match="closed file"):
+        screen.draw(board_of(Story(), Lines(), 0.0, 5), "00:00:00")
 
 
 def test_as_a_pipe_it_is_lines() -> None:

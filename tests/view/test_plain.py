@@ -92,6 +92,14 @@ def test_failures_are_all_that_quiet_shows() -> None:
     assert told(failed) == ["n2 env failed after 41.0s: uv sync exited 2"]
 
 
+def test_labels_tell_runs_of_one_node_apart() -> None:
+    events: list[Event] = [StageStarted(node="n1", stage="start", label=label, at=AT) for label in ("a", "b")]
+    events += [StageFinished(node="n1", stage="start", seconds=2, label="b", at=AT)]
+    events += [OutputLine(node="n1", stream="stdout", text="loss", label="a", at=AT)]
+    events += [StageFailed(node="n1", stage="start", seconds=3, error="no", label="a", at=AT)]
+    assert told(events) == ["n1 [b] start ok 2.0s", "n1 [a] | loss", "n1 [a] start failed after 3.0s: no"]
+
+
 def test_wheels_are_one_phase_with_a_count() -> None:
     events: list[Event] = [StageStarted(node="n1", stage="env", at=AT), *phase("env: send uv 0.13.9", 1, "38 MB")]
     for number in range(57):
