@@ -28,6 +28,7 @@ TITLES = {
     "deploy": "One node with a project",
     "launch": "Launches",
     "fleet": "Many nodes",
+    "view": "What people see",
     "local": "Nodes inside this process",
 }
 
