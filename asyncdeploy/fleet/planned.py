@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -18,13 +19,14 @@ from asyncdeploy.values.workspace import Workspace
 
 SHOWN = 12
 """Names that are not sent, for people; ``ignored`` has all."""
+MAX_REPR = 119
 MAX_COMMAND = 4000
 """Characters of a command for people; ``command`` has all."""
 
 EnvState = Literal["none", "unchanged", "make", "stands"]
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class NodePlan(PlainData):
     """What would happen on one node.
 
@@ -57,6 +59,10 @@ class NodePlan(PlainData):
     line: str = ""
     problems: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        wrong = f", problems={len(self.problems)}" if self.problems else ""
+        return one_line(f"NodePlan({self.node.name!r}, push={self.push!r}, env={self.env!r}{wrong})", MAX_REPR)
+
     @property
     def push(self) -> str:
         """What the push would do, in words."""
@@ -79,7 +85,7 @@ class NodePlan(PlainData):
         return {"none": "-", "unchanged": "= unchanged", "stands": "stands; asked again after the push"}[self.env]
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Plan(PlainData):
     """What would happen, found by looking; nothing was changed on any node, nor in the workspace.
 
@@ -107,8 +113,19 @@ class Plan(PlainData):
         """Whether nothing that can be seen now stands in the way."""
         return not self.problems and not any(each.problems for each in self.nodes)
 
+    def __repr__(self) -> str:
+        wrong = len(self.problems) + sum(bool(each.problems) for each in self.nodes)
+        shown = (
+            f"{len(self.nodes)} nodes, files={self.files}, env={self.env!r}, {f'problems={wrong}' if wrong else 'ok'}"
+        )
+        return one_line(f"Plan({shown})", MAX_REPR)
+
     def __str__(self) -> str:
         return self.describe()
+
+    def _repr_html_(self) -> str:
+        """Return it for a notebook."""
+        return f"<pre>{html.escape(self.describe())}</pre>"
 
     def describe(self) -> str:
         """Return it for people: a line a node, what is not sent, what would run, what is wrong."""

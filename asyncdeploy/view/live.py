@@ -20,6 +20,8 @@ from asyncdeploy.view.terminal import Screen
 
 DRAW_S = 0.1
 """Between two drawings: an event may come every millisecond, and nobody reads faster."""
+SHARE = 10
+"""A drawing takes one in so many seconds at the most: of a thousand nodes each takes 20 ms."""
 TICK_S = 1.0
 """How often seconds are counted on, and a window that was resized is drawn again, where no event comes."""
 NOTEBOOK_ROWS = 40
@@ -56,6 +58,7 @@ class LiveView:
         self._lines = Lines()
         self._place: Screen | NotebookCell | None = None
         self._began = 0.0
+        self._pause = DRAW_S
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._error: Exception | None = None
@@ -104,8 +107,9 @@ class LiveView:
             self._lines.add(event.node, f"{_label(event)}note: {event.text}")
         self._soon()
 
-    def _soon(self, seconds: float = DRAW_S) -> None:
+    def _soon(self, seconds: float | None = None) -> None:
         """Draw a little later, once for all that comes until then."""
+        seconds = self._pause if seconds is None else seconds
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # events that are shown again, or what is printed between two loops
@@ -130,10 +134,11 @@ class LiveView:
             self._soon(TICK_S)
 
     def _draw(self, place: Screen | NotebookCell) -> None:
-        now = time.time()
+        now, began = time.time(), time.monotonic()
         room = place.room(len(self._lines.newest)) if isinstance(place, Screen) else NOTEBOOK_ROWS
         board: Board = board_of(self._story, self._lines, now, room)
         place.draw(board, _clock(now - self._began))
+        self._pause = max(DRAW_S, SHARE * (time.monotonic() - began))
 
 
 def _can_move(file: TextIO) -> bool:

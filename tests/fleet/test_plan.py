@@ -150,9 +150,17 @@ def test_a_large_plan_is_short() -> None:
     assert "n099  3 files, 5.0 kB, 1 removed  uv sync" in text
     assert "n[000-099]: x" in text
     assert "  and 38 more" in text
+    assert repr(Plan(nodes, Workspace("/p"), "uv", 3)) == "Plan(100 nodes, files=3, env='uv', ok)"
+    assert repr(nodes[0]) == "NodePlan('n000', push='3 files, 5.0 kB, 1 removed', env='make')"
 
 
 def test_words_of_a_file_name_cannot_drive_a_terminal() -> None:
     plan = Plan((NodePlan(Node("n"), "/x"),), Workspace("/p"), ignored=(("a\x1b[2J\n.log", "exclude"),))
     assert "\x1b" not in plan.describe()
     assert "a\\x1b[2J .log" in plan.describe()
+
+
+def test_a_notebook_shows_it_and_takes_no_markup_from_it() -> None:
+    plan = Plan((NodePlan(Node("n"), "/x"),), Workspace("/p"), ignored=(("<img src=x>", "exclude"),))
+    assert plan._repr_html_().startswith("<pre>plan")
+    assert "<img" not in plan._repr_html_()
