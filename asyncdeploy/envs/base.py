@@ -100,6 +100,15 @@ class EnvWithSecrets(Env, Protocol):
 
 
 @runtime_checkable
+class EnvWithSources(Env, Protocol):
+    """An Env that can name the files of the project that it is made from, for a plan."""
+
+    def sources(self, top: Path) -> tuple[str, ...] | None:
+        """Return them, relative to the workspace on this machine; None if others may count too. It reads files."""
+        ...
+
+
+@runtime_checkable
 class EnvWithGpus(Env, Protocol):
     """An Env that decides itself which of a node's GPUs are seen inside, as a container does."""
 

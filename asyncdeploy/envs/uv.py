@@ -17,6 +17,7 @@ from asyncdeploy.envs.uv_version import misfit, required_version
 from asyncdeploy.envs.uv_wheel import uv_asset
 from asyncdeploy.envs.wanted import Wanted, node_python
 from asyncdeploy.envs.wheelhouse import wheel_assets
+from asyncdeploy.node_side.envs.made_from import find
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secrets, check_env, to_secrets
@@ -178,6 +179,14 @@ class UvEnv(PlainEnv):
         python = node_python(self.folder, self.python, facts)
         flags = tuple(self._flags())
         return Wanted(self.folder, flags, self.requirements, python, facts.arch, facts.libc, self.secrets)
+
+    def sources(self, top: Path) -> tuple[str, ...] | None:
+        """Return the files that uv would look at; None where a package is built, so that all of its code counts."""
+        if self.folder is None:
+            return None
+        found = find(str(top), str(self.folder), self.requirements, "code")
+        inside = f"{top}/"
+        return None if found.doubt else tuple(path.removeprefix(inside) for path in found.files)
 
     def step_secrets(self) -> Secrets:
         """Return the secrets."""

@@ -9,8 +9,8 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
-from asyncdeploy.envs.base import Env, LocalEnv
-from asyncdeploy.envs.bootstrap.bootstrap import preview_env
+from asyncdeploy.envs.base import Env, EnvWithSources, LocalEnv
+from asyncdeploy.envs.bootstrap.bootstrap import EnvPreview, preview_env
 from asyncdeploy.fleet.arguments import Asked, Code, Nodes, commands_of, lent_pool
 from asyncdeploy.fleet.deploy import DEFAULT_ENV
 from asyncdeploy.fleet.planned import EnvState, NodePlan, Plan
@@ -82,9 +82,9 @@ async def plan_all(
     async with lent_pool(pool) as lent, begin_packing(place, needed) as scan:
         bundle = await asyncio.shield(scan)
         ignored = await run_in_thread(left_out, place, bundle.manifest)
-        seen = await map_nodes(
-            fleet, lambda node: _look(lent, node, bundle, env), at_once=CALLS_AT_ONCE, at_most_s=at_most_s
-        )
+        sources = await run_in_thread(env.sources, place.path) if isinstance(env, EnvWithSources) else None
+        asked = _Asked(bundle, env, sources)
+        seen = await map_nodes(fleet, lambda node: _look(lent, node, asked), at_once=CALLS_AT_ONCE, at_most_s=at_most_s)
         plan = Plan(
             tuple(_node_plan(outcome, commands) for outcome in seen),
             place,
@@ -97,6 +97,15 @@ async def plan_all(
 
 
 @attrs.frozen
+class _Asked:
+    """What each node is looked at for; ``sources`` are all files that the environment is made from, None if unknown."""
+
+    bundle: Bundle
+    env: Env | None
+    sources: tuple[str, ...] | None
+
+
+@attrs.frozen
 class _Look:
     """What was seen of one node."""
 
@@ -105,10 +114,10 @@ class _Look:
     deployment: Deployment | None
 
 
-async def _look(pool: Pool, node: Node, bundle: Bundle, env: Env | None) -> _Look:
-    remote = pool.at(node)
+async def _look(pool: Pool, node: Node, asked: _Asked) -> _Look:
+    remote, bundle, env = pool.at(node), asked.bundle, asked.env
     facts = await probe_node(remote)
-    push = await preview_push(remote, bundle)
+    push = await preview_push(remote, bundle, asked.sources or ())
     problems = () if push.refusal is None else (_in_words(push.refusal),)
     plan = NodePlan(
         node, push.path, push.placed, push.removed, push.overwritten, push.bytes, push.at_most, problems=problems
@@ -122,9 +131,20 @@ async def _look(pool: Pool, node: Node, bundle: Bundle, env: Env | None) -> _Loo
     except DeployError as error:
         return _Look(push, attrs.evolve(plan, problems=(*problems, _in_words(error))), deployment)
     if made.stands is not None:
-        state: EnvState = "make" if not made.stands else "stands" if push.changes else "unchanged"
-        plan = attrs.evolve(plan, env=state, steps=made.steps, assets=made.assets)
+        plan = attrs.evolve(plan, env=_env_state(push, made, asked.sources), steps=made.steps, assets=made.assets)
     return _Look(push, plan, deployment)
+
+
+def _env_state(push: Preview, made: EnvPreview, sources: tuple[str, ...] | None) -> EnvState:
+    if not made.stands:
+        return "make"
+    if not push.changes:
+        return "unchanged"
+    # An older Python reads no pyproject.toml there: whatever was pushed counts (node_side/envs/made_from.py).
+    version = made.built.python.split(".") if made.built is not None else []
+    reads_toml = all(map(str.isdecimal, version[:2])) and tuple(map(int, version[:2])) >= (3, 11)
+    is_known = sources is not None and reads_toml and not push.begun
+    return "unchanged" if is_known and not push.touches else "stands"
 
 
 def _node_plan(outcome: Outcome[_Look], commands: dict[Node, Command]) -> NodePlan:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 import attrs
 
+from asyncdeploy.node_side.push.preview import COUNTS
 from asyncdeploy.push.answer import MAX_FIELDS, MAX_SHOWN, read_answer
 from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.push import push_arguments
@@ -15,8 +19,6 @@ from asyncdeploy.remote.transport import Remote
 from asyncdeploy.remote.worker import call_program
 from asyncdeploy.values.errors import DeployError, ProtocolError
 from asyncdeploy.values.words import one_line
-
-COUNTS = 8
 
 
 @attrs.frozen
@@ -30,6 +32,7 @@ class Preview:
         contents / bytes: what would travel, before it is compressed.
         at_most: whether less may travel, because of a large file only what has changed does.
         begun: whether an earlier push died in its last step, which is finished first.
+        touches: whether it would change what an environment is made from, or takes anything away.
         names: some of the names, as "removed PATH" and "overwritten PATH".
         refusal: why the push would be refused, None if nothing stands in its way.
     """
@@ -43,6 +46,7 @@ class Preview:
     bytes: int = 0
     at_most: bool = False
     begun: bool = False
+    touches: bool = False
     names: tuple[str, ...] = ()
     refusal: DeployError | None = attrs.field(default=None, eq=False)
 
@@ -52,12 +56,13 @@ class Preview:
         return bool(self.placed or self.removed or self.begun)
 
 
-async def preview_push(remote: Remote, bundle: Bundle) -> Preview:
+async def preview_push(remote: Remote, bundle: Bundle, sources: Sequence[str] = ()) -> Preview:
     """Return what a push of a bundle would do to a node; nothing there is changed.
 
     Args:
         remote: the node.
         bundle: what would be pushed.
+        sources: paths of the workspace that an environment is made from, beside those that go by their names.
 
     Raises:
         ProtocolError: the answer is no preview.
@@ -67,8 +72,9 @@ async def preview_push(remote: Remote, bundle: Bundle) -> Preview:
     On cancellation there is nothing to undo.
     """
     if not await has_python(remote):
-        return read_preview(remote.node.name, await preview_by_sh(remote, bundle))
-    async with call_program(remote, "push.preview", push_arguments(bundle, "plan")) as call:
+        return read_preview(remote.node.name, await preview_by_sh(remote, bundle, sources))
+    args = b"\0".join([push_arguments(bundle, "plan"), *map(os.fsencode, sources)])
+    async with call_program(remote, "push.preview", args) as call:
         return read_preview(remote.node.name, await Transfer(remote, Crew(bundle), bundle).run(call))
 
 
@@ -93,13 +99,13 @@ def _read(node: str, fields: list[bytes]) -> Preview:
         return Preview(path)
     if fields[0] != b"plan":
         raise ValueError(f"same or plan was expected, got {one_line(fields[0])!r}")
-    placed, removed, restored, overwritten, contents, size, mends, begun = map(_count, fields[2 : 2 + COUNTS])
+    placed, removed, restored, overwritten, contents, size, mends, begun, touches = map(_count, fields[2 : 2 + COUNTS])
     rest = fields[2 + COUNTS :]
     at = rest.index(b"") if b"" in rest else len(rest)
     names = tuple(one_line(name, MAX_SHOWN) for name in rest[:at])
     refusal = _refusal(node, b"\0".join(rest[at + 1 :])) if rest[at + 1 :] else None
     sums = (placed, removed, restored, overwritten, contents, size)
-    return Preview(path, *sums, bool(mends), bool(begun), names, refusal)
+    return Preview(path, *sums, bool(mends), bool(begun), bool(touches), names, refusal)
 
 
 def _refusal(node: str, payload: bytes) -> DeployError:

@@ -18,6 +18,7 @@ from asyncdeploy.values.workspace import Site
 from tests.support.envs import write_wheel
 from tests.support.events import details
 from tests.support.remotes.shell_remote import ShellRemote
+from tests.support.trees import write
 
 BACKEND = """
 import pathlib, zipfile
@@ -229,3 +230,17 @@ def test_in_doubt_whatever_was_pushed_counts(tmp_path: Path, key: str) -> None:
     assert find(str(tmp_path), str(tmp_path), (), "1").digest() == find(str(tmp_path), str(tmp_path), (), "2").digest()
     (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "p"\n[tool.uv]\ncache-keys = [{key}]\n')
     assert find(str(tmp_path), str(tmp_path), (), "1").digest() != find(str(tmp_path), str(tmp_path), (), "2").digest()
+
+
+def test_a_plan_is_told_the_files_that_count_or_that_nobody_can_tell(tmp_path: Path) -> None:
+    project = '[project]\nname = "app"\nversion = "1"\n'
+    write(tmp_path, {"app/pyproject.toml": project, "app/main.py": "", "pyproject.toml": ""})
+    env = UvEnv().with_folder(tmp_path / "app")
+    files = env.sources(tmp_path)
+    assert files is not None
+    assert {"app/pyproject.toml", "pyproject.toml"} <= set(files)
+    assert "app/main.py" not in files
+    assert UvEnv().sources(tmp_path) is None
+    project += 'dependencies = ["dep"]\n[tool.uv.sources]\ndep = { path = "../dep" }\n'
+    write(tmp_path, {"app/pyproject.toml": project, "dep/pyproject.toml": '[project]\nname = "dep"\nversion = "1"\n'})
+    assert env.sources(tmp_path) is None, "the code of dep is copied: all of it counts"

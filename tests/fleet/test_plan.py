@@ -18,9 +18,12 @@ from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.parse import Node, fold_names
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import TransferFailed
+from asyncdeploy.values.events import Event
 from asyncdeploy.values.workspace import Workspace
+from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.envs import write_project
+from tests.support.events import details
 from tests.support.trees import commit, untouched, write
 
 
@@ -82,7 +85,15 @@ async def test_nothing_is_touched_and_all_is_told(
     write(source, {"train.py": "print(2)\n"})
     with untouched(source, *homes):
         plan = await plan_all(nodes, workspace, pool=pool)
-    assert [(each.files, each.env) for each in plan.nodes] == [(1, "stands")] * 2
+    assert [(each.files, each.env) for each in plan.nodes] == [(1, "unchanged")] * 2
+    events: list[Event] = []
+    async with pool_for(sshd_nodes[0], observer=events.append) as observed:
+        (await deploy_all(nodes, workspace, pool=observed)).unwrap()
+    assert details(events, "env") == ["= unchanged"] * 2, "the plan was right"
+
+    write_project(source, ("one", "two"))
+    plan = await plan_all(nodes, workspace, pool=pool)
+    assert [each.env for each in plan.nodes] == ["stands"] * 2
 
 
 async def test_a_push_alone_has_no_environment(cluster: LocalCluster, source: Path) -> None:

@@ -44,7 +44,7 @@ connect             connect.ssh nodes remote tasks values
 push.bundle         tasks values
 push.relay          push.bundle remote values
 push.sh             node_side.push push.bundle remote tasks values
-push                push.bundle push.relay push.sh remote tasks values
+push                node_side.push push.bundle push.relay push.sh remote tasks values
 run                 nodes remote tasks values values.shown
 envs                node_side.envs nodes tasks values
 envs.bootstrap      envs nodes remote run tasks values

@@ -110,11 +110,13 @@ class EnvPreview:
         stands: whether it stands there and works; None where there is nothing to make.
         steps: the names of the steps that make it.
         assets: what would be put on the node first, by name.
+        built: what it is, if it said so.
     """
 
     stands: bool | None
     steps: tuple[str, ...] = ()
     assets: tuple[str, ...] = ()
+    built: Built | None = None
 
 
 async def preview_env(remote: Remote, site: Site, env: Env) -> EnvPreview:
@@ -137,8 +139,9 @@ async def preview_env(remote: Remote, site: Site, env: Env) -> EnvPreview:
     _, plan = await _planned(remote, site, env)
     if not plan.steps and not plan.assets:
         return EnvPreview(None)
-    stands, _ = await _stands(remote, plan, only_look=True)
-    return EnvPreview(stands, tuple(step.name for step in plan.steps), tuple(asset.name for asset in plan.assets))
+    stands, built = await _stands(remote, plan, only_look=True)
+    names = tuple(step.name for step in plan.steps), tuple(asset.name for asset in plan.assets)
+    return EnvPreview(stands, *names, built)
 
 
 async def _planned(remote: Remote, site: Site, env: Env) -> tuple[NodeFacts, _Plan]:

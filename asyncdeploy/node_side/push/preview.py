@@ -16,6 +16,11 @@ from asyncdeploy.node_side.push.receiver import NAMES, Push, failed
 from asyncdeploy.node_side.push.site_folder import FOLDER, Site, exists, hash_file
 from asyncdeploy.node_side.push.site_record import FILE, META, Refused
 
+COUNTS = 9  # numbers in an answer
+# What node_side/envs/env.sh looks at by these names, in any folder.
+NAMED = (b"pyproject.toml", b"uv.toml", b".python-version", b"setup.py", b"setup.cfg", b"requirements", b"pylock")
+LOCK = b".lock"
+
 
 class SeenSite(Site):
     """A site that is only looked at: what is not there stays away."""
@@ -69,6 +74,10 @@ class SeenSite(Site):
 class Preview(Push):
     """One look, by the receiver's own rules."""
 
+    def __init__(self, worker, site, args):
+        Push.__init__(self, worker, site, args)
+        self.sources = frozenset(args[11:])
+
     def run(self):
         site = self.site
         begun = site.meta >= 0 and exists(b"journal", site.meta)
@@ -88,7 +97,8 @@ class Preview(Push):
         counts = (len(plan.moves) + len(plan.modes), len(plan.removals), len(plan.restored), len(plan.edited))
         names = [b"removed " + path for path in sorted(plan.removals)[:NAMES]]
         names += [b"overwritten " + path for path in sorted(plan.edited)[:NAMES]]
-        return (b"plan", self.site.path, *(b"%d" % count for count in (*counts, missing, size, mends, begun)), *names)
+        told = (*counts, missing, size, mends, begun, touches(plan, self.sources))
+        return (b"plan", self.site.path, *(b"%d" % count for count in told), *names)
 
     def missing(self, plan):
         """Return how many contents would travel, their bytes, and whether of some only what has changed."""
@@ -127,8 +137,16 @@ class Preview(Push):
         return job_folder.running_in(os.fsdecode(self.site.path), ids)
 
 
+def touches(plan, sources):
+    """Whether a push would change, or take away, what an environment may be made from."""
+    changed = [entry.path for entry in plan.moves + plan.modes]
+    return bool(plan.removals) or any(
+        path in sources or path.rpartition(b"/")[2].startswith(NAMED) or path.endswith(LOCK) for path in changed
+    )
+
+
 def main(worker, args):
-    """Look what one push would do; the arguments are the receiver's."""
+    """Look what one push would do; the arguments are the receiver's, and the paths that an environment is made from."""
     fields = args.split(b"\0")
     path = os.path.normpath(expand(fields[1]))
     site, look = SeenSite(b"/" + path.lstrip(b"/")), None
@@ -137,8 +155,8 @@ def main(worker, args):
         look = Preview(worker, site, fields)
         return b"\0".join(look.run())
     except Refused as refused:
-        return b"\0".join((b"plan", site.path, *[b"0"] * 8, b"", *refused.fields))
+        return b"\0".join((b"plan", site.path, *[b"0"] * COUNTS, b"", *refused.fields))
     except OSError as error:
-        return b"\0".join((b"plan", site.path, *[b"0"] * 8, b"", *failed(error, site, look)))
+        return b"\0".join((b"plan", site.path, *[b"0"] * COUNTS, b"", *failed(error, site, look)))
     finally:
         site.close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+
 from asyncdeploy.node_side.push.plan import Plan
+from asyncdeploy.node_side.push.preview import COUNTS, touches
 from asyncdeploy.node_side.push.site_record import ABSENT, FILE, Record, Refused
 from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.sh.push import NAMES, TOOLS, ShPush
@@ -13,12 +17,13 @@ from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.threads import run_in_thread
 
 
-async def preview_by_sh(remote: Remote, bundle: Bundle) -> bytes:
+async def preview_by_sh(remote: Remote, bundle: Bundle, sources: Iterable[str]) -> bytes:
     """Return what node_side/push/preview.py would answer.
 
     Args:
         remote: a node without python3.
         bundle: what would be pushed.
+        sources: paths that an environment is made from.
 
     Raises:
         ToolMissing: the node has not even stat or sha256sum.
@@ -26,14 +31,17 @@ async def preview_by_sh(remote: Remote, bundle: Bundle) -> bytes:
     """
     async with open_sh_session(remote, "push/push", *TOOLS) as session:
         look = _Preview(remote, bundle, ShSite(session))
+        look.sources = frozenset(map(os.fsencode, sources))
         try:
             return b"\0".join(await look.look())
         except Refused as refused:
-            return b"\0".join((b"plan", look.site.seen.path, *[b"0"] * 8, b"", *refused.fields))
+            return b"\0".join((b"plan", look.site.seen.path, *[b"0"] * COUNTS, b"", *refused.fields))
 
 
 class _Preview(ShPush):
     """One look, by the rules of a push."""
+
+    sources: frozenset[bytes] = frozenset()
 
     async def look(self) -> tuple[bytes, ...]:
         seen = self.site.seen
@@ -51,7 +59,7 @@ class _Preview(ShPush):
     async def told(self, plan: Plan, *, begun: bool) -> tuple[bytes, ...]:
         files = [entry for entry in plan.moves if entry.kind == FILE]
         counts = (len(plan.moves) + len(plan.modes), len(plan.removals), len(plan.restored), len(plan.edited))
-        travel = (len(files), sum(entry.size for entry in files), 0, begun)
+        travel = (len(files), sum(entry.size for entry in files), 0, begun, touches(plan, self.sources))
         names = [b"removed " + path for path in sorted(plan.removals)[:NAMES]]
         names += [b"overwritten " + path for path in sorted(plan.edited)[:NAMES]]
         told = (b"plan", self.site.seen.path, *(b"%d" % count for count in (*counts, *travel)), *names)

@@ -52,6 +52,26 @@ async def test_what_changed_is_counted(either: ShellRemote, source: Path, site: 
     assert details(either.events, "push")[-1].endswith("1 removed")
 
 
+@pytest.mark.parametrize(
+    "files,sources,touches",
+    [
+        ({"a.py": "new"}, (), False),
+        ({"a.py": "new"}, ("a.py",), True),
+        ({"new/pyproject.toml": ""}, (), True),
+        ({"new/requirements-dev.txt": ""}, (), True),
+        ({"uv.lock": ""}, (), True),
+    ],
+    ids=str,
+)
+async def test_what_an_environment_is_made_from_is_seen_to_change(
+    either: ShellRemote, source: Path, files: dict[str, str | bytes], sources: tuple[str, ...], touches: bool
+) -> None:
+    await push_code(either, source)
+    write(source, files)
+    async with pack_workspace(source) as bundle:
+        assert (await preview_push(either, bundle, sources)).touches is touches
+
+
 async def test_an_edit_on_the_node_is_a_refusal(either: ShellRemote, source: Path, site: Path) -> None:
     await push_code(either, source)
     write(site, {"a.py": "mine"})
@@ -126,13 +146,13 @@ async def test_a_disk_without_room_is_a_refusal(tmp_path: Path, source: Path) ->
     [
         b"",
         b"plan",
-        b"plan\0relative\0" + b"0\0" * 8,
-        b"plan\0/x\0" + b"0\0" * 6 + b"0",
-        b"plan\0/x" + b"\0-1" * 8,
-        b"plan\0/x" + b"\0" + b"9" * 30 + b"\0000" * 7,
-        b"plan\0/x" + b"\0000" * 8 + b"\0\0" + b"same\0/x",
-        b"plan\0/x" + b"\0000" * 8 + b"\0\0" + b"nonsense\0/x",
-        b"plan\0/x" + b"\0000" * 8 + b"\0x" * 99,
+        b"plan\0relative\0" + b"0\0" * 9,
+        b"plan\0/x\0" + b"0\0" * 7 + b"0",
+        b"plan\0/x" + b"\0-1" * 9,
+        b"plan\0/x" + b"\0" + b"9" * 30 + b"\0000" * 8,
+        b"plan\0/x" + b"\0000" * 9 + b"\0\0" + b"same\0/x",
+        b"plan\0/x" + b"\0000" * 9 + b"\0\0" + b"nonsense\0/x",
+        b"plan\0/x" + b"\0000" * 9 + b"\0x" * 99,
         b"done\0/x",
     ],
 )
