@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -57,21 +58,29 @@ class Screen:
         return max(1, self.size()[1] - 1 - 2 - tail)
 
     def open(self) -> None:
-        """Take what is printed from now on: it goes above."""
+        """Take what is printed and logged from now on: it goes above."""
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is not None and stream.isatty():
                 self._above.append(_Above(name, stream, self))
                 setattr(sys, name, self._above[-1])
+        self._turn_log({id(above.stream): above for above in self._above})
 
     def close(self) -> None:
         """Give stdout and stderr back; the board stays as it was drawn last."""
+        self._turn_log({id(above): above.stream for above in self._above})
         for above in reversed(self._above):
             if getattr(sys, above.name) is above:  # else somebody has put his own there meanwhile
                 setattr(sys, above.name, above.stream)
             above.end()
         self._above.clear()
         self._drawn = []
+
+    def _turn_log(self, streams: dict[int, Any]) -> None:
+        """Let the log's handlers write elsewhere: each holds the stream that it was made with."""
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and id(handler.stream) in streams:
+                handler.setStream(streams[id(handler.stream)])
 
     def draw(self, board: Board, elapsed: str) -> None:
         """Draw a board in the place of the one before."""

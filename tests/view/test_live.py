@@ -156,11 +156,11 @@ def test_a_window_may_change_as_it_likes(terminal: Callable[..., Terminal]) -> N
 
 def test_what_is_printed_goes_above_and_stays(terminal: Callable[..., Terminal]) -> None:
     window = terminal(80, 24)
-    window.type("ok n1 push 1.0 x", "print first word", "start n1 env", "print second word", "ok n1 env 2.0 x", "end")
+    window.type("ok n1 push 1.0 x", "print first word", "start n1 env", "log second word", "ok n1 env 2.0 x", "end")
     screen = window.wait(lambda screen: "status 0" in screen)
     assert heads(screen) == 1
     lines = screen.splitlines()
-    assert lines[:3] == ["up", "first word", "second word"]
+    assert lines[:3] == ["up", "first word", "WARNING:script:second word"]
     assert lines[3].startswith("1 node, 1 ready")
     assert lines[-2:] == ["over", "status 0"]
 

@@ -6,6 +6,7 @@ print TEXT  to stdout, as a script would                 end
 """
 
 import asyncio
+import logging
 import os
 import sys
 import termios
@@ -51,6 +52,8 @@ def show(view: Observer, line: str) -> None:
     """Do what a line says."""
     if line.startswith("print "):
         print(line.removeprefix("print "))
+    elif line.startswith("log "):
+        logging.getLogger("script").warning(line.removeprefix("log "))
     else:
         for event in events(line):
             view(event)
@@ -62,6 +65,7 @@ async def main() -> None:
         modes = termios.tcgetattr(0)
         modes[3] &= ~termios.ECHO
         termios.tcsetattr(0, termios.TCSANOW, modes)
+    logging.basicConfig()
     typed, ended = bytearray(), asyncio.Event()
 
     def read() -> None:
