@@ -22,7 +22,7 @@ from asyncdeploy.values.events import Event
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.envs import write_project
+from tests.support.envs import steps, write_project
 from tests.support.events import details
 from tests.support.trees import commit, untouched, write
 
@@ -94,6 +94,19 @@ async def test_nothing_is_touched_and_all_is_told(
     write_project(source, ("one", "two"))
     plan = await plan_all(nodes, workspace, pool=pool)
     assert [each.env for each in plan.nodes] == ["stands"] * 2
+
+
+async def test_a_node_without_python3_is_only_looked_at_too(plain_sshd: SshdNode, source: Path) -> None:
+    env = steps("mkdir -p .venv", looks="test -d .venv")
+    async with pool_for(plain_sshd) as pool:
+        with untouched(source, plain_sshd.home):
+            plan = await plan_all(plain_sshd.node, source, env, command="sh train.sh", pool=pool)
+        assert plan.ok, plan
+        assert [(each.files, each.env, each.line) for each in plan.nodes] == [(plan.files, "make", "sh train.sh")]
+        (await deploy_all(plain_sshd.node, source, env, pool=pool)).unwrap()
+        with untouched(source, plain_sshd.home):
+            plan = await plan_all(plain_sshd.node, source, env, pool=pool)
+        assert [(each.push, each.env) for each in plan.nodes] == [("= unchanged", "unchanged")]
 
 
 async def test_a_push_alone_has_no_environment(cluster: LocalCluster, source: Path) -> None:
