@@ -79,6 +79,10 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Draw the table a last time and leave it: what comes now is for lines. May be called again."""
         place, self._place = self._place, None
         if self._timer is not None:
             self._timer.cancel()
