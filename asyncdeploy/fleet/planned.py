@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import html
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import attrs
 
 from asyncdeploy.nodes.node import Node
 from asyncdeploy.nodes.parse import fold_names
+from asyncdeploy.push.answer import amount
 from asyncdeploy.push.bundle.left_out import NEVER_SENT
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.serialize import PlainData
-from asyncdeploy.values.words import clean, one_line
+from asyncdeploy.values.shown.one_line import in_one_line
+from asyncdeploy.values.shown.table import Described, Table, count
+from asyncdeploy.values.words import one_line
 from asyncdeploy.values.workspace import Workspace
 
 SHOWN = 12
 """Names that are not sent, for people; ``ignored`` has all."""
-MAX_REPR = 119
 MAX_COMMAND = 4000
 """Characters of a command for people; ``command`` has all."""
 
@@ -60,8 +61,9 @@ class NodePlan(PlainData):
     problems: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        wrong = f", problems={len(self.problems)}" if self.problems else ""
-        return one_line(f"NodePlan({self.node.name!r}, push={self.push!r}, env={self.env!r}{wrong})", MAX_REPR)
+        words = [repr(self.node.name), f"push={self.push!r}", f"env={self.env!r}"]
+        words += [f"problems={len(self.problems)}"] if self.problems else []
+        return in_one_line("NodePlan", words)
 
     @property
     def push(self) -> str:
@@ -70,7 +72,7 @@ class NodePlan(PlainData):
             return "?"
         if not self.files and not self.removed:
             return "= unchanged"
-        words = [f"{self.files} file{'' if self.files == 1 else 's'}"]
+        words = [count(self.files, "file")]
         words.append(f"{'at most ' if self.at_most else ''}{amount(self.bytes)}")
         words += [f"{self.removed} removed"] if self.removed else []
         return ", ".join(words)
@@ -86,7 +88,7 @@ class NodePlan(PlainData):
 
 
 @attrs.frozen(repr=False)
-class Plan(PlainData):
+class Plan(PlainData, Described):
     """What would happen, found by looking; nothing was changed on any node, nor in the workspace.
 
     Attributes:
@@ -115,37 +117,31 @@ class Plan(PlainData):
 
     def __repr__(self) -> str:
         wrong = len(self.problems) + sum(bool(each.problems) for each in self.nodes)
-        shown = (
-            f"{len(self.nodes)} nodes, files={self.files}, env={self.env!r}, {f'problems={wrong}' if wrong else 'ok'}"
-        )
-        return one_line(f"Plan({shown})", MAX_REPR)
+        words = [count(len(self.nodes), "node"), f"files={self.files}", f"env={self.env!r}"]
+        return in_one_line("Plan", [*words, f"problems={wrong}" if wrong else "ok"])
 
     def __str__(self) -> str:
         return self.describe()
 
-    def _repr_html_(self) -> str:
-        """Return it for a notebook."""
-        return f"<pre>{html.escape(self.describe())}</pre>"
+    def table(self) -> Table:
+        """Return what a person is shown of it: a row a node, what is not sent, what would run, what is wrong."""
+        title = f"plan · {count(len(self.nodes), 'node')} · {self.workspace.path} ({self._amount()})"
+        below = [*self._ignored(), *self._commands()]
+        below += [f"problem: {each.node.name}: {text}" for each in self.nodes for text in each.problems]
+        below += [f"problem: {text}" for text in self.problems]
+        below += [f"warning: {text}" for text in self.warnings]
+        below.append("nothing was changed" if self.ok else "nothing was changed; it would not succeed")
+        rows = tuple((each.node.name, each.push, each.making) for each in self.nodes)
+        return Table(f"{title} · {self.env}" if self.env else title, ("node", "push", "env"), rows, tuple(below))
 
-    def describe(self) -> str:
-        """Return it for people: a line a node, what is not sent, what would run, what is wrong."""
-        count = f"{len(self.nodes)} node{'' if len(self.nodes) == 1 else 's'}"
-        head = f"plan · {count} · {self.workspace.path} ({self.files} files, {amount(self.bytes)})"
-        lines = [f"{head} · {self.env}" if self.env else head]
-        lines += table([(each.node.name, each.push, each.making) for each in self.nodes], ("node", "push", "env"))
-        lines += self._ignored()
-        lines += self._commands()
-        lines += [f"problem: {each.node.name}: {text}" for each in self.nodes for text in each.problems]
-        lines += [f"problem: {text}" for text in self.problems]
-        lines += [f"warning: {text}" for text in self.warnings]
-        lines.append("nothing was changed" if self.ok else "nothing was changed; it would not succeed")
-        return clean("\n".join(lines))
+    def _amount(self) -> str:
+        return f"{count(self.files, 'file')}, {amount(self.bytes)}"
 
     def _ignored(self) -> Iterator[str]:
         rows = [row for row in self.ignored if row[1] != NEVER_SENT]
         if rows:
             yield "not sent:"
-            yield from (f"  {line}" for line in table(rows[:SHOWN]))
+            yield from (f"  {line}" for line in Table("", rows=tuple(rows[:SHOWN])).as_text().splitlines())
             if (more := len(rows) - SHOWN) > 0:
                 yield f"  and {more} more"
 
@@ -174,17 +170,3 @@ def assigned(pair: tuple[str, str]) -> str:
     if value.isprintable():
         return f"{name}={shlex.quote(value)}"
     return f"{name}=$'{value.encode('unicode_escape').decode('ascii').replace(chr(39), chr(92) + chr(39))}'"
-
-
-def amount(size: int) -> str:
-    """Return a number of bytes for people."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
-
-
-def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> list[str]:
-    """Return rows as lines with aligned columns."""
-    cells = [[one_line(cell) for cell in row] for row in (*([head] if head else []), *rows)]
-    widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -61,7 +61,7 @@ class Answer:
         """Return what a stage's end says of it, where we sent so many bytes."""
         if not self.changed:
             return "= unchanged"
-        text = f"{self.placed} files, {_amount(sent)}"
+        text = f"{self.placed} files, {amount(sent)}"
         return f"{text}, {self.removed} removed" if self.removed else text
 
     def notes(self) -> tuple[str, ...]:
@@ -119,8 +119,8 @@ def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
         return WorkspaceBusy(node, f"a job runs in {path}: {_listed(rest, len(rest))}", hint, path=path)
     if word == "full":
         free, needed, inodes = _count(rest[0]), _count(rest[1]), int(rest[2])
-        what = f"{_amount(free)} free" + (f", {inodes} inodes free" if inodes >= 0 else "")
-        message = f"no room at {path}: {f'{_amount(needed)} needed, ' if needed else ''}{what}"
+        what = f"{amount(free)} free" + (f", {inodes} inodes free" if inodes >= 0 else "")
+        message = f"no room at {path}: {f'{amount(needed)} needed, ' if needed else ''}{what}"
         hint = (
             "free space there (clean(nodes) takes away what nobody has used for long), or give a remote_path elsewhere"
         )
@@ -202,7 +202,8 @@ def _listed(names: list[str], count: int) -> str:
     return f"{shown} and {count - MAX_NAMES} more" if count > MAX_NAMES else shown
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
+    """Return a number of bytes for people."""
     if size < 1000:
         return f"{size} B"
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

@@ -58,7 +58,7 @@ launch.root_cause   launch nodes run values
 launch.gang         connect deploy launch launch.preflight launch.root_cause nodes push remote run tasks values
 launch.follow       connect launch launch.gang launch.root_cause nodes remote run tasks values
 fleet               collect connect deploy envs envs.bootstrap launch launch.follow launch.gang launch.launchers
-                    launch.preflight nodes push push.bundle push.relay remote run tasks values
+                    launch.preflight nodes push push.bundle push.relay remote run tasks values values.shown
 local               connect connect.ssh nodes remote tasks values
 view                values
 face                EVERY
