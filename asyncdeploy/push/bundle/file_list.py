@@ -108,7 +108,7 @@ def _git_names(root: Path, scan: ScanState, prefix: str = "", depth: int = 0) ->
                 scan.note(f"{prefix}{path} is a submodule that is not checked out; what a node has of it stays")
                 scan.absent.add(prefix + path)
             elif depth == MAX_NESTED:
-                scan.note(f"{prefix}{path} lies in too many nested repositories; it was not sent")
+                scan.note(f"{prefix}{path} lies in too many nested repositories; it is not sent")
             else:
                 yield from _git_names(root / path, scan, f"{prefix}{path}/", depth + 1)
         else:

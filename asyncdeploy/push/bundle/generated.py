@@ -73,11 +73,11 @@ class Generated:
         texts = []
         for folder in sorted(self._found.keys() - set(caches)):
             kind, size = self._found[folder], self._size([folder])
-            texts.append(f"{folder} is {kind}: it was not sent ({size}); Workspace(include={folder!r}) sends it")
+            texts.append(f"{folder} is {kind}: it is not sent ({size}); Workspace(include={folder!r}) sends it")
         if caches:
             where = PYCACHE if len(caches) == 1 else f"{len(caches)} folders {PYCACHE}"
             texts.append(f"{where} not sent ({self._size(caches)})")
-        texts += [f"{path} is a link to an environment or a cache: it was not sent" for path in sorted(self._links)]
+        texts += [f"{path} is a link to an environment or a cache: it is not sent" for path in sorted(self._links)]
         return texts
 
     def _folder_of(self, folder: str) -> str:

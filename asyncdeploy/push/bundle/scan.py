@@ -119,11 +119,11 @@ class _Scan(ScanState):
         """List what is not checked out: a node keeps what it has of it."""
         if self.sparse:
             what = f"{self.sparse} files are not checked out here (git sparse-checkout)"
-            self.note(f"{what}: they were not sent, what a node has of them stays")
+            self.note(f"{what}: they are not sent, what a node has of them stays")
         if self.pointers:
             more = f" and {len(self.pointers) - 3} more" if len(self.pointers) > 3 else ""
             what = f"Git LFS pointers, whose contents are not here (git lfs pull): {', '.join(self.pointers[:3])}{more}"
-            self.note(f"{what}; they were not sent, what a node has of them stays")
+            self.note(f"{what}; they are not sent, what a node has of them stays")
         self.absent.update(self.pointers)
         self.entries += [Entry(path, "absent", 0) for path in self.absent if self.wanted(path) and self.has_room(path)]
 
@@ -170,7 +170,7 @@ class _Scan(ScanState):
             elif stat.S_ISDIR(found.st_mode):
                 self.entries.append(Entry(path, "dir", stat.S_IMODE(found.st_mode) & 0o777 | 0o700))
             else:
-                self.note(f"{path} is a socket, FIFO or device; it was not sent")
+                self.note(f"{path} is a socket, FIFO or device; it is not sent")
         except (FileNotFoundError, NotADirectoryError):
             return  # tracked by git and deleted here, or gone since it was listed
         except OSError as error:
@@ -182,7 +182,7 @@ class _Scan(ScanState):
         target = os.readlink(full)  # noqa: PTH115 - its bytes, not a Path
         led = os.path.normpath(os.path.join(self.real_root, os.path.dirname(path), target))  # noqa: PTH118,PTH120
         if target.startswith("/") or not (led + "/").startswith(self.real_root.rstrip("/") + "/"):
-            self.note(f"{path} is a link that leads out of the workspace, to {target}; it was sent as it is")
+            self.note(f"{path} is a link that leads out of the workspace, to {target}; it is sent as it is")
         self.entries.append(Entry(path, "link", 0, 0, "", target, 0))
 
     def add_file(self, path: str) -> None:
@@ -267,7 +267,7 @@ class _Scan(ScanState):
             if _SECRETS.decide(path):
                 self.note(f"{path} looks like a secret and is sent (Workspace(exclude=...) keeps it here)")
         if ".env" not in paths and os.path.lexists(f"{self.root}/.env"):
-            self.note('.env is ignored and was not sent (Workspace(include=".env") sends it)')
+            self.note('.env is ignored and is not sent (Workspace(include=".env") sends it)')
 
 
 def _is_pointer(full: str) -> bool:

@@ -46,7 +46,7 @@ def test_p1_an_environment_is_not_sent_and_that_is_said_once_with_its_size(proje
     listing = scan(project)
     assert {entry.path for entry in listing.manifest.entries} == {"a.py"}
     (note,) = listing.notes
-    assert note.startswith(".venv is a Python environment: it was not sent (")
+    assert note.startswith(".venv is a Python environment: it is not sent (")
     assert note.endswith(" MB); Workspace(include='.venv') sends it")
 
 
@@ -62,7 +62,7 @@ def test_p1_a_link_to_an_environment_is_not_sent(tmp_path: Path) -> None:
     (root / ".venv").symlink_to("../elsewhere")
     listing = scan(root)
     assert {entry.path for entry in listing.manifest.entries} == {"a.py", ".gitignore"}
-    assert listing.notes == (".venv is a link to an environment or a cache: it was not sent",)
+    assert listing.notes == (".venv is a link to an environment or a cache: it is not sent",)
     assert ".venv" in paths(root, include=".venv")
 
 
@@ -73,8 +73,8 @@ def test_p1_caches_and_conda_environments_are_not_sent(project: Path) -> None:
     listing = scan(project)
     assert {entry.path for entry in listing.manifest.entries} == {"a.py", "pkg/b.py", "data/CACHEDIR.TAG", "data/x"}
     notes = "\n".join(listing.notes)
-    assert "build is a cache: it was not sent (2 files, 0.0 MB)" in notes
-    assert "conda is a conda environment: it was not sent (2 files, 0.0 MB)" in notes
+    assert "build is a cache: it is not sent (2 files, 0.0 MB)" in notes
+    assert "conda is a conda environment: it is not sent (2 files, 0.0 MB)" in notes
     assert "2 folders __pycache__ not sent (2 files, 0.0 MB)" in notes
     assert "pkg/__pycache__/a.pyc" in paths(project, include="__pycache__")
 
