@@ -43,8 +43,9 @@ class Table:
         head = "".join(f'<th style="{_STYLE}">{_escape(cell(name))}</th>' for name in self.head)
         rows = "".join(f"<tr>{_cells(row)}</tr>" for row in self.rows)
         title = f"<div>{_escape(line(self.title))}</div>" if self.title else ""
+        below = "".join(f'<div style="white-space:pre-wrap">{_escape(line(each))}</div>' for each in self.below)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if self.rows else ""
-        return f"<div>{title}{table}{''.join(f'<div>{_escape(line(each))}</div>' for each in self.below)}</div>"
+        return f"<div>{title}{table}{below}</div>"
 
 
 class Described:
