@@ -20,6 +20,10 @@ CREDENTIALS = (
     "the index wants credentials: UvEnv(secrets={'UV_INDEX_<NAME>_USERNAME': ..., 'UV_INDEX_<NAME>_PASSWORD': ...}), "
     "<NAME> as in [[tool.uv.index]], in capitals and with _ for other signs"
 )
+COPIES = (
+    "uv copies every file: its cache is on another file system than the project; UvEnv(cache_dir=...) on the project's "
+    "own is faster and takes less room"
+)
 
 _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -181,6 +185,11 @@ def find_hint(output: str, facts: NodeFacts | None = None) -> str:
         what = "make room, or use a larger disk: UvEnv(cache_dir=...), Workspace(..., remote_path=...)"
         return f"{what} ({figures})" if figures else what
     return next((hint for patterns, hint in _CAUSES if _says(output, patterns)), "")
+
+
+def find_note(line: str) -> str:
+    """Return what a person should know of a line that a step printed though it did not fail, "" if nothing."""
+    return COPIES if "Failed to hardlink files" in line else ""
 
 
 def _says(output: str, patterns: tuple[str, ...]) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 import asyncdeploy as ad
 from asyncdeploy.envs.uv_wheel import find_uv_binary
+from tests.support.beds.disks import small_disk
 from tests.support.beds.index import Index, write_release
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
@@ -36,13 +37,15 @@ def telling(url: str, **more: str) -> str:
     return "; ".join(f"export {name}={value}" for name, value in {**said, "PIP_CONFIG_FILE": os.devnull}.items())
 
 
-async def failure(sshd: SshdNode, project: Path, env: ad.Env) -> ad.DeployError | None:
+async def failure(
+    sshd: SshdNode, project: Path, env: ad.Env, seen: list[ad.Event] | None = None
+) -> ad.DeployError | None:
     """Why the project cannot be deployed on a node that has uv."""
     tools = sshd.home / ".local" / "bin"
     tools.mkdir(parents=True, exist_ok=True)
     if not (tools / "uv").exists():
         (tools / "uv").symlink_to(find_uv_binary().path)
-    async with pool_for(sshd) as pool:
+    async with pool_for(sshd, observer=None if seen is None else seen.append) as pool:
         report = await ad.deploy_all(sshd.node, project, env, pool=pool)
     return report.outcomes[0].error
 
@@ -126,6 +129,19 @@ gpu-a: env failed: uv sync exited 2
   | <the tool's own words>
 hint: make room, or use a larger disk: UvEnv(cache_dir=...), Workspace(..., remote_path=...) (<home> had <n> GB free)"""
     )
+
+
+async def test_the_cache_is_on_another_file_system(start_sshd: StartSshd, project: Path, tmp_path: Path) -> None:
+    write_release(tmp_path / "wheels", "parts-lib", "1.0", files=1)
+    seen: list[ad.Event] = []
+    with small_disk(tmp_path / "cache", 64), Index(tmp_path / "wheels") as index:
+        sshd = start_sshd("gpu-a")
+        env = ad.UvEnv(pre=telling(index.url), cache_dir=str(tmp_path / "cache"))
+        assert await failure(sshd, project, env, seen) is None
+    text = "uv copies every file: its cache is on another file system than the project; UvEnv(cache_dir=...) on the"
+    assert [event.text for event in seen if isinstance(event, ad.Noted)] == [
+        f"env: {text} project's own is faster and takes less room"
+    ]
 
 
 async def test_no_such_python(start_sshd: StartSshd, project: Path, told: Told) -> None:

@@ -11,7 +11,7 @@ import anyio
 
 from asyncdeploy.envs.base import Step
 from asyncdeploy.envs.built import Built
-from asyncdeploy.envs.known_errors import find_hint
+from asyncdeploy.envs.known_errors import find_hint, find_note
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.stage import Stage
@@ -90,8 +90,10 @@ class StepListener:
                 source = f"env: {self.step_name}" if self.step_name else "env"
                 line = OutputLine(node=event.node, stream=event.stream, text=before, source=source, at=event.at)
                 self._remote.emit(line)
-                if before.startswith(NOTE):  # what our own scripts want people to read
-                    self._remote.emit(Noted(node=self.node.name, text=f"env: {before.removeprefix(NOTE)}"))
+                # what our own scripts want people to read, and what a tool says that we know
+                note = before.removeprefix(NOTE) if before.startswith(NOTE) else find_note(before)
+                if note:
+                    self._remote.emit(Noted(node=self.node.name, text=f"env: {note}"))
         if found:
             self._hear(words.split())
 
