@@ -117,7 +117,8 @@ class Report(Described, Generic[T]):
     def __repr__(self) -> str:
         bad = fold_names(outcome.node.name for outcome in self.failures)
         of_whom = f" ({cell(bad, 40)})" if bad else ""
-        return f"Report({count(len(self), 'node')}: {tally([outcome.state for outcome in self.outcomes])}{of_whom})"
+        states = tally([outcome.state for outcome in self.outcomes])
+        return f"{type(self).__name__}({count(len(self), 'node')}: {states}{of_whom})"
 
     def __str__(self) -> str:
         return self.describe()

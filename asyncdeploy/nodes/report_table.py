@@ -43,4 +43,6 @@ def report_table(rows: Sequence[Row]) -> Table:
 def _gist(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, tuple):
+        return "; ".join(map(_gist, value)) or "none"
     return value.gist() if isinstance(value, Summed) else repr(value)

@@ -14,6 +14,7 @@ from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData
 from asyncdeploy.values.shown.one_line import OneLine
 from asyncdeploy.values.shown.table import Described, Table
+from asyncdeploy.values.words import describe_survivors
 
 JobState = Literal["starting", "running", "exited", "signalled", "orphaned", "lost", "elsewhere"]
 
@@ -165,7 +166,7 @@ class JobStatus(OneLine, Described, PlainData):
     def table(self) -> Table:
         """Return what a person is shown: the job, how it ended, its last lines."""
         below = [*(f"  | {line}" for line in self.last_lines.splitlines())]
-        below += [f"still there: process {each}" for each in self.survivors]
+        below += [describe_survivors(self.survivors)] if self.survivors else []
         below += [f"memory still in use: {each}" for each in self.gpu_left]
         return Table(f"job {self.job.id} on {self.job.node.name} {self.how}", below=tuple(below))
 

@@ -131,6 +131,10 @@ class LaunchStatus(PlainData):
                 return f"UNKNOWN {count - known}/{count}"
         return state
 
+    def gist(self) -> str:
+        """Return which launch it is, and its state."""
+        return f"{self.id} {self.words}"
+
     def describe(self) -> str:
         """Return it for people: the whole in a line, below it a line a node."""
         reasons = dict(self.silent)

@@ -31,7 +31,9 @@ class Ended(OneLine, Described):
         """Return what a person is shown: the command, how it ended, its last lines."""
         below = [f"  | {line}" for line in self.last_lines()]
         below += [f"{self.dropped} bytes between its first and its last MiB were left out"] if self.dropped else []
-        below += [f"still there: process {each}" for each in self.survivors]
+        unseen = [each.removeprefix("0 ") for each in self.survivors if each.startswith("0 ")]
+        below += [f"that it has ended cannot be proven: {each}" for each in unseen]
+        below += [f"could not be ended: {each}" for each in self.survivors if not each.startswith("0 ")]
         return Table(f"{self.node}: {self._how} after {self.duration_s:.1f}s: {self.command}", below=tuple(below))
 
     @property

@@ -179,3 +179,24 @@ def test_a_restarted_launch_says_so() -> None:
     launch: Launch = attrs.evolve(launch_of(1), before=("first-abcdefgh",), grace_s=9.0)
     assert repr(launch) == "Launch('train-abcdefgh', nodes='gpu0', processes=2, attempt=2, grace_s=9)"
     assert launch.describe().endswith("before it: first-abcdefgh")
+
+
+def test_a_set_of_jobs_is_a_report_by_its_own_name() -> None:
+    jobs = ad.JobSet.of([JOB])
+    assert repr(jobs) == "JobSet(1 node: 1 ok)"
+    assert jobs.describe().splitlines()[-1] == "gpu0  ok     train-abcdefgh"
+    listed = ad.Report((ad.Outcome(NODE, "ok", (VALUES["status"],)), ad.Outcome(ad.Node("gpu1"), "ok", ())))
+    assert listed.describe().splitlines()[-2:] == ["gpu0  ok     exited 3: boom", "gpu1  ok     none"]
+
+
+def test_what_may_still_live_is_said() -> None:
+    done = attrs.evolve(VALUES["completed"], survivors=("12 python", "0 /proc is hidden"))
+    assert done.describe().splitlines()[-2:] == [
+        "that it has ended cannot be proven: /proc is hidden",
+        "could not be ended: 12 python",
+    ]
+    status = attrs.evolve(VALUES["status"], survivors=("12 python",), gpu_left=("GPU 3: 61.0 GiB",))
+    assert status.describe().splitlines()[-2:] == [
+        "could not be ended: 12 python",
+        "memory still in use: GPU 3: 61.0 GiB",
+    ]
