@@ -157,6 +157,17 @@ class Preflight(OneLine, Described, PlainData):
             raise PreflightFailed(first.node, first.text, first.hint, "\n".join(evidence))
         return self
 
+    @property
+    def _whose(self) -> str:
+        """How to find out who holds GPUs, by the first one who does; "" if nobody is seen to."""
+        held = [(seen.node, user) for seen in self.nodes for user in seen.gpu_users if user.gpu not in seen.hidden]
+        if not held:
+            return ""
+        node, user = held[0]
+        return (
+            f"`ps -o user,lstart,args -p {user.pid}` on {node} says whose it is; CUDA_VISIBLE_DEVICES leaves GPUs out"
+        )
+
     def table(self) -> Table:
         """Return what a person is shown: a line a node, then what is wrong, then what might be."""
         rows = [
@@ -174,6 +185,7 @@ class Preflight(OneLine, Described, PlainData):
         lines = [f"problem: {problem}" for problem in self.problems]
         lines += [f"hint: {hint}" for hint in dict.fromkeys(problem.hint for problem in self.problems) if hint]
         lines += [f"warning: {text}" for text in self.warnings]
+        lines += [f"hint: {hint}" for hint in [self._whose] if hint]
         where = f"ok: they meet at {self.master_addr} port {self.master_port}" if self.ok else "they cannot run one job"
         return Table("", (), tuple(rows), (*lines, where))
 
