@@ -63,8 +63,9 @@ class QueueOutcome(Outcome[Completed]):
 async def run_queue(
     deployments: Iterable[Deployment], commands: Commands, *, per_node: int | None = 1, pool: Pool | None = None
 ) -> AsyncGenerator[QueueOutcome, None]:
-    """Run many commands in deployed projects, so many at a time on each node, and give each outcome as it comes:
-    ``async for done in run_queue(deployments, commands, per_node=2): print(done.label, done.state)``.
+    """Run many commands in deployed projects, so many at a time on each node, and give each outcome as it comes.
+
+    ``async for done in run_queue(deployments, commands, per_node=2): print(done.label, done.state)``
 
     A command finds the number of its slot, from 0, as ASYNCDEPLOY_SLOT, and where its node has GPUs one of them, by the
     slot's number, as CUDA_VISIBLE_DEVICES; a value of its own wins.

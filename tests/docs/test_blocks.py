@@ -14,13 +14,14 @@ import asyncdeploy
 from asyncdeploy.envs.uv import UvEnv
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.examples import OurPython
+from tests.support.links import free_port
 from tests.support.places import ROOT
 from tests.support.tools import need_torch
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if BLOCK.search(path.read_text()))
-# What stands for a reader's own machines.
-PLACES = {'"root@203.0.113.7:41234", "root@203.0.113.8:40022"': '"gpu1", "gpu2"'}
+# What stands for a reader's own machines, and for a port of theirs.
+PLACES = {'"root@203.0.113.7:41234", "root@203.0.113.8:40022"': '"gpu1", "gpu2"', "6006": str(free_port())}
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:
