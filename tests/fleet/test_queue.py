@@ -67,7 +67,7 @@ async def test_one_that_fails_stops_no_other(sshd_nodes: Sequence[SshdNode], pro
 
 async def test_a_node_that_is_lost_gives_its_command_to_another(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
     seen: list[Event] = []
-    async with pool_for(sshd_nodes[0], limits=ad.Limits(connect_deadline_s=1), observer=seen.append) as pool:
+    async with pool_for(sshd_nodes[0], observer=seen.append) as pool:
         deployments = await deployed(pool, sshd_nodes[:2], project)
         (sshd_nodes[1].home / "stuck").touch()
         line = "touch ~/started; test ! -e ~/stuck || sleep 97531; echo $HOME"
@@ -87,7 +87,7 @@ async def test_a_node_that_is_lost_gives_its_command_to_another(sshd_nodes: Sequ
 
 
 async def test_when_no_node_is_left_nothing_is_called_a_success(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
-    async with pool_for(sshd_nodes[0], limits=ad.Limits(connect_deadline_s=0.5)) as pool:
+    async with pool_for(sshd_nodes[0]) as pool:
         deployments = await deployed(pool, sshd_nodes[:2], project)
         commands = ["touch ~/started; sleep 97531"] * 4
 
@@ -109,7 +109,7 @@ async def test_when_no_node_is_left_nothing_is_called_a_success(sshd_nodes: Sequ
 
 
 async def test_a_node_that_cannot_be_reached_costs_nothing_else(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
-    async with pool_for(sshd_nodes[0], limits=ad.Limits(connect_deadline_s=0.5)) as pool:
+    async with pool_for(sshd_nodes[0]) as pool:
         deployments = await deployed(pool, sshd_nodes[:2], project)
         sshd_nodes[1].stop()
         await pool.drop(sshd_nodes[1].node)

@@ -82,7 +82,7 @@ async def test_a_node_that_does_not_answer_is_named_and_nothing_is_said_of_its_r
     async with launched(nodes, ad.Workspace(project)) as (_, launch, _):
         nodes[1].stop()
         nodes[1].end_sessions()
-        async with pool_for(nodes[0], limits=ad.Limits(connect_deadline_s=1)) as pool:
+        async with pool_for(nodes[0]) as pool:
             seen = await ad.launch_status(launch, pool=pool)
             listed = await ad.list_launches([sshd.node for sshd in nodes], pool=pool)
             alone = await ad.list_launches(nodes[0].node, pool=pool)
