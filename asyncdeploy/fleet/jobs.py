@@ -68,7 +68,7 @@ class JobSet(Report[Job]):
     async def status(
         self, *, at_once: int = CALLS_AT_ONCE, at_most_s: float | None = None, pool: Pool | None = None
     ) -> Report[JobStatus]:
-        """Return what each job is at this moment; an outcome is ok where the node said it.
+        """Return what each job is at this moment; an outcome is ok where the node said it, else unknown.
 
         Args:
             at_once: how many nodes are asked at a time.
@@ -144,7 +144,9 @@ class JobSet(Report[Job]):
                 return await ask(lent.at(node), jobs[node])
 
             report = await map_nodes(tuple(jobs), work, at_once=at_once, at_most_s=at_most_s)
-        return _completed(self, {outcome.node: outcome for outcome in report})
+        # A question that failed says nothing about the job.
+        told = [each if each.value is not None else attrs.evolve(each, state="unknown") for each in report]
+        return _completed(self, {outcome.node: outcome for outcome in told})
 
 
 class JobsFollower:
