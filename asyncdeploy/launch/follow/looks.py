@@ -62,7 +62,9 @@ async def look_for_launches(
         at_once / at_most_s: as for ``map_nodes``, of each of the three questions.
     """
     with urgently():
-        told = await map_nodes(nodes, lambda node: _ids(pool.at(node), newest), at_once=at_once, at_most_s=at_most_s)
+        told = await map_nodes(
+            nodes, lambda node: tell_ids(pool.at(node), newest), at_once=at_once, at_most_s=at_most_s
+        )
         keys = {outcome.node: outcome.value for outcome in told if outcome.value is not None}
         launches = await _described(pool, keys, at_most_s)
         named = {node.name: node for node in nodes}
@@ -113,7 +115,13 @@ def _status(launch: Launch, seen: Report[dict[str, _Seen]], silent: Mapping[str,
     return LaunchStatus.of(launch, statuses, why, max(spoke, default=(0.0, ""))[1])
 
 
-async def _ids(remote: Remote, newest: int) -> tuple[Key, ...]:
+async def tell_ids(remote: Remote, newest: int) -> tuple[Key, ...]:
+    """Return what a node calls its newest launches.
+
+    Raises:
+        ProtocolError: the answer is none.
+        ToolMissing, ConnectionLost, ...: it could not be asked.
+    """
     answer = await _again(lambda: ask(remote, PROGRAM, {"op": "ids", "newest": newest}, what=ASKED))
     keys = []
     for row in answer["launches"].items()[:newest]:
@@ -175,7 +183,7 @@ async def _looked_at(
         jobs = wanted[node]
         for first in range(0, len(jobs), JOBS_AT_ONCE):
             some = jobs[first : first + JOBS_AT_ONCE]
-            found |= await _again(lambda some=some: _jobs(pool.at(node), some))  # type: ignore[misc]
+            found |= await _again(lambda some=some: tell_jobs(pool.at(node), some))  # type: ignore[misc]
         return found
 
     if not wanted:
@@ -183,7 +191,13 @@ async def _looked_at(
     return await map_nodes(tuple(wanted), work, at_once=at_once, at_most_s=at_most_s)
 
 
-async def _jobs(remote: Remote, jobs: Sequence[Job]) -> dict[str, _Seen]:
+async def tell_jobs(remote: Remote, jobs: Sequence[Job]) -> dict[str, _Seen]:
+    """Return what a node says of jobs, by their ids.
+
+    Raises:
+        ProtocolError: an answer is none.
+        ToolMissing, ConnectionLost, ...: it could not be asked.
+    """
     frames = await _frames(remote, {"op": "jobs", "jobs": [job.id for job in jobs]}, len(jobs))
     if len(frames) != len(jobs):
         raise ProtocolError(remote.node.name, f"{ASKED}: {len(jobs)} jobs were expected, got {len(frames)}")

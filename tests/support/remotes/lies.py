@@ -18,6 +18,7 @@ import attrs
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.bootstrap.assets import send_asset
 from asyncdeploy.launch.follow.diagnosis import stands_of
+from asyncdeploy.launch.follow.looks import tell_ids, tell_jobs
 from asyncdeploy.launch.gang.node_folder import gather_evidence
 from asyncdeploy.launch.gang.recall import recall_launch
 from asyncdeploy.launch.preflight.disturbances import see_node
@@ -54,6 +55,9 @@ def main(worker, args):
         worker.receive()
         worker.send(b"R", said("answer"))
         worker.receive()
+        return b"{}"
+    if args.startswith(b'{"op": "jobs"'):
+        worker.send(b"D", said("answer"))
         return b"{}"
     return said("answer")
 """
@@ -227,6 +231,10 @@ VERBS = (
     ),
     Verb("stands", "launch.stacks", _stands, {"processes": [STAND]}),
     Verb("evidence", "launch.rank_evidence", _evidence, EVIDENCE),
+    Verb(
+        "launches", "looks.launches", lambda r: tell_ids(r, 5), {"launches": [["train-abcdefgh", "0" * 64]], "left": 1}
+    ),
+    Verb("ranks", "looks.launches", lambda r: tell_jobs(r, [_job(r)]), {**SIGNALLED, "tail": "bye", "wrote_at": 1.7e9}),
     Verb("opened", "launch.ports", lambda r: port_opened(r, JOB, 29500), {"opened": True}),
     Verb("meeting", "launch.ports", lambda r: _meet(r), {"10.0.0.1": {"peer": "10.0.0.1", "local": "10.0.0.1"}}),
     Verb("meeting", "launch.ports", lambda r: _meet(r), {"10.0.0.1": {"error": "no answer"}}),
