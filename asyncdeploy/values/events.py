@@ -11,7 +11,7 @@ import attrs
 
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.serialize import fields_to_plain
-from asyncdeploy.values.words import clean
+from asyncdeploy.values.words import clean, one_line, shown_line
 
 
 @attrs.frozen(kw_only=True)
@@ -89,27 +89,28 @@ Observer = Callable[[Event], None]
 """Takes each event as it happens, on the event loop: it must be quick. One that raises is shown no more of them."""
 
 
-def describe(event: Event) -> str | None:
+def describe(event: Event, *, colours: bool = False) -> str | None:
     """Return the event for people, without node and time; None for those that only a bar can show.
 
-    What stands behind a first line is set in, so that none of it can be taken for another event.
+    What stands behind a first line is set in, so that none of it can be taken for another event. ``colours`` lets those
+    of a line that a command printed pass.
     """
-    text = _words(event)
+    text = _words(event, colours)
     if text is not None and event.label:
-        text = f"[{event.label}] {text}"
-    return None if text is None else clean(text).replace("\n", "\n    ")
+        text = f"[{one_line(event.label)}] {text}"
+    return None if text is None else text.replace("\n", "\n    ")
 
 
-def _words(event: Event) -> str | None:
+def _words(event: Event, colours: bool) -> str | None:
     match event:
         case StageStarted(stage=stage, detail=detail):
-            return f"{stage} ..." + (f" {detail}" if detail else "")
+            return clean(f"{stage} ..." + (f" {detail}" if detail else ""))
         case StageFinished(stage=stage, seconds=seconds, detail=detail):
-            return f"{stage} ok" + (f" {detail}" if detail else "") + f" {seconds:.1f}s"
+            return clean(f"{stage} ok" + (f" {detail}" if detail else "") + f" {seconds:.1f}s")
         case StageFailed(stage=stage, seconds=seconds, error=error):
-            return f"{stage} failed after {seconds:.1f}s: {error}"
+            return clean(f"{stage} failed after {seconds:.1f}s: {error}")
         case OutputLine(stream=stream, text=text):
-            return f"| {text}" if stream == "stdout" else f"! {text}"
+            return f"{'|' if stream == 'stdout' else '!'} {shown_line(text, colours=colours)}"
         case Noted(text=text):
             return f"note: {text}"
     return None

@@ -11,6 +11,7 @@ from typing import Literal, TextIO
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.events import Event, Noted, Observer, OutputLine, StageStarted, describe
 from asyncdeploy.values.words import clean
+from asyncdeploy.view.colours import may_colour
 from asyncdeploy.view.story import STEP, WHEELS, Bar, Story
 
 Shown = Literal["failures", "phases", "all"]
@@ -53,8 +54,9 @@ class PlainView:
             self._end(bar, event.at)
         if isinstance(event, StageStarted):
             self._begin(event.node)
-        elif isinstance(event, OutputLine | Noted) and self._wants(event) and (text := describe(event)):
-            self._print(event.at, event.node, text)
+        elif isinstance(event, OutputLine | Noted) and self._wants(event):
+            text = describe(event, colours=may_colour(self._file or sys.stderr))
+            self._print(event.at, event.node, text or "")
 
     def _wants(self, event: OutputLine | Noted) -> bool:
         if self._show == "phases":

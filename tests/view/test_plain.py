@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import os
+import pty
 import re
 from pathlib import Path
 
@@ -169,3 +171,47 @@ async def test_the_readmes_launch_on_four_nodes_is_told_in_under_40_lines(
     for node in cluster.nodes:
         stages = [line.split()[2] for line in lines if line.split()[1] == node.name]
         assert [each for each in stages if each != "note:"] == ["connect", "probe", "push", "env", "start", "collect"]
+
+
+NASTY = "\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b]52;c;eA==\x07\x1b[2Jend"
+ESCAPED = r"\x1b]0;title\x07\x1b]52;c;eA==\x07\x1b[2Jend"
+
+
+def on_a_terminal(events: list[Event]) -> str:
+    """What a terminal gets of events, without the time."""
+    master, slave = pty.openpty()
+    with os.fdopen(master, "rb", buffering=0) as screen:
+        with os.fdopen(slave, "w") as terminal:
+            observer = print_events(terminal)
+            for event in events:
+                observer(event)
+            said = screen.read(4096).decode()
+    return re.sub(r"^\d\d:\d\d:\d\d\.\d ", "", said).rstrip()
+
+
+@pytest.mark.parametrize(
+    "env,coloured",
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "dumb", "FORCE_COLOR": "1"}, True),
+        ({"TERM": "xterm", "CI": "true"}, False),
+    ],
+)
+def test_of_what_a_command_prints_only_colours_reach_a_terminal(
+    env: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "CI", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    line = OutputLine(node="n1", stream="stdout", text=NASTY, at=AT)
+    red = "\x1b[31mred\x1b[0m" if coloured else "red"
+    assert on_a_terminal([line]) == f"n1 | {red} {ESCAPED}" + ("\x1b[0m" if coloured else "")
+
+
+def test_a_pipe_gets_no_colours_and_a_line_says_which_command_it_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    line = OutputLine(node="n1", stream="stderr", text=NASTY, at=AT, label="lr=0.1\x1b[2J")
+    assert told([line]) == [rf"n1 [lr=0.1\x1b[2J] ! red {ESCAPED}"]
