@@ -16,6 +16,7 @@ from asyncdeploy.fleet.arguments import lent_pool
 from asyncdeploy.fleet.slots import slot_count, slot_env, visible_words
 from asyncdeploy.nodes.node import Node
 from asyncdeploy.nodes.report import Outcome, judge
+from asyncdeploy.remote.stage import stage
 from asyncdeploy.tasks.finish import BACK_S, note_cancelled, outlast
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, Completed, as_command
@@ -193,7 +194,7 @@ class _Queue:
     async def _slot(self, node: Node, slot: int, env: Mapping[str, str]) -> None:
         while (entry := await self._next(node)) is not None:
             with labelled(entry.label):
-                outcome = await self._run(node, entry.command.with_env(env))
+                outcome = await self._run(node, entry.label, entry.command.with_env(env))
                 error = outcome.error
                 if error is None or not isinstance(error, LOST) or isinstance(error, Abandoned):
                     await self._end(entry.ended(outcome, slot))
@@ -209,14 +210,18 @@ class _Queue:
             if not isinstance(error, ConnectionLost):
                 await self._give_up(node, error)
 
-    async def _run(self, node: Node, command: Command) -> Outcome[Completed]:
+    async def _run(self, node: Node, label: str, command: Command) -> Outcome[Completed]:
         try:
-            completed = await run_in_project(self._pool, self._ready[node], command)
+            with stage(self._pool.at(node), "run", label) as ours:
+                ours.detail = label
+                outcome = judge(Outcome(node, "ok", await run_in_project(self._pool, self._ready[node], command)))
+                if outcome.error is not None:
+                    ours.fail(f"{label}: {outcome.error.message}")
+                return outcome
         except DeployError as error:
             return Outcome(node, error.outcome, getattr(error, "completed", None), error)
         except Exception as cause:  # noqa: BLE001 - a slip of ours is this command's failure, and no hang of all
             return Outcome(node, "failed", None, _slip(node, "running it", cause))
-        return judge(Outcome(node, "ok", completed))
 
     async def _next(self, node: Node) -> _Entry | None:
         """Return the next command for a node, None when there will be none."""

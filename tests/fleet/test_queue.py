@@ -54,15 +54,26 @@ async def test_twelve_runs_over_four_nodes_two_at_a_time(sshd_nodes: Sequence[Ss
     assert {event.label for event in lines} == set(commands)
 
 
-async def test_one_that_fails_stops_no_other(sshd_nodes: Sequence[SshdNode], project: Path, pool: ad.Pool) -> None:
-    deployments = await deployed(pool, sshd_nodes[:1], project)
+async def test_one_that_fails_stops_no_other_and_events_tell_of_each(
+    sshd_nodes: Sequence[SshdNode], project: Path
+) -> None:
+    seen: list[Event] = []
     commands = ["exit 3", "echo fine", "kill -9 $$", ad.Command("sleep 97531", timeout_s=0.3), "echo fine"]
-    done = {each.number: each async for each in ad.run_queue(deployments, commands, pool=pool)}
+    async with pool_for(sshd_nodes[0], observer=seen.append) as pool:
+        deployments = await deployed(pool, sshd_nodes[:1], project)
+        done = {each.number: each async for each in ad.run_queue(deployments, commands, pool=pool)}
     assert [done[number].state for number in range(5)] == ["failed", "ok", "failed", "failed", "ok"]
     assert done[0].value is not None
     assert done[0].value.status == 3
     assert isinstance(done[3].error, ad.CommandTimeout)
     assert [each.label for each in done.values()] == ["0", "1", "2", "3", "4"], "one slot, in their order"
+    runs = [event for event in seen if getattr(event, "stage", "") == "run"]
+    assert [(type(event).__name__, event.label) for event in runs] == [
+        (kind, str(number))
+        for number in range(5)
+        for kind in ("StageStarted", "StageFinished" if done[number].ok else "StageFailed")
+    ]
+    assert next(event.error for event in runs if isinstance(event, ad.StageFailed)) == "0: command exited 3: exit 3"
 
 
 async def test_a_node_that_is_lost_gives_its_command_to_another(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
