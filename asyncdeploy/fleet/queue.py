@@ -194,7 +194,7 @@ class _Queue:
     async def _slot(self, node: Node, slot: int, env: Mapping[str, str]) -> None:
         while (entry := await self._next(node)) is not None:
             with labelled(entry.label):
-                outcome = await self._run(node, entry.label, entry.command.with_env(env))
+                outcome = await self._run(node, entry.command.with_env(env))
                 error = outcome.error
                 if error is None or not isinstance(error, LOST) or isinstance(error, Abandoned):
                     await self._end(entry.ended(outcome, slot))
@@ -210,13 +210,12 @@ class _Queue:
             if not isinstance(error, ConnectionLost):
                 await self._give_up(node, error)
 
-    async def _run(self, node: Node, label: str, command: Command) -> Outcome[Completed]:
+    async def _run(self, node: Node, command: Command) -> Outcome[Completed]:
         try:
-            with stage(self._pool.at(node), "run", label) as ours:
-                ours.detail = label
+            with stage(self._pool.at(node), "run") as ours:
                 outcome = judge(Outcome(node, "ok", await run_in_project(self._pool, self._ready[node], command)))
                 if outcome.error is not None:
-                    ours.fail(f"{label}: {outcome.error.message}")
+                    ours.fail(outcome.error.message)
                 return outcome
         except DeployError as error:
             return Outcome(node, error.outcome, getattr(error, "completed", None), error)

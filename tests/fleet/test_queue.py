@@ -73,7 +73,7 @@ async def test_one_that_fails_stops_no_other_and_events_tell_of_each(
         for number in range(5)
         for kind in ("StageStarted", "StageFinished" if done[number].ok else "StageFailed")
     ]
-    assert next(event.error for event in runs if isinstance(event, ad.StageFailed)) == "0: command exited 3: exit 3"
+    assert next(event.error for event in runs if isinstance(event, ad.StageFailed)) == "command exited 3: exit 3"
 
 
 async def test_a_node_that_is_lost_gives_its_command_to_another(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
