@@ -33,6 +33,7 @@ from asyncdeploy.values.errors import (
 )
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.observing import labelled
+from asyncdeploy.values.words import one_line
 
 TRIES = 3
 """Nodes that may be lost under one command: it may be the command that takes them down."""
@@ -43,7 +44,7 @@ LOST = (ConnectionLost, ConnectError, AuthError, HostKeyError, NoShell)
 Commands = Mapping[str, Command | str] | Iterable[Command | str]
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class QueueOutcome(Outcome[Completed]):
     """What became of one command of a queue.
 
@@ -58,6 +59,9 @@ class QueueOutcome(Outcome[Completed]):
     label: str = ""
     slot: int = 0
     lost_on: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"QueueOutcome({one_line(self.label, 24)!r}, {self.state!r}, {self.node.name[:24]!r}, slot={self.slot})"
 
 
 @checked

@@ -172,6 +172,12 @@ async def test_a_slot_sees_one_gpu_of_those_that_its_login_may_use(
         assert each.value.text == "7"
 
 
+def test_an_outcome_shows_itself_in_one_line() -> None:
+    done = ad.QueueOutcome(ad.Node("gpu-a"), "ok", None, None, 3, "lr=0.1", 1)
+    assert repr(done) == "QueueOutcome('lr=0.1', 'ok', 'gpu-a', slot=1)"
+    assert len(repr(attrs.evolve(done, label="\x1b" * 400))) < 120
+
+
 def test_which_words_a_slot_takes() -> None:
     assert seen_words(GPUS, "all") == ("0", "1", "2", "3")
     assert seen_words(GPUS, "") == ()

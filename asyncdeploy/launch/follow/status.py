@@ -8,15 +8,19 @@ from typing import Literal
 import attrs
 
 from asyncdeploy.launch.launch import Launch
+from asyncdeploy.nodes.parse import fold_names
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
+from asyncdeploy.values.words import one_line
 
 LaunchState = Literal["RUNNING", "DONE", "FAILED", "LOST", "STOPPED", "UNKNOWN"]
 
+SHOWN = 24
+"""Characters of the nodes' names in a repr, which is a line of less than 120."""
 ALIVE = ("starting", "running", "orphaned")
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class LaunchStatus(PlainData):
     """What a launch was when its nodes were asked; nobody watches over it because of that.
 
@@ -45,6 +49,9 @@ class LaunchStatus(PlainData):
         if len(self.ranks) != len(self.nodes) or not self.nodes:
             expected = f"one status for each of {len(self.nodes)} nodes was expected"
             raise ValueError(f"LaunchStatus ranks: {expected}, got {len(self.ranks)}")
+
+    def __repr__(self) -> str:
+        return f"LaunchStatus({self.id!r}, {self.words!r}, {one_line(fold_names(self.nodes), SHOWN)!r})"
 
     @classmethod
     def of(

@@ -217,6 +217,13 @@ def test_the_state_of_the_whole(states: list[object], words: str) -> None:
     assert (seen.state == "DONE") == all(rank is not None and rank.ok for rank in seen.ranks)
 
 
+def test_it_shows_itself_in_one_line() -> None:
+    seen = status_of(GOOD, RUNS)
+    assert repr(seen) == "LaunchStatus('train-abcdefgh', 'RUNNING 1/2', 'gpu[0-1]')"
+    long = ad.LaunchStatus("x" * 48 + "-abcdefgh", tuple(f"{n}-{'y' * 60}" for n in range(9)), (None,) * 9)
+    assert len(repr(long)) < 120
+
+
 def test_a_status_without_its_ranks_is_refused() -> None:
     with pytest.raises(ValueError, match="one status for each of 2 nodes was expected, got 1"):
         attrs.evolve(status_of(GOOD, GOOD), ranks=(None,))
