@@ -1,6 +1,8 @@
-"""A sweep: the same project on every node, another learning rate on each; one node's failure costs no other's result.
+"""A sweep: four learning rates over any number of nodes, two at a time on each, a GPU a run where there are some.
 
-python examples/sweep.py ./project root@gpu-1 root@gpu-2 root@gpu-3
+One run's failure costs no other's result, and a node that is lost gives its run to another.
+
+python examples/sweep.py ./project root@gpu-1 root@gpu-2
 """
 
 import asyncio
@@ -11,21 +13,16 @@ import asyncdeploy as ad
 RATES = ["1e-2", "1e-3", "1e-4", "1e-5"]
 
 
-async def main(project: str, *texts: str) -> int:
-    nodes = ad.parse_nodes(texts)
-    rates = {node.name: rate for node, rate in zip(nodes, RATES)}  # noqa: B905 - as many as there are nodes
+async def main(project: str, *nodes: str) -> int:
+    runs = {f"lr={rate}": ad.Command.of("python", "train.py", "--lr", rate) for rate in RATES}
+    failed = 0
     async with ad.Pool(observer=ad.print_events()) as pool:
-        report = await ad.deploy_and_run(
-            nodes[: len(RATES)],
-            project,
-            lambda node: ad.Command.of("python", "train.py", "--lr", rates[node.name]),
-            ad.UvEnv(),
-            pool=pool,
-        )
-    for outcome in report:
-        result = outcome.value.text.splitlines()[-1:] if outcome.value else []
-        print(f"lr {rates[outcome.node.name]} on {outcome.node.name}: {outcome.state} {' '.join(result)}")
-    return 0 if report.ok else 1
+        deployments = (await ad.deploy_all(nodes, project, ad.UvEnv(), pool=pool)).unwrap()
+        async for done in ad.run_queue(deployments, runs, per_node=2, pool=pool):
+            result = done.value.text.splitlines()[-1:] if done.value else []
+            print(f"{done.label} on {done.node.name}: {done.state} {' '.join(result)}")
+            failed += not done.ok
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

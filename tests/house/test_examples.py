@@ -65,11 +65,16 @@ def test_sweep(hosts: list[str], tmp_path: Path) -> None:
     project.mkdir()
     (project / "train.py").write_text(SWEEP)
     (project / "pyproject.toml").write_text('[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.9"\n')
-    result = run_example("sweep", "project", *hosts)
+    result = run_example("sweep", "project", *hosts[:2])
     assert result.returncode == 1, result.stderr
     assert result.stdout, result.stderr
-    ends = [line.split(": ", 1)[1] for line in result.stdout.splitlines()]
-    assert ends == ["ok loss 0.02", "failed learning", "ok loss 0.0002", "ok loss 2e-05"]
+    ends = {line.split(" on ")[0]: line.split(": ", 1)[1] for line in result.stdout.splitlines()}
+    assert ends == {
+        "lr=1e-2": "ok loss 0.02",
+        "lr=1e-3": "failed learning",
+        "lr=1e-4": "ok loss 0.0002",
+        "lr=1e-5": "ok loss 2e-05",
+    }
 
 
 CARRIED = """\
