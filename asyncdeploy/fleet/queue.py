@@ -210,7 +210,7 @@ class _Queue:
                     continue
                 text = f"its command {entry.label} goes to another node: {error.message}"
                 self._pool.at(node).emit(Noted(node=node.name, text=text))
-            await self._put_back(entry)
+            await self._put_back(entry, outcome, slot)
             if not isinstance(error, ConnectionLost):
                 await self._give_up(node, error)
 
@@ -238,10 +238,14 @@ class _Queue:
                 await self._changed.wait()
         return None
 
-    async def _put_back(self, entry: _Entry) -> None:
+    async def _put_back(self, entry: _Entry, outcome: Outcome[Completed], slot: int) -> None:
+        """Let another node have a command; where all were given up meanwhile, nobody would ever take it."""
         async with self._changed:
-            self._waiting.appendleft(entry)
-            self._changed.notify_all()
+            if self._usable:
+                self._waiting.appendleft(entry)
+                self._changed.notify_all()
+                return
+        await self._end(entry.given_up(outcome, slot))
 
     async def _give_up(self, node: Node, error: DeployError) -> None:
         """Use a node no more; when none is left, what waits has no chance."""

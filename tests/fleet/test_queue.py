@@ -9,8 +9,10 @@ import attrs
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.fleet.queue import _entries, _Queue
 from asyncdeploy.fleet.slots import slot_env
 from asyncdeploy.launch.preflight.visible_gpus import seen_words
+from asyncdeploy.nodes.report import Outcome
 from asyncdeploy.values.errors import Skipped
 from asyncdeploy.values.events import Event
 from tests.support.beds.pools import pool_for
@@ -117,6 +119,22 @@ async def test_when_no_node_is_left_nothing_is_called_a_success(sshd_nodes: Sequ
     for sshd in sshd_nodes[:2]:
         await eventually(lambda sshd=sshd: not sshd.processes(), "its leash has ended it", within_s=30)
         sshd.start()
+
+
+async def test_a_command_that_is_lost_when_every_node_was_given_up_has_its_outcome_all_the_same(pool: ad.Pool) -> None:
+    """Two slots of a node: the one could not connect any more, and the other's connection breaks only then."""
+    node = ad.Node("gone")
+    one = ad.Deployment(node, ad.Site("/p"), ad.SystemEnv(), ad.NodeFacts("/root", "root", 0))
+    entries = _entries(["true", "true"])
+    queue = _Queue(pool, {node: one}, entries, 2)
+    queue._waiting.popleft()  # the first one runs
+    await queue._give_up(node, ad.ConnectError("gone", "refused"))
+    skipped = queue._news.get_nowait()
+    assert (skipped.number, skipped.state) == (1, "skipped")
+    lost = Outcome[ad.Completed](node, "unknown", None, ad.ConnectionLost("gone", "broke"))
+    entries[0].lost.append(entries[0].ended(lost, 0))
+    await queue._put_back(entries[0], lost, 0)
+    assert (queue._news.get_nowait().state, queue._left) == ("unknown", 0)
 
 
 async def test_a_node_that_cannot_be_reached_costs_nothing_else(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
