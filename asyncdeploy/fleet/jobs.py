@@ -21,7 +21,7 @@ from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import job_status, stop_job, wait_job
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.values.arguments import checked
-from asyncdeploy.values.errors import Cancelled, DeployError, JobFailed
+from asyncdeploy.values.errors import Cancelled, DeployError, JobFailed, WorkFailed
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.serialize import PlainData
 from asyncdeploy.values.words import shown_line
@@ -204,6 +204,10 @@ class JobsFollower:
             outcome = Outcome(job.node, "unknown", None, error)
             text = f"the log of job {job.id} cannot be followed any more: {error.message}"
             remote.emit(Noted(node=job.node.name, text=text))
+        except Exception as cause:  # noqa: BLE001 - a slip of ours is this node's failure, and no hang of all
+            slip = WorkFailed(job.node.name, f"following its log raised {type(cause).__name__}: {cause}")
+            slip.__cause__ = cause
+            outcome = Outcome(job.node, "unknown", None, slip)
         self._ended[job.node] = outcome
         await self._lines.put(None)
 
