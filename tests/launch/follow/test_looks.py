@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -109,6 +109,21 @@ async def test_a_rank_that_nobody_remembers_is_lost(sshd_nodes: Sequence[SshdNod
         shutil.rmtree(nodes[1].home / ".asyncdeploy/jobs" / launch.jobs[1].id)
         (seen,) = (await ad.list_launches([sshd.node for sshd in nodes], pool=pool)).launches
         assert seen.words == "LOST 1/2"
+
+
+async def test_of_nodes_that_share_a_home_each_tells_of_its_own_rank(
+    start_sshd: Callable[..., SshdNode], project: Path
+) -> None:
+    first = start_sshd("first", own_pids=True)
+    nodes = [first, start_sshd("second", own_pids=True, home=first.home)]
+    async with launched(nodes, ad.Workspace(project)) as (pool, launch, _):
+        (seen,) = (await ad.list_launches([sshd.node for sshd in nodes], pool=pool)).launches
+        assert seen.words == "RUNNING 2/2"
+        alone = await ad.list_launches(nodes[1].node, pool=pool)
+        assert [rank and rank.state for rank in alone.launches[0].ranks] == [None, "running"]
+        go(nodes[:1])
+        assert (await ad.wait_launch(launch, pool=pool)).ok
+        assert (await ad.launch_status(launch, pool=pool)).words == "DONE 0"
 
 
 async def test_odd_folders_are_passed_over(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
