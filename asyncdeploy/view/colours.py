@@ -6,9 +6,12 @@ import os
 from typing import TextIO
 
 
-def may_colour(stream: TextIO) -> bool:
-    """Return whether a stream may be coloured: NO_COLOR wins, FORCE_COLOR is obeyed, else a terminal that can."""
-    if os.environ.get("NO_COLOR"):
+def may_colour(stream: TextIO | None) -> bool:
+    """Return whether a stream may be coloured: NO_COLOR wins, FORCE_COLOR is obeyed, else a terminal that can.
+
+    A program without a stderr has None there.
+    """
+    if stream is None or os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
         return True
