@@ -10,10 +10,13 @@ from asyncdeploy.launch.follow.looks import look_at_launch, look_for_launches
 from asyncdeploy.launch.follow.status import LaunchStatus
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE
-from asyncdeploy.nodes.parse import parse_nodes
+from asyncdeploy.nodes.parse import fold_names, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.values.arguments import checked
+from asyncdeploy.values.shown.moments import clock, lasting
+from asyncdeploy.values.shown.table import Table, count
 
+HEAD = ("run", "nodes", "state", "started", "elapsed", "last line")
 NEWEST = 100
 """Launches of a node that are told unless more are asked for: what a person reads."""
 
@@ -30,6 +33,23 @@ class LaunchList(Report[tuple[LaunchStatus, ...]]):
         """Every launch once, the newest first."""
         found = {status: None for outcome in self.outcomes for status in outcome.value or ()}
         return tuple(sorted(found, key=lambda status: status.created_at, reverse=True))
+
+    def table(self) -> Table:
+        """Return a row a launch, the newest first; below them who did not answer."""
+        rows = [
+            (
+                each.id,
+                fold_names(each.nodes),
+                each.words,
+                clock(each.started_at),
+                lasting(each.started_at, each.ended_at),
+                each.last_line,
+            )
+            for each in self.launches
+        ]
+        silent = [f"{each.node.name}: {each.error.message if each.error else each.state}" for each in self.failures]
+        title = "" if rows else f"no launch lies on {count(len(self), 'node')}"
+        return Table(title, HEAD if rows else (), tuple(rows), tuple(silent))
 
 
 @checked

@@ -56,7 +56,7 @@ launch.launchers    launch values
 launch.preflight    connect envs launch.launchers nodes remote values values.shown
 launch.root_cause   launch nodes run values
 launch.gang         connect deploy launch launch.preflight launch.root_cause nodes push remote run tasks values
-launch.follow       connect launch launch.gang launch.root_cause nodes remote run tasks values
+launch.follow       connect launch launch.gang launch.root_cause nodes remote run tasks values values.shown
 fleet               collect connect deploy envs envs.bootstrap launch launch.follow launch.gang launch.launchers
                     launch.preflight nodes push push.bundle push.relay remote run tasks values values.shown
 local               connect connect.ssh nodes remote tasks values

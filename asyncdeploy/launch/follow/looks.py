@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import attrs
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.launch.follow.status import LaunchStatus
+from asyncdeploy.launch.follow.status import NOT_ASKED, LaunchStatus
 from asyncdeploy.launch.gang.recall import unpacked_launch
 from asyncdeploy.launch.launch import Launch, check_launch_id
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
@@ -102,7 +102,7 @@ def _status(launch: Launch, seen: Report[dict[str, _Seen]], silent: Mapping[str,
     by_name = {outcome.node.name: outcome.value for outcome in seen if outcome.value is not None}
     ranks = [by_name.get(job.node.name, {}).get(job.id) for job in launch.jobs]
     why = {
-        job.node.name: silent.get(job.node.name, "it was not asked")
+        job.node.name: silent.get(job.node.name, NOT_ASKED)
         for job, rank in zip(launch.jobs, ranks, strict=True)
         if rank is None
     }

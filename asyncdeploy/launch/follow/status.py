@@ -11,17 +11,21 @@ from asyncdeploy.launch.launch import Launch
 from asyncdeploy.nodes.parse import fold_names
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.serialize import Pairs, PlainData, to_pairs
+from asyncdeploy.values.shown.table import Described, Table
 from asyncdeploy.values.words import one_line
 
 LaunchState = Literal["RUNNING", "DONE", "FAILED", "LOST", "STOPPED", "UNKNOWN"]
 
 SHOWN = 24
 """Characters of the nodes' names in a repr, which is a line of less than 120."""
+ROWS = 40
+"""Nodes that have a row each: a screen."""
+NOT_ASKED = "it was not asked"
 ALIVE = ("starting", "running", "orphaned")
 
 
 @attrs.frozen(repr=False)
-class LaunchStatus(PlainData):
+class LaunchStatus(Described, PlainData):
     """What a launch was when its nodes were asked; nobody watches over it because of that.
 
     Attributes:
@@ -139,18 +143,24 @@ class LaunchStatus(PlainData):
         return state
 
     def gist(self) -> str:
-        """Return which launch it is, and its state."""
+        """Return in one line what it is."""
         return f"{self.id} {self.words}"
 
-    def describe(self) -> str:
-        """Return it for people: the whole in a line, below it a line a node."""
+    def table(self) -> Table:
+        """Return what a person is shown: the whole, and a row a node; of many, those that are alike share one."""
         reasons = dict(self.silent)
-        lines = [f"{self.id} {self.words}" + (f" (attempt {self.attempt + 1})" if self.attempt else "")]
-        width = max(map(len, self.nodes))
-        for number, (node, rank) in enumerate(zip(self.nodes, self.ranks, strict=True)):
-            how = rank.how if rank is not None else f"nobody knows: {reasons.get(node, 'it was not asked')}"
-            lines.append(f"  {number:>4} {node:<{width}} {how}")
-        return "\n".join(lines)
+        rows = [
+            (str(number), node, rank.how if rank is not None else f"nobody knows: {reasons.get(node, NOT_ASKED)}")
+            for number, (node, rank) in enumerate(zip(self.nodes, self.ranks, strict=True))
+        ]
+        if len(rows) > ROWS:
+            alike: dict[str, list[str]] = {}
+            for _, node, how in rows:
+                alike.setdefault(how, []).append(node)
+            rows = [(str(len(names)), fold_names(names), how) for how, names in alike.items()]
+        head = ("rank" if len(self.ranks) <= ROWS else "count", "node", "state")
+        title = self.gist() + (f" (attempt {self.attempt + 1})" if self.attempt else "")
+        return Table(title, head, tuple(rows), (self.last_line,) if self.last_line else ())
 
 
 def _failed_by_itself(rank: JobStatus) -> bool:

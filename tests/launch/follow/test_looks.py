@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Sequence
@@ -39,6 +40,12 @@ async def test_a_launch_that_runs_and_ends(sshd_nodes: Sequence[SshdNode], proje
         assert seen.ended_at is None
         assert [len(outcome.value or ()) for outcome in listed] == [1, 0, 1, 0]
         assert listed.ok
+        assert re.fullmatch(
+            r"run +nodes +state +started +elapsed +last line\n"
+            rf"{launch.id}  node-\[2,0\] +RUNNING 2/2  \d\d-\d\d \d\d:\d\d  0:00:\d\d  up",
+            str(listed),
+        )
+        assert repr(listed) == "LaunchList(4 nodes: 4 ok)"
         assert (await ad.launch_status(launch, pool=pool)) == seen
         go(nodes)
         await ad.wait_launch(launch, pool=pool)
@@ -49,8 +56,10 @@ async def test_a_launch_that_runs_and_ends(sshd_nodes: Sequence[SshdNode], proje
         assert ended.ended_at >= seen.started_at
         assert ended.describe().splitlines() == [
             f"{launch.id} DONE 0",
-            "     0 node-2 exited 0",
-            "     1 node-0 exited 0",
+            "rank  node    state",
+            "0     node-2  exited 0",
+            "1     node-0  exited 0",
+            "done",
         ]
 
 
@@ -91,6 +100,7 @@ async def test_a_node_that_does_not_answer_is_named_and_nothing_is_said_of_its_r
             assert "refuses connections" in dict(seen.silent)["node-1"]
             assert listed.launches == (seen,)
             assert [outcome.node.name for outcome in listed.failures] == ["node-1"]
+            assert str(listed).splitlines()[-1].startswith("node-1: 127.0.0.1 port")
             assert dict(alone.launches[0].silent) == {"node-1": "it was not asked"}
             go(nodes[:1])
             await ad.wait_job(pool.at(nodes[0].node), launch.jobs[0])
@@ -235,6 +245,13 @@ def test_the_state_of_the_whole(states: list[object], words: str) -> None:
 def test_it_shows_itself_in_one_line() -> None:
     seen = status_of(GOOD, RUNS)
     assert repr(seen) == "LaunchStatus('train-abcdefgh', 'RUNNING 1/2', 'gpu[0-1]')"
+    many = status_of(*[GOOD] * 60, *[RUNS] * 3)
+    assert many.describe().splitlines()[1:] == [
+        "count  node        state",
+        "60     gpu[0-59]   exited 0",
+        "3      gpu[60-62]  is running",
+    ]
+    assert "<table>" in many._repr_html_()
     long = ad.LaunchStatus("x" * 48 + "-abcdefgh", tuple(f"{n}-{'y' * 60}" for n in range(9)), (None,) * 9)
     assert len(repr(long)) < 120
 
