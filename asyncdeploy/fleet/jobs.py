@@ -24,7 +24,7 @@ from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import Cancelled, DeployError, JobFailed, WorkFailed
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.serialize import PlainData
-from asyncdeploy.values.words import shown_line
+from asyncdeploy.values.words import describe_survivors, shown_line
 
 WAITING_LINES = 1000
 """Of all nodes together, read and not taken yet: who reads slowly holds the nodes back."""
@@ -227,7 +227,7 @@ def _stopped(outcome: Outcome[JobStatus]) -> Outcome[JobStatus]:
     if status is None:
         return outcome
     if status.survivors:
-        what = f"job {status.job.id}: some of it could not be ended: {', '.join(status.survivors)}"
+        what = f"job {status.job.id}: {describe_survivors(status.survivors)}"
         return attrs.evolve(outcome, state="failed", error=JobFailed(outcome.node.name, what, job_id=status.job.id))
     if status.stopped and status.ended and not status.timed_out:
         why = f"job {status.job.id} was stopped, it {status.how}"
