@@ -143,7 +143,7 @@ class LaunchStatus(Described, PlainData):
         return state
 
     def gist(self) -> str:
-        """Return in one line what it is."""
+        """Return which launch it is, and its state."""
         return f"{self.id} {self.words}"
 
     def table(self) -> Table:
