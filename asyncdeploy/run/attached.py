@@ -17,6 +17,7 @@ from asyncdeploy.run.attached_sh import run_by_sh
 from asyncdeploy.run.leash import Run
 from asyncdeploy.run.streams import Input, Output
 from asyncdeploy.tasks.finish import finish
+from asyncdeploy.tasks.urgency import hurried_by_a_person
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.errors import CommandFailed, DeployError, ProtocolError
@@ -116,7 +117,8 @@ class _Leashed:
         """Ask the node to end the run, and keep what it says; failing that, the channel's end lets the leash act."""
         try:
             call.send(b"K", str(GRACE_S).encode())
-            self.run.ended(self._completed(await self._pump(call)))
+            with hurried_by_a_person(lambda: call.send(b"K", b"0")):
+                self.run.ended(self._completed(await self._pump(call)))
         except DeployError:
             return  # what ends us is said already; that the node did not confirm the end is said by who says that
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.tasks.urgency import Patience
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.places import ROOT
@@ -21,6 +22,7 @@ from tests.support.waiting import eventually
 PROGRAM = """
 import asyncio, json, signal, sys
 import asyncdeploy as ad
+from asyncdeploy.tasks.urgency import Patience
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who started us may have ignored it, as a shell's "&" does
 
@@ -86,3 +88,25 @@ async def test_r16_cancelled_connects_leave_no_word(start_sshd: Callable[..., Ss
     gc.collect()
     await asyncio.sleep(0)
     assert said == []
+
+
+async def test_a_person_who_loses_patience_gets_kill_at_once(start_sshd: Callable[..., SshdNode]) -> None:
+    """A second Ctrl-C: what is deaf to TERM is not waited for until its grace is over."""
+    sshd = start_sshd("node")
+    async with pool_for(sshd) as pool:
+
+        def run(name: str) -> "asyncio.Task[ad.Completed]":
+            line = f"trap 'touch ~/heard-{name}' TERM; touch ~/up-{name}; while :; do sleep 0.1; done"
+            return asyncio.create_task(ad.run_command(pool.at(sshd.node), line))
+
+        patient = run("patient")
+        with Patience() as patience:
+            hurried = run("hurried")
+        await eventually(lambda: len(list(sshd.home.glob("up-*"))) == 2, within_s=30)
+        patient.cancel()
+        hurried.cancel()
+        await eventually(lambda: len(list(sshd.home.glob("heard-*"))) == 2, within_s=30)
+        patience.lose()
+        done, _ = await asyncio.wait((patient, hurried), return_when=asyncio.FIRST_COMPLETED)
+        assert done == {hurried}
+        await asyncio.wait((patient,))
