@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -17,6 +17,7 @@ from asyncdeploy.fleet.deploy import DEFAULT_ENV, deploy_for
 from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.follow.follow import LaunchFollower
 from asyncdeploy.launch.follow.hangs import diagnose, watch_silence
+from asyncdeploy.launch.follow.looker import LaunchLooker, LaunchReader
 from asyncdeploy.launch.gang.attempts import watch_attempts
 from asyncdeploy.launch.gang.recall import recall_launch
 from asyncdeploy.launch.gang.restart import Recovery, Restart
@@ -37,6 +38,10 @@ from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.errors import DeployError, LaunchFailed
 from asyncdeploy.values.events import Noted
+
+Look = Literal["watch", "follow", "now"]
+"""What one does who follows a launch: watch over it; only follow what it prints; read what it printed until now."""
+LOOKS: dict[Look, type[LaunchFollower]] = {"watch": LaunchFollower, "follow": LaunchLooker, "now": LaunchReader}
 
 
 @checked
@@ -213,6 +218,7 @@ async def follow_launch(
     fold_s: float | None = None,
     silent_after_s: float | None = None,
     away_s: float = AWAY_S,
+    look: Look = "watch",
     pool: Pool | None = None,
 ) -> AsyncIterator[LaunchFollower]:
     """Give the lines of all ranks as they come and watch over the launch; they end when it has ended.
@@ -222,12 +228,16 @@ async def follow_launch(
         offsets: of an earlier follower, to go on behind the last line that it gave; none is from the beginning.
         silent_after_s / away_s: as for ``wait_launch``.
         fold_s: lines that several nodes print alike within so many seconds are given as one; None folds nothing.
+        look: "follow" only looks: the lines end when all ranks have, nothing is stopped or started again because of it,
+            and there is no report. "now" gives what was printed until now.
         pool: the connections.
 
     ``report`` and ``failure`` of what is given say how it ended. Leaving the block early leaves the launch as it is.
     """
+    if look not in LOOKS:
+        raise ValueError(f"follow_launch look: 'watch', 'follow' or 'now' was expected, got {look!r}")
     async with lent_pool(pool) as lent:
-        async with LaunchFollower(
+        async with LOOKS[look](
             lent, launch, offsets=offsets, fold_s=fold_s, silent_after_s=silent_after_s, away_s=away_s
         ) as follower:
             yield follower

@@ -46,6 +46,11 @@ class JobLog:
         """Whether lines of it are known to be there that were not given yet."""
         return bool(self._lines) or self._read_to < self._size
 
+    @property
+    def size(self) -> int:
+        """Bytes of the log when it was read last."""
+        return self._size
+
     async def __anext__(self) -> str:
         while not self._lines:
             if self.state is not None:

@@ -181,8 +181,12 @@ class LaunchFollower:
                 self._turn = anyio.Event()
                 launch, readers = following, self._start_readers(following, merger, [0] * len(following.jobs))
         finally:
-            self._over = True
-            self._turn.set()
+            self._end()
+
+    def _end(self) -> None:
+        """There is nothing behind the logs that are read now."""
+        self._over = True
+        self._turn.set()
 
     async def _read(self, launch: Launch, merger: Merger, rank: int, offset: int) -> None:
         job, late_s = launch.jobs[rank], launch.clock_offsets_s[rank]
