@@ -1,1 +1,1 @@
-"""What people call from a shell."""
+"""The command line, from words to a verb; it imports no verb before its name is read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.resources
 import importlib.util
@@ -31,6 +32,7 @@ from asyncdeploy.launch.root_cause.describe import describe_failure
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.parse import Node, parse_nodes
+from asyncdeploy.nodes.report import FleetError
 from asyncdeploy.run.jobs import wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import DeployError
@@ -44,6 +46,20 @@ PYTHON = "python3"
 """In an environment it is that one's, and without one there is none of another name (Debian has no `python`)."""
 FAILING_RANK = 2
 COUNTDOWN = "for i in 3 2 1; do echo countdown $i; sleep 0.2; done; mkdir -p results; date > results/done.txt"
+
+
+def main(hosts: str | None, *, accept_new: bool, results: str | None) -> int:
+    """Run the demo and return the exit status; what went wrong is said."""
+    try:
+        return asyncio.run(run_demo(hosts, accept_new=accept_new, results=results))
+    except KeyboardInterrupt:
+        return 130
+    except (DeployError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except FleetError as error:
+        for one in error.exceptions:
+            print(f"error: {one}", file=sys.stderr)
+    return 1
 
 
 async def run_demo(hosts: str | None, *, accept_new: bool = False, results: str | None = None) -> int:

@@ -62,12 +62,16 @@ fleet               collect connect deploy envs envs.bootstrap launch launch.fol
 local               connect connect.ssh nodes remote tasks values
 view                values
 face                EVERY
-cli                 EVERY
 testing             EVERY
+cli.settings        face values
+cli.desk            cli.settings face values
+cli.work            cli.desk cli.settings connect.ssh face launch.follow tasks values
+cli                 EVERY
+cli.verbs           cli cli.desk cli.settings face
 """
 
 MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "connect.ssh.known_hosts", "local"}
-MAY_PRINT = {"cli", "node_side.envs", "node_side.launch", "view"}
+MAY_PRINT = {"cli", "cli.desk", "cli.work", "node_side.envs", "node_side.launch", "view"}
 STAND_ALONE = (
     *("launch/rank_shim", "launch/torchrun"),
     *("envs/inspect_env", "envs/check_imports", "envs/made_from", "envs/made_note", "envs/venvs"),

@@ -1,0 +1,150 @@
+"""Where a verb does its work: settings read, nodes chosen, a pool open, every end turned into an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+import asyncdeploy as ad
+from asyncdeploy.cli.desk.exits import CTRL_C, USAGE, exit_of
+from asyncdeploy.cli.desk.output import Output, speak_plainly
+from asyncdeploy.cli.settings.choose import choose_nodes, has_nodes
+from asyncdeploy.cli.settings.file import File, find_file
+from asyncdeploy.cli.settings.options import Project, Reach, Show
+from asyncdeploy.cli.settings.usage import UsageError
+from asyncdeploy.cli.settings.values import env_of, workspace_of
+
+Work = Callable[["Desk"], Awaitable[int]]
+
+PIPE_CLOSED = 141
+"""As a shell tells of a program that wrote to a reader who had left (SIGPIPE)."""
+
+
+@attrs.define
+class Desk:
+    """What a verb works with.
+
+    Attributes:
+        out: where its words go.
+        file: the settings file.
+        reach / show: the flags.
+        pool: the connections.
+        listeners: see every event beside whoever shows them; one that returns True has shown it itself.
+        source: what named the nodes, for people; "" while nobody has chosen any.
+        stages: whether people are shown each stage of each node; else only what is noted.
+    """
+
+    out: Output
+    file: File
+    reach: Reach
+    show: Show
+    pool: ad.Pool = attrs.field(init=False)
+    listeners: list[Callable[[ad.Event], bool]] = attrs.field(init=False, factory=list)
+    events: list[ad.Event] = attrs.field(init=False, factory=list)
+    source: str = attrs.field(init=False, default="")
+    stages: bool = attrs.field(init=False, default=False)
+
+    def nodes(self, words: Sequence[str] = ()) -> tuple[ad.Node, ...]:
+        """Return the nodes that are meant; where no argument names them it is said what does.
+
+        Raises:
+            UsageError: there are none.
+        """
+        found, self.source = choose_nodes(self.file, self.reach, words)
+        if self.source != "the command line":
+            names = ad.fold_names([node.name for node in found])
+            self.out.say(f"{len(found)} node{'s' if len(found) > 1 else ''} from {self.source}: {names}")
+        return found
+
+    def has_nodes(self, words: Sequence[str] = ()) -> bool:
+        """Return whether anything names nodes."""
+        return has_nodes(self.file, self.reach, words)
+
+    def workspace(self, project: Project) -> ad.Workspace:
+        """Return what is pushed."""
+        return workspace_of(self.file, project.path)
+
+    def env(self, project: Project) -> ad.Env:
+        """Return how a node becomes able to run it."""
+        return env_of(self.file, project.env, project.extra, project.image)
+
+    def open_pool(self) -> ad.Pool:
+        """Return a new pool by the flags."""
+        accepts = self.reach.accept_new if self.reach.accept_new is not None else self.file.accept_new
+        keys = ad.HostKeys.accept_new() if accepts else ad.HostKeys.strict()
+        shown = ad.print_events()
+
+        def observe(event: ad.Event) -> None:
+            self.out.seen(event)
+            if self.show.timeline is not None:
+                self.events.append(event)
+            shown_already = [listener(event) for listener in self.listeners]
+            if any(shown_already) or self.out.json:
+                return
+            if self.show.verbose or self._is_said(event):
+                shown(event)
+
+        return ad.Pool(host_keys=keys, observer=observe)
+
+    def _is_said(self, event: ad.Event) -> bool:
+        """Return whether people are shown an event who did not ask for more: no steps, no tool output."""
+        if self.show.quiet or isinstance(event, ad.OutputLine | ad.StageStarted):
+            return False
+        if isinstance(event, ad.StageFinished):
+            return self.stages and not event.stage.startswith("env:")
+        return self.stages or isinstance(event, ad.Noted)
+
+
+def attend(verb: str, work: Work, reach: Reach, show: Show, *, asks: bool = False) -> int:
+    """Do a verb's work and return the exit status; whatever ends it is said.
+
+    Args:
+        verb: its name.
+        work: is given the desk, and returns the exit status.
+        reach, show: the flags.
+        asks: it asks, and answers with one document.
+    """
+    import asyncio  # here, so that a page of help pays for no event loop
+
+    out = Output(verb, show.json, asks, show.quiet)
+    speak_plainly()
+    try:
+        return asyncio.run(_at_desk(Desk(out, find_file(reach.config), reach, show), work))
+    except KeyboardInterrupt:
+        return CTRL_C
+    except BrokenPipeError:
+        return leave_pipe()
+    except UsageError as error:
+        return out.error(error, USAGE)
+    except ValueError as error:  # law 8: what makes no sense as an argument, said by the library
+        return out.error(error, USAGE)
+    except (ad.DeployError, ad.FleetError) as error:
+        return out.error(error, exit_of(error))
+    except OSError as error:
+        return out.error(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), exit_of(error))
+
+
+async def _at_desk(desk: Desk, work: Work) -> int:
+    async with desk.open_pool() as desk.pool:
+        try:
+            return await work(desk)
+        finally:
+            write_timeline(desk)
+
+
+def write_timeline(desk: Desk) -> None:
+    """Write what happened so far, if that was asked for."""
+    path: Path | None = desk.show.timeline
+    if path is not None and hasattr(ad, "write_timeline"):
+        ad.write_timeline(path, desk.events)
+        desk.out.say(f"timeline: {path}")
+
+
+def leave_pipe() -> int:
+    """Return the status of one whose reader has gone, and let the interpreter's own last flush fail on nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED

@@ -1,0 +1,118 @@
+"""What is written where: results on stdout, progress on stderr, or both as JSON on stdout for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import attrs
+
+import asyncdeploy as ad
+from asyncdeploy.values.serialize import to_plain
+from asyncdeploy.values.words import clean
+
+V = 1
+"""Of what programs read: what a field means is never changed under one number."""
+
+
+def may_colour(stream: TextIO) -> bool:
+    """Return whether a stream is to be coloured: NO_COLOR wins, FORCE_COLOR is obeyed, else a terminal that can."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not in_ci()
+
+
+def in_ci() -> bool:
+    """Return whether nobody looks: a run of continuous integration."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
+
+
+def speak_plainly() -> None:
+    """Let no letter that the streams cannot write end us: it is spelled out."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@attrs.frozen
+class Output:
+    """Where a verb's words go.
+
+    Attributes:
+        verb: its name.
+        json: for a program: nothing but JSON on stdout.
+        asks: it asks, and answers with one document; else each event is a line.
+        quiet: only failures are said.
+    """
+
+    verb: str
+    json: bool = False
+    asks: bool = False
+    quiet: bool = False
+
+    def result(self, text: str) -> None:
+        """Print what was asked for, for people."""
+        if not self.json:
+            print(clean(text), flush=True)
+
+    def say(self, text: str) -> None:
+        """Print what a person should know while it goes on."""
+        if not (self.json or self.quiet):
+            print(clean(text), file=sys.stderr, flush=True)
+
+    def event(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Write one line of NDJSON."""
+        if self.json and not self.asks:
+            self._write({"v": V, "event": name, **fields})
+
+    def seen(self, event: ad.Event) -> None:
+        """Write an event of the library as such a line."""
+        if self.json and not self.asks:
+            self._write({"v": V, **event.to_dict()})
+
+    def document(self, fields: Mapping[str, Any]) -> None:
+        """Write the answer: a document where it asks, else the last line."""
+        if self.json:
+            head = {"v": V, "verb": self.verb} if self.asks else {"v": V, "event": "Result", "verb": self.verb}
+            self._write({**head, **fields})
+
+    def error(self, error: BaseException | str, code: int) -> int:
+        """Say why it failed, and return the exit status."""
+        if self.json:
+            plain = error.to_dict() if hasattr(error, "to_dict") else {"type": "UsageError", "message": str(error)}
+            self.document({"ok": False, "exit": code, "error": plain})
+        else:
+            red, end = ("\x1b[31m", "\x1b[0m") if may_colour(sys.stderr) else ("", "")
+            print(f"{red}error:{end} {clean(in_words(error))}", file=sys.stderr, flush=True)
+        return code
+
+    def _write(self, data: dict[str, Any]) -> None:
+        print(json.dumps({key: to_plain(value) for key, value in data.items()}), flush=True)
+
+
+def in_words(error: BaseException | str) -> str:
+    """Return an error as people read it."""
+    if isinstance(error, ad.LaunchFailed):
+        return ad.describe_failure(error)
+    if isinstance(error, ad.FleetError):
+        return failures_in_words(error.report)
+    text = str(error) or type(error).__name__
+    if isinstance(error, ad.HostKeyError) and error.reason == "unknown":
+        text += "\nhint: --accept-new trusts nodes that were never seen, and records their keys"
+    return text
+
+
+def failures_in_words(report: ad.Report[Any]) -> str:
+    """Return what failed, equal errors once with all their nodes, those that are causes first."""
+    groups: dict[str, list[str]] = {}
+    for outcome in sorted(report.failures, key=lambda seen: seen.state not in ("failed", "unknown")):
+        name = outcome.node.name
+        text = in_words(outcome.error) if outcome.error is not None else f"{name}: ended as {outcome.state}"
+        groups.setdefault(text.removeprefix(f"{name}: "), []).append(name)
+    head = [f"{len(report.failures)} of {len(report)} nodes failed"] if len(report) > 1 else []
+    return "\n".join([*head, *(f"{ad.fold_names(names)}: {text}" for text, names in groups.items())])

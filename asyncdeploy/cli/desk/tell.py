@@ -1,0 +1,29 @@
+"""The last word of a verb that does something on many nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncdeploy as ad
+from asyncdeploy.cli.desk.desk import Desk
+from asyncdeploy.cli.desk.exits import exit_of_report
+from asyncdeploy.cli.desk.output import failures_in_words
+
+
+def tell(desk: Desk, report: ad.Report[Any], done: str) -> int:
+    """Say what became of all nodes, as the last thing that a verb says, and return the exit status.
+
+    Args:
+        desk: where.
+        report: of the nodes.
+        done: what those are or have that are ok, for people.
+    """
+    code = exit_of_report(report)
+    if desk.out.json:
+        desk.out.document({"ok": report.ok, "exit": code, "report": report})
+        return code
+    if report.ok:
+        count = len(report)
+        desk.out.say(f"{count} of {count} nodes {done}" if count > 1 else f"{report.outcomes[0].node.name}: {done}")
+        return code
+    return desk.out.error(failures_in_words(report), code)

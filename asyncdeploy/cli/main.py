@@ -1,0 +1,50 @@
+"""The command line: words to a verb. What needs no verb (help, version, completion) is answered without loading one."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from asyncdeploy.cli import bare
+from asyncdeploy.cli.overview import overview
+from asyncdeploy.values.texts import packaged_text
+
+SHELLS = ("bash", "zsh", "fish")
+USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: as cli/exits.py says; 2 usage, 130 Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    match words:
+        case [] | ["--help" | "-h" | "help"]:
+            print(overview())
+            return 0 if words else USAGE
+        case ["--version" | "-V"]:
+            print(importlib.metadata.version("asyncdeploy"))
+            return 0
+        case ["completion", *shells]:
+            return _completion(shells)
+    if not all(importlib.util.find_spec(name) for name in ("cyclopts", "rich")):
+        return bare.main(words)
+    gc.disable()  # what is loaded stays: looking for garbage in it is a tenth of the start
+    parse: Any = importlib.import_module("asyncdeploy.cli.parse")
+    call = parse.parse(words)
+    gc.enable()
+    try:
+        return int(call())
+    except KeyboardInterrupt:
+        return 130
+
+
+def _completion(words: Sequence[str]) -> int:
+    if len(words) != 1 or words[0] not in SHELLS:
+        print(f"error: asyncdeploy completion SHELL: one of {', '.join(SHELLS)} was expected", file=sys.stderr)
+        return USAGE
+    print(packaged_text(f"cli/completions/asyncdeploy.{words[0]}"), end="")
+    return 0

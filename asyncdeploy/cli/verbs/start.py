@@ -1,0 +1,56 @@
+"""A command on each node, detached: start."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+import asyncdeploy as ad
+from asyncdeploy.cli.desk.desk import Desk, attend
+from asyncdeploy.cli.desk.later import later
+from asyncdeploy.cli.desk.tell import tell
+from asyncdeploy.cli.settings.options import Project, Reach, Show
+from asyncdeploy.cli.verbs.run import Asked
+
+
+def start(
+    *nodes: str,
+    name: str,
+    asked: Asked = Asked(),
+    project: Project = Project(),
+    reach: Reach = Reach(),
+    show: Show = Show(),
+    behind: Annotated[tuple[str, ...], Parameter(parse=False)],
+) -> int:
+    """Deploy the project, and start a command in it on each node, detached: it outlives us.
+
+    Parameters
+    ----------
+    nodes
+        where: root@gpu[01-08]:22, @group
+    name
+        what it is called: logs, wait, stop and collect take it
+    """
+
+    async def work(desk: Desk) -> int:
+        desk.stages = True
+        command, fleet = asked.command(behind), desk.nodes(nodes)
+        workspace, env = desk.workspace(project), desk.env(project)
+        deployed = await ad.deploy_all(fleet, workspace, env, at_once=asked.at_once, pool=desk.pool)
+        if not deployed.ok:  # all of them or none: half of a start is nobody's wish
+            return tell(desk, deployed, "")
+        jobs = await ad.start_all(deployed.unwrap(), command, name=name, at_once=asked.at_once, pool=desk.pool)
+        if jobs.ok:
+            runs: Any = later("work.runs")
+            first = jobs.outcomes[0].value
+            assert first is not None
+            runs.remember(runs.Kept(name, fleet, first.created_at, deployed.unwrap()))
+        for outcome in jobs:
+            if outcome.value is not None:
+                desk.out.result(f"{outcome.node.name}: started {outcome.value.id}")
+        code = tell(desk, jobs, f"run {name}")
+        desk.out.say(later("work.watching").next_commands(name))
+        return code
+
+    return attend("start", work, reach, show)

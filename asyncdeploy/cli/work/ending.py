@@ -1,0 +1,101 @@
+"""What becomes of a run: waited for, stopped, brought home."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncdeploy as ad
+from asyncdeploy.cli.desk.desk import Desk
+from asyncdeploy.cli.desk.tell import tell
+from asyncdeploy.cli.settings.duration import seconds
+from asyncdeploy.cli.settings.usage import UsageError
+from asyncdeploy.cli.work import watching
+from asyncdeploy.cli.work.runs import Found, find_run
+
+FORGET = "its project's folder is not known here: give --source an absolute path"
+
+
+async def wait(desk: Desk, text: str) -> int:
+    """Wait for a run's end and return its exit status."""
+    found = await find_run(desk, text)
+    if found.launch is not None:
+        return await watching.wait(desk, found.launch)
+    by_node = {job.node: job for job in found.jobs}
+    desk.out.say(f"waiting for {found.id} on {len(by_node)} nodes; Ctrl-C leaves it running")
+
+    async def one(node: ad.Node) -> ad.JobStatus:
+        return await ad.wait_job(desk.pool.at(node), by_node[node])
+
+    try:
+        report = await ad.map_nodes(tuple(by_node), one, at_once=len(by_node), judged=True)
+    except asyncio.CancelledError:
+        watching.tell_left(desk, found.id, "")
+        raise
+    return tell(desk, report, "are done: exit status 0")
+
+
+async def stop(desk: Desk, text: str, grace_s: float | None) -> int:
+    """Stop a run; 0 if nothing of it lives."""
+    found = await find_run(desk, text)
+    if found.launch is not None:
+        report = await ad.stop_launch(found.launch, grace_s=grace_s, pool=desk.pool)
+    else:
+        by_node = {job.node: job for job in found.jobs}
+
+        async def one(node: ad.Node) -> ad.JobStatus:
+            return await ad.stop_job(desk.pool.at(node), by_node[node], grace_s=5.0 if grace_s is None else grace_s)
+
+        report = await ad.map_nodes(tuple(by_node), one, at_once=len(by_node))
+    # How it had ended is no matter of the stop: that nothing lives is.
+    living = [seen for seen in report if seen.value is None or not seen.value.ended or seen.value.survivors]
+    if living:
+        failed = tuple(_as_living(seen) for seen in report if seen in living)
+        return tell(desk, ad.Report(failed), "")
+    desk.out.say(f"{found.id}: nothing of it runs on {len(report)} node{'s' * (len(report) > 1)}")
+    desk.out.document({"ok": True, "exit": 0, "id": found.id, "report": report})
+    return 0
+
+
+def _as_living(seen: ad.Outcome[ad.JobStatus]) -> ad.Outcome[ad.JobStatus]:
+    name = seen.node.name
+    left = ", ".join(seen.value.survivors) if seen.value is not None else ""
+    what = f"could not be ended: {left}" if left else "it did not confirm that nothing of the run lives"
+    return ad.Outcome(seen.node, "unknown", seen.value, seen.error or ad.ConnectionLost(name, what))
+
+
+async def collect(desk: Desk, text: str, asked: Any) -> int:
+    """Bring a run's results home."""
+    found, table = await find_run(desk, text), desk.file.collect
+    target = asked.to if asked.to is not None else desk.file.place(table.get("target", "results"))
+    source = asked.source or table.get("source", "results")
+    limits = ad.CollectLimits(
+        include=asked.include or tuple(table.get("include", ())),
+        exclude=asked.without or tuple(table.get("exclude", ())),
+    )
+    every_s = seconds(asked.every, "--every") if asked.every else None
+    if asked.logs and found.launch is None:
+        raise UsageError("--logs: of a launch the ranks have logs of their own; asyncdeploy logs prints those of a job")
+    if found.launch is not None and asked.logs:
+        report: ad.Report[ad.Collected] = await ad.collect_logs(
+            found.launch, target, limits=limits, allow_partial=asked.partial, pool=desk.pool
+        )
+    else:
+        report = await ad.collect_all(
+            found.launch if found.launch is not None else _deployments(found),
+            source,
+            target,
+            limits=limits,
+            every_s=every_s,
+            allow_partial=asked.partial,
+            pool=desk.pool,
+        )
+    for collected in report.values:
+        desk.out.result(f"{collected.target}: {collected.files} files, {collected.received} new")
+    return tell(desk, report, f"are at home, in {target}")
+
+
+def _deployments(found: Found) -> tuple[ad.Deployment, ...]:
+    if found.kept is None or not found.kept.deployments:
+        raise UsageError(f"{found.id}: {FORGET}")
+    return found.kept.deployments

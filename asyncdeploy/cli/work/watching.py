@@ -1,0 +1,103 @@
+"""A launch that is followed or waited for: who watches, what it prints, how it ended, and what to type next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncdeploy as ad
+from asyncdeploy.cli.desk.desk import Desk
+from asyncdeploy.cli.desk.exits import exit_of_launch
+from asyncdeploy.cli.work.attached import with_count
+from asyncdeploy.cli.work.runs import Kept, remember
+from asyncdeploy.cli.work.written import flags_of
+
+FOLD_S = 1.0
+
+
+async def begin(desk: Desk, launch: ad.Launch, *, detach: bool, restarts: bool) -> int:
+    """Say what was launched, and follow it unless it is to be left alone at once."""
+    out = desk.out
+    is_kept = remember(Kept(launch.id, launch.nodes, launch.created_at))
+    named = "" if is_kept else f" {flags_of(launch.nodes)}"
+    count, ranks = len(launch.nodes), launch.placement.world_size
+    out.event("Launched", {"id": launch.id, "nodes": [node.name for node in launch.nodes], "ranks": ranks})
+    out.say(f"launched {launch.id}: {ranks} rank{'s' * (ranks > 1)} on {count} node{'s' * (count > 1)}")
+    if detach:
+        if restarts:
+            out.say("nobody watches it: restarts and spares work while `asyncdeploy launch` without --detach does")
+        out.result(launch.id)
+        out.say(next_commands(launch.id, named))
+        out.document({"ok": True, "exit": 0, "id": launch.id})
+        return 0
+    out.say(f"watching{' (restarts and spares work)' if restarts else ''}; Ctrl-C leaves it running")
+    return await follow(desk, launch, named)
+
+
+async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
+    """Show the lines of a launch and watch over it until it ends; return its exit status. Ctrl-C leaves it running."""
+    try:
+        async with ad.follow_launch(launch, fold_s=FOLD_S, pool=desk.pool) as lines:
+            async for line in lines:
+                show_line(desk, line, launch)
+        assert lines.report is not None
+        return tell_end(desk, lines.launch, lines.report)
+    except asyncio.CancelledError:
+        tell_left(desk, launch.current.id, named)
+        raise
+
+
+async def wait(desk: Desk, launch: ad.Launch) -> int:
+    """Watch over a launch until it ends and return its exit status."""
+    desk.out.say(f"watching {launch.id}: when a rank fails the others are stopped; Ctrl-C leaves it running")
+    try:
+        return tell_end(desk, launch.current, await ad.wait_launch(launch, pool=desk.pool))
+    except asyncio.CancelledError:
+        tell_left(desk, launch.current.id, "")
+        raise
+
+
+def show_line(desk: Desk, line: ad.LaunchLine, launch: ad.Launch) -> None:
+    """Print one line of a launch, those that printed it alike in front."""
+    if desk.out.json:
+        desk.out.event("LaunchLine", {**line.to_dict()})
+        return
+    names = [launch.nodes[rank].name for rank in line.node_ranks] or [line.node]
+    desk.out.result(f"{with_count(names)}: {line.text}")
+
+
+def tell_end(desk: Desk, launch: ad.Launch, report: ad.Report[ad.JobStatus]) -> int:
+    """Say how a launch ended, and return its exit status."""
+    code, out = exit_of_launch(report), desk.out
+    if out.json:
+        out.document({"ok": report.ok, "exit": code, "id": launch.id, "report": report})
+        return code
+    if report.ok:
+        out.say(f"{launch.id} is done: exit status 0 on all of {len(report)} nodes")
+        out.say(f"  asyncdeploy collect {launch.id}   brings its results home")
+        return code
+    errors = [outcome.error for outcome in report.failures if outcome.error is not None]
+    root = next((error for error in errors if isinstance(error, ad.LaunchFailed)), None)
+    stopped = all(outcome.ok or outcome.state == "cancelled" for outcome in report)
+    if root is None and stopped:
+        out.say(f"{launch.id} was stopped")
+        return code
+    return out.error(root if root is not None else ad.FleetError.of(report), code)
+
+
+def tell_left(desk: Desk, run: str, named: str) -> None:
+    """Say that it runs on, and how to come back."""
+    desk.out.event("Left", {"id": run})
+    desk.out.say(f"\n{run} runs on; nobody watches it now")
+    desk.out.say(next_commands(run, named))
+
+
+def next_commands(run: str, named: str = "") -> str:
+    """Return what may be typed next."""
+    rows: Sequence[tuple[str, str]] = (
+        (f"asyncdeploy logs {run}{named} -f", "what it prints; only looks"),
+        (f"asyncdeploy wait {run}{named}", "watches over it until it ends"),
+        (f"asyncdeploy stop {run}{named}", "ends it on all nodes"),
+    )
+    width = max(len(command) for command, _ in rows)
+    return "\n".join(f"  {command:<{width}}  {what}" for command, what in rows)

@@ -1,0 +1,107 @@
+"""`launch` and what comes behind it: logs, wait, stop, why, collect, also from a home that remembers nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.people.command_line import CommandLine, command_line, hosts, names
+from tests.support.waiting import eventually_sync
+
+WORKS = 'echo "up $NODE_RANK"; until [ -e go ]; do sleep 0.1; done; mkdir -p results; echo 1 >results/a; echo bye'
+
+
+@pytest.fixture
+def project(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> CommandLine:
+    """A project of two nodes whose ranks are a shell line each."""
+    listed = ", ".join(f'"{host}"' for host in hosts(sshd_nodes[:2]))
+    (ad.folder / "asyncdeploy.toml").write_text(
+        f'nodes = [{listed}]\n[env]\ntype = "system"\n[launch]\nlauncher = "ranks"\nname = "train"\ngrace_s = 1\n'
+    )
+    return ad
+
+
+def launch_id(said: str) -> str:
+    return next(line for line in said.splitlines() if line.startswith("train-"))
+
+
+def test_a_launch_is_followed_to_its_end(project: CommandLine) -> None:
+    said = project("launch", "echo hello; mkdir -p results; echo $NODE_RANK >results/rank")
+    assert said.code == 0, said.err
+    assert said.out.endswith("(2): hello\n")
+    assert "watching; Ctrl-C leaves it running" in said.err
+    assert "is done: exit status 0 on all of 2 nodes" in said.err
+    assert project("collect", "last").code == 0
+    assert sorted(path.read_text() for path in project.folder.glob("results/*/rank")) == ["0\n", "1\n"]
+
+
+def test_detached_and_attached_to_from_another_home(
+    project: CommandLine, sshd_nodes: Sequence[SshdNode], tmp_path: Path
+) -> None:
+    """Start, quit, come back by another HOME with nothing but the nodes' names."""
+    said = project("launch", WORKS, "--detach")
+    assert said.code == 0, said.err
+    run = launch_id(said.out)
+    assert said.out == f"{run}\n"
+    assert f"asyncdeploy wait {run}" in said.err
+    other = command_line(tmp_path / "other", tmp_path / "elsewhere", sshd_nodes)
+    where = ("-n", ",".join(hosts(sshd_nodes[:2])))
+    eventually_sync(lambda: other("logs", run, *where).out.count(": up") == 2, within_s=30)
+    assert sorted(line[-4:] for line in other("logs", run[:9], *where).out.splitlines()) == ["up 0", "up 1"]
+    for each in sshd_nodes[:2]:
+        (each.home / "project" / "go").touch()
+    waited = other("wait", run, *where)
+    assert waited.code == 0, waited.err
+    assert other("logs", run, *where, "--tail", "1").out.endswith("bye\n")
+    assert len(other("logs", run, *where, "--tail", "1").out.splitlines()) == 1
+    collected = other("collect", run, *where, "--source", "results", "--to", "mine")
+    assert collected.code == 0, collected.err
+    assert [path.read_text() for path in other.folder.glob("mine/*/a")] == ["1\n", "1\n"]
+
+
+def test_the_exit_status_is_the_root_causes_own(project: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    said = project("launch", "test $NODE_RANK = 1 && exit 42; sleep 600")
+    assert said.code == 42
+    assert f"ROOT CAUSE  {names(sshd_nodes)[1]}" in said.err
+    why = project("why", "last")
+    assert why.code == 0
+    assert f"ROOT CAUSE  {names(sshd_nodes)[1]}" in why.out
+    assert project("wait", "last").code == 42
+
+
+def test_a_launch_is_stopped_and_its_state_is_small_and_private(project: CommandLine) -> None:
+    run = launch_id(project("launch", "sleep 600", "--detach").out)
+    kept = project.home / ".local/state/asyncdeploy/runs" / f"{run}.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+    assert kept.stat().st_size < 4096
+    said = project("stop", run)
+    assert said.code == 0, said.err
+    assert "nothing of it runs on 2 nodes" in said.err
+
+
+def test_a_home_that_cannot_be_written_names_the_nodes_in_what_to_type_next(
+    project: CommandLine, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    state = project.home / "state"
+    state.write_text("a file, no folder")
+    said = project("launch", "true", "--detach", XDG_STATE_HOME=str(state))
+    assert said.code == 0
+    assert f"-n {','.join(hosts(sshd_nodes[:2]))}" in said.err
+    project("wait", launch_id(said.out))
+
+
+@pytest.mark.parametrize(
+    "words,text",
+    [
+        (("logs", "last"), "this home remembers no run"),
+        (("logs", "nothing"), "no run 'nothing' on 2 nodes"),
+        (("launch",), "a script was expected"),
+        (("launch", "x", "--spares", "@spare"), "@spare"),
+    ],
+)
+def test_what_is_not_there(words: Sequence[str], text: str, project: CommandLine) -> None:
+    said = project(*words)
+    assert said.code == 2, said.err
+    assert text in said.err

@@ -1,0 +1,1 @@
+"""People who use asyncdeploy from a shell of their own."""
