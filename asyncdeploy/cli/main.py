@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import asyncdeploy
 from asyncdeploy.cli import bare
 from asyncdeploy.cli.overview import overview
 from asyncdeploy.values.texts import packaged_text
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(overview())
             return 0 if words else USAGE
         case ["--version" | "-V"]:
-            print(importlib.metadata.version("asyncdeploy"))
+            print(asyncdeploy.__version__)
             return 0
         case ["completion", *shells]:
             return _completion(shells)

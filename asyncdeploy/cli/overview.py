@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("check", "begin:check", "[NODES]", "this machine; with nodes, whether they can work together"),
     ),
     "A project on nodes": (
+        Verb("plan", "project:plan", "[NODES]", "what a deploy would do; nothing is changed"),
         Verb("push", "project:push", "[NODES]", "send the project's files, only what changed"),
         Verb("deploy", "project:deploy", "[NODES]", "push, and make the environment"),
         Verb("run", "run:run", "[NODES] -- CMD", "run a command on all nodes, attached: it ends with us"),
@@ -31,11 +32,13 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("launch", "launch:launch", "SCRIPT -- ARGS", "deploy, and train on all nodes together, detached"),
     ),
     "What runs": (
+        Verb("ps", "looks:ps", "[RUN]", "what runs and ran on the nodes"),
         Verb("logs", "looks:logs", "RUN", "what it has printed; -f follows it and only looks"),
         Verb("wait", "ends:wait", "RUN", "watch over it until it ends"),
         Verb("stop", "ends:stop", "RUN", "end it everywhere"),
         Verb("why", "looks:why", "RUN", "why it failed, or where each rank stands while it runs"),
         Verb("collect", "ends:collect", "RUN", "bring its results home"),
+        Verb("forward", "reach:forward", "RUN[/RANK] PORT", "a port of a node as one of this machine"),
         Verb("ssh", "reach:ssh", "RUN[/RANK]", "a shell in the project's folder, inside its environment"),
         Verb("clean", "ends:clean", "[NODES]", "take away what deployments left and nobody uses"),
     ),

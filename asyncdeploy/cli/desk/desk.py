@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -36,6 +38,7 @@ class Desk:
         listeners: see every event beside whoever shows them; one that returns True has shown it itself.
         source: what named the nodes, for people; "" while nobody has chosen any.
         stages: whether people are shown each stage of each node; else only what is noted.
+        view: shows it to them.
     """
 
     out: Output
@@ -46,7 +49,8 @@ class Desk:
     listeners: list[Callable[[ad.Event], bool]] = attrs.field(init=False, factory=list)
     events: list[ad.Event] = attrs.field(init=False, factory=list)
     source: str = attrs.field(init=False, default="")
-    stages: bool = attrs.field(init=False, default=False)
+    stages: bool = False
+    view: Any = attrs.field(init=False, default=None)
 
     def nodes(self, words: Sequence[str] = ()) -> tuple[ad.Node, ...]:
         """Return the nodes that are meant; where no argument names them it is said what does.
@@ -76,30 +80,26 @@ class Desk:
         """Return a new pool by the flags."""
         accepts = self.reach.accept_new if self.reach.accept_new is not None else self.file.accept_new
         keys = ad.HostKeys.accept_new() if accepts else ad.HostKeys.strict()
-        shown = ad.print_events()
 
         def observe(event: ad.Event) -> None:
             self.out.seen(event)
             if self.show.timeline is not None:
                 self.events.append(event)
             shown_already = [listener(event) for listener in self.listeners]
-            if any(shown_already) or self.out.json:
-                return
-            if self.show.verbose or self._is_said(event):
-                shown(event)
+            if not (any(shown_already) or self.out.json) and self._is_said(event):
+                self.view(event)
 
         return ad.Pool(host_keys=keys, observer=observe)
 
     def _is_said(self, event: ad.Event) -> bool:
-        """Return whether people are shown an event who did not ask for more: no steps, no tool output."""
-        if self.show.quiet or isinstance(event, ad.OutputLine | ad.StageStarted):
-            return False
-        if isinstance(event, ad.StageFinished):
-            return self.stages and not event.stage.startswith("env:")
-        return self.stages or isinstance(event, ad.Noted)
+        return self.stages or self.show.verbose or (isinstance(event, ad.Noted) and not self.show.quiet)
+
+    def end_view(self) -> None:
+        """Leave the table as it stands: what comes now is for lines."""
+        self.view.__exit__(None, None, None)
 
 
-def attend(verb: str, work: Work, reach: Reach, show: Show, *, asks: bool = False) -> int:
+def attend(verb: str, work: Work, reach: Reach, show: Show, *, asks: bool = False, stages: bool = False) -> int:
     """Do a verb's work and return the exit status; whatever ends it is said.
 
     Args:
@@ -107,13 +107,14 @@ def attend(verb: str, work: Work, reach: Reach, show: Show, *, asks: bool = Fals
         work: is given the desk, and returns the exit status.
         reach, show: the flags.
         asks: it asks, and answers with one document.
+        stages: it works on nodes for long enough that people want to see how far each is.
     """
     import asyncio  # here, so that a page of help pays for no event loop
 
     out = Output(verb, show.json, asks, show.quiet)
     speak_plainly()
     try:
-        return asyncio.run(_at_desk(Desk(out, find_file(reach.config), reach, show), work))
+        return asyncio.run(_at_desk(Desk(out, find_file(reach.config), reach, show, stages), work))
     except KeyboardInterrupt:
         return CTRL_C
     except BrokenPipeError:
@@ -129,18 +130,22 @@ def attend(verb: str, work: Work, reach: Reach, show: Show, *, asks: bool = Fals
 
 
 async def _at_desk(desk: Desk, work: Work) -> int:
-    async with desk.open_pool() as desk.pool:
-        try:
-            return await work(desk)
-        finally:
-            write_timeline(desk)
+    show = desk.show
+    desk.view = ad.live_view(show="all" if show.verbose else "failures" if show.quiet else "phases")
+    shown = desk.stages and not (show.json or show.quiet)
+    try:
+        with desk.view if shown else contextlib.nullcontext():
+            async with desk.open_pool() as desk.pool:
+                return await work(desk)
+    finally:
+        write_timeline(desk)
 
 
 def write_timeline(desk: Desk) -> None:
     """Write what happened so far, if that was asked for."""
     path: Path | None = desk.show.timeline
-    if path is not None and hasattr(ad, "write_timeline"):
-        ad.write_timeline(path, desk.events)
+    if path is not None:
+        ad.write_timeline(path, desk.events, title=f"asyncdeploy {desk.out.verb}")
         desk.out.say(f"timeline: {path}")
 
 

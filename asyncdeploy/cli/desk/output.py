@@ -60,6 +60,16 @@ class Output:
         if not self.json:
             print(clean(text), flush=True)
 
+    def line(self, text: str) -> None:
+        """Print a line of a node that was made harmless already."""
+        if not self.json:
+            print(text, flush=True)
+
+    @property
+    def colours(self) -> bool:
+        """Whether results are to be coloured."""
+        return may_colour(sys.stdout)
+
     def say(self, text: str) -> None:
         """Print what a person should know while it goes on."""
         if not (self.json or self.quiet):

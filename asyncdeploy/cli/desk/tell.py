@@ -1,4 +1,4 @@
-"""The last word of a verb that does something on many nodes."""
+"""The last word of a verb on many nodes."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ def tell(desk: Desk, report: ad.Report[Any], done: str) -> int:
         desk.out.say(f"{count} of {count} nodes {done}" if count > 1 else f"{report.outcomes[0].node.name}: {done}")
         return code
     return desk.out.error(failures_in_words(report), code)
+
+
+def show_plan(desk: Desk, plan: ad.Plan) -> int:
+    """Show what would be done, and return the exit status: 1 where it would not succeed."""
+    code = 0 if plan.ok else 1
+    desk.out.result(plan.describe())
+    desk.out.document({"ok": plan.ok, "exit": code, "plan": plan})
+    return code

@@ -33,7 +33,8 @@ class Reach:
         ),
     ] = ()
     hostfile: Annotated[
-        str | None, Parameter(group=_NODES, help='a file of nodes, "host slots=8" a line; - is stdin')
+        str | None,
+        Parameter(allow_leading_hyphen=True, group=_NODES, help='a file of nodes, "host slots=8" a line; - is stdin'),
     ] = None
     limit: Annotated[
         tuple[str, ...],

@@ -19,6 +19,6 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
         known: all that there are.
     """
     names = list(known)
-    close = difflib.get_close_matches(name, names, 1, 0.6)
+    close = difflib.get_close_matches(name, names, 1, 0.6) or [each for each in names if each.startswith(name)]
     rest = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}" if names else "there is none"
     return UsageError(f"unknown {what}: {name!r}; {rest}")

@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk, attend
 from asyncdeploy.cli.desk.later import later
+from asyncdeploy.cli.desk.tell import show_plan
 from asyncdeploy.cli.settings.choose import parsed_nodes
 from asyncdeploy.cli.settings.options import Project, Reach, Show
 from asyncdeploy.cli.settings.values import launcher_of
@@ -61,6 +62,9 @@ class Gang:
             negative="", show_default=False, group=_LAUNCH, help="NAME of a variable here whose value never shows"
         ),
     ] = ()
+    dry_run: Annotated[
+        bool, Parameter(negative="", show_default=False, group=_LAUNCH, help="only say what would be done")
+    ] = False
 
 
 def launch(
@@ -84,18 +88,20 @@ def launch(
     """
 
     async def work(desk: Desk) -> int:
-        desk.stages = True
         fleet = desk.nodes()
         launcher = launcher_of(desk.file, script, behind, _flags(gang))
         table = desk.file.launch
         spares = gang.spares or tuple(table.get("spares", ()))
         restarts = gang.restarts if gang.restarts is not None else table.get("restarts")
         grace_s = gang.grace_s if gang.grace_s is not None else table.get("grace_s", 5.0)
+        workspace, env = desk.workspace(project), desk.env(project)
+        if gang.dry_run:
+            return show_plan(desk, await ad.plan_all(fleet, workspace, env, launcher=launcher, pool=desk.pool))
         launched = await ad.fan_out(
             fleet,
-            desk.workspace(project),
+            workspace,
             launcher,
-            desk.env(project),
+            env,
             grace_s=grace_s,
             restart=ad.Restart(restarts) if restarts else None,
             spares=parsed_nodes(desk.file, reach, spares) if spares else None,
@@ -104,7 +110,7 @@ def launch(
         watching: Any = later("work.watching")
         return int(await watching.begin(desk, launched, detach=gang.detach, restarts=bool(restarts)))
 
-    return attend("launch", work, reach, show)
+    return attend("launch", work, reach, show, stages=not gang.dry_run)
 
 
 def _flags(gang: Gang) -> dict[str, Any]:

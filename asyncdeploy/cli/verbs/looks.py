@@ -1,8 +1,8 @@
-"""What there is and why it is so: logs, why. Nothing changes because somebody looks."""
+"""What there is and why it is so: ps, logs, why. Nothing changes because somebody looks."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import attrs
 from cyclopts import Group, Parameter
@@ -12,6 +12,22 @@ from asyncdeploy.cli.desk.later import later
 from asyncdeploy.cli.settings.options import Reach, Show
 
 _LINES = Group("Lines", sort_key=0)
+
+
+def ps(run: str | None = None, *, reach: Reach = Reach(), show: Show = Show()) -> int:
+    """Show what runs and ran on the nodes; with RUN, each of its ranks.
+
+    Parameters
+    ----------
+    run
+        an id, its beginning, or "last"
+    """
+
+    async def work(desk: Desk) -> int:
+        looking: Any = later("work.looking")
+        return int(await (looking.show_run(desk, run) if run else looking.show_all(desk)))
+
+    return attend("ps", work, reach, show, asks=True)
 
 
 @Parameter(name="*")

@@ -1,4 +1,4 @@
-"""The way to a node of a run, for people: ssh."""
+"""The way to a node of a run, for people: forward, ssh."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ from cyclopts import Parameter
 from asyncdeploy.cli.desk.desk import Desk, attend
 from asyncdeploy.cli.desk.later import later
 from asyncdeploy.cli.settings.options import Reach, Show
+
+
+def forward(run: str, port: int, *, local_port: int = 0, reach: Reach = Reach(), show: Show = Show()) -> int:
+    """Make a port of a node one of this machine, until Ctrl-C; where it is is printed, for a browser.
+
+    Parameters
+    ----------
+    run
+        RUN or RUN/RANK: the node of a global rank, or RUN/NODE; without, that of rank 0
+    port
+        of the node
+    local_port
+        here; 0 is the same one, or another where that is taken
+    """
+
+    async def work(desk: Desk) -> int:
+        return int(await later("work.reaching").forward(desk, run, port, local_port))
+
+    return attend("forward", work, reach, show)
 
 
 def ssh(

@@ -87,7 +87,7 @@ def run(
         round_ = Round(desk, asked.command(behind), desk.nodes(nodes), asked)
         return await round_.attended(project if deploy else None)
 
-    return attend("run", work, reach, show)
+    return attend("run", work, reach, show, stages=deploy)
 
 
 class Round:
@@ -108,7 +108,6 @@ class Round:
         import asyncio
 
         self._desk.listeners.append(self._lines)
-        self._desk.stages = project is not None
         out, names = self._desk.out, [node.name for node in self._fleet]
         try:
             attended = later("work.attached").attended
@@ -129,6 +128,7 @@ class Round:
         if project is not None:
             workspace, env = self._desk.workspace(project), self._desk.env(project)
             deployed = await ad.deploy_all(fleet, workspace, env, at_once=self._at_once, pool=self._desk.pool)
+            self._desk.end_view()
             self._ready = {outcome.node: outcome.value for outcome in deployed if outcome.value is not None}
             self._found = {outcome.node: outcome for outcome in deployed.failures}
             fleet = tuple(self._ready)

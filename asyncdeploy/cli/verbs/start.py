@@ -34,7 +34,6 @@ def start(
     """
 
     async def work(desk: Desk) -> int:
-        desk.stages = True
         command, fleet = asked.command(behind), desk.nodes(nodes)
         workspace, env = desk.workspace(project), desk.env(project)
         deployed = await ad.deploy_all(fleet, workspace, env, at_once=asked.at_once, pool=desk.pool)
@@ -53,4 +52,4 @@ def start(
         desk.out.say(later("work.watching").next_commands(name))
         return code
 
-    return attend("start", work, reach, show)
+    return attend("start", work, reach, show, stages=True)

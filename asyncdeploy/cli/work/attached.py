@@ -14,7 +14,6 @@ from asyncdeploy.cli.desk.exits import CTRL_C
 from asyncdeploy.cli.desk.output import Output
 from asyncdeploy.launch.follow.log_fold import LineFolder
 from asyncdeploy.tasks.urgency import Patience
-from asyncdeploy.values.words import clean
 
 T = TypeVar("T")
 
@@ -48,7 +47,7 @@ class Lines:
         if not isinstance(event, ad.OutputLine) or event.source:
             return False
         if self._bare:
-            self._print(event.stream, event.text)
+            self._print(event.stream, ad.LaunchLine(0, event.node, event.text).shown(colours=self._out.colours))
         else:
             line = ad.LaunchLine(self._names.index(event.node), event.node, event.text, event.stream)
             self._folder.add(line, 0, self._now())
@@ -74,7 +73,7 @@ class Lines:
         while (taken := self._folder.take(self._now(), final=final)) is not None:
             line = taken[0]
             who = with_count(self._names[rank] for rank in line.node_ranks or (line.node_rank,))
-            self._print(line.stream, f"{who}: {line.text}")
+            self._print(line.stream, f"{who}: {line.shown(colours=self._out.colours)}")
         if (due := self._folder.due()) < float("inf"):
             self._timer = asyncio.get_running_loop().call_at(due, self._give)
 
@@ -82,7 +81,7 @@ class Lines:
         if self._out.json or self.reader_left:
             return
         try:
-            print(clean(text), file=sys.stderr if stream == "stderr" else sys.stdout, flush=True)
+            print(text, file=sys.stderr if stream == "stderr" else sys.stdout, flush=True)
         except BrokenPipeError:  # as of `| head`: what runs is ended, as by Ctrl-C
             self.reader_left = True
             if self._task is not None:

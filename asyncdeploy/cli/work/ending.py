@@ -21,14 +21,9 @@ async def wait(desk: Desk, text: str) -> int:
     found = await find_run(desk, text)
     if found.launch is not None:
         return await watching.wait(desk, found.launch)
-    by_node = {job.node: job for job in found.jobs}
-    desk.out.say(f"waiting for {found.id} on {len(by_node)} nodes; Ctrl-C leaves it running")
-
-    async def one(node: ad.Node) -> ad.JobStatus:
-        return await ad.wait_job(desk.pool.at(node), by_node[node])
-
+    desk.out.say(f"waiting for {found.id} on {len(found.jobs)} nodes; Ctrl-C leaves it running")
     try:
-        report = await ad.map_nodes(tuple(by_node), one, at_once=len(by_node), judged=True)
+        report = await found.set.wait(pool=desk.pool)
     except asyncio.CancelledError:
         watching.tell_left(desk, found.id, "")
         raise
@@ -41,12 +36,7 @@ async def stop(desk: Desk, text: str, grace_s: float | None) -> int:
     if found.launch is not None:
         report = await ad.stop_launch(found.launch, grace_s=grace_s, pool=desk.pool)
     else:
-        by_node = {job.node: job for job in found.jobs}
-
-        async def one(node: ad.Node) -> ad.JobStatus:
-            return await ad.stop_job(desk.pool.at(node), by_node[node], grace_s=5.0 if grace_s is None else grace_s)
-
-        report = await ad.map_nodes(tuple(by_node), one, at_once=len(by_node))
+        report = await found.set.stop(grace_s=5.0 if grace_s is None else grace_s, pool=desk.pool)
     # How it had ended is no matter of the stop: that nothing lives is.
     living = [seen for seen in report if seen.value is None or not seen.value.ended or seen.value.survivors]
     if living:

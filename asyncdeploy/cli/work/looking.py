@@ -5,49 +5,57 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
+from asyncdeploy.cli.desk.exits import exit_of_report
 from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work import watching
-from asyncdeploy.cli.work.runs import Found, find_run
+from asyncdeploy.cli.work.runs import Found, find_run, rank_of, remembered
 
 TAIL_BYTES = 400
 """Of a log for each line of a --tail: longer ones are rare, and then fewer lines are shown than were asked for."""
-
 LOG_BYTES = 64 << 20
 """Of a job's log that is printed without -f: what somebody scrolls through."""
+JOBS = 20
+"""Jobs of their own that ps shows, the newest ones."""
 
 
 async def show_lines(desk: Desk, text: str, asked: Any) -> int:
-    """Print a run's lines, those of the flags; with ``follow`` until it ends or somebody leaves."""
+    """Print a run's lines, those of the flags; with --follow until it ends or somebody leaves."""
     found = await find_run(desk, text)
-    follow, tail, since, rank = asked.follow, asked.tail, asked.since, asked.rank
-    after = time.time() - seconds(since, "--since") if since is not None else 0.0
+    after = time.time() - seconds(asked.since, "--since") if asked.since is not None else 0.0
     if found.launch is None:
-        return await _job_lines(desk, found, follow=follow, tail=tail)
+        return await _job_lines(desk, found, follow=asked.follow, tail=asked.tail)
     launch = found.launch
-    node_rank = None if rank is None else node_of_rank(launch, rank)
-    waiting: deque[ad.LaunchLine] = deque(maxlen=tail)
+    node_rank = None if asked.rank is None else node_of_rank(launch, asked.rank)
+
+    def is_asked(line: ad.LaunchLine) -> bool:
+        if node_rank is None:
+            return True
+        return line.rank == asked.rank or (line.rank is None and line.node_rank == node_rank)
+
+    waiting: deque[ad.LaunchLine] = deque(maxlen=asked.tail)
     async with ad.follow_launch(launch, look="now", pool=desk.pool) as lines:
         async for line in lines:
-            if line.at >= after and node_rank in (None, line.node_rank):
+            if line.at >= after and is_asked(line):
                 waiting.append(line)
-                if tail is None:
+                if asked.tail is None:
                     watching.show_line(desk, waiting.popleft(), launch)
     for line in waiting:
         watching.show_line(desk, line, launch)
-    if not follow:
+    if not asked.follow:
         return 0
     desk.out.say(f"following {launch.id}: this only looks, nobody watches because of it; Ctrl-C ends the looking")
+    fold_s = watching.FOLD_S if node_rank is None else None
+    offsets = lines.offsets
     try:
-        options = {"fold_s": watching.FOLD_S} if node_rank is None else {}
-        offsets = lines.offsets
-        async with ad.follow_launch(launch, offsets=offsets, look="follow", pool=desk.pool, **options) as lines:
+        async with ad.follow_launch(launch, offsets=offsets, look="follow", fold_s=fold_s, pool=desk.pool) as lines:
             async for line in lines:
-                if node_rank in (None, line.node_rank):
+                if is_asked(line):
                     watching.show_line(desk, line, launch)
     except asyncio.CancelledError:
         desk.out.say(f"\n{launch.id} goes on as before")
@@ -69,28 +77,22 @@ def node_of_rank(launch: ad.Launch, rank: int) -> int:
 
 async def _job_lines(desk: Desk, found: Found, *, follow: bool, tail: int | None) -> int:
     """Print the logs of jobs: of one after the other, or of all as they come."""
-
-    async def read(job: ad.Job) -> None:
-        text = await ad.read_log(desk.pool.at(job.node), job, tail * TAIL_BYTES if tail else LOG_BYTES)
-        for line in text.splitlines()[-tail if tail else 0 :]:
-            _show(desk, job, line)
-
-    async def go_on(job: ad.Job) -> None:
-        async with ad.follow_job(desk.pool.at(job.node), job) as lines:
-            async for line in lines:
-                _show(desk, job, line)
-
-    if follow:
-        await asyncio.gather(*(go_on(job) for job in found.jobs))
-    else:
+    if not follow:
         for job in found.jobs:
-            await read(job)
+            size = LOG_BYTES if tail is None else tail * TAIL_BYTES
+            lines = (await ad.read_log(desk.pool.at(job.node), job, size)).splitlines()
+            for line in lines if tail is None else lines[max(0, len(lines) - tail) :]:
+                _show(desk, ad.JobLine(job.node.name, line))
+        return 0
+    async with found.set.follow(offset=-tail * TAIL_BYTES if tail else 0, pool=desk.pool) as coming:
+        async for each in coming:
+            _show(desk, each)
     return 0
 
 
-def _show(desk: Desk, job: ad.Job, line: str) -> None:
-    desk.out.event("JobLine", {"node": job.node.name, "job": job.id, "text": line})
-    desk.out.result(f"{job.node.name}: {line}")
+def _show(desk: Desk, line: ad.JobLine) -> None:
+    desk.out.event("JobLine", line.to_dict())
+    desk.out.line(f"{line.node}: {line.shown(colours=desk.out.colours)}")
 
 
 async def explain(desk: Desk, text: str) -> int:
@@ -98,31 +100,109 @@ async def explain(desk: Desk, text: str) -> int:
     found = await find_run(desk, text)
     out = desk.out
     if found.launch is None:
-        return await _explain_jobs(desk, found)
-    jobs = {job.node: job for job in found.launch.jobs}
-    status = await ad.map_nodes(found.launch.nodes, lambda node: ad.job_status(desk.pool.at(node), jobs[node]))
-    if any(not seen.ended for seen in status.values):
+        return await _show_jobs(desk, found)
+    status = await ad.launch_status(found.launch, pool=desk.pool)
+    if status.running:
         diagnosis = await ad.diagnose_launch(found.launch, pool=desk.pool)
-        out.result(diagnosis.describe())
+        out.result(f"{found.id} {status.words}\n{diagnosis.describe()}")
         out.document({"ok": True, "exit": 0, "status": status, "diagnosis": diagnosis})
         return 0
     report = await ad.wait_launch(found.launch, pool=desk.pool)
     failed = next((seen.error for seen in report if isinstance(seen.error, ad.LaunchFailed)), None)
-    if failed is not None:
-        out.result(ad.describe_failure(failed))
-    else:
-        out.result("\n".join(f"{seen.job.node.name}: {seen.how}" for seen in status.values))
+    out.result(ad.describe_failure(failed) if failed is not None else status.describe())
     out.document({"ok": True, "exit": 0, "status": status, "failure": failed})
     return 0
 
 
-async def _explain_jobs(desk: Desk, found: Found) -> int:
-    by_node = {job.node: job for job in found.jobs}
-    report = await ad.map_nodes(tuple(by_node), lambda node: ad.job_status(desk.pool.at(node), by_node[node]))
+async def _show_jobs(desk: Desk, found: Found) -> int:
+    report = await found.set.status(pool=desk.pool)
     for seen in report.judged():
-        said = (
-            str(seen.error) if seen.error is not None else f"{seen.node.name}: {seen.value.how if seen.value else ''}"
-        )
-        desk.out.result(said)
+        status, name = seen.value, seen.node.name
+        running = status is not None and not status.ended
+        if seen.error is not None and not running:
+            desk.out.result(str(seen.error))
+        else:
+            desk.out.result(f"{name}: job {status.job.id} {status.how}" if status is not None else f"{name}: unknown")
     desk.out.document({"ok": True, "exit": 0, "report": report})
     return 0
+
+
+async def show_run(desk: Desk, text: str) -> int:
+    """Show one run, a line a rank."""
+    found = await find_run(desk, text)
+    if found.launch is None:
+        return await _show_jobs(desk, found)
+    status = await ad.launch_status(found.launch, pool=desk.pool)
+    desk.out.result(status.describe())
+    desk.out.say(watching.next_commands(found.id))
+    desk.out.document({"ok": True, "exit": 0, "run": status})
+    return 0
+
+
+async def show_all(desk: Desk) -> int:
+    """Show the launches and jobs of all nodes, the newest first; where nothing names nodes, of those that this home
+    remembers.
+    """
+    if desk.has_nodes():
+        nodes = desk.nodes()
+    else:
+        known = {node.name: node for kept in remembered() for node in kept.nodes}
+        nodes = tuple(known.values()) or desk.nodes()
+    listed = await ad.list_launches(nodes, pool=desk.pool)
+    answering = [outcome.node for outcome in listed if outcome.ok]
+    jobs = [job for found in (await _jobs(desk, answering)) for job in found if rank_of(job) is None]
+    jobs = sorted(jobs, key=lambda job: job.created_at, reverse=True)[:JOBS]
+    rows = [("RUN", "NODES", "STATE", "STARTED", "ELAPSED", "LAST LINE")]
+    rows += [
+        (each.id, ad.fold_names(each.nodes), each.words, clock(each.started_at), elapsed(each), each.last_line)
+        for each in listed.launches
+    ]
+    statuses = [await ad.job_status(desk.pool.at(job.node), job) for job in jobs]
+    rows += [
+        (
+            status.job.id,
+            status.job.node.name,
+            status.how.removeprefix("is "),
+            clock(status.started_at),
+            lasting(status.started_at, status.ended_at),
+            status.last_lines.rpartition("\n")[2],
+        )
+        for status in statuses
+    ]
+    desk.out.result(in_columns(rows) if len(rows) > 1 else "nothing runs or ran there")
+    for outcome in listed.failures:
+        desk.out.say(f"{outcome.node.name}: {outcome.error.message if outcome.error else outcome.state}")
+    code = exit_of_report(listed) if not answering else 0
+    desk.out.document({"ok": listed.ok, "exit": code, "runs": listed.launches, "jobs": statuses, "report": listed})
+    return code
+
+
+async def _jobs(desk: Desk, nodes: Sequence[ad.Node]) -> tuple[tuple[ad.Job, ...], ...]:
+    if not nodes:
+        return ()
+    return (await ad.map_nodes(nodes, lambda node: ad.list_jobs(desk.pool.at(node)))).values
+
+
+def elapsed(status: ad.LaunchStatus) -> str:
+    """Return for how long a launch has run."""
+    return lasting(status.started_at, status.ended_at)
+
+
+def lasting(start: float | None, end: float | None) -> str:
+    """Return how long something went on for, or has until now."""
+    if start is None:
+        return "-"
+    seconds_ = max(0, int((time.time() if end is None else end) - start))
+    return f"{seconds_ // 3600}:{seconds_ // 60 % 60:02}:{seconds_ % 60:02}"
+
+
+def clock(at: float | None) -> str:
+    """Return a moment for people."""
+    return "-" if at is None else time.strftime("%m-%d %H:%M", time.localtime(at))
+
+
+def in_columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows of text as lines whose cells stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)

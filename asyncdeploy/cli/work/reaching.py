@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 from pathlib import Path
@@ -17,6 +18,19 @@ from asyncdeploy.connect.ssh.endpoint import Places
 
 SHELL = 'exec "${SHELL:-/bin/sh}"'
 """No login shell: its profile would take the environment off PATH again."""
+
+
+async def forward(desk: Desk, text: str, port: int, local_port: int) -> int:
+    """Carry connections until a Ctrl-C."""
+    found, index = await find_place(desk, text)
+    node = found.nodes[index]
+    async with ad.forward(desk.pool, node, port, local_port=local_port) as local:
+        said = {"node": node.name, "port": port, "local_port": local.local_port, "url": local.url}
+        desk.out.event("Forwarding", said)
+        desk.out.result(local.url)
+        desk.out.say(f"port {port} of {node.name}; Ctrl-C ends it")
+        await asyncio.get_running_loop().create_future()
+    return 0
 
 
 async def find_place(desk: Desk, text: str) -> tuple[Found, int]:

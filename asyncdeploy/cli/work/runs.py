@@ -123,6 +123,11 @@ class Found:
         """Its nodes, in node rank order."""
         return self.launch.nodes if self.launch is not None else tuple(job.node for job in self.jobs)
 
+    @property
+    def set(self) -> ad.JobSet:
+        """The jobs of a start as one thing."""
+        return ad.JobSet.of(self.jobs)
+
 
 async def find_run(desk: Desk, text: str) -> Found:
     """Return the run that a person means.

@@ -36,6 +36,7 @@ async def begin(desk: Desk, launch: ad.Launch, *, detach: bool, restarts: bool) 
 
 async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
     """Show the lines of a launch and watch over it until it ends; return its exit status. Ctrl-C leaves it running."""
+    desk.end_view()
     try:
         async with ad.follow_launch(launch, fold_s=FOLD_S, pool=desk.pool) as lines:
             async for line in lines:
@@ -63,7 +64,7 @@ def show_line(desk: Desk, line: ad.LaunchLine, launch: ad.Launch) -> None:
         desk.out.event("LaunchLine", {**line.to_dict()})
         return
     names = [launch.nodes[rank].name for rank in line.node_ranks] or [line.node]
-    desk.out.result(f"{with_count(names)}: {line.text}")
+    desk.out.line(f"{with_count(names)}: {line.shown(colours=desk.out.colours)}")
 
 
 def tell_end(desk: Desk, launch: ad.Launch, report: ad.Report[ad.JobStatus]) -> int:

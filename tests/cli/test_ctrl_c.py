@@ -1,0 +1,72 @@
+"""Every Ctrl-C, in a real terminal: `run` ends by steps, a launch never ends by it."""
+
+from collections.abc import Sequence
+
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.people.command_line import CommandLine, hosts, names
+from tests.support.people.terminal import terminal
+from tests.support.waiting import eventually_sync
+
+DEAF = "trap 'echo heard' TERM; echo on; while :; do sleep 0.1; done"
+
+
+def test_the_first_is_term_and_keeps_what_came(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    line = "trap 'echo bye; exit 3' TERM; echo on; while :; do sleep 0.1; done"
+    with terminal(ad, "run", *hosts(sshd_nodes[:2]), "--", line) as window:
+        window.shows(": on")
+        window.press("C-c")
+        assert window.ended() == 130
+        assert "TERM was sent" in window.screen()
+        assert ": bye" in window.screen()
+
+
+def test_the_second_is_kill(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    with terminal(ad, "run", hosts(sshd_nodes)[0], "--", DEAF) as window:
+        window.shows(": on")
+        window.press("C-c")
+        window.shows("TERM was sent")
+        window.press("C-c")
+        assert window.ended() == 130
+        assert "KILL was sent" in window.screen() or "heard" in window.screen()
+    eventually_sync(lambda: not sshd_nodes[0].processes(), within_s=30)
+
+
+def test_the_third_leaves_and_names_who_was_not_seen_to_end(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    with terminal(ad, "run", hosts(sshd_nodes)[0], "--", DEAF) as window:
+        window.shows(": on")
+        sshd_nodes[0].freeze()
+        try:
+            for said in ("TERM was sent", "KILL was sent", "Not seen to end"):
+                window.press("C-c")
+                window.shows(said)
+            assert window.ended() == 130
+            assert names(sshd_nodes)[0] in window.screen().split("Not seen to end")[1]
+        finally:
+            sshd_nodes[0].thaw()
+    eventually_sync(lambda: not sshd_nodes[0].processes(), within_s=60)
+
+
+def test_a_launch_runs_on_and_what_to_type_next_is_printed(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    words = ("--launcher", "ranks", "--name", "train", "--env", "system", "--grace", "1")
+    line = "echo up; while :; do sleep 0.1; done"
+    with terminal(ad, "launch", line, "-n", ",".join(hosts(sshd_nodes[:2])), *words) as window:
+        window.shows("(2): up")
+        assert "watching; Ctrl-C leaves it running" in window.screen()
+        window.press("C-c")
+        assert window.ended() == 130
+        screen = window.screen()
+    assert "runs on; nobody watches it now" in screen
+    assert "Traceback" not in screen
+    for verb in ("logs", "wait", "stop"):
+        assert f"asyncdeploy {verb} train-" in screen
+    assert "RUNNING 2/2" in ad("ps", "last").out
+    with terminal(ad, "wait", "last") as window:
+        window.shows("watching train-")
+        window.press("C-c")
+        assert window.ended() == 130
+    with terminal(ad, "logs", "last", "-f") as window:
+        window.shows("this only looks")
+        window.press("C-c")
+        assert window.ended() == 130
+        assert "goes on as before" in window.screen()
+    assert ad("stop", "last").code == 0

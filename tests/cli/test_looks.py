@@ -1,0 +1,64 @@
+"""`ps`, `logs -f`, `why`, `plan`: looked at, and nothing changes because of it."""
+
+import json
+from collections.abc import Sequence
+
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.people.command_line import CommandLine, hosts, names
+from tests.support.waiting import eventually_sync
+
+WORKS = 'echo "up $NODE_RANK"; until [ -e go ]; do sleep 0.1; done'
+
+
+def write_settings(ad: CommandLine, nodes: Sequence[SshdNode]) -> None:
+    listed = ", ".join(f'"{host}"' for host in hosts(nodes))
+    (ad.folder / "asyncdeploy.toml").write_text(
+        f'nodes = [{listed}]\n[env]\ntype = "system"\n[launch]\nlauncher = "ranks"\nname = "train"\ngrace_s = 1\n'
+    )
+
+
+def test_a_run_is_looked_at_while_it_goes_on(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    write_settings(ad, sshd_nodes[:2])
+    run = ad("launch", WORKS, "--detach").out.strip()
+    assert ad("start", "--name", "side", "--", "sleep 600").code == 0
+    try:
+        eventually_sync(lambda: ad("logs", run).out.count("up ") == 2, within_s=30)
+        every = ad("ps")
+        assert every.code == 0, every.err
+        row = next(line for line in every.out.splitlines() if line.startswith(run))
+        assert "RUNNING 2/2" in row
+        assert every.out.count("side-") == 2
+        one = ad("ps", run)
+        assert "RUNNING 2/2" in one.out
+        assert f"asyncdeploy stop {run}" in one.err
+        document = json.loads(ad("ps", "--json").out)
+        assert (document["v"], document["verb"], document["ok"]) == (1, "ps", True)
+        assert [each["id"] for each in document["runs"]] == [run]
+        why = ad("why", run)
+        assert why.code == 0
+        assert "RUNNING 2/2" in why.out
+        assert ad("logs", run, "--rank", "1").out == f"{names(sshd_nodes)[1]}: up 1\n"
+        assert ad("logs", run, "--rank", "2").code == 2
+        assert "RUNNING 2/2" in ad("ps", run).out
+    finally:
+        assert ad("stop", run).code == 0
+        assert ad("stop", "side").code == 0
+    assert "STOPPED" in ad("ps").out
+
+
+def test_a_plan_changes_nothing(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    write_settings(ad, sshd_nodes[:2])
+    (ad.folder / "a.txt").write_text("a\n")
+    for words in (("plan",), ("push", "--dry-run"), ("deploy", "--dry-run"), ("launch", "true", "--dry-run")):
+        said = ad(*words)
+        assert said.code == 0, said.err
+        assert "nothing was changed" in said.out
+    assert json.loads(ad("plan", "--json").out)["plan"]["nodes"]
+    assert not (sshd_nodes[0].home / "project").exists()
+
+
+def test_a_timeline_is_written(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    write_settings(ad, sshd_nodes[:2])
+    said = ad("deploy", "--timeline", "what.svg")
+    assert said.code == 0, said.err
+    assert (ad.folder / "what.svg").read_text().startswith("<svg")
