@@ -101,7 +101,8 @@ class Round:
         self._ready: dict[ad.Node, ad.Deployment] = {}
         self._found: dict[ad.Node, ad.Outcome[Any]] = {}
         self._living: set[str] = set()
-        self._lines = later("work.attached").Lines(desk.out, [node.name for node in fleet], bare=asked.bare)
+        self._attached: Any = later("work.attached")
+        self._lines = self._attached.Lines(desk.out, [node.name for node in fleet], bare=asked.bare)
 
     async def attended(self, project: Project | None) -> int:
         """Run it to its end, or a person's, and return the exit status."""
@@ -110,14 +111,15 @@ class Round:
         self._desk.listeners.append(self._lines)
         out, names = self._desk.out, [node.name for node in self._fleet]
         try:
-            attended = later("work.attached").attended
-            await attended(self._everywhere(project), out, lambda: [name for name in names if name in self._living])
+            await self._attached.attended(
+                self._everywhere(project), out, lambda: [name for name in names if name in self._living]
+            )
         except asyncio.CancelledError:
             self._lines.close()
             if self._lines.reader_left:
                 raise BrokenPipeError from None
             ended = [node.name for node in self._fleet if node not in self._found]
-            out.say(f"ended by Ctrl-C: {later('attached').with_count(ended)}" if ended else "all had ended already")
+            out.say(f"ended by Ctrl-C: {self._attached.with_count(ended)}" if ended else "all had ended already")
             out.document({"ok": False, "exit": CTRL_C, "report": self._report()})
             return CTRL_C
         self._lines.close()

@@ -1,7 +1,9 @@
 """A terminal with somebody in front of it: tmux."""
 
 import shlex
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +51,8 @@ class Terminal:
 def terminal(ad: CommandLine, *words: str) -> Iterator[Terminal]:
     """A terminal in which the command runs."""
     tools.need("tmux")
-    window = Terminal(ad.home / "tmux")
+    folder = Path(tempfile.mkdtemp(prefix="ad-tmux-"))  # a socket's path is short
+    window = Terminal(folder / "s")
     line = f"{shlex.join(ad.words(*words))}; echo '{ENDED}' $?; exec sleep 600"
     subprocess.run(
         ["tmux", "-S", str(window.socket), "-f", "/dev/null", "new-session", "-d", "-x", "120", "-y", "50", line],
@@ -61,3 +64,4 @@ def terminal(ad: CommandLine, *words: str) -> Iterator[Terminal]:
         yield window
     finally:
         subprocess.run(["tmux", "-S", str(window.socket), "kill-server"], check=False)
+        shutil.rmtree(folder)
