@@ -54,11 +54,10 @@ def main(hosts: str | None, *, accept_new: bool, results: str | None) -> int:
         return asyncio.run(run_demo(hosts, accept_new=accept_new, results=results))
     except KeyboardInterrupt:
         return 130
-    except (DeployError, ValueError) as error:
+    except (DeployError, FleetError) as error:
+        print(f"error: {error.describe()}", file=sys.stderr)
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-    except FleetError as error:
-        for one in error.exceptions:
-            print(f"error: {one}", file=sys.stderr)
     return 1
 
 

@@ -107,22 +107,16 @@ class Output:
 
 def in_words(error: BaseException | str) -> str:
     """Return an error as people read it."""
-    if isinstance(error, ad.LaunchFailed):
-        return ad.describe_failure(error)
-    if isinstance(error, ad.FleetError):
-        return failures_in_words(error.report)
-    text = str(error) or type(error).__name__
-    if isinstance(error, ad.HostKeyError) and error.reason == "unknown":
+    if not isinstance(error, ad.DeployError | ad.FleetError):
+        return str(error) or type(error).__name__
+    text = error.describe()
+    found = error.exceptions if isinstance(error, ad.FleetError) else (error,)
+    if any(isinstance(each, ad.HostKeyError) and each.reason == "unknown" for each in found):
         text += "\nhint: --accept-new trusts nodes that were never seen, and records their keys"
     return text
 
 
 def failures_in_words(report: ad.Report[Any]) -> str:
-    """Return what failed, equal errors once with all their nodes, those that are causes first."""
-    groups: dict[str, list[str]] = {}
-    for outcome in sorted(report.failures, key=lambda seen: seen.state not in ("failed", "unknown")):
-        name = outcome.node.name
-        text = in_words(outcome.error) if outcome.error is not None else f"{name}: ended as {outcome.state}"
-        groups.setdefault(text.removeprefix(f"{name}: "), []).append(name)
-    head = [f"{len(report.failures)} of {len(report)} nodes failed"] if len(report) > 1 else []
-    return "\n".join([*head, *(f"{ad.fold_names(names)}: {text}" for text, names in groups.items())])
+    """Return what failed; of one node alone its error."""
+    first = report.outcomes[0].error if len(report) == 1 else None
+    return in_words(first if first is not None else ad.FleetError.of(report))
