@@ -105,3 +105,17 @@ def test_what_is_not_there(words: Sequence[str], text: str, project: CommandLine
     said = project(*words)
     assert said.code == 2, said.err
     assert text in said.err
+
+
+def test_wait_takes_over_the_restarts(project: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """Whoever launched it has left; who waits starts it again, once: the file that remembers it says how."""
+    line = 'until [ -e go ]; do sleep 0.1; done; test "$ASYNCDEPLOY_ATTEMPT" = 1 && test "${#TOKEN}" = 9'
+    words = ("--detach", "--restarts", "1", "--secret", "TOKEN")
+    run = launch_id(project("launch", line, *words, TOKEN="canary-47").out)
+    assert "canary" not in (project.home / ".local/state/asyncdeploy/runs" / f"{run}.json").read_text()
+    for each in sshd_nodes[:2]:
+        (each.home / "project" / "go").touch()
+    said = project("wait", run, TOKEN="canary-47")
+    assert said.code == 0, said.err
+    assert "(restarts and spares work)" in said.err
+    assert project("why", run).code == 0

@@ -65,7 +65,7 @@ face                EVERY
 testing             EVERY
 cli.settings        face values
 cli.desk            cli.settings face values
-cli.work            cli.desk cli.settings connect.ssh face launch.follow tasks values
+cli.work            cli.desk cli.settings connect.ssh envs face launch.follow launch.gang tasks values
 cli                 EVERY
 cli.verbs           cli cli.desk cli.settings face
 """

@@ -108,7 +108,7 @@ def launch(
             pool=desk.pool,
         )
         watching: Any = later("work.watching")
-        return int(await watching.begin(desk, launched, detach=gang.detach, restarts=bool(restarts)))
+        return int(await watching.begin(desk, launched, env, detach=gang.detach))
 
     return attend("launch", work, reach, show, stages=not gang.dry_run)
 

@@ -20,7 +20,7 @@ async def wait(desk: Desk, text: str) -> int:
     """Wait for a run's end and return its exit status."""
     found = await find_run(desk, text)
     if found.launch is not None:
-        return await watching.wait(desk, found.launch)
+        return await watching.wait(desk, found.launch, found.kept)
     desk.out.say(f"waiting for {found.id} on {len(found.jobs)} nodes; Ctrl-C leaves it running")
     try:
         report = await found.set.wait(pool=desk.pool)

@@ -15,6 +15,7 @@ from asyncdeploy.cli.work.looking import node_of_rank
 from asyncdeploy.cli.work.runs import Found, find_run, folder
 from asyncdeploy.cli.work.written import destination, hops
 from asyncdeploy.connect.ssh.endpoint import Places
+from asyncdeploy.envs.registry import env_from_dict
 
 SHELL = 'exec "${SHELL:-/bin/sh}"'
 """No login shell: its profile would take the environment off PATH again."""
@@ -76,7 +77,11 @@ async def _deployment(desk: Desk, found: Found, index: int) -> ad.Deployment:
         return kept[node.name]
     path = found.launch.workdirs[index] if found.launch is not None else found.jobs[index].site
     facts = await ad.probe_node(desk.pool.at(node))
-    env = desk.env(Project()) if path else ad.SystemEnv()
+    env: ad.Env = ad.SystemEnv()
+    if found.kept is not None and found.kept.env is not None:
+        env = env_from_dict(found.kept.env)
+    elif path:
+        env = desk.env(Project())
     return ad.Deployment(node, ad.Site(path or facts.home), env, facts)
 
 

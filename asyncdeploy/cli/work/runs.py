@@ -38,6 +38,7 @@ class Kept:
         created_at: seconds since 1970.
         deployments: of its nodes, in their order; none where nobody said.
         recovery: what the next attempt of a launch would need; None where it is not to be started again.
+        env: the environment of its project, as plain data; None where nobody said.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Kept:
     created_at: float
     deployments: tuple[ad.Deployment, ...] = ()
     recovery: dict[str, Any] | None = None
+    env: dict[str, Any] | None = None
 
 
 def folder() -> Path:
@@ -62,6 +64,7 @@ def remember(kept: Kept) -> bool:
         "nodes": [node.to_dict() for node in kept.nodes],
         "deployments": [deployment.to_dict() for deployment in kept.deployments],
         "recovery": kept.recovery,
+        "env": kept.env,
     }
     place = folder()
     partial = place / f".{kept.id}.{secrets.token_hex(4)}"
@@ -104,7 +107,7 @@ def _read(path: Path) -> Kept | None:
             data = json.loads(file.read(MAX_BYTES))
         nodes = tuple(ad.Node.from_dict(each) for each in data["nodes"])
         deployments = tuple(ad.Deployment.from_dict(each) for each in data["deployments"])
-        return Kept(path.stem, nodes, float(data["created_at"]), deployments, data["recovery"])
+        return Kept(path.stem, nodes, float(data["created_at"]), deployments, data["recovery"], data["env"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

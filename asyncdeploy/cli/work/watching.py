@@ -10,28 +10,30 @@ from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.exits import exit_of_launch
 from asyncdeploy.cli.work.attached import with_count
 from asyncdeploy.cli.work.runs import Kept, remember
+from asyncdeploy.cli.work.takeover import only_watcher, to_kept, with_restarts
 from asyncdeploy.cli.work.written import flags_of
 
 FOLD_S = 1.0
 
 
-async def begin(desk: Desk, launch: ad.Launch, *, detach: bool, restarts: bool) -> int:
+async def begin(desk: Desk, launch: ad.Launch, env: ad.Env, *, detach: bool) -> int:
     """Say what was launched, and follow it unless it is to be left alone at once."""
-    out = desk.out
-    is_kept = remember(Kept(launch.id, launch.nodes, launch.created_at))
+    out, recovery = desk.out, to_kept(launch)
+    is_kept = remember(Kept(launch.id, launch.nodes, launch.created_at, recovery=recovery, env=env.to_dict()))
     named = "" if is_kept else f" {flags_of(launch.nodes)}"
     count, ranks = len(launch.nodes), launch.placement.world_size
     out.event("Launched", {"id": launch.id, "nodes": [node.name for node in launch.nodes], "ranks": ranks})
     out.say(f"launched {launch.id}: {ranks} rank{'s' * (ranks > 1)} on {count} node{'s' * (count > 1)}")
     if detach:
-        if restarts:
-            out.say("nobody watches it: restarts and spares work while `asyncdeploy launch` without --detach does")
+        if recovery is not None:
+            out.say(f"nobody watches it: restarts and spares work while `asyncdeploy wait {launch.id}` does")
         out.result(launch.id)
         out.say(next_commands(launch.id, named))
         out.document({"ok": True, "exit": 0, "id": launch.id})
         return 0
-    out.say(f"watching{' (restarts and spares work)' if restarts else ''}; Ctrl-C leaves it running")
-    return await follow(desk, launch, named)
+    out.say(f"watching{' (restarts and spares work)' if recovery is not None else ''}; Ctrl-C leaves it running")
+    with only_watcher(launch.id):
+        return await follow(desk, launch, named)
 
 
 async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
@@ -48,14 +50,23 @@ async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
         raise
 
 
-async def wait(desk: Desk, launch: ad.Launch) -> int:
-    """Watch over a launch until it ends and return its exit status."""
-    desk.out.say(f"watching {launch.id}: when a rank fails the others are stopped; Ctrl-C leaves it running")
-    try:
-        return tell_end(desk, launch.current, await ad.wait_launch(launch, pool=desk.pool))
-    except asyncio.CancelledError:
-        tell_left(desk, launch.current.id, "")
-        raise
+async def wait(desk: Desk, launch: ad.Launch, kept: Kept | None) -> int:
+    """Watch over a launch until it ends and return its exit status; who began it has gone, so its restarts are ours."""
+    with only_watcher(kept.id if kept is not None else launch.id) as is_only:
+        if is_only:
+            launch, why_not = with_restarts(launch, kept)
+        else:
+            why_not = "another process here watches it too, and starts it again"
+        works = " (restarts and spares work)" if launch.attempts is not None else ""
+        desk.out.say(f"watching {launch.id}{works}: when a rank fails the others are stopped; Ctrl-C leaves it running")
+        if why_not:
+            desk.out.say(why_not)
+        try:
+            report = await ad.wait_launch(launch, pool=desk.pool)
+            return tell_end(desk, launch.current, report)
+        except asyncio.CancelledError:
+            tell_left(desk, launch.current.id, "")
+            raise
 
 
 def show_line(desk: Desk, line: ad.LaunchLine, launch: ad.Launch) -> None:
