@@ -1,0 +1,38 @@
+"""What a person sees on a terminal: the table while nodes are made ready, colours, and none where they are not wanted."""
+
+from collections.abc import Sequence
+
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.people.command_line import CommandLine, hosts, names
+from tests.support.people.terminal import terminal
+
+
+def test_a_deploy_is_a_table(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    (ad.folder / "a.txt").write_text("a\n")
+    with terminal(ad, "deploy", *hosts(sshd_nodes[:2]), "--env", "system") as window:
+        assert window.ended() == 0
+        screen = window.screen()
+    assert "probe" in screen
+    assert all(name in screen for name in names(sshd_nodes[:2]))
+    assert "2 of 2 nodes are ready" in screen
+
+
+def test_colours_of_a_node_pass_where_they_are_wanted_and_nothing_else_does(
+    ad: CommandLine, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    line = r"printf '\033[31mred\033[0m\033]0;title\007\033[2J\n'"
+    words = ("run", hosts(sshd_nodes)[0], "--bare", "--", line)
+    plain = ad(*words).out
+    assert "\x1b" not in plain
+    assert "red" in plain
+    coloured = ad(*words, FORCE_COLOR="1").out
+    assert "\x1b[31mred" in coloured
+    assert "\x1b]" not in coloured
+    assert "\x1b[2J" not in coloured
+    assert "\x1b" not in ad(*words, FORCE_COLOR="1", NO_COLOR="1").out
+
+
+def test_letters_that_a_stream_cannot_write_end_nobody(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    words = ("run", hosts(sshd_nodes)[0], "--bare", "--", r"printf '\303\274\n'")
+    assert ad(*words, PYTHONIOENCODING="ascii").out == "\\xfc\n"
+    assert ad(*words).out == "\u00fc\n"
