@@ -1,7 +1,7 @@
-"""The scripts by which shells complete our words: written from the verbs' own flags, shipped as files.
+"""What is written from the verbs' own flags and shipped as files: scripts by which shells complete, pages of help.
 
-They are written once (``python -m asyncdeploy.cli.completion``; a test compares), so that printing one loads no verb. A
-shell that uses it starts no Python: runs are completed by the names of the files that remember them.
+They are written by ``python -m asyncdeploy.cli.completion``, and a test compares: printing one loads no verb. A shell that
+uses a script starts no Python: runs are completed by the names of the files that remember them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from asyncdeploy.cli.overview import VERBS
+from asyncdeploy.cli.page import page_of
 from asyncdeploy.cli.parse import build_app
 
 FOLDER = Path(__file__).with_name("completions")
+PAGES = Path(__file__).with_name("pages")
 RUNS = '"${XDG_STATE_HOME:-$HOME/.local/state}"/asyncdeploy/runs'
 PATHS = ("--config", "--hostfile", "--key", "--path", "--results", "--stdin", "--timeline", "--to")
 """Flags whose value is a path here."""
@@ -25,7 +27,7 @@ def flags_of_verbs() -> dict[str, list[str]]:
     for name in VERBS:
         arguments = app[name].assemble_argument_collection()
         flags = [flag for argument in arguments for flag in argument.names if flag.startswith("--") and argument.parse]
-        found[name] = [flag for flag in flags if flag != "--script" and flag not in ("--run", "--port")] + ["--help"]
+        found[name] = [*flags, "--help"]
     return found
 
 
@@ -146,8 +148,12 @@ _FISH_RUNS = (
 def main() -> None:
     """Write all of them."""
     FOLDER.mkdir(exist_ok=True)
+    PAGES.mkdir(exist_ok=True)
     for shell, write in (("bash", bash), ("zsh", zsh), ("fish", fish)):
         (FOLDER / f"asyncdeploy.{shell}").write_text(write())
+    app = build_app()
+    for name in VERBS:
+        (PAGES / f"{name}.txt").write_text(page_of(app, name))
 
 
 if __name__ == "__main__":

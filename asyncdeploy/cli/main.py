@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncdeploy
 from asyncdeploy.cli import bare
-from asyncdeploy.cli.overview import overview
+from asyncdeploy.cli.overview import VERBS, overview
 from asyncdeploy.values.texts import packaged_text
 
 SHELLS = ("bash", "zsh", "fish")
@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         case ["completion", *shells]:
             return _completion(shells)
+    asked = words[: words.index("--")] if "--" in words else words
+    if words[0] in VERBS and ("--help" in asked or "-h" in asked):
+        print(packaged_text(f"cli/pages/{words[0]}.txt"), end="")
+        return 0
     if not all(importlib.util.find_spec(name) for name in ("cyclopts", "rich")):
         return bare.main(words)
     gc.disable()  # what is loaded stays: looking for garbage in it is a tenth of the start

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.cli import completion
+from asyncdeploy.cli.overview import VERBS
+from asyncdeploy.cli.page import page_of
+from asyncdeploy.cli.parse import build_app
 from tests.support import tools
 from tests.support.people.command_line import CommandLine
+from tests.support.places import ROOT
 
 BASH = r"""
 source "$SCRIPT"
@@ -58,6 +62,24 @@ def test_what_is_shipped_is_what_the_verbs_say(shell: str, alone: CommandLine) -
     assert alone("completion", shell).out == written
 
 
+def test_the_pages_of_help_that_are_shipped_are_what_the_verbs_say(alone: CommandLine) -> None:
+    app = build_app()
+    pages = {name: (completion.PAGES / f"{name}.txt").read_text() for name in VERBS}
+    assert pages == {name: page_of(app, name) for name in VERBS}
+    assert alone("run", "-h").out == pages["run"]
+    assert {path.stem for path in completion.PAGES.iterdir()} == set(VERBS)
+
+
+def test_every_verb_and_flag_stands_in_the_docs() -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    flags = completion.flags_of_verbs()
+    lacking = [f"| `{name}" for name in flags if f"| `{name}" not in text]
+    lacking += sorted(
+        {flag for names in flags.values() for flag in names if f"`{flag}" not in text and flag != "--help"}
+    )
+    assert not lacking
+
+
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_a_shell_completes_verbs_flags_and_runs(shell: str, alone: CommandLine) -> None:
     runs = alone.home / ".local/state/asyncdeploy/runs"
@@ -97,6 +119,7 @@ def test_without_the_extra_there_is_the_demo_and_one_line(alone: CommandLine, tm
 
     assert say("--version").returncode == 0
     assert "--accept-new" in say("demo", "--help").stdout
+    assert "--accept-new" in say("run", "--help").stdout
     lacking = say("run", "a", "--", "true")
     assert lacking.returncode == 1
     assert lacking.stderr == "error: `asyncdeploy run` needs cyclopts and rich: pip install 'asyncdeploy[cli]'\n"

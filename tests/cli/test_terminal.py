@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: the table while nodes are made ready, colours, and none where they are not wanted."""
+"""What a person sees on a terminal: a table while nodes are made ready; colours, where they are wanted."""
 
 from collections.abc import Sequence
 

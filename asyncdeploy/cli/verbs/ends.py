@@ -19,7 +19,7 @@ _RESULTS = Group("Results", sort_key=0)
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
-def wait(run: str, *, reach: Reach = Reach(), show: Show = Show()) -> int:
+def wait(run: str, /, *, reach: Reach = Reach(), show: Show = Show()) -> int:
     """Watch over a run until it ends: when a rank fails the others are stopped, and the cause is named.
 
     Ctrl-C leaves it running. The exit status is the root cause's own.
@@ -38,6 +38,7 @@ def wait(run: str, *, reach: Reach = Reach(), show: Show = Show()) -> int:
 
 def stop(
     run: str,
+    /,
     *,
     grace: Annotated[float | None, Parameter(help="seconds from TERM to KILL; without, the run's own")] = None,
     reach: Reach = Reach(),
@@ -83,7 +84,7 @@ class Results:
     ] = ()
 
 
-def collect(run: str, *, results: Results = Results(), reach: Reach = Reach(), show: Show = Show()) -> int:
+def collect(run: str, /, *, results: Results = Results(), reach: Reach = Reach(), show: Show = Show()) -> int:
     """Bring a run's results home: a folder a node, only what changed, not ok unless all of it came.
 
     Parameters

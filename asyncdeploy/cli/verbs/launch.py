@@ -69,6 +69,7 @@ class Gang:
 
 def launch(
     script: str | None = None,
+    /,
     *,
     gang: Gang = Gang(),
     project: Project = Project(),

@@ -14,7 +14,7 @@ from asyncdeploy.cli.settings.options import Reach, Show
 _LINES = Group("Lines", sort_key=0)
 
 
-def ps(run: str | None = None, *, reach: Reach = Reach(), show: Show = Show()) -> int:
+def ps(run: str | None = None, /, *, reach: Reach = Reach(), show: Show = Show()) -> int:
     """Show what runs and ran on the nodes; with RUN, each of its ranks.
 
     Parameters
@@ -52,7 +52,7 @@ class Lines:
     rank: Annotated[int | None, Parameter(group=_LINES, help="only of the node of this global rank")] = None
 
 
-def logs(run: str, *, lines: Lines = Lines(), reach: Reach = Reach(), show: Show = Show()) -> int:
+def logs(run: str, /, *, lines: Lines = Lines(), reach: Reach = Reach(), show: Show = Show()) -> int:
     """Print what a run has printed, all nodes in one order of time.
 
     Parameters
@@ -67,7 +67,7 @@ def logs(run: str, *, lines: Lines = Lines(), reach: Reach = Reach(), show: Show
     return attend("logs", work, reach, show)
 
 
-def why(run: str, *, reach: Reach = Reach(), show: Show = Show()) -> int:
+def why(run: str, /, *, reach: Reach = Reach(), show: Show = Show()) -> int:
     """Say why a run failed: the root cause, then what it did to the others. While it runs: where each rank stands.
 
     Parameters

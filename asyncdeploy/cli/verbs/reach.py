@@ -12,7 +12,7 @@ from asyncdeploy.cli.desk.later import later
 from asyncdeploy.cli.settings.options import Reach, Show
 
 
-def forward(run: str, port: int, *, local_port: int = 0, reach: Reach = Reach(), show: Show = Show()) -> int:
+def forward(run: str, port: int, /, *, local_port: int = 0, reach: Reach = Reach(), show: Show = Show()) -> int:
     """Make a port of a node one of this machine, until Ctrl-C; where it is is printed, for a browser.
 
     Parameters
@@ -33,6 +33,7 @@ def forward(run: str, port: int, *, local_port: int = 0, reach: Reach = Reach(),
 
 def ssh(
     run: str,
+    /,
     *,
     print_: Annotated[bool, Parameter(name="--print", negative="", show_default=False)] = False,
     config: Annotated[bool, Parameter(name="--ssh-config", negative="", show_default=False)] = False,
