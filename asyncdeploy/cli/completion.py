@@ -1,7 +1,7 @@
 """What is written from the verbs' own flags and shipped as files: scripts by which shells complete, pages of help.
 
-They are written by ``python -m asyncdeploy.cli.completion``, and a test compares: printing one loads no verb. A shell that
-uses a script starts no Python: runs are completed by the names of the files that remember them.
+They are written by ``python -m asyncdeploy.cli.completion``, and a test compares: printing one loads no verb. A shell
+that uses a script starts no Python: runs are completed by the names of the files that remember them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from asyncdeploy.cli.parse import build_app
 
 FOLDER = Path(__file__).with_name("completions")
 PAGES = Path(__file__).with_name("pages")
+SKILL = Path(__file__).with_name("SKILL.md")
+SKILL_SOURCE = Path(__file__).parent.parent.parent / "docs" / "SKILL.md"
+"""A page of the docs that is shipped too."""
 RUNS = '"${XDG_STATE_HOME:-$HOME/.local/state}"/asyncdeploy/runs'
 PATHS = ("--config", "--hostfile", "--key", "--path", "--results", "--stdin", "--timeline", "--to")
 """Flags whose value is a path here."""
@@ -151,6 +154,7 @@ def main() -> None:
     PAGES.mkdir(exist_ok=True)
     for shell, write in (("bash", bash), ("zsh", zsh), ("fish", fish)):
         (FOLDER / f"asyncdeploy.{shell}").write_text(write())
+    SKILL.write_bytes(SKILL_SOURCE.read_bytes())
     app = build_app()
     for name in VERBS:
         (PAGES / f"{name}.txt").write_text(page_of(app, name))

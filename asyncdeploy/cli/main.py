@@ -25,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         case [] | ["--help" | "-h" | "help"]:
             print(overview())
             return 0 if words else USAGE
+        case ["help", "--skill"]:
+            print(packaged_text("cli/SKILL.md"), end="")
+            return 0
         case ["--version" | "-V"]:
             print(asyncdeploy.__version__)
             return 0

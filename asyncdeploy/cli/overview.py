@@ -63,5 +63,6 @@ _ENDING = (
     "",
     "  asyncdeploy VERB --help           its flags",
     "  asyncdeploy completion SHELL      completion for bash, zsh or fish, to be evaluated",
+    "  asyncdeploy help --skill          one page for an agent that works with it",
     "  asyncdeploy --version",
 )

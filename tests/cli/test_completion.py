@@ -70,6 +70,12 @@ def test_the_pages_of_help_that_are_shipped_are_what_the_verbs_say(alone: Comman
     assert {path.stem for path in completion.PAGES.iterdir()} == set(VERBS)
 
 
+def test_the_page_for_agents_is_that_of_the_docs(alone: CommandLine) -> None:
+    text = (ROOT / "docs" / "SKILL.md").read_text()
+    assert completion.SKILL.read_text() == text
+    assert alone("help", "--skill").out == text
+
+
 def test_every_verb_and_flag_stands_in_the_docs() -> None:
     text = (ROOT / "docs" / "command-line.md").read_text()
     flags = completion.flags_of_verbs()
