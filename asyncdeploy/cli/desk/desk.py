@@ -96,7 +96,7 @@ class Desk:
 
     def end_view(self) -> None:
         """Leave the table as it stands: what comes now is for lines."""
-        self.view.__exit__(None, None, None)
+        self.view.close()
 
 
 def attend(verb: str, work: Work, reach: Reach, show: Show, *, asks: bool = False, stages: bool = False) -> int:
