@@ -19,6 +19,13 @@ from asyncdeploy.envs.registry import register_env as register_env
 from asyncdeploy.envs.system import SystemEnv as SystemEnv
 from asyncdeploy.envs.uv import UvEnv as UvEnv
 from asyncdeploy.fleet.clean import clean as clean
+from asyncdeploy.fleet.cluster import (
+    RunningCluster as RunningCluster,
+    dask_cluster as dask_cluster,
+    ray_cluster as ray_cluster,
+    run_on_cluster as run_on_cluster,
+    start_on_cluster as start_on_cluster,
+)
 from asyncdeploy.fleet.collect import collect_all as collect_all, collect_logs as collect_logs
 from asyncdeploy.fleet.deploy import deploy_all as deploy_all, deploy_and_run as deploy_and_run
 from asyncdeploy.fleet.jobs import JobLine as JobLine, JobSet as JobSet
@@ -49,7 +56,9 @@ from asyncdeploy.launch.gang.restart import Restart as Restart
 from asyncdeploy.launch.gang.start import start_launch as start_launch
 from asyncdeploy.launch.gang.watch import end_launch as end_launch, watch_launch as watch_launch
 from asyncdeploy.launch.launch import Launch as Launch, LaunchLine as LaunchLine
+from asyncdeploy.launch.launchers.dask import DaskCluster as DaskCluster
 from asyncdeploy.launch.launchers.ranks import Ranks as Ranks
+from asyncdeploy.launch.launchers.ray import RayCluster as RayCluster
 from asyncdeploy.launch.launchers.torchrun import Torchrun as Torchrun
 from asyncdeploy.launch.placement import (
     Launcher as Launcher,

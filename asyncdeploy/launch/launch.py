@@ -14,7 +14,7 @@ from asyncdeploy.launch.placement import Placement
 from asyncdeploy.nodes.parse import Node, fold_names, node_ranks
 from asyncdeploy.run.job import Job, check_job_id, new_job_id
 from asyncdeploy.values.regex import regex
-from asyncdeploy.values.serialize import PlainData, not_plain
+from asyncdeploy.values.serialize import Pairs, PlainData, not_plain, to_pairs
 from asyncdeploy.values.shown.one_line import in_one_line, short
 from asyncdeploy.values.shown.table import Described, Table, count
 from asyncdeploy.values.words import shown_line
@@ -85,6 +85,7 @@ class Launch(Described, PlainData):
         clock_offsets_s: each node's clock minus that of the machine that launched, in seconds.
         created_at: seconds since 1970, the clock of the machine that launched.
         before: ids of its earlier attempts, the first one first.
+        driver_env: what a driver finds the launch's engine by (RAY_ADDRESS); empty unless its ranks are an engine.
         attempts: which of them runs; None unless it has a Restart and was set off here. No part of what it is equal to,
             of its JSON or its pickle.
     """
@@ -97,6 +98,7 @@ class Launch(Described, PlainData):
     clock_offsets_s: tuple[float, ...] = ()
     created_at: float = 0.0
     before: tuple[str, ...] = ()
+    driver_env: Pairs = attrs.field(default=(), converter=to_pairs)
     attempts: Attempts | None = attrs.field(default=None, eq=False, repr=False, metadata=not_plain())
 
     def __attrs_post_init__(self) -> None:

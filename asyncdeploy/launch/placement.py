@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -114,6 +115,37 @@ class LauncherWithVariables(Launcher, Protocol):
 
     def keeps(self, name: str) -> bool:
         """Return whether its ranks keep a variable of the session (Slurm, MPI) on the node."""
+        ...
+
+
+@runtime_checkable
+class EngineLauncher(Launcher, Protocol):
+    """A Launcher whose ranks are an engine (Ray, Dask) that programs of people, its drivers, compute with.
+
+    All nodes stand in it, or none stays; it does not end by itself.
+
+    Attributes:
+        package: the engine's distribution, which every environment must have, in one version.
+        join_s: seconds that the nodes have to join it, from their start.
+        shared_memory_bytes: of /dev/shm, what each node should have.
+        prover: the program of node_side.engines that sees who has joined.
+    """
+
+    @property
+    def package(self) -> str: ...
+    @property
+    def join_s(self) -> float: ...
+    @property
+    def shared_memory_bytes(self) -> int: ...
+    @property
+    def prover(self) -> str: ...
+
+    def driver_env(self, placement: Placement) -> Mapping[str, str]:
+        """Return the variables by which a driver finds the engine, beside those that the engine itself has."""
+        ...
+
+    def members(self, placement: Placement) -> tuple[str, ...]:
+        """Return the prover's arguments: whom it has to see, in node rank order."""
         ...
 
 

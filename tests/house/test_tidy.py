@@ -31,6 +31,7 @@ node_side.push      node_side
 node_side.launch    node_side
 node_side.run       node_side node_side.launch
 node_side.envs      node_side
+node_side.engines   node_side
 node_side.collect   node_side
 node_side.clean     node_side node_side.push node_side.run
 node_side.looks     node_side node_side.launch node_side.run
@@ -52,7 +53,7 @@ collect             remote tasks values
 deploy              collect connect envs envs.bootstrap nodes push push.bundle push.relay remote run values
                     values.shown
 launch              nodes run values values.shown
-launch.launchers    launch values
+launch.launchers    launch push.relay values
 launch.preflight    connect envs launch.launchers nodes remote values values.shown
 launch.root_cause   launch nodes run values
 launch.gang         connect deploy launch launch.preflight launch.root_cause nodes push remote run tasks values
@@ -71,9 +72,9 @@ cli.verbs           cli cli.desk cli.settings face
 """
 
 MAY_IMPORT_ASYNCSSH = {"connect.ssh", "connect.ssh.handshake", "connect.ssh.known_hosts", "local"}
-MAY_PRINT = {"cli", "cli.desk", "cli.work", "node_side.envs", "node_side.launch", "view"}
+MAY_PRINT = {"cli", "cli.desk", "cli.work", "node_side.engines", "node_side.envs", "node_side.launch", "view"}
 STAND_ALONE = (
-    *("launch/rank_shim", "launch/torchrun"),
+    *("launch/rank_shim", "launch/torchrun", "engines/look", "engines/ray_nodes", "engines/dask_nodes"),
     *("envs/inspect_env", "envs/check_imports", "envs/made_from", "envs/made_note", "envs/venvs"),
 )
 """Programs of node_side that run outside the worker: each is one file, kept on the node or given to an interpreter."""

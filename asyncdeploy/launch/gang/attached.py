@@ -1,4 +1,4 @@
-"""Ranks that die with us: run_launch."""
+"""What dies with us: the ranks of run_launch, a driver beside an engine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, run_in_project
+from asyncdeploy.launch.gang.drivers import ENGINE_GONE, WORDS, driver_command
 from asyncdeploy.launch.gang.node_folder import gather_evidence, place_tools
 from asyncdeploy.launch.gang.plan import plan_launch
+from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import Launcher
 from asyncdeploy.launch.root_cause.case import RankEnd
@@ -19,9 +21,10 @@ from asyncdeploy.launch.root_cause.judge import failure_of, judge_launch
 from asyncdeploy.nodes.parallel import map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report
+from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.values.arguments import checked
-from asyncdeploy.values.command import Completed
+from asyncdeploy.values.command import Command, Completed
 from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
 
 GRACE_S = 5.0
@@ -102,3 +105,28 @@ async def _root_cause(pool: Pool, launch: Launch, done: Mapping[Node, Completed]
     ranks = launch.ranks
     ends = await map_nodes(launch.nodes, lambda node: end(ranks[node]), at_once=len(ranks))
     return failure_of(judge_launch(launch, ends.unwrap()))
+
+
+async def run_driver(pool: Pool, launch: Launch, command: Command | str, *, check: bool) -> Completed:
+    """Run a driver beside the launch's engine and return what it left.
+
+    Raises:
+        LaunchFailed: the engine is gone, with the root cause where its nodes know one.
+        DeployError: as ``run_command``.
+        ValueError: the launch has no engine.
+
+    On cancellation the driver is ended, the engine stays.
+    """
+    completed = await run_command(pool.at(launch.nodes[0]), driver_command(launch, command))
+    if completed.status == ENGINE_GONE and WORDS in completed.stderr:
+        raise await _gone(pool, launch)
+    return completed.check() if check else completed
+
+
+async def _gone(pool: Pool, launch: Launch) -> LaunchFailed:
+    """Return why there is no engine any more; its supervisors end all nodes together, so the wait is short."""
+    failure = failure_of(await watch_launch(pool, launch))
+    if failure is not None:
+        return failure
+    node = launch.nodes[0].name
+    return LaunchFailed(node, f"run {launch.id} was stopped, and its driver with it", launch_id=launch.id)

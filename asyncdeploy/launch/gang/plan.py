@@ -11,7 +11,7 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.launch import Launch, new_launch_id, rank_job
-from asyncdeploy.launch.placement import Launcher, LauncherWithVariables, NodePlace, Placement
+from asyncdeploy.launch.placement import EngineLauncher, Launcher, LauncherWithVariables, NodePlace, Placement
 from asyncdeploy.launch.preflight.check import Ready, check_together, keeps_nothing
 from asyncdeploy.launch.preflight.verdict import NodeSeen, Preflight
 from asyncdeploy.launch.preflight.visible_gpus import VISIBLE, gpu_choices
@@ -50,6 +50,7 @@ async def plan_launch(
         tuple(each.facts.clock_offset_s for each in deployments),
         now,
         tuple(before),
+        launcher.driver_env(placement) if isinstance(launcher, EngineLauncher) else (),
     )
     entered = tuple(
         _with_gpus(each.enter(command), each.facts, seen)

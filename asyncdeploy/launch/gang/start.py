@@ -10,6 +10,7 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
+from asyncdeploy.launch.gang.join import await_joined, check_engine
 from asyncdeploy.launch.gang.links import with_links
 from asyncdeploy.launch.gang.node_folder import place_tools
 from asyncdeploy.launch.gang.plan import plan_launch
@@ -17,7 +18,7 @@ from asyncdeploy.launch.gang.recall import keep_launch
 from asyncdeploy.launch.gang.undo import FORGET_S, UNDO_S, undo_launch, undo_rank
 from asyncdeploy.launch.gang.watch import LOG_BYTES
 from asyncdeploy.launch.launch import Launch
-from asyncdeploy.launch.placement import Launcher
+from asyncdeploy.launch.placement import EngineLauncher, Launcher
 from asyncdeploy.launch.preflight.rendezvous import port_opened
 from asyncdeploy.launch.root_cause.agent_log import worker_failed
 from asyncdeploy.launch.root_cause.known_errors import port_was_taken
@@ -71,10 +72,14 @@ async def start_launch(
 
     Raises:
         PreflightFailed: the nodes cannot run it together; nothing was started.
-        LaunchFailed: a rank could not be started; the others were stopped.
+        LaunchFailed: a rank could not be started, or a node did not join its engine; the others were stopped.
+        ToolMissing: an environment has no such engine; nothing was started.
 
     On cancellation nothing of it stays running.
     """
+    engine = launcher if isinstance(launcher, EngineLauncher) else None
+    if engine is not None:
+        await check_engine(pool, deployments, engine)
     for attempt in range(PORT_TRIES):
         try:
             launch, commands, link_port = await plan_launch(pool, deployments, launcher, grace_s, before)
@@ -84,7 +89,8 @@ async def start_launch(
             raise launch_failed(cause, "could not be asked for a port; nothing was started") from cause
         first, port = launch.jobs[0].node, launch.placement.master_port
         try:
-            jobs = await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s))
+            linked = with_links(launch, commands, link_port, silence_s)
+            jobs = await _start_ranks(pool, launch, linked, engine.prover if engine is not None else "")
         except LaunchFailed as error:
             if LINK_TAKEN not in error.message:
                 raise
@@ -92,6 +98,8 @@ async def start_launch(
         else:
             launch = attrs.evolve(launch, jobs=jobs)
             if not launcher.opens_port or await _opened(pool, launch):
+                if engine is not None:
+                    await await_joined(pool, launch, engine)
                 return launch
             await undo_launch(pool, launch)
         pool.at(first).emit(Noted(node=first.name, text=f"port {port} was taken meanwhile (try {attempt + 1})"))
@@ -104,7 +112,7 @@ async def start_launch(
     )
 
 
-async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) -> tuple[Job, ...]:
+async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command], prover: str) -> tuple[Job, ...]:
     """Start every rank and return their jobs; whatever happens instead, none stays."""
     ranks = launch.ranks
     limit, waiting, all_started = anyio.CapacityLimiter(CALLS_AT_ONCE), set(ranks), anyio.Event()
@@ -115,7 +123,7 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command]) 
             async with limit:
                 await finish_push(remote, job.site)
                 await keep_launch(remote, launch)
-                await place_tools(remote, launch.id)
+                await place_tools(remote, launch.id, prover)
                 started = await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
             late_s = UNDO_S
             waiting.discard(node)

@@ -14,6 +14,7 @@ import anyio
 import attrs
 
 from asyncdeploy.connect.pool import Pool
+from asyncdeploy.launch.gang.drivers import end_drivers
 from asyncdeploy.launch.gang.node_folder import gather_evidence
 from asyncdeploy.launch.gang.sight import AWAY_S, Sight
 from asyncdeploy.launch.launch import Launch
@@ -30,6 +31,8 @@ from asyncdeploy.values.words import describe_survivors
 
 KILL_S = 5.0
 """After TERM and its grace: KILL, the sweep and the way back. A node that has not confirmed by then is unknown."""
+ENGINE_S = 2.0
+"""An engine whose drivers have taken all of the grace has nothing to save: it ends at TERM within so long."""
 LOG_S = 10.0
 """For the last words of a rank that has ended, and what its node knows of it; a report without is better than none."""
 LOG_BYTES = 64 * 1024
@@ -83,6 +86,8 @@ async def watch_launch(pool: Pool, launch: Launch, *, away_s: float = AWAY_S) ->
 async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -> Report[JobStatus]:
     """Stop all ranks: TERM at once to all, after the grace KILL; within 5 s more nothing lives.
 
+    The drivers of an engine end first, within the same grace.
+
     Args:
         pool: the connections.
         launch: the launch.
@@ -93,8 +98,12 @@ async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -
 
     On cancellation the nodes finish what they were told.
     """
-    stopped_at = time.time()
-    ends = await _stop_all(pool, launch, launch.grace_s if grace_s is None else grace_s)
+    stopped_at, grace_s = time.time(), launch.grace_s if grace_s is None else grace_s
+    if launch.driver_env:
+        began = time.monotonic()
+        await end_drivers(pool, launch, grace_s)
+        grace_s = max(min(grace_s, ENGINE_S), grace_s - (time.monotonic() - began))
+    ends = await _stop_all(pool, launch, grace_s)
     _name_what_is_left(pool, ends)
     return judge_launch(launch, await _with_logs(pool, launch, ends), stopped_at=stopped_at)
 
