@@ -18,6 +18,7 @@ import attrs
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.launch.gang.node_folder import place_tools
 from asyncdeploy.tasks.workers import NAME
 from tests.support import leaks
 from tests.support.beds.sshd_node import SshdNode
@@ -166,13 +167,15 @@ VERBS: dict[str, Verb] = {
     "collect_all": lambda w: ad.collect_all(w.deployments, "~/results", w.fresh("all"), pool=w.pool),
     "collect_logs": lambda w: ad.collect_logs(w.launch, w.fresh("logs"), pool=w.pool),
     "clean": lambda w: ad.clean(w.nodes, dry_run=True, pool=w.pool),
+    "run_on_cluster": lambda w: ad.run_on_cluster(w.launch, f"{MARK} & sleep 0.3", pool=w.pool),
+    "start_on_cluster": lambda w: ad.start_on_cluster(w.launch, MARK, name=f"on-{w.fresh('x').name}", pool=w.pool),
     "wait_ready": lambda w: ad.wait_ready(w.nodes, timeout_s=20, pool=w.pool),
     "forward": forwarded,
     "Pool": new_pool,
     "LocalCluster": local_cluster,
 }
 # What they start stays when they are done: the test ends it, and only looks at those that were cancelled.
-STARTS = {"start_job", "start_in_project", "start_launch", "fan_out"}
+STARTS = {"start_job", "start_in_project", "start_on_cluster", "start_launch", "fan_out"}
 # Ends of what a person asked to end: cancelled or not, they go on on the nodes.
 NOT_TRIED = {"start_all", "stop_launch", "end_launch"}
 
@@ -199,8 +202,14 @@ async def world(start_sshd: Callable[..., SshdNode], tmp_path: Path) -> AsyncIte
         made = World(sshds, pool, tmp_path)
         made.deployments = (await ad.deploy_all(made.nodes, project, ENV, pool=pool)).unwrap()
         made.job = await ad.start_job(pool.at(sshds[0].node), "while sleep 0.1; do echo line; done", name="talks")
-        ranks = ad.Ranks("while sleep 0.1; do echo line; done", nproc_per_node=1)
-        made.launch = await ad.start_launch(pool, made.deployments, ranks, grace_s=0.5)
+        # As an engine's, so that drivers find it: a real one would cost each of these tests some seconds.
+        line = 'echo $$ >"$ASYNCDEPLOY_LOG_FOLDER/engine.pid"; while sleep 0.1; do echo line; done'
+        ranks = ad.Ranks(line, nproc_per_node=1, each="node")
+        launch = await ad.start_launch(pool, made.deployments, ranks, grace_s=0.5)
+        await place_tools(pool.at(sshds[0].node), launch.id, "dask_nodes")
+        told = sshds[0].home / ".asyncdeploy" / "launches" / launch.id / "rank-0" / "engine.pid"
+        await eventually(told.exists, "it runs")
+        made.launch = attrs.evolve(launch, driver_env={"DASK_SCHEDULER_ADDRESS": "tls://127.0.0.1:9"})
         yield made
         await ad.stop_job(pool.at(sshds[0].node), made.job, grace_s=0.5)
         await ad.stop_launch(made.launch, grace_s=0.5, pool=pool)

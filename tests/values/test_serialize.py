@@ -50,6 +50,8 @@ VALUES: tuple[PlainData, ...] = (
     ad.Deployment(NODE, ad.Site("/proj"), ad.DockerEnv("img", env=ad.UvEnv("train")), FACTS, Built("3.11")),
     ad.Torchrun("train.py", "--lr", "3e-4", nproc_per_node=2, env={"A": "1"}, options=("--x=1",), master_port=29500),
     ad.Ranks("python a.py", nproc_per_node=2, each="node", name="mine", opens_port=True),
+    ad.RayCluster(cpus=2, resources={"a": 1.5}, object_store_gb=0.5, options=("--x",)),
+    ad.DaskCluster(workers=2, memory="1GiB", name="mine"),
     ad.SystemEnv(),
     ad.UvEnv("train", groups=("dev",), python="3.12"),
     ad.DockerEnv("img", env=ad.UvEnv(), ulimits=("a=1",)),

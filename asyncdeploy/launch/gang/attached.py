@@ -29,6 +29,8 @@ from asyncdeploy.values.errors import Cancelled, DeployError, LaunchFailed
 
 GRACE_S = 5.0
 """From TERM to KILL for the ranks beside one that failed."""
+GONE_S = 20.0
+"""Where an engine is gone its supervisors end all nodes together, and gather why; a moment, beside their grace."""
 EVIDENCE_S = 10.0
 """For what a node knows of ranks that failed; a report without is better than none."""
 
@@ -124,9 +126,10 @@ async def run_driver(pool: Pool, launch: Launch, command: Command | str, *, chec
 
 
 async def _gone(pool: Pool, launch: Launch) -> LaunchFailed:
-    """Return why there is no engine any more; its supervisors end all nodes together, so the wait is short."""
-    failure = failure_of(await watch_launch(pool, launch))
-    if failure is not None:
-        return failure
-    node = launch.nodes[0].name
-    return LaunchFailed(node, f"run {launch.id} was stopped, and its driver with it", launch_id=launch.id)
+    """Return why there is no engine any more."""
+    node, failure, ended = launch.nodes[0].name, None, False
+    with anyio.move_on_after(GONE_S + launch.grace_s):
+        failure = failure_of(await watch_launch(pool, launch))
+        ended = True
+    how = "was stopped, and its driver with it" if ended else "has no engine, though nobody says that it ended"
+    return failure or LaunchFailed(node, f"run {launch.id} {how}", launch_id=launch.id)

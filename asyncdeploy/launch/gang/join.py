@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import attrs
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.deploy import Deployment, run_in_project
+from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.gang.drivers import driver_command
 from asyncdeploy.launch.gang.undo import undo_launch
 from asyncdeploy.launch.gang.watch import LOG_BYTES, watch_launch
@@ -34,6 +34,8 @@ LOOK_S = 60.0
 """For a Python that starts from a cold network disk and says what it has."""
 LATE_S = 30.0
 """Beyond its own time, for the prover's start (it imports the engine) and its word."""
+SOURCE = "engine"
+"""Where their lines come from, for who watches events: not from a command of people."""
 MAX_WORD = 100
 """Of a version."""
 
@@ -60,7 +62,7 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
     look = Command(f"python3 - {launcher.package}", stdin=packaged_text("node_side/engines/look.py"), timeout_s=LOOK_S)
 
     async def see(node: Node) -> Seen:
-        completed = await run_in_project(pool, at[node], look, check=True)
+        completed = await run_command(pool.at(node), at[node].enter(look), check=True, source=SOURCE)
         line = completed.stdout.strip().rpartition(b"\n")[2]
         said = Answer.read(node.name, "what its environment has for the engine", line)
         python, engine = (said[name].text(limit=MAX_WORD) for name in ("python", "engine"))
@@ -136,7 +138,7 @@ async def _prove(pool: Pool, launch: Launch, launcher: EngineLauncher) -> Launch
     words = shlex.join([f"{launcher.join_s:g}", *launcher.members(launch.placement)])
     command = Command(f"exec python3 {program} {words}", timeout_s=launcher.join_s + LATE_S)
     try:
-        completed = await run_command(remote, driver_command(launch, command))
+        completed = await run_command(remote, driver_command(launch, command), source=SOURCE)
     except CommandTimeout:
         return _unknown(launch, f"did not say who has joined the engine within {command.timeout_s:g} s")
     if not completed.ok:

@@ -26,6 +26,8 @@ from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secret, Secrets
 from asyncdeploy.values.serialize import PlainData, not_plain
 
+DEATH_S = 60.0
+"""A worker that finds no scheduler for so long ends, whoever else watches."""
 _TLS = "DASK_DISTRIBUTED__COMM__"
 _PLANNED = (
     *("--host", "--name", "--nworkers", "--nprocs", "--nthreads", "--memory-limit", "--resources", "--death-timeout"),
@@ -174,7 +176,7 @@ class DaskCluster(PlainData):
                 "--nthreads": str(self.threads),
                 "--memory-limit": self.memory,
                 "--dashboard-address": "127.0.0.1:0",
-                "--death-timeout": f"{self.join_s:g}",
+                "--death-timeout": f"{max(self.join_s, DEATH_S):g}",
                 "--local-directory": engine_folder(placement, place.node_rank),
                 "--resources": resources or None,
             },

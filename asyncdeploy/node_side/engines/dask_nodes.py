@@ -5,6 +5,7 @@ seconds, then of each node its name and how many workers it must have, 0 for any
 there.
 """
 
+import asyncio
 import json
 import os
 import sys
@@ -22,17 +23,19 @@ def lacking(wanted, names):
 def main(seconds, *words):
     from distributed import Client
 
-    end = time.monotonic() + float(seconds)
     wanted = [(name, int(count)) for name, count in zip(words[::2], words[1::2])]
-    with Client(timeout=float(seconds)) as client:
+
+    # One call that waits there: the scheduler's log has a line for each.
+    async def look(dask_scheduler):
+        end = time.monotonic() + float(seconds)
         while True:
-            names = client.run_on_scheduler(
-                lambda dask_scheduler: [str(w.name) for w in dask_scheduler.workers.values()]
-            )
-            missing = lacking(wanted, names)
+            missing = lacking(wanted, [str(worker.name) for worker in dask_scheduler.workers.values()])
             if not missing or time.monotonic() > end:
                 return missing
-            time.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
+
+    with Client(timeout=float(seconds)) as client:
+        return client.run_on_scheduler(look)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""Real engines over real nodes: what drivers and tasks are made of, and what must not be left."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import attrs
+
+import asyncdeploy as ad
+from asyncdeploy.nodes.facts import NodeFacts
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.workspace import Site
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.examples import OurPython
+from tests.support.waiting import eventually
+
+OTHER_PYTHON = """#!/bin/sh
+case $1 in -) cat >/dev/null; echo '%s'; exit;; esac
+exec %s/python3 "$@"
+"""
+STAYS = """\
+import os, subprocess, time
+
+def stay(folder):
+    \"\"\"A task that never ends, with a child in a session of its own.\"\"\"
+    child = subprocess.Popen(["sleep", "987"], start_new_session=True)
+    with open(os.path.join(folder, "child.part"), "w") as file:
+        file.write(str(child.pid))
+    os.rename(os.path.join(folder, "child.part"), os.path.join(folder, "child"))
+    time.sleep(987)
+"""
+
+
+@attrs.frozen
+class FromHome(OurPython):
+    """The same Python; programs in the home's folder "first" come before it: some nodes are not as the others."""
+
+    def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
+        entered = super().enter(command, site, facts)
+        path = dict(entered.env)["PATH"]
+        return attrs.evolve(entered, env={**dict(entered.env), "PATH": f"{facts.home}/first:{path}"})
+
+
+def put_first(sshd: SshdNode, name: str, script: str) -> Path:
+    """Put a program before all others of a node."""
+    folder = sshd.home / "first"
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(script)
+    path.chmod(0o755)
+    return path
+
+
+def folders(launch: ad.Launch) -> list[Path]:
+    """What engines of a launch keep on this machine, which is all nodes'."""
+    return list(Path("/tmp").glob(f"ad-{launch.id.rpartition('-')[2]}-*"))
+
+
+async def nothing_left(sshds: Iterable[SshdNode], launch: ad.Launch) -> None:
+    """Wait until no process of a launch's engine runs on these nodes; fail if one stays, or a folder does."""
+    ours = re.compile(rf"{launch.id}|dask|distributed|ray::|raylet|gcs_server|sleep 987")
+    await eventually(
+        lambda: [line for sshd in sshds for line in sshd.processes().values() if ours.search(line)] == [],
+        f"nothing of {launch.id} runs",
+        within_s=5,
+    )
+    assert folders(launch) == []
+
+
+def pids_of(sshd: SshdNode, words: str) -> list[int]:
+    """The processes of a node whose arguments hold these words."""
+    return [pid for pid, line in sshd.processes().items() if words in line]
