@@ -126,6 +126,7 @@ class EngineLauncher(Launcher, Protocol):
 
     Attributes:
         package: the engine's distribution, which every environment must have, in one version.
+        least_version: of it: (2, 52) is 2.52 and newer.
         join_s: seconds that the nodes have to join it, from their start.
         shared_memory_bytes: of /dev/shm, what each node should have.
         prover: the program of node_side.engines that sees who has joined.
@@ -133,6 +134,8 @@ class EngineLauncher(Launcher, Protocol):
 
     @property
     def package(self) -> str: ...
+    @property
+    def least_version(self) -> tuple[int, ...]: ...
     @property
     def join_s(self) -> float: ...
     @property

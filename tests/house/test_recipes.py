@@ -11,10 +11,7 @@ import pytest
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.fleet.launch import fan_out, follow_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
-from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.launch.root_cause.describe import describe_failure
-from asyncdeploy.nodes.parse import Node
-from asyncdeploy.values.command import Command
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.examples import OurPython, example
 from tests.support.places import EXAMPLES
@@ -52,16 +49,6 @@ import os
 rank, size, local = (int(os.environ["OMPI_COMM_WORLD_" + name]) for name in ("RANK", "SIZE", "LOCAL_RANK"))
 assert (rank % 2, size) == (local, 4)
 print("sum", 10, "of", size)
-"""
-RAY = """
-import ray, time
-ray.init()
-while len(ray.nodes()) < 2:
-    time.sleep(0.1)
-@ray.remote(scheduling_strategy="SPREAD")
-def square(x):
-    return x * x
-print("sum", sum(ray.get([square.remote(x) for x in range(3)])) + 5, "of", len(ray.nodes()) * 2, flush=True)
 """
 
 
@@ -113,43 +100,6 @@ async def test_lightning(sshd_nodes: Sequence[SshdNode], pool: Pool, project: Pa
     (project / "train.py").write_text(LIGHTNING)
     ranks = recipe("with_lightning", "lightning")("train.py", nproc_per_node=2)
     assert await said(pool, sshd_nodes, project, ranks) == ["10 of 4"] * 4
-
-
-async def test_ray(sshd_nodes: Sequence[SshdNode], pool: Pool, project: Path) -> None:
-    needs("ray")
-    (project / "driver.py").write_text(RAY)
-    assert await said(pool, sshd_nodes, project, recipe("with_ray", "ray_cluster")("driver.py")) == ["10 of 4"]
-    assert not [line for sshd in sshd_nodes for line in sshd.processes().values() if "gcs_server" in line]
-
-
-def ray_commands(port: int, *words: str) -> tuple[Command, Command]:
-    """What the head's node and the worker's run."""
-    nodes = tuple(NodePlace(Node(f"10.0.0.{rank}"), rank, 1, f"10.0.0.{rank}") for rank in (0, 1))
-    plan = Placement("launch-abcdefgh", "10.0.0.0", port, nodes)
-    command = recipe("with_ray", "ray_cluster")(*words).command
-    return command(plan, 0), command(plan, 1)
-
-
-@pytest.mark.parametrize("port", [10_002, 15_000, 19_999, 21_000])
-def test_z1_ray_keeps_no_port_that_may_be_ours(port: int) -> None:
-    """Its workers' ports, 10002 to 19999 by default, hold 44 % of those that a launch proves."""
-    head, worker = (command.line for command in ray_commands(port, "driver.py", "--lr", "1 e"))
-    for line, address in ((head, "10.0.0.0"), (worker, "10.0.0.1")):
-        assert f"--min-worker-port=0 --max-worker-port=0 --node-ip-address={address} " in line
-    assert f"--port={port} " in head
-    assert head.endswith(f"&& RAY_ADDRESS=10.0.0.0:{port} python driver.py --lr '1 e'")
-    assert f"--address=10.0.0.0:{port} " in worker
-
-
-def test_z1_every_process_of_ray_says_the_same_mode_and_token() -> None:
-    """A mode that is not said depends on whether ~/.ray/auth_token is there, on each node by itself."""
-    first, second = ray_commands(21_000, "driver.py")
-    assert dict(first.env)["RAY_AUTH_MODE"] == dict(second.env)["RAY_AUTH_MODE"] == "token"
-    assert first.secret_values() == second.secret_values()
-    (token,) = first.secret_values().values()
-    assert len(token) == 64
-    assert token not in repr(first) + first.line
-    assert ray_commands(21_000, "driver.py")[0].secret_values() != first.secret_values()
 
 
 def test_recipes_are_short() -> None:

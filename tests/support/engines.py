@@ -1,6 +1,10 @@
 """Real engines over real nodes: what drivers and tasks are made of, and what must not be left."""
 
+import functools
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,10 +14,12 @@ import asyncdeploy as ad
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.workspace import Site
+from tests.support import tools
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.examples import OurPython
 from tests.support.waiting import eventually
 
+RAY = "ray==2.60.0"
 OTHER_PYTHON = """#!/bin/sh
 case $1 in -) cat >/dev/null; echo '%s'; exit;; esac
 exec %s/python3 "$@"
@@ -29,6 +35,28 @@ def stay(folder):
     os.rename(os.path.join(folder, "child.part"), os.path.join(folder, "child"))
     time.sleep(987)
 """
+
+
+@attrs.frozen
+class OtherPython(ad.SystemEnv):
+    """A Python whose programs lie in a folder; the nodes are on this machine."""
+
+    folder: str = ""
+
+    def enter(self, command: Command, site: Site, facts: NodeFacts) -> Command:
+        return super().enter(command.with_env({"PATH": f"{self.folder}:{os.environ['PATH']}"}), site, facts)
+
+
+@functools.cache
+def ray_python(where: Path) -> OtherPython:
+    """An environment with Ray, made by uv, which keeps the wheel (79 MB) in its cache."""
+    uv = str(Path(sys.executable).parent / "uv")
+    words = ["pip", "install", "-q", "--python", str(where / "bin" / "python"), RAY]
+    for each in (["venv", "-q", "--python", sys.executable, str(where)], words):
+        made = subprocess.run([uv, *each], capture_output=True, text=True)
+        if made.returncode:
+            tools.missing(f"needs {RAY}: {made.stderr[-500:]}")
+    return OtherPython(str(where / "bin"))
 
 
 @attrs.frozen

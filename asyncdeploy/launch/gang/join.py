@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -55,7 +56,7 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
 
     Raises:
         ToolMissing: an environment lacks it.
-        PreflightFailed: versions differ; what is where is said.
+        PreflightFailed: a version is too old, or versions differ; what is where is said.
         DeployError: a node does not answer.
     """
     at = {each.node: each for each in deployments}
@@ -76,12 +77,21 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
         if not each.engine:
             hint = f"add it to the project: uv add {launcher.package}"
             raise ToolMissing(each.node.name, f"its environment has no {launcher.package}", hint, tool=launcher.package)
+        _check_age(each, launcher)
     _check_alike(launcher.package, report.values)
     for each in report.values:
         if 0 <= each.shared_memory < launcher.shared_memory_bytes:
             has, wants = each.shared_memory >> 20, launcher.shared_memory_bytes >> 20
             text = f"{has} MiB of shared memory (/dev/shm); {launcher.package} wants {wants} MiB, and is slow with less"
             pool.at(each.node).emit(Noted(node=each.node.name, text=text))
+
+
+def _check_age(seen: Seen, launcher: EngineLauncher) -> None:
+    numbers = tuple(int(part) for part in re.findall(r"\d+", seen.engine)[: len(launcher.least_version)])
+    if numbers < launcher.least_version:
+        least = ".".join(map(str, launcher.least_version))
+        what = f"{launcher.package} {least} or newer was expected, got {seen.engine}"
+        raise PreflightFailed(seen.node.name, what, f"uv add '{launcher.package}>={least}'")
 
 
 def _check_alike(package: str, seen: Sequence[Seen]) -> None:

@@ -122,6 +122,11 @@ class DaskCluster(PlainData):
         return "distributed"
 
     @property
+    def least_version(self) -> tuple[int, ...]:
+        """What was tried."""
+        return (2024, 1)
+
+    @property
     def shared_memory_bytes(self) -> int:
         """None is needed."""
         return 0

@@ -103,6 +103,11 @@ class RayCluster(PlainData):
         return "ray"
 
     @property
+    def least_version(self) -> tuple[int, ...]:
+        """What knows tokens: an older one would let everybody in."""
+        return (2, 52)
+
+    @property
     def shared_memory_bytes(self) -> int:
         """Where objects lie: with less, Ray takes /tmp for them, which is slow."""
         return SHARED_MEMORY if self.object_store_gb is None else int(self.object_store_gb * 1e9)

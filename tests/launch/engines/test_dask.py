@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,22 +155,22 @@ async def test_a_node_that_does_not_join_is_named(sshd_nodes: Sequence[SshdNode]
         assert pids_of(sshd, "dask") == []
 
 
-async def test_what_differs_is_seen_before_anything_starts(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
+async def test_what_is_not_fit_is_seen_before_anything_starts(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
     sshds, seen = sshd_nodes[:2], list[Event]()
     nodes, folder = [each.node for each in sshds], Path(sys.executable).parent
-    same = '{"python": "9.9", "engine": "1.0", "shared_memory": 7}'
+    said = '{"python": "%s", "engine": "%s", "shared_memory": 7}'
+    expected: list[tuple[str, str, type[ad.DeployError], str]] = [
+        ("9.9", "3000.2", ad.PreflightFailed, "need one distributed, got 3000.1 on node-0; 3000.2 on node-1"),
+        ("9.8", "3000.1", ad.PreflightFailed, "need one Python, got 9.9 on node-0; 9.8 on node-1"),
+        ("9.9", "2023.12.1", ad.PreflightFailed, "distributed 2024.1 or newer was expected, got 2023.12.1"),
+        ("9.9", "", ad.ToolMissing, "its environment has no distributed"),
+    ]
+    put_first(sshds[0], "python3", OTHER_PYTHON % (said % ("9.9", "3000.1"), folder))
     async with pool_for(sshds[0], observer=seen.append) as pool:
-        for said, expected in (
-            ('{"python": "9.9", "engine": "2.0", "shared_memory": 7}', "need one distributed, got 1.0 on"),
-            ('{"python": "9.8", "engine": "1.0", "shared_memory": 7}', "need one Python, got 9.9 on"),
-        ):
-            put_first(sshds[0], "python3", OTHER_PYTHON % (same, folder))
-            put_first(sshds[1], "python3", OTHER_PYTHON % (said, folder))
-            with pytest.raises(ad.PreflightFailed, match=expected):
+        for python, engine, kind, words in expected:
+            put_first(sshds[1], "python3", OTHER_PYTHON % (said % (python, engine), folder))
+            with pytest.raises(kind, match=re.escape(words)) as caught:
                 await ad.fan_out(nodes, project, ONE, FromHome(), pool=pool)
-        put_first(sshds[1], "python3", OTHER_PYTHON % ('{"python": "9.9", "engine": "", "shared_memory": -1}', folder))
-        with pytest.raises(ad.ToolMissing, match="has no distributed") as caught:
-            await ad.fan_out(nodes, project, ONE, FromHome(), pool=pool)
         assert caught.value.hint == "add it to the project: uv add distributed"
     assert not [event for event in seen if isinstance(event, ad.StageStarted) and event.stage == "start"]
 
@@ -183,7 +184,7 @@ async def test_two_clusters_at_once_and_strangers(sshd_nodes: Sequence[SshdNode]
             assert len((await other.run("python driver.py", check=True)).text.split()) == 1 + 1
         place = dask.launch.placement
         words = [sys.executable, "-c", STRANGERS, f"{place.master_addr}:{place.master_port}"]
-        stranger = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+        stranger = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         out, _ = await stranger.communicate(make_identity("stranger").pem.encode())
         assert out == b"refused\nrefused\n"
         assert len((await dask.run("python driver.py", check=True)).text.split()) == 1 + 2
