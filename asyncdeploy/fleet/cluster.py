@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import attrs
 
@@ -18,7 +17,7 @@ from asyncdeploy.launch.gang.drivers import start_driver
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.dask import DaskCluster
 from asyncdeploy.launch.launchers.ray import RayCluster
-from asyncdeploy.launch.placement import EngineLauncher
+from asyncdeploy.push.relay.crew import Relay
 from asyncdeploy.run.job import Job
 from asyncdeploy.tasks.finish import finish
 from asyncdeploy.values.arguments import checked
@@ -99,8 +98,10 @@ async def ray_cluster(
     env: Env = DEFAULT_ENV,
     *,
     cluster: RayCluster | None = None,
+    relay: Relay = "auto",
+    grace_s: float = 5.0,
+    at_most_s: float | None = None,
     pool: Pool | None = None,
-    **options: Any,
 ) -> AsyncIterator[RunningCluster]:
     """Give a Ray cluster that spans exactly these nodes; behind the block nothing of it is left.
 
@@ -109,8 +110,8 @@ async def ray_cluster(
         workspace: what to push.
         env: how a node becomes able to run it; it must have ray.
         cluster: how it is made; None is RayCluster().
+        relay / grace_s / at_most_s: as for ``fan_out``.
         pool: the connections.
-        options: as for ``fan_out``: relay, grace_s, at_most_s.
 
     Raises:
         ToolMissing: an environment has no ray.
@@ -119,8 +120,13 @@ async def ray_cluster(
 
     On cancellation drivers are ended, then the cluster.
     """
-    async with _cluster(nodes, workspace, env, cluster or RayCluster(), pool, options) as running:
-        yield running
+    made = cluster or RayCluster()
+    async with lent_pool(pool) as lent:
+        launch = await fan_out(
+            nodes, workspace, made, env, relay=relay, grace_s=grace_s, at_most_s=at_most_s, pool=lent
+        )
+        async with _running(lent, launch) as running:
+            yield running
 
 
 @asynccontextmanager
@@ -130,8 +136,10 @@ async def dask_cluster(
     env: Env = DEFAULT_ENV,
     *,
     cluster: DaskCluster | None = None,
+    relay: Relay = "auto",
+    grace_s: float = 5.0,
+    at_most_s: float | None = None,
     pool: Pool | None = None,
-    **options: Any,
 ) -> AsyncIterator[RunningCluster]:
     """Give a Dask cluster that spans exactly these nodes; behind the block nothing of it is left.
 
@@ -140,8 +148,8 @@ async def dask_cluster(
         workspace: what to push.
         env: how a node becomes able to run it; it must have distributed.
         cluster: how it is made; None is DaskCluster().
+        relay / grace_s / at_most_s: as for ``fan_out``.
         pool: the connections.
-        options: as for ``fan_out``: relay, grace_s, at_most_s.
 
     Raises:
         ToolMissing: an environment has no distributed.
@@ -150,20 +158,21 @@ async def dask_cluster(
 
     On cancellation drivers are ended, then the cluster.
     """
-    async with _cluster(nodes, workspace, env, cluster or DaskCluster(), pool, options) as running:
-        yield running
+    made = cluster or DaskCluster()
+    async with lent_pool(pool) as lent:
+        launch = await fan_out(
+            nodes, workspace, made, env, relay=relay, grace_s=grace_s, at_most_s=at_most_s, pool=lent
+        )
+        async with _running(lent, launch) as running:
+            yield running
 
 
 @asynccontextmanager
-async def _cluster(
-    nodes: Nodes, workspace: Code, env: Env, launcher: EngineLauncher, pool: Pool | None, options: dict[str, Any]
-) -> AsyncIterator[RunningCluster]:
-    async with lent_pool(pool) as lent:
-        launch = await fan_out(nodes, workspace, launcher, env, pool=lent, **options)
-        try:
-            yield RunningCluster(launch, lent)
-        finally:
-            await finish(_stop(lent, launch), launch.grace_s + STOP_S)
+async def _running(pool: Pool, launch: Launch) -> AsyncIterator[RunningCluster]:
+    try:
+        yield RunningCluster(launch, pool)
+    finally:
+        await finish(_stop(pool, launch), launch.grace_s + STOP_S)
 
 
 async def _stop(pool: Pool, launch: Launch) -> None:

@@ -51,8 +51,11 @@ class Seen:
     shared_memory: int
 
 
-async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: EngineLauncher) -> None:
+async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: EngineLauncher) -> str:
     """Look whether the engine stands in every environment, in one version, for one Python; nothing is started.
+
+    Returns:
+        The program that will see who has joined it.
 
     Raises:
         ToolMissing: an environment lacks it.
@@ -84,6 +87,7 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
             has, wants = each.shared_memory >> 20, launcher.shared_memory_bytes >> 20
             text = f"{has} MiB of shared memory (/dev/shm); {launcher.package} wants {wants} MiB, and is slow with less"
             pool.at(each.node).emit(Noted(node=each.node.name, text=text))
+    return launcher.prover
 
 
 def _check_age(seen: Seen, launcher: EngineLauncher) -> None:

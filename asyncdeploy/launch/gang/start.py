@@ -77,9 +77,7 @@ async def start_launch(
 
     On cancellation nothing of it stays running.
     """
-    engine = launcher if isinstance(launcher, EngineLauncher) else None
-    if engine is not None:
-        await check_engine(pool, deployments, engine)
+    prover = await check_engine(pool, deployments, launcher) if isinstance(launcher, EngineLauncher) else ""
     for attempt in range(PORT_TRIES):
         try:
             launch, commands, link_port = await plan_launch(pool, deployments, launcher, grace_s, before)
@@ -89,17 +87,14 @@ async def start_launch(
             raise launch_failed(cause, "could not be asked for a port; nothing was started") from cause
         first, port = launch.jobs[0].node, launch.placement.master_port
         try:
-            linked = with_links(launch, commands, link_port, silence_s)
-            jobs = await _start_ranks(pool, launch, linked, engine.prover if engine is not None else "")
+            jobs = await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s), prover)
         except LaunchFailed as error:
             if LINK_TAKEN not in error.message:
                 raise
             port = link_port
         else:
             launch = attrs.evolve(launch, jobs=jobs)
-            if not launcher.opens_port or await _opened(pool, launch):
-                if engine is not None:
-                    await await_joined(pool, launch, engine)
+            if await _stands(pool, launch, launcher):
                 return launch
             await undo_launch(pool, launch)
         pool.at(first).emit(Noted(node=first.name, text=f"port {port} was taken meanwhile (try {attempt + 1})"))
@@ -165,6 +160,15 @@ def _not_started(launch: Launch, report: Report[Job], left: Iterable[Node]) -> L
     error = launch_failed(cause, f"could not be started ({fate})", launch.id, launch.ranks[outcome.node])
     error.__cause__ = cause
     return error
+
+
+async def _stands(pool: Pool, launch: Launch, launcher: Launcher) -> bool:
+    """Wait until rank 0 listens and, of an engine, all nodes are in it; False if its port was taken meanwhile."""
+    if launcher.opens_port and not await _opened(pool, launch):
+        return False
+    if isinstance(launcher, EngineLauncher):
+        await await_joined(pool, launch, launcher)
+    return True
 
 
 async def _opened(pool: Pool, launch: Launch) -> bool:

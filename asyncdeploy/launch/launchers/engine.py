@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from typing import get_type_hints
 
 from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER
 from asyncdeploy.launch.launchers.ranks import Ranks
@@ -99,3 +100,7 @@ def to_resources(value: Mapping[str, float] | Iterable[tuple[str, float]]) -> tu
     """Return a mapping of names to amounts as sorted pairs."""
     items = value.items() if isinstance(value, Mapping) else value
     return tuple(sorted((str(name), float(amount)) for name, amount in items))
+
+
+# attrs copies it to the constructors of classes elsewhere, where the names in it mean nothing.
+to_resources.__annotations__ = get_type_hints(to_resources)

@@ -17,8 +17,8 @@ from asyncdeploy.push.relay.tls import make_identity
 from asyncdeploy.values.events import Event
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.engines import OTHER_PYTHON, STAYS, FromHome, folders, nothing_left, pids_of, put_first
 from tests.support.examples import OurPython
+from tests.support.programs.engines import OTHER_PYTHON, STAYS, FromHome, folders, nothing_left, pids_of, put_first
 from tests.support.waiting import eventually
 
 ONE = ad.DaskCluster(workers=1)

@@ -15,7 +15,7 @@ import pytest
 
 import asyncdeploy as ad
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.engines import STAYS, OtherPython, nothing_left, pids_of, ray_python
+from tests.support.programs.engines import STAYS, OtherPython, nothing_left, pids_of, ray_python
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)  # a raylet takes 5 s to start where there are cores for it, and half a minute not
