@@ -12,6 +12,7 @@ import pytest
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.examples import OurPython, example
 from tests.support.places import EXAMPLES
+from tests.support.programs.engines import python_with
 from tests.support.programs.ranks import rank_workspace
 from tests.support.tools import need_torch
 
@@ -58,6 +59,15 @@ async def test_train_then_attach(hosts: list[str], tmp_path: Path, capsys: pytes
         assert result.returncode == 0, result.stderr
         assert [line.split()[1] for line in result.stdout.splitlines()[-2:]] == ["done"] * 2
         assert ("sum 3" in result.stdout) == (verb == "follow")
+
+
+async def test_cluster(hosts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = python_with(tmp_path / "venv", "dask[array]", "distributed")
+    project = tmp_path / "project"
+    project.mkdir()
+    shutil.copy(EXAMPLES / "drivers" / "dask_array.py", project)
+    assert await example("cluster").main("dask", "project", "python dask_array.py", *hosts[:2], env=env) == 0
+    assert re.search(r"^mean 999999.5 on \d+ workers$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_sweep(hosts: list[str], tmp_path: Path) -> None:

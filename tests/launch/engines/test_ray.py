@@ -15,7 +15,7 @@ import pytest
 
 import asyncdeploy as ad
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.programs.engines import STAYS, OtherPython, nothing_left, pids_of, ray_python
+from tests.support.programs.engines import RAY, STAYS, OtherPython, nothing_left, pids_of, python_with
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)  # a raylet takes 5 s to start where there are cores for it, and half a minute not
@@ -47,7 +47,7 @@ ray.get(ray.remote(num_cpus=1)(stay).remote(os.getcwd()))
 @pytest.fixture(scope="session")
 def env(tmp_path_factory: pytest.TempPathFactory) -> OtherPython:
     """An environment with Ray."""
-    return ray_python(tmp_path_factory.mktemp("ray") / "venv")
+    return python_with(tmp_path_factory.mktemp("ray") / "venv", RAY)
 
 
 @pytest.fixture

@@ -48,14 +48,14 @@ class OtherPython(ad.SystemEnv):
 
 
 @functools.cache
-def ray_python(where: Path) -> OtherPython:
-    """An environment with Ray, made by uv, which keeps the wheel (79 MB) in its cache."""
+def python_with(where: Path, *packages: str) -> OtherPython:
+    """An environment with these packages, made by uv, which keeps their wheels in its cache (Ray's has 79 MB)."""
     uv = str(Path(sys.executable).parent / "uv")
-    words = ["pip", "install", "-q", "--python", str(where / "bin" / "python"), RAY]
+    words = ["pip", "install", "-q", "--python", str(where / "bin" / "python"), *packages]
     for each in (["venv", "-q", "--python", sys.executable, str(where)], words):
         made = subprocess.run([uv, *each], capture_output=True, text=True)
         if made.returncode:
-            tools.missing(f"needs {RAY}: {made.stderr[-500:]}")
+            tools.missing(f"needs {', '.join(packages)}: {made.stderr[-500:]}")
     return OtherPython(str(where / "bin"))
 
 
