@@ -49,6 +49,7 @@ class Seen:
     python: str
     engine: str
     shared_memory: int
+    apart: bool
 
 
 async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: EngineLauncher) -> str:
@@ -70,17 +71,14 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
         line = completed.stdout.strip().rpartition(b"\n")[2]
         said = Answer.read(node.name, "what its environment has for the engine", line)
         python, engine = (said[name].text(limit=MAX_WORD) for name in ("python", "engine"))
-        return Seen(node, python, engine, said["shared_memory"].whole(-1))
+        return Seen(node, python, engine, said["shared_memory"].whole(-1), said["apart"].flag())
 
     report = await map_nodes(list(at), see, at_once=CALLS_AT_ONCE)
     for outcome in report.failures:
         if outcome.error is not None:
             raise outcome.error
     for each in report.values:
-        if not each.engine:
-            hint = f"add it to the project: uv add {launcher.package}"
-            raise ToolMissing(each.node.name, f"its environment has no {launcher.package}", hint, tool=launcher.package)
-        _check_age(each, launcher)
+        _check_one(each, launcher)
     _check_alike(launcher.package, report.values)
     for each in report.values:
         if 0 <= each.shared_memory < launcher.shared_memory_bytes:
@@ -90,12 +88,20 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
     return launcher.prover
 
 
-def _check_age(seen: Seen, launcher: EngineLauncher) -> None:
+def _check_one(seen: Seen, launcher: EngineLauncher) -> None:
+    """Refuse a container, and an environment without the engine or with one that is too old."""
+    node, package = seen.node.name, launcher.package
+    if seen.apart:
+        what = f"its environment is a container, in which no driver can be started beside {package}"
+        raise PreflightFailed(node, what, "UvEnv, NixEnv and SystemEnv can; a node may be a container itself")
+    if not seen.engine:
+        hint = f"add it to the project: uv add {package}"
+        raise ToolMissing(node, f"its environment has no {package}", hint, tool=package)
     numbers = tuple(int(part) for part in re.findall(r"\d+", seen.engine)[: len(launcher.least_version)])
     if numbers < launcher.least_version:
         least = ".".join(map(str, launcher.least_version))
-        what = f"{launcher.package} {least} or newer was expected, got {seen.engine}"
-        raise PreflightFailed(seen.node.name, what, f"uv add '{launcher.package}>={least}'")
+        what = f"{package} {least} or newer was expected, got {seen.engine}"
+        raise PreflightFailed(node, what, f"uv add '{package}>={least}'")
 
 
 def _check_alike(package: str, seen: Sequence[Seen]) -> None:

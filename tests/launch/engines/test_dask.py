@@ -158,17 +158,18 @@ async def test_a_node_that_does_not_join_is_named(sshd_nodes: Sequence[SshdNode]
 async def test_what_is_not_fit_is_seen_before_anything_starts(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
     sshds, seen = sshd_nodes[:2], list[Event]()
     nodes, folder = [each.node for each in sshds], Path(sys.executable).parent
-    said = '{"python": "%s", "engine": "%s", "shared_memory": 7}'
-    expected: list[tuple[str, str, type[ad.DeployError], str]] = [
-        ("9.9", "3000.2", ad.PreflightFailed, "need one distributed, got 3000.1 on node-0; 3000.2 on node-1"),
-        ("9.8", "3000.1", ad.PreflightFailed, "need one Python, got 9.9 on node-0; 9.8 on node-1"),
-        ("9.9", "2023.12.1", ad.PreflightFailed, "distributed 2024.1 or newer was expected, got 2023.12.1"),
-        ("9.9", "", ad.ToolMissing, "its environment has no distributed"),
+    said = '{"python": "%s", "engine": "%s", "shared_memory": 7, "apart": %s}'
+    expected: list[tuple[str, str, str, type[ad.DeployError], str]] = [
+        ("9.9", "3000.2", "false", ad.PreflightFailed, "need one distributed, got 3000.1 on node-0; 3000.2 on node-1"),
+        ("9.8", "3000.1", "false", ad.PreflightFailed, "need one Python, got 9.9 on node-0; 9.8 on node-1"),
+        ("9.9", "2023.12.1", "false", ad.PreflightFailed, "distributed 2024.1 or newer was expected, got 2023.12.1"),
+        ("9.9", "3000.1", "true", ad.PreflightFailed, "its environment is a container, in which no driver"),
+        ("9.9", "", "false", ad.ToolMissing, "its environment has no distributed"),
     ]
-    put_first(sshds[0], "python3", OTHER_PYTHON % (said % ("9.9", "3000.1"), folder))
+    put_first(sshds[0], "python3", OTHER_PYTHON % (said % ("9.9", "3000.1", "false"), folder))
     async with pool_for(sshds[0], observer=seen.append) as pool:
-        for python, engine, kind, words in expected:
-            put_first(sshds[1], "python3", OTHER_PYTHON % (said % (python, engine), folder))
+        for python, engine, apart, kind, words in expected:
+            put_first(sshds[1], "python3", OTHER_PYTHON % (said % (python, engine, apart), folder))
             with pytest.raises(kind, match=re.escape(words)) as caught:
                 await ad.fan_out(nodes, project, ONE, FromHome(), pool=pool)
         assert caught.value.hint == "add it to the project: uv add distributed"
