@@ -16,6 +16,12 @@ pathlib.Path("results").mkdir(exist_ok=True)
 pathlib.Path("results", "loss.json").write_text("0.1")
 print("rank", os.environ.get("RANK", "-"), "of", os.environ.get("WORLD_SIZE", "-"), *sys.argv[1:])
 """
+DRIVER = """\
+from distributed import Client
+
+with Client() as client:
+    print(sum(client.gather(client.map(abs, range(4)))))
+"""
 PYPROJECT = """\
 [project]
 name = "project"
@@ -42,6 +48,7 @@ def world(sshd_nodes: Sequence[SshdNode], tmp_path: Path, monkeypatch: pytest.Mo
     project.mkdir(parents=True)
     for name in ("train.py", "eval.py"):
         (project / name).write_text(TRAIN)
+    (project / "driver.py").write_text(DRIVER)
     (project / "pyproject.toml").write_text(PYPROJECT)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_TOKEN", "s3cr3t")

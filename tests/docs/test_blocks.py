@@ -45,7 +45,7 @@ async def run_block(text: str, where: str, line: int, names: dict[str, Any]) -> 
 async def test_every_block_of_a_page_runs(
     page: Path, world: Sequence[SshdNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only torch is not downloaded: where a block makes an environment for torchrun, it is the one of these tests."""
+    """Nothing large is downloaded: where a block makes an environment for torchrun or Dask, it is these tests' own."""
     names: dict[str, Any] = {name: getattr(asyncdeploy, name) for name in asyncdeploy.__all__}
     names.update(
         ad=asyncdeploy, asyncio=asyncio, nodes=asyncdeploy.parse_nodes("gpu[1-2]"), token="s3cr3t", __name__="__main__"
@@ -55,5 +55,6 @@ async def test_every_block_of_a_page_runs(
             text = text.replace(ours, theirs)
         if "Torchrun" in text:
             need_torch()
+        if "Torchrun" in text or "dask" in text.lower():
             monkeypatch.setattr(UvEnv, "enter", lambda _self, *args: OurPython().enter(*args))
         await run_block(text, str(page), line, names)

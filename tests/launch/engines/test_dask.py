@@ -19,7 +19,7 @@ from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.examples import OurPython
 from tests.support.programs.engines import OTHER_PYTHON, STAYS, FromHome, folders, nothing_left, pids_of, put_first
-from tests.support.waiting import eventually
+from tests.support.waiting import BACK_S, eventually
 
 ONE = ad.DaskCluster(workers=1)
 SQUARES = """\
@@ -153,6 +153,26 @@ async def test_a_node_that_does_not_join_is_named(sshd_nodes: Sequence[SshdNode]
     assert "no licence" in caught.value.evidence
     for sshd in sshds:
         assert pids_of(sshd, "dask") == []
+
+
+async def test_a_start_that_is_cancelled_while_it_joins_leaves_nothing(
+    sshd_nodes: Sequence[SshdNode], pool: ad.Pool, project: Path
+) -> None:
+    sshds = sshd_nodes[:2]
+    put_first(sshds[1], "dask", "#!/bin/sh\nexec sleep 987\n")
+    nodes = [each.node for each in sshds]
+    starting = asyncio.create_task(ad.fan_out(nodes, project, ONE, FromHome(), pool=pool))
+    await eventually(lambda: pids_of(sshds[0], "dask_nodes.py"), "it is asked who has joined")
+    starting.cancel()
+    began = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert time.monotonic() - began < BACK_S
+    for sshd in sshds:
+        await eventually(
+            lambda sshd=sshd: pids_of(sshd, "dask") + pids_of(sshd, "sleep 987") == [],
+            f"nothing runs on {sshd.node.name}",
+        )
 
 
 async def test_what_is_not_fit_is_seen_before_anything_starts(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
