@@ -15,7 +15,7 @@ from asyncdeploy.launch.gang.node_folder import gather_evidence, place_tools
 from asyncdeploy.launch.gang.plan import plan_launch
 from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launch import Launch
-from asyncdeploy.launch.placement import Launcher
+from asyncdeploy.launch.placement import EngineLauncher, Launcher
 from asyncdeploy.launch.root_cause.case import RankEnd
 from asyncdeploy.launch.root_cause.judge import failure_of, judge_launch
 from asyncdeploy.nodes.parallel import map_nodes
@@ -50,9 +50,13 @@ async def run_launch(pool: Pool, deployments: Sequence[Deployment], launcher: La
 
     Raises:
         PreflightFailed: the nodes cannot run it together; nothing was started.
+        ValueError: the launcher's ranks are an engine, which does not end by itself.
 
     On cancellation the runs are ended.
     """
+    if isinstance(launcher, EngineLauncher):
+        kind = type(launcher).__name__
+        raise ValueError(f"run_launch: ranks that end were expected, got a {kind}; fan_out or a block starts an engine")
     launch, commands, _ = await plan_launch(pool, deployments, launcher, GRACE_S)
     work = dict(zip(launch.nodes, zip(deployments, commands, strict=True), strict=True))
     done: dict[Node, Completed] = {}

@@ -20,6 +20,7 @@ from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, fold_names
 from asyncdeploy.nodes.report import Report
+from asyncdeploy.push.push import finish_push
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.job import JobStatus
@@ -67,7 +68,9 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
     look = Command(f"python3 - {launcher.package}", stdin=packaged_text("node_side/engines/look.py"), timeout_s=LOOK_S)
 
     async def see(node: Node) -> Seen:
-        completed = await run_command(pool.at(node), at[node].enter(look), check=True, source=SOURCE)
+        remote = pool.at(node)
+        await finish_push(remote, at[node].site.path)
+        completed = await run_command(remote, at[node].enter(look), check=True, source=SOURCE)
         line = completed.stdout.strip().rpartition(b"\n")[2]
         said = Answer.read(node.name, "what its environment has for the engine", line)
         python, engine = (said[name].text(limit=MAX_WORD) for name in ("python", "engine"))

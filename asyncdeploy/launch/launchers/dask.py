@@ -146,9 +146,11 @@ class DaskCluster(PlainData):
 
     def commands(self, placement: Placement) -> tuple[Command, ...]:
         """Return one command a node, in node rank order; the same plan gives the same commands."""
+        return engine_ranks(self.name, self._engine).commands(placement)
+
+    def _engine(self, placement: Placement, place: NodePlace) -> Command:
         env = {f"{_TLS}REQUIRE_ENCRYPTION": "True", f"{_TLS}DEFAULT_SCHEME": "tls"}
-        env_of = Command("true", env=env, secrets=self.secrets)
-        return engine_ranks(self.name, self._lines, env_of).commands(placement)
+        return Command(self._lines(placement, place), env=env, secrets=self.secrets)
 
     def _count(self, place: NodePlace) -> int | None:
         """Return how many workers a node has, None if as many as its CPUs make."""

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import get_type_hints
 
+import attrs
+
 from asyncdeploy.launch.launchers.rank_env import LOG_FOLDER
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.placement import NodePlace, Placement
@@ -17,32 +19,33 @@ JOIN_S = 120.0
 """From the start of all nodes until the last is seen: an engine that is imported from a cold network disk takes one."""
 
 
-def engine_ranks(name: str, lines: Callable[[Placement, NodePlace], str], env: Command) -> Ranks:
+def engine_ranks(name: str, engine: Callable[[Placement, NodePlace], Command]) -> Ranks:
     """Return the ranks of an engine, one command a node.
 
     Args:
         name: of the launch.
-        lines: returns the lines of a node that run its engine until it ends.
-        env: what carries its variables and secrets.
+        engine: returns a node's command, whose lines run its engine until it ends. Drivers have its variables too.
     """
 
     def command(placement: Placement, node_rank: int) -> Command:
-        folder = engine_folder(placement, node_rank)
+        inner, folder = engine(placement, placement.places[node_rank]), engine_folder(placement, node_rank)
         line = "\n".join(
             [
                 # Where another user has made it there may be anything in it.
                 f"mkdir -m 700 {folder} || exit",
                 f"echo $$ >{LOG_FOLDER}/engine.pid",  # drivers find the engine and its variables by it
+                # What a task's own process dies of is no failure of the engine, and must not be read as one days later.
+                "unset ASYNCDEPLOY_ERRORS",
                 # Its workers take tasks to pieces whose modules lie in the project.
                 'PYTHONPATH="$PYTHONPATH:$PWD"; export PYTHONPATH',
-                lines(placement, placement.places[node_rank]),
+                inner.line,
                 "status=$?",
                 f"rm -rf {folder} || {{ sleep 1; rm -rf {folder}; }}",  # its helpers may still write there
                 f'[ "$status" != 0 ] || status={ENDED}',
                 'exit "$status"',
             ]
         )
-        return Command(line, env=env.env, secrets=env.secrets, on_end=f"rm -rf {folder}")
+        return attrs.evolve(inner, line=line, on_end=f"rm -rf {folder}")
 
     return Ranks(command, nproc_per_node=None, each="node", name=name, uneven=True, opens_port=True)
 

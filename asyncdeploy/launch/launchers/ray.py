@@ -127,13 +127,17 @@ class RayCluster(PlainData):
 
     def commands(self, placement: Placement) -> tuple[Command, ...]:
         """Return one command a node, in node rank order; the same plan gives the same commands."""
-        # Said to every process: where it is not, ~/.ray/auth_token decides on each node by itself. Without the drain a
-        # node that computes ends in 2 s, not in 30.
-        env = {"RAY_AUTH_MODE": "token", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
-        env_of = Command("true", env=env, secrets=(("RAY_AUTH_TOKEN", self.token),))
-        return engine_ranks(self.name, self._lines, env_of).commands(placement)
+        return engine_ranks(self.name, self._engine).commands(placement)
 
-    def _lines(self, placement: Placement, place: NodePlace) -> str:
+    def _engine(self, placement: Placement, place: NodePlace) -> Command:
+        env = {
+            "RAY_AUTH_MODE": "token",  # said to every process, or ~/.ray/auth_token decides on each node by itself
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # a node that computes ends in 2 s, not in 30
+            "VLLM_HOST_IP": place.address,  # it takes any interface's without
+        }
+        return Command(self._line(placement, place), env=env, secrets=(("RAY_AUTH_TOKEN", self.token),))
+
+    def _line(self, placement: Placement, place: NodePlace) -> str:
         head = place.node_rank == 0
         store = None if self.object_store_gb is None else str(int(self.object_store_gb * 1e9))
         where = {"--port": str(placement.master_port)} if head else {"--address": head_of(placement)}
@@ -153,5 +157,4 @@ class RayCluster(PlainData):
                 "--object-store-memory": store,
             },
         )
-        vllm = f"VLLM_HOST_IP={shlex.quote(place.address)}; export VLLM_HOST_IP"  # it takes any interface's without
-        return f"{vllm}\n{' '.join([words, *map(shlex.quote, self.options)])}"
+        return " ".join([words, *map(shlex.quote, self.options)])

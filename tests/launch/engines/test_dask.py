@@ -15,8 +15,10 @@ import pytest
 import asyncdeploy as ad
 from asyncdeploy.push.relay.tls import make_identity
 from asyncdeploy.values.events import Event
+from tests.support.beds.network import Network
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.events import notes
 from tests.support.examples import OurPython
 from tests.support.programs.engines import OTHER_PYTHON, STAYS, FromHome, folders, nothing_left, pids_of, put_first
 from tests.support.waiting import BACK_S, eventually
@@ -194,6 +196,40 @@ async def test_what_is_not_fit_is_seen_before_anything_starts(sshd_nodes: Sequen
                 await ad.fan_out(nodes, project, ONE, FromHome(), pool=pool)
         assert caught.value.hint == "add it to the project: uv add distributed"
     assert not [event for event in seen if isinstance(event, ad.StageStarted) and event.stage == "start"]
+
+
+async def test_little_shared_memory_is_noted_and_a_program_that_is_missing_named(
+    sshd_nodes: Sequence[SshdNode], project: Path
+) -> None:
+    sshd, seen, folder = sshd_nodes[0], list[Event](), Path(sys.executable).parent
+    said = '{"python": "9.9", "engine": "3000.1", "shared_memory": 67108864}'
+    put_first(sshd, "python3", OTHER_PYTHON % (said, folder))
+    put_first(sshd, "ray", "#!/bin/sh\necho no library >&2; exit 127\n")
+    async with pool_for(sshd, observer=seen.append) as pool:
+        with pytest.raises(ad.LaunchFailed, match=r"node rank 0 \(node-0\) exited 127"):
+            await ad.fan_out(sshd.node, project, ad.RayCluster(), FromHome(), pool=pool)
+    assert notes(seen, "shared memory") == [
+        "64 MiB of shared memory (/dev/shm); ray wants 1024 MiB, and is slow with less"
+    ]
+
+
+async def test_the_addresses_are_those_that_were_proven(network: Network, project: Path) -> None:
+    """Each node has a docker0 as well, at an address that all of them have."""
+    sshds = [network.start(name, trap=True) for name in ("a", "b")]
+    async with pool_for(sshds[0]) as pool:
+        nodes = [sshd.node for sshd in sshds]
+        async with ad.dask_cluster(nodes, project, OurPython(), cluster=ONE, pool=pool) as dask:
+            line = "python -c 'from distributed import Client; print(*sorted(Client().has_what()))'"
+            found = (await dask.run(line, check=True)).text.split()
+            assert [address.rpartition(":")[0] for address in found] == [
+                f"tls://{network.address(sshd)}" for sshd in sshds
+            ]
+            assert (await dask.run("python driver.py", check=True)).text == "285 a b"
+
+
+async def test_an_engine_is_no_run(pool: ad.Pool) -> None:
+    with pytest.raises(ValueError, match="ranks that end were expected, got a DaskCluster"):
+        await ad.run_launch(pool, [], ONE)
 
 
 async def test_two_clusters_at_once_and_strangers(sshd_nodes: Sequence[SshdNode], pool: ad.Pool, project: Path) -> None:

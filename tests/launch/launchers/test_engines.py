@@ -51,6 +51,7 @@ def test_ray_is_told_what_a_node_offers() -> None:
     for line in lines_of(cluster, 1, 1):
         assert "--num-cpus=3 --num-gpus=0 '--resources={\"disk\": 2.0}' --object-store-memory=100000000" in line
         assert "'--labels=a=b c'" in line
+    assert [dict(command.env)["VLLM_HOST_IP"] for command in cluster.commands(plan(1, 1))] == ["10.0.0.1", "10.0.0.2"]
     assert cluster.driver_env(plan(1)) == {"RAY_ADDRESS": "10.0.0.1:23456"}
 
 
