@@ -178,7 +178,7 @@ class DaskCluster(PlainData):
         words = words_of(
             ["dask", "worker", f"tls://{head_of(placement)}", "--no-dashboard"],
             {
-                "--host": place.address,
+                "--host": bracketed(place.address),
                 "--name": place.node.name,
                 "--nthreads": str(self.threads),
                 "--memory-limit": self.memory,

@@ -95,6 +95,8 @@ def test_an_address_of_six_stands_in_brackets() -> None:
     places = (ad.NodePlace(ad.Node("gpu0"), 0, 1, "fd00::1"), ad.NodePlace(ad.Node("gpu1"), 1, 1, "fd00::2"))
     placement = ad.Placement("ray-abcdefgh", "fd00::1", 23456, places)
     assert ad.RayCluster().driver_env(placement) == {"RAY_ADDRESS": "[fd00::1]:23456"}
+    worker = dict(ad.DaskCluster().commands(placement)[1].env)[RANK_LINE]
+    assert "dask worker 'tls://[fd00::1]:23456' --no-dashboard '--host=[fd00::2]'" in worker
     assert ad.DaskCluster().driver_env(placement) == {"DASK_SCHEDULER_ADDRESS": "tls://[fd00::1]:23456"}
 
 
