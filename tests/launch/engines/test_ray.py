@@ -1,6 +1,6 @@
 """Real Ray over real sshd nodes: a driver computes on all of them, and afterwards nothing is left.
 
-One test runs with all others. The rest takes minutes: ASYNCDEPLOY_RAY=1 runs them.
+One test runs with all others. The rest takes minutes: ASYNCDEPLOY_RAY=1 runs it, and CI does.
 """
 
 import os
@@ -16,10 +16,13 @@ import pytest
 import asyncdeploy as ad
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.programs.engines import RAY, STAYS, OtherPython, nothing_left, pids_of, python_with
+from tests.support.tools import in_ci
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)  # a raylet takes 5 s to start where there are cores for it, and half a minute not
-LONG = pytest.mark.skipif(not os.environ.get("ASYNCDEPLOY_RAY"), reason="takes minutes; ASYNCDEPLOY_RAY=1 runs it")
+LONG = pytest.mark.skipif(
+    not (os.environ.get("ASYNCDEPLOY_RAY") or in_ci()), reason="takes minutes; ASYNCDEPLOY_RAY=1 runs it"
+)
 SMALL = ad.RayCluster(cpus=1, gpus=0, object_store_gb=0.1)
 SQUARES = """\
 import ray
