@@ -114,6 +114,8 @@ async def test_z1_the_scheduler_is_killed(sshd_nodes: Sequence[SshdNode], pool: 
     sshds = sshd_nodes[:2]
     launch = await ad.fan_out([each.node for each in sshds], project, ONE, OurPython(), grace_s=1, pool=pool)
     job = await ad.start_on_cluster(launch, "python busy.py", name="busy", pool=pool)
+    child = [sshd.home / "project" / "child" for sshd in sshds]
+    await eventually(lambda: any(path.exists() for path in child), "it computes")
     (scheduler,) = pids_of(sshds[0], "dask scheduler")
     os.kill(scheduler, signal.SIGKILL)
     status = await ad.wait_job(pool.at(sshds[0].node), job)
