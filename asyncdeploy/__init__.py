@@ -58,6 +58,7 @@ _ROOMS = {
     "run.job": "Job JobStatus",
     "run.job_log": "follow_job",
     "run.jobs": "find_job job_status list_jobs read_log start_job stop_job wait_job",
+    "sources.slurm.job": "slurm_nodes slurm_until",
     "values.cleaned": "Cleaned CleanedItem",
     "values.command": "Command Completed",
     "values.errors": (

@@ -98,6 +98,7 @@ from asyncdeploy.run.jobs import (
     stop_job as stop_job,
     wait_job as wait_job,
 )
+from asyncdeploy.sources.slurm.job import slurm_nodes as slurm_nodes, slurm_until as slurm_until
 from asyncdeploy.values.cleaned import Cleaned as Cleaned, CleanedItem as CleanedItem
 from asyncdeploy.values.command import Command as Command, Completed as Completed
 from asyncdeploy.values.errors import (

@@ -18,6 +18,7 @@ cancelled, stands in its docstring: `help(asyncdeploy.fan_out)`, or the referenc
 """
 TITLES = {
     "nodes": "Nodes, and what comes back from many of them",
+    "sources": "Where nodes come from",
     "values": "Values, events, errors",
     "connect": "Connections",
     "push": "Push",
