@@ -98,6 +98,27 @@ from asyncdeploy.run.jobs import (
     stop_job as stop_job,
     wait_job as wait_job,
 )
+from asyncdeploy.sources.rent.errors import (
+    NotGivenBack as NotGivenBack,
+    ProviderError as ProviderError,
+    RentFailed as RentFailed,
+)
+from asyncdeploy.sources.rent.giving_back import Patience as Patience
+from asyncdeploy.sources.rent.offers import find_offers as find_offers
+from asyncdeploy.sources.rent.provider import Provider as Provider
+from asyncdeploy.sources.rent.providers.lambda_cloud import LambdaCloud as LambdaCloud
+from asyncdeploy.sources.rent.providers.prime import PrimeIntellect as PrimeIntellect
+from asyncdeploy.sources.rent.providers.runpod import RunPod as RunPod
+from asyncdeploy.sources.rent.providers.vast import Vast as Vast
+from asyncdeploy.sources.rent.rent import (
+    end_rental as end_rental,
+    reap_rentals as reap_rentals,
+    rent as rent,
+    start_rental as start_rental,
+)
+from asyncdeploy.sources.rent.rental import Rental as Rental
+from asyncdeploy.sources.rent.seen import FoundRental as FoundRental, find_rentals as find_rentals
+from asyncdeploy.sources.rent.want import Instance as Instance, Offer as Offer, Order as Order, Want as Want
 from asyncdeploy.sources.slurm.job import slurm_nodes as slurm_nodes, slurm_until as slurm_until
 from asyncdeploy.values.cleaned import Cleaned as Cleaned, CleanedItem as CleanedItem
 from asyncdeploy.values.command import Command as Command, Completed as Completed

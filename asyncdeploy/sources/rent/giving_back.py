@@ -1,0 +1,141 @@
+"""Until nothing of ours is left: the one loop by which machines are ended and proven gone.
+
+A machine is ours by its name, which stands in the provider's list beside its id; an id alone is never believed. Gone is
+what the list says, not what our own call returned: after it was seen once, or, for one of which nobody ever heard (an
+answer that was lost, an id to which nothing came), after ``settle_s``, within which a list may lag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from asyncdeploy.sources.rent.errors import NotGivenBack, ProviderError
+from asyncdeploy.sources.rent.ledger import Entry, Ledger
+from asyncdeploy.sources.rent.provider import Provider
+from asyncdeploy.sources.rent.want import Instance
+from asyncdeploy.tasks.threads import run_in_thread
+from asyncdeploy.values.arguments import checked_class
+from asyncdeploy.values.regex import regex
+
+_ID = regex(r"[A-Za-z0-9_-]{1,128}")
+
+
+@checked_class
+@attrs.frozen
+class Patience:
+    """How long providers are waited for.
+
+    Args:
+        poll_s: between two looks at a provider's list; they allow about one a second.
+        settle_s: for so long after it was asked for, a machine may still appear that no list shows.
+        end_s: for so long it is tried to end what is ours, before it is named.
+    """
+
+    poll_s: float = attrs.field(default=5.0, kw_only=True)
+    settle_s: float = attrs.field(default=180.0, kw_only=True)
+    end_s: float = attrs.field(default=600.0, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        for field, value in (("poll_s", self.poll_s), ("settle_s", self.settle_s), ("end_s", self.end_s)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"Patience {field}: a number of seconds above 0 was expected, got {value!r}")
+
+
+async def give_back(
+    providers: Mapping[str, Provider], entries: Sequence[Entry], patience: Patience, ledger: Ledger | None = None
+) -> NotGivenBack | None:
+    """End machines and wait until their providers no longer have them.
+
+    Args:
+        providers: by name.
+        entries: the machines; those that are proven gone are marked so.
+        patience: how long it is tried.
+        ledger: where that is written down.
+
+    Returns:
+        What could not be proven gone; None if all is.
+
+    On cancellation what was not proven by then is still not marked as gone.
+    """
+    end = time.monotonic() + patience.end_s
+    why: dict[str, str] = {}
+    while left := [entry for entry in entries if not entry.gone]:
+        names = dict.fromkeys(entry.provider for entry in left)
+        await asyncio.gather(*(_turn(providers.get(name), name, left, patience, why) for name in names))
+        for entry in left:
+            if entry.gone and ledger is not None:
+                with contextlib.suppress(OSError):  # on a full disk the next reap looks again, which costs nothing
+                    await run_in_thread(_write_gone, ledger, entry.name)
+        if all(entry.gone for entry in entries) or time.monotonic() >= end:
+            break
+        await asyncio.sleep(min(patience.poll_s, max(0.0, end - time.monotonic())))
+    return not_given_back(providers, entries, why)
+
+
+def _write_gone(ledger: Ledger, name: str) -> None:
+    ledger.write("gone", name=name)
+
+
+async def _turn(
+    provider: Provider | None, name: str, entries: Sequence[Entry], patience: Patience, why: dict[str, str]
+) -> None:
+    """Look at one provider's list once, and end what of ours stands in it."""
+    mine = [entry for entry in entries if entry.provider == name]
+    if provider is None:
+        why[name] = "this provider was not given"
+        return
+    try:
+        listed = await provider.instances()
+    except ProviderError as error:
+        why[name] = str(error)
+        return
+    for entry in mine:
+        there = [one for one in listed if one.name == entry.name and one.state != "gone"]
+        if not there:
+            was_there = entry.seen or any(one.name == entry.name for one in listed)
+            entry.gone = was_there or time.time() - entry.asked_at > patience.settle_s
+            continue
+        entry.seen = True
+        for one in there:
+            entry.ids = list(dict.fromkeys([*entry.ids, one.id]))
+            entry.usd_per_hour = one.usd_per_hour
+            await _end(provider, one, why)
+
+
+async def _end(provider: Provider, instance: Instance, why: dict[str, str]) -> None:
+    if not _ID.fullmatch(instance.id):  # it becomes a part of an address: "" would mean all of them
+        why[provider.name] = "its list shows no usable id"
+        return
+    try:
+        await provider.end(instance)
+        why[provider.name] = "it said that it ended it, and its list still shows it"
+    except ProviderError as error:
+        why[provider.name] = str(error)
+
+
+def not_given_back(
+    providers: Mapping[str, Provider], entries: Sequence[Entry], why: Mapping[str, str]
+) -> NotGivenBack | None:
+    """Return the error that names what is not proven gone."""
+    left = [entry for entry in entries if not entry.gone]
+    if not left:
+        return None
+    usd = sum(entry.usd_per_hour or 0.0 for entry in left)
+    named = tuple(f"{entry.provider} {entry.name} ({', '.join(entry.ids) or 'id unknown'})" for entry in left)
+    price = f"${usd:.2f} an hour" if all(entry.usd_per_hour for entry in left) else f"${usd:.2f} an hour or more"
+    reasons = "\n".join(f"{name}: {text}" for name, text in why.items() if any(each.provider == name for each in left))
+    where = ", ".join(sorted({providers[each.provider].console for each in left if each.provider in providers}))
+    return NotGivenBack(
+        "",
+        f"NOT GIVEN BACK, they may cost {price}: {'; '.join(named)}",
+        hint=f"end them by hand{f' at {where}' if where else ''}, or let reap_rentals try again",
+        evidence=reasons,
+        instances=named,
+        usd_per_hour=usd,
+    )

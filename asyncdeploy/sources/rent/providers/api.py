@@ -1,0 +1,200 @@
+"""One way to ask any provider: Api. What may be repeated is, what costs money never; all answers are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from asyncdeploy.nodes.names import shown
+from asyncdeploy.sources.rent.errors import ProviderError
+from asyncdeploy.values.command import Secret
+from asyncdeploy.values.words import one_line
+
+ASK_S = 60.0
+"""One request: a create takes some seconds, 30 at worst."""
+TRIES = 4
+"""Of a question that may be repeated."""
+MAX_WAIT_S = 30.0
+"""Between two of them, whatever Retry-After says: the caller's own deadline comes first."""
+MAX_ANSWER = 16 << 20
+"""Bytes: a list of some thousand machines."""
+MAX_SAID = 300
+"""Characters of a provider's own words in an error."""
+
+_REASONS = {400: "refused", 401: "auth", 402: "balance", 403: "auth", 404: "refused", 408: "unreachable"}
+_REASONS |= {409: "refused", 410: "refused", 422: "refused", 429: "throttled"}
+_CAPACITY = ("capacity", "no longer any instances", "no_such_ask", "out of stock", "not available", "unavailable")
+_QUOTA = ("quota", "limit exceeded", "spending limit")
+
+
+class Api:
+    """A provider's HTTP: who asks, where, and how often at most."""
+
+    def __init__(self, name: str, base_url: str, key: Secret, variable: str, spacing_s: float) -> None:
+        self.name = name
+        self._base_url = _checked_url(name, base_url)
+        self._key = key
+        self._variable = variable
+        self._spacing_s = spacing_s
+        self._free_at = 0.0
+
+    async def get(self, path: str, **params: str | int) -> Any:
+        """Ask, again where the answer did not come."""
+        return await self._repeat("GET", path, None, params)
+
+    async def repeat(self, method: Literal["POST", "PUT", "DELETE"], path: str, body: Any = None) -> Any:
+        """Do what may be done twice, again where the answer did not come."""
+        return await self._repeat(method, path, body, {})
+
+    async def once(self, method: Literal["POST", "PUT"], path: str, body: Any) -> Any:
+        """Do what costs money: sent once, and never again.
+
+        Raises:
+            ProviderError: it was refused; or nobody knows (unreachable, protocol).
+        """
+        return await self._ask(method, path, body, {})
+
+    async def _repeat(self, method: str, path: str, body: Any, params: Mapping[str, str | int]) -> Any:
+        for attempt in range(1, TRIES + 1):
+            try:
+                return await self._ask(method, path, body, params)
+            except ProviderError as error:
+                if attempt == TRIES or error.reason not in ("unreachable", "throttled", "protocol"):
+                    raise
+                after = getattr(error, "retry_after_s", None)
+                wait_s = self._spacing_s * 2**attempt if after is None else after
+            await asyncio.sleep(min(MAX_WAIT_S, wait_s))
+        raise AssertionError("unreached")
+
+    async def _ask(self, method: str, path: str, body: Any, params: Mapping[str, str | int]) -> Any:
+        if not self._key.value:
+            hint = f"set {self._variable}, or give api_key"
+            raise ProviderError(self.name, "no API key", hint, reason="auth")
+        await self._turn()
+        headers = {"Authorization": f"Bearer {self._key.value}", "Accept": "application/json"}
+        timeout = aiohttp.ClientTimeout(total=ASK_S)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+                session.request(
+                    method,
+                    self._base_url + path,
+                    json=body,
+                    params=params,
+                    headers=headers,
+                    allow_redirects=False,  # the key goes nowhere else
+                ) as answer,
+            ):
+                data = await _read(answer)
+                return self._judge(f"{method} {path}", answer.status, answer.headers.get("Retry-After"), data)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            words = one_line(f"{type(error).__name__}: {error}", MAX_SAID)
+            raise ProviderError(self.name, f"{method} {path}: no answer ({words})", reason="unreachable") from None
+
+    async def _turn(self) -> None:
+        """Keep the distance between two requests that the provider asks for."""
+        now = asyncio.get_running_loop().time()
+        mine, self._free_at = max(now, self._free_at), max(now, self._free_at) + self._spacing_s
+        if mine > now:
+            await asyncio.sleep(mine - now)
+
+    def _judge(self, what: str, status: int, after: str | None, data: bytes) -> Any:
+        if 200 <= status < 300 and not data.strip():
+            return {}
+        try:
+            said = json.loads(data)
+        except (ValueError, RecursionError):
+            said = None
+        if 200 <= status < 300 and isinstance(said, dict) and said.get("success") is not False:
+            return said
+        reason = _REASONS.get(status, "unreachable" if status >= 500 else "protocol")
+        words = self._words(said if said is not None else data)
+        if 200 <= status < 300:  # an error in the clothes of a success, or no JSON
+            reason = "refused" if isinstance(said, dict) else "protocol"
+        if reason in ("refused", "auth") and any(word in words.lower() for word in _CAPACITY):
+            reason = "no capacity"
+        elif reason == "refused" and any(word in words.lower() for word in _QUOTA):
+            reason = "quota"
+        contract = said.get("new_contract") if isinstance(said, dict) else None
+        error = ProviderError(
+            self.name,
+            f"{what}: HTTP {status}, {reason}{f': {words}' if words else ''}",
+            hint=f"is {self._variable} right?" if reason == "auth" else "",
+            reason=reason,
+            status=status,
+            made=() if contract is None else (str(contract),),
+        )
+        if after is not None and after.isdigit():
+            error.retry_after_s = float(after)  # type: ignore[attr-defined]
+        raise error
+
+    def _words(self, said: Any) -> str:
+        """Return what a provider says is wrong, without our own key in it."""
+        if isinstance(said, bytes):
+            text = one_line(said, MAX_SAID)
+        elif isinstance(said, dict):
+            found = [said.get(key) for key in ("error", "title", "detail", "message", "msg", "errors") if said.get(key)]
+            text = "; ".join(each if isinstance(each, str) else json.dumps(each) for each in found)
+        else:
+            text = json.dumps(said)
+        return one_line(text.replace(self._key.value or "\0", "***"), MAX_SAID)
+
+    def nonsense(self, what: str) -> ProviderError:
+        """Return the error for an answer that is not what the provider's documents say."""
+        return ProviderError(self.name, f"{what} was expected in its answer, and is not there", reason="protocol")
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for part in answer.content.iter_chunked(1 << 16):
+        data += part
+        if len(data) > MAX_ANSWER:
+            raise ValueError(f"an answer of at most {MAX_ANSWER} bytes was expected")
+    return bytes(data)
+
+
+def _checked_url(name: str, url: str) -> str:
+    parts = urlsplit(url)
+    try:
+        loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        loopback = False
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)) or parts.query:
+        raise ValueError(f"{name} base_url: an https:// address was expected, got {shown(url)}")
+    return url.rstrip("/")
+
+
+def api_key(given: Secret | str | None, variable: str) -> Secret:
+    """Return the key that was given, or what the provider's usual variable says."""
+    return given if isinstance(given, Secret) else Secret(given or os.environ.get(variable) or None)
+
+
+def number(value: Any) -> float | None:
+    """Return a price that somebody said; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
+        return None
+    return float(value)
+
+
+def text(value: Any) -> str:
+    """Return a text that somebody said; "" for what is none. White space stands around addresses at times."""
+    return value.strip() if isinstance(value, str) else ""
+
+
+def rows(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a list that somebody said."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def part(value: Any, *path: str) -> Any:
+    """Return what stands at the end of a path of keys; None where it breaks off."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,223 @@
+"""Machines for a while: rent, start_rental, end_rental, find_rentals, reap_rentals."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from asyncdeploy.nodes.names import shown
+from asyncdeploy.sources.rent.booking import Booking, settle
+from asyncdeploy.sources.rent.errors import ProviderError
+from asyncdeploy.sources.rent.giving_back import Patience, give_back
+from asyncdeploy.sources.rent.ledger import Entry, Ledger
+from asyncdeploy.sources.rent.names import as_owner, new_rental_id
+from asyncdeploy.sources.rent.offers import by_name
+from asyncdeploy.sources.rent.provider import Provider
+from asyncdeploy.sources.rent.rental import Rental
+from asyncdeploy.sources.rent.seen import list_ours
+from asyncdeploy.sources.rent.want import Want
+from asyncdeploy.tasks.threads import run_in_thread
+from asyncdeploy.values.arguments import check_argument, checked
+
+MAX_S = 30 * 24 * 3600
+"""A longer rental is a slip of the finger, or a purchase."""
+
+
+@asynccontextmanager
+async def rent(
+    providers: Sequence[Provider],
+    want: Want,
+    *,
+    for_s: float,
+    boot_s: float = 900,
+    owner: str | None = None,
+    patience: Patience | None = None,
+) -> AsyncIterator[Rental]:
+    """Rent machines for the length of a block, and give them back after it, whatever happens in it.
+
+    Args:
+        providers: who is asked; the cheapest offer of all is tried first, then the next.
+        want: what is wanted, and the most that it may cost.
+        for_s: after so many seconds anybody's ``reap_rentals`` may end them; at most 30 days.
+        boot_s: seconds that one offer has until our sshd answers on each machine; images of some GB take minutes.
+        owner: whose they are, a part of their names; None is the login name.
+        patience: how long providers are waited for.
+
+    Returns:
+        A context with a Rental: nodes, host_keys, usd_per_hour, until.
+
+    Raises:
+        RentFailed: no offer became nodes; what was rented meanwhile was given back.
+        NotGivenBack: after the block: what could not be proven gone, where to look, what it costs. Where the block
+            itself raises, this is a note on its error.
+        OSError: the ledger cannot be written; nothing is rented without it.
+        ValueError: a number does not fit, or no providers.
+
+    On cancellation what runs is ended within 5 s; what could not be proven gone by then is a note on the error, stands
+    in the ledger, and is ended by the next ``reap_rentals``. The same holds after our own death.
+    """
+    booking = await _begin(providers, want, (for_s, boot_s), owner, patience)
+    rental = await booking.make()
+    try:
+        yield rental
+    except BaseException as error:
+        await booking.end(error)
+        raise
+    await booking.end(None)
+
+
+@checked
+async def start_rental(
+    providers: Sequence[Provider],
+    want: Want,
+    *,
+    for_s: float,
+    boot_s: float = 900,
+    owner: str | None = None,
+    patience: Patience | None = None,
+) -> Rental:
+    """Rent machines that stay until ``end_rental``, or until somebody reaps them after ``for_s``.
+
+    Args, Raises: as for ``rent``.
+
+    Returns:
+        The Rental; its key lies on this machine (``nodes[0].key_path``).
+
+    On cancellation as for ``rent``: before it has returned, nothing stays.
+    """
+    booking = await _begin(providers, want, (for_s, boot_s), owner, patience)
+    rental = await booking.make()
+    try:
+        await run_in_thread(_keep, booking.ledger)
+    except BaseException as error:
+        await booking.end(error)
+        raise
+    booking.ledger.close()
+    return rental
+
+
+def _keep(ledger: Ledger) -> None:
+    ledger.write("kept")
+
+
+async def _begin(
+    providers: Sequence[Provider],
+    want: Want,
+    seconds: tuple[float, float],
+    owner: str | None,
+    patience: Patience | None,
+) -> Booking:
+    check_argument("rent want", want, Want)
+    for what, value in zip(("for_s", "boot_s"), seconds, strict=True):
+        check_argument(f"rent {what}", value, float)
+        if not 1 <= value <= MAX_S:
+            raise ValueError(f"rent {what}: seconds from 1 to {MAX_S} (30 days) were expected, got {shown(value)}")
+    known, whose, until = by_name(providers), as_owner(owner), math.ceil(time.time() + seconds[0])
+    ledger = await run_in_thread(Ledger.make, new_rental_id())
+    return Booking(known, want, whose, until, seconds[1], patience or Patience(), ledger)
+
+
+@checked
+async def end_rental(
+    providers: Sequence[Provider],
+    rental: Rental | str,
+    *,
+    owner: str | None = None,
+    patience: Patience | None = None,
+) -> tuple[str, ...]:
+    """End a rental's machines, from any machine: they are found by their names.
+
+    Args:
+        providers: where to look; all that the rental may have machines of.
+        rental: the Rental, or its id.
+        owner: whose it is; None is the login name.
+        patience: how long providers are waited for.
+
+    Returns:
+        The names of the machines that are proven gone.
+
+    Raises:
+        NotGivenBack: what could not be proven gone.
+        ProviderError: a provider does not say what it has.
+
+    On cancellation what was not ended yet runs on.
+    """
+    known, whose = by_name(providers), as_owner(owner)
+    wanted = rental.id if isinstance(rental, Rental) else rental
+    ledger = await run_in_thread(Ledger.take, wanted)
+    try:
+        ours, errors = await list_ours(known, whose)
+        if errors:
+            raise errors[0]
+        entries = {one.entry.name: one.entry for one in ours if one.name.rental == wanted}
+        entries |= ledger.entries if ledger is not None else {}
+        left = await give_back(known, list(entries.values()), patience or Patience(), ledger)
+        if left is not None:
+            raise left
+        if ledger is not None:
+            await settle(known, ledger)
+        return tuple(entries)
+    finally:
+        if ledger is not None:
+            ledger.close()
+
+
+@checked
+async def reap_rentals(
+    providers: Sequence[Provider], *, owner: str | None = None, patience: Patience | None = None
+) -> tuple[str, ...]:
+    """End what nobody wants any more: machines whose time is over, by their names alone, and those of dead processes.
+
+    Works from any machine; only the ledgers of this one tell of processes that died here before their time was over.
+    What a living process rented, and what another owner did, is left alone.
+
+    Args:
+        providers: where to look.
+        owner: whose; None is the login name.
+        patience: how long providers are waited for.
+
+    Returns:
+        The names of the machines that are proven gone.
+
+    Raises:
+        NotGivenBack: what could not be proven gone.
+        ProviderError: a provider does not say what it has; what the others have was reaped before this is raised.
+
+    On cancellation what was not ended yet is left for the next one.
+    """
+    known, whose = by_name(providers), as_owner(owner)
+    ours, errors = await list_ours(known, whose)
+    late = {one.entry.name: one.entry for one in ours if one.name.until <= time.time()}
+    ledgers = await run_in_thread(_dead_ledgers)
+    try:
+        entries: dict[str, Entry] = late | {name: entry for each in ledgers for name, entry in each.entries.items()}
+        left = await give_back(known, list(entries.values()), patience or Patience())
+        for ledger in ledgers:
+            if all(entry.gone for entry in ledger.entries.values()):
+                await settle(known, ledger)
+    finally:
+        for ledger in ledgers:
+            ledger.close()
+    if left is not None:
+        raise left
+    _raise_first(errors)
+    return tuple(entries)
+
+
+def _raise_first(errors: Sequence[ProviderError]) -> None:
+    if errors:
+        raise errors[0]
+
+
+def _dead_ledgers() -> list[Ledger]:
+    """Return, locked, the ledgers of processes that died, and of rentals whose time is over."""
+    from_here = [Ledger.take(rental) for rental in Ledger.known()]
+    dead = []
+    for ledger in from_here:
+        if ledger is not None and ledger.is_over(time.time()):
+            dead.append(ledger)
+        elif ledger is not None:
+            ledger.close()
+    return dead

@@ -1,0 +1,78 @@
+"""Rents in a process of its own, and dies by KILL at one of its writes to the disk.
+
+Counted are each fsync (before and after it: a line that is not there yet, and one behind which nothing was done) and
+each file that is taken away. Arguments: dialect, url, port,
+and at which. Prints how many there were when it comes through.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import Any
+
+from asyncdeploy.sources.rent.errors import NotGivenBack, ProviderError, RentFailed
+from asyncdeploy.sources.rent.giving_back import Patience
+from asyncdeploy.sources.rent.provider import Provider
+from asyncdeploy.sources.rent.providers.lambda_cloud import LambdaCloud
+from asyncdeploy.sources.rent.providers.prime import PrimeIntellect
+from asyncdeploy.sources.rent.providers.runpod import RunPod
+from asyncdeploy.sources.rent.providers.vast import Vast
+from asyncdeploy.sources.rent.rent import rent
+from asyncdeploy.sources.rent.want import Want
+
+PATIENCE = Patience(poll_s=0.05, settle_s=1.0, end_s=4.0)
+WANT = Want("A", gpus=2, nodes=2, usd_per_hour=2 * 1.5 + 0.1, together=False)
+BOOT_S = 6.0
+
+
+def provider_of(dialect: str, url: str, port: int) -> Provider:
+    match dialect:
+        case "runpod":
+            return RunPod(api_key="key", base_url=url, spacing_s=0.0)
+        case "vast":
+            return Vast(api_key="key", base_url=url, spacing_s=0.0)
+        case "lambda":
+            return LambdaCloud(api_key="key", base_url=url, user="root", port=port, spacing_s=0.0, launch_s=0.0)
+        case _:
+            return PrimeIntellect(api_key="key", base_url=url, spacing_s=0.0)
+
+
+class Dying:
+    """Ends the process at its n-th write."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self.count = 0
+        self._fsync = os.fsync
+        os.fsync = self.fsync
+        sys.addaudithook(self.hear)
+
+    def fsync(self, fd: int) -> None:
+        self.step()
+        self._fsync(fd)
+        self.step()
+
+    def hear(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "os.remove" and str(args[0]).endswith((".ledger", ".key")):
+            self.step()
+
+    def step(self) -> None:
+        self.count += 1
+        if self.count == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(dialect: str, url: str, port: str, at: str) -> None:
+    dying = Dying(int(at))
+    with contextlib.suppress(RentFailed, NotGivenBack, ProviderError):
+        async with rent(
+            [provider_of(dialect, url, int(port))], WANT, for_s=3600, boot_s=BOOT_S, owner="me", patience=PATIENCE
+        ):
+            pass
+    print(dying.count)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
