@@ -217,12 +217,12 @@ async def settle(providers: Mapping[str, Provider], ledger: Ledger) -> None:
 
 
 def _write_ask(ledger: Ledger, name: str, offer: Offer) -> None:
-    ledger.write("ask", name=name, provider=offer.provider, offer=str(offer))
+    ledger.write("ask", {"name": name, "provider": offer.provider, "offer": str(offer)})
 
 
 def _write(ledger: Ledger, what: str, name: str, made: str) -> None:
     try:
-        ledger.write(what, name=name, id=made)
+        ledger.write(what, {"name": name, "id": made})
     except OSError:
         # The line before the request holds the name, by which all is found again.
         ledger.entries[name].ids += [made] if made else []

@@ -79,7 +79,7 @@ async def give_back(
 
 
 def _write_gone(ledger: Ledger, name: str) -> None:
-    ledger.write("gone", name=name)
+    ledger.write("gone", {"name": name})
 
 
 async def _turn(

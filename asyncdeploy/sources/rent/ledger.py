@@ -1,9 +1,9 @@
 """What was rented, written down before it costs anything: Ledger.
 
 One file a rental, ``<state>/asyncdeploy/rentals/<rental>.ledger``, a JSON object a line, each on the disk (fsync)
-before what it announces is done. Whoever makes or ends a rental holds a lock on its file, which falls with its process: a file
-that nobody holds and that does not say "kept" belongs to somebody who died, and is reaped. A file goes when all that it
-names is proven gone.
+before what it announces is done. Whoever makes or ends a rental holds a lock on its file, which falls with its
+process: a file that nobody holds and that does not say "kept" belongs to somebody who died, and is reaped. A file goes
+when all that it names is proven gone.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import attrs
 
 from asyncdeploy.sources.rent.names import read_name
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.account import home_folder
 
 MAX_BYTES = 1 << 20
@@ -120,7 +122,7 @@ class Ledger:
         with os.fdopen(fd, "w") as file:
             file.write(private)
 
-    def write(self, what: str, **fields: Any) -> None:
+    def write(self, what: str, fields: Mapping[str, str] = MappingProxyType({})) -> None:
         """Write a line, and return when it is on the disk.
 
         Raises:
@@ -169,6 +171,18 @@ class Ledger:
             self.entries[name].ids.append(str(line.get("id")))
         elif name in self.entries and what == "gone":
             self.entries[name].gone = True
+
+
+async def opened(work: Callable[[list[Ledger]], None]) -> list[Ledger]:
+    """Return the ledgers that work opens, in a thread; none stays open, and locked, when the caller is cancelled."""
+    found: list[Ledger] = []
+    try:
+        await run_in_thread(work, found)
+    except BaseException:
+        for ledger in found:
+            ledger.close()
+        raise
+    return found
 
 
 def rentals_folder() -> Path:

@@ -11,7 +11,7 @@ from asyncdeploy.nodes.names import shown
 from asyncdeploy.sources.rent.booking import Booking, settle
 from asyncdeploy.sources.rent.errors import ProviderError
 from asyncdeploy.sources.rent.giving_back import Patience, give_back
-from asyncdeploy.sources.rent.ledger import Entry, Ledger
+from asyncdeploy.sources.rent.ledger import Entry, Ledger, opened
 from asyncdeploy.sources.rent.names import as_owner, new_rental_id
 from asyncdeploy.sources.rent.offers import by_name
 from asyncdeploy.sources.rent.provider import Provider
@@ -80,7 +80,16 @@ async def start_rental(
 ) -> Rental:
     """Rent machines that stay until ``end_rental``, or until somebody reaps them after ``for_s``.
 
-    Args, Raises: as for ``rent``.
+    Args:
+        providers: who is asked, as for ``rent``.
+        want: what is wanted, and the most that it may cost.
+        for_s: after so many seconds anybody's ``reap_rentals`` may end them; at most 30 days.
+        boot_s: seconds that one offer has until our sshd answers on each machine.
+        owner: whose they are; None is the login name.
+        patience: how long providers are waited for.
+
+    Raises:
+        RentFailed, NotGivenBack, OSError, ValueError: as for ``rent``.
 
     Returns:
         The Rental; its key lies on this machine (``nodes[0].key_path``).
@@ -115,7 +124,7 @@ async def _begin(
         if not 1 <= value <= MAX_S:
             raise ValueError(f"rent {what}: seconds from 1 to {MAX_S} (30 days) were expected, got {shown(value)}")
     known, whose, until = by_name(providers), as_owner(owner), math.ceil(time.time() + seconds[0])
-    ledger = await run_in_thread(Ledger.make, new_rental_id())
+    [ledger] = await opened(lambda found: found.append(Ledger.make(new_rental_id())))
     return Booking(known, want, whose, until, seconds[1], patience or Patience(), ledger)
 
 
@@ -146,7 +155,8 @@ async def end_rental(
     """
     known, whose = by_name(providers), as_owner(owner)
     wanted = rental.id if isinstance(rental, Rental) else rental
-    ledger = await run_in_thread(Ledger.take, wanted)
+    taken = await opened(lambda found: found.extend(_taken(wanted)))
+    ledger = taken[0] if taken else None
     try:
         ours, errors = await list_ours(known, whose)
         if errors:
@@ -190,7 +200,7 @@ async def reap_rentals(
     known, whose = by_name(providers), as_owner(owner)
     ours, errors = await list_ours(known, whose)
     late = {one.entry.name: one.entry for one in ours if one.name.until <= time.time()}
-    ledgers = await run_in_thread(_dead_ledgers)
+    ledgers = await opened(_take_dead)
     try:
         entries: dict[str, Entry] = late | {name: entry for each in ledgers for name, entry in each.entries.items()}
         left = await give_back(known, list(entries.values()), patience or Patience())
@@ -211,13 +221,16 @@ def _raise_first(errors: Sequence[ProviderError]) -> None:
         raise errors[0]
 
 
-def _dead_ledgers() -> list[Ledger]:
-    """Return, locked, the ledgers of processes that died, and of rentals whose time is over."""
-    from_here = [Ledger.take(rental) for rental in Ledger.known()]
-    dead = []
-    for ledger in from_here:
-        if ledger is not None and ledger.is_over(time.time()):
-            dead.append(ledger)
-        elif ledger is not None:
-            ledger.close()
-    return dead
+def _taken(rental: str) -> list[Ledger]:
+    ledger = Ledger.take(rental)
+    return [] if ledger is None else [ledger]
+
+
+def _take_dead(found: list[Ledger]) -> None:
+    """Lock the ledgers of processes that died, and of rentals whose time is over."""
+    for rental in Ledger.known():
+        for ledger in _taken(rental):
+            if ledger.is_over(time.time()):
+                found.append(ledger)
+            else:
+                ledger.close()

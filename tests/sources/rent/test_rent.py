@@ -61,7 +61,7 @@ async def test_nodes_that_answer_and_afterwards_nothing(dialect: str) -> None:
 @pytest.mark.parametrize(
     "fault", ["lost create", "500 after create", "html", "late port", "429", "end refused", "end untrue", "500"]
 )
-@pytest.mark.parametrize("dialect", ["runpod", "lambda"])
+@pytest.mark.parametrize("dialect", ["runpod", "vast"])
 async def test_a_fault_that_can_be_lived_with(dialect: str, fault: str) -> None:
     async with FakeProvider(dialect) as fake:
         fake.faults[fault], fake.lag_s = 1, 0.2

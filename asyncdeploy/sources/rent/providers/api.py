@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -45,7 +46,7 @@ class Api:
         self._spacing_s = spacing_s
         self._free_at = 0.0
 
-    async def get(self, path: str, **params: str | int) -> Any:
+    async def get(self, path: str, params: Mapping[str, str | int] = MappingProxyType({})) -> Any:
         """Ask, again where the answer did not come."""
         return await self._repeat("GET", path, None, params)
 
@@ -82,7 +83,7 @@ class Api:
         timeout = aiohttp.ClientTimeout(total=ASK_S)
         try:
             async with (
-                aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+                aiohttp.ClientSession(timeout=timeout, trust_env=True, middlewares=(_sent_once,)) as session,
                 session.request(
                     method,
                     self._base_url + path,
@@ -94,7 +95,7 @@ class Api:
             ):
                 data = await _read(answer)
                 return self._judge(f"{method} {path}", answer.status, answer.headers.get("Retry-After"), data)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except (_Broken, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             words = one_line(f"{type(error).__name__}: {error}", MAX_SAID)
             raise ProviderError(self.name, f"{method} {path}: no answer ({words})", reason="unreachable") from None
 
@@ -149,6 +150,18 @@ class Api:
     def nonsense(self, what: str) -> ProviderError:
         """Return the error for an answer that is not what the provider's documents say."""
         return ProviderError(self.name, f"{what} was expected in its answer, and is not there", reason="protocol")
+
+
+class _Broken(Exception):
+    """The connection broke."""
+
+
+async def _sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a request a second time: it does so with a PUT, by which Vast rents a machine."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Broken(f"{type(error).__name__}: {error}") from None
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -47,7 +49,7 @@ class PrimeIntellect:
     async def offers(self, want: Want) -> tuple[Offer, ...]:
         """As Provider says; spot machines and those that charge hours at once are left out."""
         offers = []
-        for one in await self._pages("/availability/gpus", "items", gpu_count=want.gpus):
+        for one in await self._pages("/availability/gpus", "items", {"gpu_count": want.gpus}):
             usd, name = number(part(one, "prices", "onDemand")), text(one.get("gpuType"))
             in_dollars = text(part(one, "prices", "currency")) in ("", "USD")
             ours = in_dollars and not one.get("isSpot") and not one.get("prepaidTime")
@@ -114,11 +116,13 @@ class PrimeIntellect:
             raise self._api.nonsense("the id of a key")
         return text(said["id"])
 
-    async def _pages(self, path: str, field: str, **params: str | int) -> list[dict[str, Any]]:
+    async def _pages(
+        self, path: str, field: str, params: Mapping[str, str | int] = MappingProxyType({})
+    ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for page in range(MAX_PAGES):
             by_page = {"page": page + 1, "page_size": 100} if field == "items" else {"offset": len(found), "limit": 100}
-            said = await self._api.get(path, **params, **by_page)
+            said = await self._api.get(path, {**params, **by_page})
             if not isinstance(said.get(field), list):
                 raise self._api.nonsense(f"a list under {field!r}")
             found += rows(said[field])

@@ -44,7 +44,7 @@ class RunPod:
 
     async def offers(self, want: Want) -> tuple[Offer, ...]:
         """As Provider says; the price is that of a GPU, and of the whole machine here."""
-        said = await self._api.get("/catalog/gpus", include="AVAILABILITY", product="POD", count=want.gpus)
+        said = await self._api.get("/catalog/gpus", {"include": "AVAILABILITY", "product": "POD", "count": want.gpus})
         found = said.get("gpus") if "gpus" in said else said.get("items")
         if not isinstance(found, list):
             raise self._api.nonsense("a list of GPUs")
@@ -89,7 +89,7 @@ class RunPod:
         found: list[Instance] = []
         cursor = ""
         for _ in range(MAX_PAGES):
-            said = await self._api.get("/pods", **({"cursor": cursor} if cursor else {}))
+            said = await self._api.get("/pods", {"cursor": cursor} if cursor else {})
             if not isinstance(said.get("pods"), list):
                 raise self._api.nonsense("a list of pods")
             found += [self._instance(pod) for pod in rows(said["pods"])]

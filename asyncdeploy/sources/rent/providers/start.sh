@@ -9,7 +9,7 @@ printf '%s\n' "$AD_PUBLIC_KEY" >>"$home/.ssh/authorized_keys"
 if ! command -v sshd >/dev/null && [ ! -x /usr/sbin/sshd ]; then
 	(apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends openssh-server) || exit 1
 fi
-mkdir -m 755 -p /run/sshd
+mkdir -p /run/sshd && chmod 755 /run/sshd
 rm -f /etc/ssh/ssh_host_*
 printf '%s' "$AD_HOST_KEY" | base64 -d >/etc/ssh/ssh_host_ed25519_key
 ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key >/etc/ssh/ssh_host_ed25519_key.pub

@@ -94,7 +94,7 @@ class Vast:
         found: list[Instance] = []
         after = ""
         for _ in range(MAX_PAGES):
-            said = await self._api.get("/v1/instances/", limit=25, **({"after_token": after} if after else {}))
+            said = await self._api.get("/v1/instances/", {"limit": 25, **({"after_token": after} if after else {})})
             if not isinstance(said.get("instances"), list):
                 raise self._api.nonsense("a list of instances")
             found += [_instance(one) for one in rows(said["instances"])]
