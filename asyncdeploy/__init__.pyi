@@ -103,6 +103,7 @@ from asyncdeploy.sources.rent.errors import (
     ProviderError as ProviderError,
     RentFailed as RentFailed,
 )
+from asyncdeploy.sources.rent.existing import provider_nodes as provider_nodes
 from asyncdeploy.sources.rent.giving_back import Patience as Patience
 from asyncdeploy.sources.rent.offers import find_offers as find_offers
 from asyncdeploy.sources.rent.provider import Provider as Provider
@@ -119,6 +120,7 @@ from asyncdeploy.sources.rent.rent import (
 from asyncdeploy.sources.rent.rental import Rental as Rental
 from asyncdeploy.sources.rent.seen import FoundRental as FoundRental, find_rentals as find_rentals
 from asyncdeploy.sources.rent.want import Instance as Instance, Offer as Offer, Order as Order, Want as Want
+from asyncdeploy.sources.sky import sky_nodes as sky_nodes
 from asyncdeploy.sources.slurm.job import slurm_nodes as slurm_nodes, slurm_until as slurm_until
 from asyncdeploy.values.cleaned import Cleaned as Cleaned, CleanedItem as CleanedItem
 from asyncdeploy.values.command import Command as Command, Completed as Completed

@@ -179,7 +179,7 @@ STARTS = {"start_job", "start_in_project", "start_on_cluster", "start_launch", "
 # Ends of what a person asked to end: cancelled or not, they go on on the nodes.
 NOT_TRIED = {"start_all", "stop_launch", "end_launch"}
 # Tried at a provider's, with everything else that goes wrong there: tests/sources/rent/test_promise.py.
-NOT_TRIED |= {"find_offers", "start_rental", "end_rental", "find_rentals", "reap_rentals"}
+NOT_TRIED |= {"find_offers", "start_rental", "end_rental", "find_rentals", "reap_rentals", "provider_nodes"}
 
 
 def test_every_public_coroutine_is_tried() -> None:

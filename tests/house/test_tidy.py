@@ -22,11 +22,11 @@ from tests.support.places import HOUSE, ROOT
 # nothing that its folder does not use, so that a change of this table is a change of the architecture. What stands at
 # the top of the package has rows of its own. A new file needs no edit here.
 PLAN = """
-sources
 values.shown
 values              values.shown
 tasks
 nodes               tasks values values.shown
+sources             nodes values
 sources.slurm       nodes values
 node_side
 node_side.push      node_side
