@@ -121,6 +121,10 @@ from asyncdeploy.sources.rent.rental import Rental as Rental
 from asyncdeploy.sources.rent.seen import FoundRental as FoundRental, find_rentals as find_rentals
 from asyncdeploy.sources.rent.want import Instance as Instance, Offer as Offer, Order as Order, Want as Want
 from asyncdeploy.sources.sky import sky_nodes as sky_nodes
+from asyncdeploy.sources.slurm.allocation import (
+    SlurmAllocation as SlurmAllocation,
+    slurm_allocation as slurm_allocation,
+)
 from asyncdeploy.sources.slurm.job import slurm_nodes as slurm_nodes, slurm_until as slurm_until
 from asyncdeploy.values.cleaned import Cleaned as Cleaned, CleanedItem as CleanedItem
 from asyncdeploy.values.command import Command as Command, Completed as Completed

@@ -55,6 +55,7 @@ VALUES: tuple[PlainData, ...] = (
     ad.SystemEnv(),
     ad.Want("A", gpus=2, nodes=2, usd_per_hour=3.5, regions=("eu",), together=False),
     ad.Offer("runpod", "a@eu", "A", 2, 1.5, 2, "eu"),
+    ad.SlurmAllocation(7, "ad-0", (NODE,), 1.5),
     ad.Rental("abcdefgh", (NODE,), (("10.0.0.1-2222", "SHA256:" + "a" * 43),), 1.5, 1_800_000_000, ("careful",)),
     ad.UvEnv("train", groups=("dev",), python="3.12"),
     ad.DockerEnv("img", env=ad.UvEnv(), ulimits=("a=1",)),

@@ -1,1 +1,1 @@
-"""Nodes of a Slurm job, as its environment names them; nothing here starts or ends a job."""
+"""Nodes of a Slurm job: of the one in which we run, or of one that is made for a block and ended after it."""

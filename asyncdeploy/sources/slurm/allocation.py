@@ -1,0 +1,157 @@
+"""Nodes of a Slurm job that is made for a block and ended after it: slurm_allocation."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.fleet.arguments import lent_pool
+from asyncdeploy.nodes.names import shown
+from asyncdeploy.nodes.parse import MAX_NODES, Node, parse_nodes
+from asyncdeploy.run.attached import run_command
+from asyncdeploy.tasks.finish import finish
+from asyncdeploy.values.arguments import check_argument
+from asyncdeploy.values.command import Command
+from asyncdeploy.values.errors import DeployError
+from asyncdeploy.values.regex import regex
+from asyncdeploy.values.serialize import PlainData
+
+MAX_S = 30 * 24 * 3600
+END_S = 60.0
+"""Slurm's controller answers in seconds; a busy one refuses for a while."""
+LOOK_S = 1.0
+OURS = ("--no-shell", "--job-name", "--nodes", "--time", "--gpus-per-node", "-J", "-N", "-t")
+"""Options of salloc that follow from the arguments."""
+_SEEN = regex(r"([0-9]+)\|([A-Z]+)\|([^|]+)\|(?:([0-9]+)-)?(?:([0-9]+):)?([0-9]+):([0-9]+)")
+
+
+@attrs.frozen
+class SlurmAllocation(PlainData):
+    """A Slurm job that holds nodes for us.
+
+    Attributes:
+        job_id / name: Slurm's number, and the name that is this job's alone.
+        nodes: in Slurm's order, reached through the login node; slots are the GPUs that were asked for.
+        until: when Slurm ends it, in seconds since 1970.
+    """
+
+    job_id: int
+    name: str
+    nodes: tuple[Node, ...]
+    until: float
+
+
+@asynccontextmanager
+async def slurm_allocation(
+    login: Node | str,
+    *,
+    nodes: int,
+    time_s: float,
+    gpus_per_node: int | None = None,
+    options: Sequence[str] = (),
+    pool: Pool | None = None,
+) -> AsyncIterator[SlurmAllocation]:
+    """Hold nodes of a Slurm cluster for the length of a block: ``salloc`` on the login node, ``scancel`` at the end.
+
+    Args:
+        login: the login node, where salloc, squeue and scancel are.
+        nodes: how many.
+        time_s: for how long at most, in seconds; Slurm counts whole minutes, and ends it then whatever becomes of us.
+        gpus_per_node: GPUs on each; None asks for none.
+        options: more words for salloc: "--partition=gpu", "--account=me".
+        pool: the connections.
+
+    Returns:
+        A context with a SlurmAllocation. It waits as long as the job is pending; ``asyncio.timeout`` bounds that.
+
+    Raises:
+        CommandFailed: salloc was refused; Slurm's words are its evidence.
+        DeployError: the job cannot be found, or after the block is still there; where the block itself raises, the
+            latter is a note on its error.
+        ValueError: a number does not fit, or an option follows from the arguments.
+
+    On cancellation the job is ended, pending or not, as far as the login node answers within 5 s; else it is named in a
+    note on the error. After our own death a pending job is given up by salloc, a granted one stands until ``time_s``.
+    """
+    _check(nodes, time_s, gpus_per_node, options)
+    [gate] = parse_nodes(login)
+    name = f"ad-{secrets.token_hex(6)}"
+    async with lent_pool(pool) as lent:
+        try:
+            await run_command(lent.at(gate), _salloc(name, nodes, time_s, gpus_per_node, options), check=True)
+            yield await _look(lent, gate, name, gpus_per_node)
+        except BaseException as error:
+            await _end_with(lent, gate, name, error)
+            raise
+        await _end_with(lent, gate, name, None)
+
+
+def _check(nodes: int, time_s: float, gpus: int | None, options: Sequence[str]) -> None:
+    for what, value, kind in (("nodes", nodes, int), ("time_s", time_s, float), ("options", options, Sequence[str])):
+        check_argument(f"slurm_allocation {what}", value, kind)
+    for what, number, most in (("nodes", nodes, MAX_NODES), ("time_s", time_s, MAX_S), ("gpus_per_node", gpus, 64)):
+        if number is not None and not 1 <= number <= most:
+            raise ValueError(f"slurm_allocation {what}: a number from 1 to {most} was expected, got {shown(number)}")
+    for option in options:
+        if option.partition("=")[0] in OURS or option[:2] in OURS or not option.startswith("-"):
+            raise ValueError(
+                f"slurm_allocation options: --option=value was expected that does not follow from nodes, time_s and "
+                f"gpus_per_node, got {shown(option)}"
+            )
+
+
+def _salloc(name: str, nodes: int, time_s: float, gpus: int | None, options: Sequence[str]) -> Command:
+    asked = [f"--job-name={name}", f"--nodes={nodes}", f"--time={math.ceil(time_s / 60)}"]
+    asked += [f"--gpus-per-node={gpus}"] if gpus is not None else []
+    return Command.of("salloc", "--no-shell", *asked, *options)
+
+
+async def _squeue(pool: Pool, gate: Node, name: str) -> str:
+    ask = Command.of("squeue", "--noheader", f"--name={name}", "--format=%A|%t|%N|%L")
+    return (await run_command(pool.at(gate), attrs.evolve(ask, timeout_s=END_S), check=True)).text.strip()
+
+
+async def _look(pool: Pool, gate: Node, name: str, gpus: int | None) -> SlurmAllocation:
+    text = await _squeue(pool, gate, name)
+    found = _SEEN.fullmatch(text)
+    if found is None or found[2] not in ("R", "CF"):  # running, or its nodes are being made ready
+        raise DeployError(gate.name, f"squeue was expected to show job {name} running, got {shown(text)}")
+    days, hours, minutes, seconds = (int(each or 0) for each in found.group(4, 5, 6, 7))
+    until = time.time() + ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    nodes = tuple(attrs.evolve(node, slots=gpus) for node in parse_nodes(found[3], jump=gate))
+    return SlurmAllocation(int(found[1]), name, nodes, until)
+
+
+async def _end_with(pool: Pool, gate: Node, name: str, error: BaseException | None) -> None:
+    """End the job; what is still there is raised, or noted on the caller's own error."""
+    problem: str | None = "nobody knows whether it ended"
+    try:
+        problem = await finish(_end(pool, gate, name), END_S)
+    except asyncio.CancelledError as cancelled:
+        error = error if error is not None else cancelled
+        raise
+    except DeployError as failed:
+        problem = str(failed)
+    finally:
+        said = f"Slurm job {name} may still run: {problem}; `scancel --name={name}` on {gate.name} ends it"
+        if problem != "" and error is not None:
+            error.add_note(said)
+    if problem != "" and error is None:
+        raise DeployError(gate.name, said)
+
+
+async def _end(pool: Pool, gate: Node, name: str) -> str:
+    """Return "" when Slurm no longer has the job; it is asked until ``finish`` loses patience."""
+    while True:
+        cancel = attrs.evolve(Command.of("scancel", f"--name={name}"), timeout_s=END_S)
+        await run_command(pool.at(gate), cancel)
+        if all(line.split("|")[1:2] == ["CG"] for line in (await _squeue(pool, gate, name)).splitlines()):
+            return ""  # gone, or its processes are being ended
+        await asyncio.sleep(LOOK_S)

@@ -1,0 +1,129 @@
+"""A job for the length of a block: programs on a real sshd play salloc, squeue and scancel, with a folder as Slurm."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from asyncdeploy.connect.pool import Pool
+from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.sources.slurm.allocation import slurm_allocation
+from asyncdeploy.values.errors import CommandFailed, DeployError
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.waiting import eventually
+
+# Each job is a file of its name with its words; squeue shows them all, as if it were the state of the cluster.
+SALLOC = """\
+#!/bin/sh
+[ -e {jobs}/refuse ] && { echo "salloc: error: Invalid partition" >&2; exit 1; }
+for word; do case $word in --job-name=*) name=${word#*=};; esac; done
+echo "$*" > {jobs}/$name.job
+while [ -e {jobs}/pending ]; do sleep 0.05; done
+echo "salloc: Granted job allocation 42" >&2
+"""
+SQUEUE = """\
+#!/bin/sh
+for word; do case $word in --name=*) name=${word#*=};; esac; done
+if [ -e {jobs}/$name.job ]; then echo "42|R|gpu[01-02]|1-00:59:30"; fi
+"""
+SCANCEL = """\
+#!/bin/sh
+[ -e {jobs}/stuck ] && exit 1
+rm -f {jobs}/${1#--name=}.job
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    (tmp_path / "bin").mkdir()
+    for name, text in (("salloc", SALLOC), ("squeue", SQUEUE), ("scancel", SCANCEL)):
+        (tmp_path / "bin" / name).write_text(text.replace("{jobs}", str(folder)))
+        (tmp_path / "bin" / name).chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+async def login(start_sshd: Callable[..., SshdNode], jobs: Path) -> SshdNode:
+    return start_sshd("login", config={"SetEnv": f"PATH={jobs.parent}/bin:/usr/local/bin:/usr/bin:/bin"})
+
+
+@pytest.fixture
+async def slurm(login: SshdNode) -> AsyncIterator[Pool]:
+    async with Pool(host_keys=HostKeys.strict(login.known_hosts)) as pool:
+        yield pool
+
+
+async def test_a_job_lives_as_long_as_its_block(login: SshdNode, slurm: Pool, jobs: Path) -> None:
+    wish = {"nodes": 2, "time_s": 61.0, "gpus_per_node": 8, "options": ["--partition=gpu"]}
+    async with slurm_allocation(login.node, **wish, pool=slurm) as allocation:  # type: ignore[arg-type]
+        [job] = jobs.glob("*.job")
+        said = job.read_text().split()
+        assert {"--no-shell", "--nodes=2", "--time=2", "--gpus-per-node=8", "--partition=gpu"} < set(said)
+        assert [(node.name, node.slots, node.jump) for node in allocation.nodes] == [
+            ("gpu01", 8, login.node),
+            ("gpu02", 8, login.node),
+        ]
+        assert allocation.job_id == 42
+    assert [*jobs.glob("*.job")] == []
+
+
+async def test_an_error_of_the_block_or_of_salloc_ends_it_too(login: SshdNode, slurm: Pool, jobs: Path) -> None:
+    with pytest.raises(KeyError):
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
+            raise KeyError("mine")
+    assert [*jobs.glob("*.job")] == []
+    (jobs / "refuse").touch()
+    with pytest.raises(CommandFailed) as caught:
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
+            pass
+    assert "Invalid partition" in caught.value.evidence
+
+
+async def test_a_pending_job_is_given_up_when_nobody_waits_for_it(login: SshdNode, slurm: Pool, jobs: Path) -> None:
+    (jobs / "pending").touch()
+
+    async def work() -> None:
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
+            pass
+
+    task = asyncio.create_task(work())
+    await eventually(lambda: any(jobs.glob("*.job")))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [*jobs.glob("*.job")] == []
+
+
+async def test_what_cannot_be_ended_is_said(
+    login: SshdNode, slurm: Pool, jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncdeploy.sources.slurm.allocation.END_S", 1.0)
+    (jobs / "stuck").touch()
+    with pytest.raises(DeployError, match=r"may still run.*scancel --name=ad-"):
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
+            pass
+    with pytest.raises(KeyError) as own:
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
+            raise KeyError("mine")
+    assert "scancel --name=ad-" in own.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "wrong,word",
+    [
+        ({"nodes": 0}, "nodes"),
+        ({"time_s": 0.5}, "time_s"),
+        ({"time_s": 31 * 86400.0}, "time_s"),
+        ({"gpus_per_node": 0}, "gpus_per_node"),
+        ({"options": ["--nodes=3"]}, "options"),
+        ({"options": ["-N3"]}, "options"),
+        ({"options": ["sh"]}, "options"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(wrong: dict[str, object], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        async with slurm_allocation("login", **{"nodes": 1, "time_s": 60.0, **wrong}):  # type: ignore[arg-type]
+            pass
