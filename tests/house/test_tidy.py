@@ -61,7 +61,7 @@ launch.gang         connect deploy launch launch.preflight launch.root_cause nod
 launch.follow       connect launch launch.gang launch.root_cause nodes remote run tasks values values.shown
 fleet               collect connect deploy envs envs.bootstrap launch launch.follow launch.gang launch.launchers
                     launch.preflight nodes push push.bundle push.relay remote run tasks values values.shown
-sources.slurm       connect fleet nodes run tasks values values.shown
+sources.slurm       connect fleet nodes run tasks values
 sources.rent        connect connect.ssh fleet nodes tasks values
 sources.rent.providers  nodes sources.rent values
 local               connect connect.ssh nodes remote tasks values
