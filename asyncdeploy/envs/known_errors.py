@@ -163,7 +163,7 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("there (is|are) no versions? of", "was not found in the package registry"),
-        "no index that the node asks has it: look at its name and version, and at [[tool.uv.index]]",
+        "no index that was asked has it: look at its name and version, and at [[tool.uv.index]]",
     ),
     (
         ("^note: variables that uv also reads",),

@@ -89,7 +89,7 @@ async def test_the_package_is_not_in_the_index(
         == """\
 gpu-a: env failed: uv sync exited 1
   | <the tool's own words>
-hint: no index that the node asks has it: look at its name and version, and at [[tool.uv.index]]"""
+hint: no index that was asked has it: look at its name and version, and at [[tool.uv.index]]"""
     )
 
 

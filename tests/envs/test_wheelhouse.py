@@ -218,4 +218,4 @@ async def test_what_cannot_be_had_is_named(remote: ShellRemote, project: Path, i
     with pytest.raises(TransferFailed, match="could not be made") as caught:
         await bootstrap_env(remote, site, env)
     assert "parts-lib" in caught.value.evidence
-    assert "wheel" in caught.value.hint
+    assert "index" in caught.value.hint
