@@ -25,7 +25,7 @@ async def provider_nodes(
 
     Args:
         provider: whose account.
-        match: which names, with * and ?, as "train-*".
+        match: which names, as ``train-*``; a ``?`` is one character.
         key_path: the private key that they let in; None leaves it to ssh_config and ssh-agent.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import ipaddress
 import json
 import os
@@ -11,11 +12,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from asyncdeploy.nodes.names import shown
 from asyncdeploy.sources.rent.errors import ProviderError
+from asyncdeploy.sources.rent.providers.http import NoAnswer, request
 from asyncdeploy.values.command import Secret
+from asyncdeploy.values.errors import ToolMissing
 from asyncdeploy.values.words import one_line
 
 ASK_S = 60.0
@@ -24,8 +25,6 @@ TRIES = 4
 """Of a question that may be repeated."""
 MAX_WAIT_S = 30.0
 """Between two of them, whatever Retry-After says: the caller's own deadline comes first."""
-MAX_ANSWER = 16 << 20
-"""Bytes: a list of some thousand machines."""
 MAX_SAID = 300
 """Characters of a provider's own words in an error."""
 
@@ -39,6 +38,10 @@ class Api:
     """A provider's HTTP: who asks, where, and how often at most."""
 
     def __init__(self, name: str, base_url: str, key: Secret, variable: str, spacing_s: float) -> None:
+        if importlib.util.find_spec("aiohttp") is None:
+            raise ToolMissing(
+                "", f"{name}: aiohttp is needed to ask it", "pip install 'asyncdeploy[rent]'", tool="aiohttp"
+            )
         self.name = name
         self._base_url = _checked_url(name, base_url)
         self._key = key
@@ -80,24 +83,14 @@ class Api:
             raise ProviderError(self.name, "no API key", hint, reason="auth")
         await self._turn()
         headers = {"Authorization": f"Bearer {self._key.value}", "Accept": "application/json"}
-        timeout = aiohttp.ClientTimeout(total=ASK_S)
         try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout, trust_env=True, middlewares=(_sent_once,)) as session,
-                session.request(
-                    method,
-                    self._base_url + path,
-                    json=body,
-                    params=params,
-                    headers=headers,
-                    allow_redirects=False,  # the key goes nowhere else
-                ) as answer,
-            ):
-                data = await _read(answer)
-                return self._judge(f"{method} {path}", answer.status, answer.headers.get("Retry-After"), data)
-        except (_Broken, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            words = one_line(f"{type(error).__name__}: {error}", MAX_SAID)
+            answer = await request(
+                method, self._base_url + path, body=body, params=params, headers=headers, within_s=ASK_S
+            )
+        except NoAnswer as error:
+            words = one_line(str(error), MAX_SAID)
             raise ProviderError(self.name, f"{method} {path}: no answer ({words})", reason="unreachable") from None
+        return self._judge(f"{method} {path}", answer.status, answer.retry_after, answer.data)
 
     async def _turn(self) -> None:
         """Keep the distance between two requests that the provider asks for."""
@@ -150,27 +143,6 @@ class Api:
     def nonsense(self, what: str) -> ProviderError:
         """Return the error for an answer that is not what the provider's documents say."""
         return ProviderError(self.name, f"{what} was expected in its answer, and is not there", reason="protocol")
-
-
-class _Broken(Exception):
-    """The connection broke."""
-
-
-async def _sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a request a second time: it does so with a PUT, by which Vast rents a machine."""
-    try:
-        return await handler(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Broken(f"{type(error).__name__}: {error}") from None
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    data = bytearray()
-    async for part in answer.content.iter_chunked(1 << 16):
-        data += part
-        if len(data) > MAX_ANSWER:
-            raise ValueError(f"an answer of at most {MAX_ANSWER} bytes was expected")
-    return bytes(data)
 
 
 def _checked_url(name: str, url: str) -> str:
