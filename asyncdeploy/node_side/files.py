@@ -5,7 +5,9 @@ Runs on a node, loaded by other programs: Python >= 3.8, standard library only, 
 
 import errno
 import os
+import time
 
+AGAIN_S = 0.05
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what we lack for a moment: it says nothing about a file
 OWN = ".asyncdeploy"  # in the home folder: what we keep of jobs and launches
 
@@ -101,3 +103,16 @@ def why(error):
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno) + (" (%s)" % os.fsdecode(error.filename) if error.filename else "")
     return "%s: %s" % (type(error).__name__, error)
+
+
+def insist(work, *args):
+    """Do what nobody else does, again and again until we have what it takes; return what it returns."""
+    while True:
+        try:
+            return work(*args)
+        except MemoryError:
+            pass  # there may be some in a moment, as of the rest
+        except OSError as error:
+            if error.errno not in SHORT:
+                raise
+        time.sleep(AGAIN_S)

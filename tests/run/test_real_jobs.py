@@ -11,16 +11,18 @@ import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
+from asyncdeploy.node_side import proc
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobExists, JobLost
 from tests.support.beds.client import answer_of, client
+from tests.support.beds.keeper import children
 from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.programs.hiding import alive, all_hidden, hiding_line
-from tests.support.programs.holders import kill_holders
+from tests.support.programs.holders import kill, kill_holders, supervisor_of
 from tests.support.tools import need, need_root
 from tests.support.waiting import eventually
 
@@ -152,6 +154,11 @@ async def test_f6_two_machines_share_a_home(start_sshd: StartSshd) -> None:
         assert (await job_status(there, job)).exit_status == 6
 
 
+def parent_of(pid: int) -> int:
+    row = proc.process(pid)
+    return row.parent if row is not None else 0
+
+
 def tmux_server(sshd: SshdNode) -> int | None:
     """The pid of the node's tmux server."""
     return next((pid for pid, line in sshd.processes().items() if "new-session" in line), None)
@@ -182,6 +189,31 @@ async def test_f2_a_tmux_window_shows_the_job_and_is_no_more_than_that(start_ssh
         assert third.window == "third"
         (sshd.home / "go").touch()
         assert (await wait_job(remote, third)).exit_status == 4
+        await eventually(lambda: tmux_server(sshd) is None, "the window closes behind the job")
+
+
+async def test_j12_a_window_stays_where_the_keeper_goes_on(start_sshd: StartSshd, tmp_path: Path) -> None:
+    need("tmux")
+    sshd = start_sshd("windows", config={"SetEnv": f"TMUX_TMPDIR={tmp_path}"})
+    wait = "until [ -e go ]; do sleep 0.02; done; echo last words; sleep 1"
+    async with at(sshd) as remote:
+        job = await start_job(remote, wait, name="seen", tmux=True)
+        await eventually(lambda: tmux_server(sshd))
+        kill(supervisor_of(folder_of(sshd, job)))
+        looks: set[int] = set()
+
+        def looked() -> bool:
+            """Whether the window's shell has begun a fourth sleep: at its end it would begin one more, no other."""
+            viewers = [pid for pid, line in sshd.processes().items() if line.startswith("tail -n +1 -f")]
+            looks.update(child for viewer in viewers for child in children(parent_of(viewer)) if child != viewer)
+            return len(looks) > 3
+
+        await eventually(looked, "the window is still there")
+        (sshd.home / "go").touch()
+        words = ["tmux", "capture-pane", "-p", "-t", "=seen:"]
+        env = {**os.environ, "TMUX_TMPDIR": str(tmp_path)}
+        await eventually(lambda: "last words" in subprocess.run(words, env=env, capture_output=True, text=True).stdout)
+        assert (await wait_job(remote, job)).ok
         await eventually(lambda: tmux_server(sshd) is None, "the window closes behind the job")
 
 

@@ -11,7 +11,7 @@ import _signal as signal
 import os
 import time
 
-from asyncdeploy.node_side import processes
+from asyncdeploy.node_side import files, processes
 from asyncdeploy.node_side.job_folder import Pids
 from asyncdeploy.node_side.run.job_state import ALIVE, living, status_of
 from asyncdeploy.node_side.run.process_tree import TICK_S, Ending
@@ -66,13 +66,16 @@ def watch(gone, folder, job_id, silence_s, grace_s):
     processes.set_name(processes.find_prctl(), b"adeploy-guard")
     os.read(gone, 1)  # nothing ever comes: it returns when supervisor and keeper have ended
     until = time.monotonic() + silence_s
-    while True:
-        state = status_of(job_id).get("state")
-        if state not in ALIVE:
-            return
-        # One that is just dying lets go of us before it counts as gone. And a person may come and look: the
-        # rank is left as it is for as long as the other ranks would wait for a word of it.
-        if state == "orphaned" and time.monotonic() >= until:
-            end_orphans(folder, job_id, grace_s)
-            return
+    while files.insist(is_left, folder, job_id, grace_s, until):
         time.sleep(min(LOOK_S, silence_s))
+
+
+def is_left(folder, job_id, grace_s, until):
+    """Whether a rank is still to be looked after; from a time on one that nobody holds is ended."""
+    state = status_of(job_id).get("state")
+    # One that is just dying lets go of us before it counts as gone. And a person may come and look: the
+    # rank is left as it is for as long as the other ranks would wait for a word of it.
+    if state == "orphaned" and time.monotonic() >= until:
+        end_orphans(folder, job_id, grace_s)
+        return False
+    return state in ALIVE

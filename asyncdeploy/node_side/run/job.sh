@@ -22,8 +22,12 @@ place() { # of this boot of this machine or container: its identity, and its nam
 is_here() { this=$(place) && [ "${1%:*}" = "${this%:*}" ]; } # PLACE
 
 read_pids() { # FOLDER
-    leader=0 leader_start=0 keeper=0 keeper_start=0 place=
-    { read -r leader leader_start keeper keeper_start _ && read -r place; } 2>/dev/null <"$1/pid"
+    leader=0 leader_start=0 keeper=0 keeper_start=0 above=0 above_start=0 place=
+    { read -r leader leader_start keeper keeper_start above above_start && read -r place; } 2>/dev/null <"$1/pid"
+    # One that a python3 has started has a supervisor, and a keeper that goes on where that one was killed.
+    if is_same "${above:-0}" "$above_start" && ! is_same "$keeper" "$keeper_start"; then
+        keeper=$above keeper_start=$above_start
+    fi
 }
 
 is_same() { [ "$1" != 0 ] && [ "$(started_at "$1")" = "$2" ]; } # PID START

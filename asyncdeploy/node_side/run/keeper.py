@@ -15,7 +15,7 @@ import os
 import select
 import time
 
-from asyncdeploy.node_side import processes
+from asyncdeploy.node_side import files, processes
 from asyncdeploy.node_side.run import guard
 from asyncdeploy.node_side.run.process_tree import Wake
 from asyncdeploy.node_side.run.supervisor import Supervisor, tell
@@ -104,8 +104,14 @@ class Keeper:
         os.close(word)
         wake.close()
         if not ended_well and reaps:
-            self.send_guard_away()
-            self.supervisor.take_over(self.said)
+            self.take_over()
+
+    def take_over(self):
+        """Go on in the supervisor's place."""
+        self.send_guard_away()
+        files.insist(self.supervisor.get_ready)
+        if files.insist(self.supervisor.take_over, self.said):
+            self.supervisor.see_it_through()
 
     def fork_supervisor(self, stdin, into):
         """Return its pid, and where it says what it knows; that ends when it does."""

@@ -26,7 +26,7 @@ MOST_PATH = 1000
 ASK_S = 15.0  # for the driver's word about memory that stays in use; whoever waits for the end waits for it so long
 STOP_BYTES = 64  # reserved at the start, so that a job can be told to stop what has filled it
 PID_BYTES = 400  # and be found again, though it fills the disk at once
-TOLD = ("deadline", "timed_out", "stopped_at", "oom_kills")  # of what we know ourselves, to the keeper
+TOLD = ("begun", "deadline", "timed_out", "stopped_at", "oom_kills")  # of what we know ourselves, to the keeper
 
 
 class Supervisor:
@@ -42,7 +42,7 @@ class Supervisor:
         self.gpus = self.environ.pop(b"ASYNCDEPLOY_GPUS", None)  # what was in use before
         self.membership = self.marks = None  # of a rank of a launch
         self.deadline = self.stopped_at = self.oom_kills = None
-        self.timed_out = self.asked = False
+        self.begun = self.timed_out = self.asked = False
         self.word = Word(None)
         self.sessions = Sessions(folder)
         self.aside = Aside()
@@ -67,17 +67,17 @@ class Supervisor:
             self.see_it_through()
 
     def take_over(self, said):
-        """Go on in the place of a supervisor that has died, with what it said it knew."""
-        self.get_ready()
-        if "leader" not in said or not folders.Pids(self.folder).known:
+        """Know what a supervisor that has died said it knew; whether there is something to go on with."""
+        # A home that is away for a moment is no reason to end what runs.
+        if not said.get("begun") and ("leader" not in said or not folders.Pids(self.folder).known):
             self.undo()  # nobody was told that it runs, and nobody could find it
-            return
+            return False
         self.recall(said)
         if not self.tree.is_ours():
-            return  # nobody will know how it ends; its guard, or a stop, ends it
+            return False  # nobody will know how it ends; its guard, or a stop, ends it
         self.sessions.recall()
-        self.asked = not self.tree.stopped and self.request() is not None
-        self.see_it_through()
+        self.asked = self.request() is not None  # obeyed again: it may ask for a shorter grace than what runs
+        return True
 
     def get_ready(self):
         """Be the one who is asked, and to whom the job's orphans come."""
@@ -96,7 +96,7 @@ class Supervisor:
         """Stay until the job has ended and everybody who must knows how."""
         if self.membership is not None:
             self.marks = times.Marks(self.folder)
-        if folders.read_json(self.folder, "exit") is None:
+        if files.insist(folders.read_json, self.folder, "exit") is None:
             self.stay()
         if self.membership is not None:
             self.asked = False  # what was asked for while the job ran is done
@@ -172,9 +172,10 @@ class Supervisor:
             text = "%s\n%s\n" % (" ".join(words), proc.place())
             folders.fill(self.folder, "pid", text.encode(), PID_BYTES)
         except OSError as error:  # a job that nobody could find again must not run
-            os.kill(self.tree.leader, signal.SIGKILL)
-            os.waitpid(self.tree.leader, 0)
+            self.undo()
             return "its folder %s cannot be written: %s" % (self.folder, os.strerror(error.errno))
+        self.begun = True  # whoever asks can find it
+        self.say()
         # Who stopped it before its pid could be read may have gone away: a start that was cancelled.
         self.asked = self.asked or os.path.exists(os.path.join(self.folder, "stop"))
         return None
@@ -184,9 +185,7 @@ class Supervisor:
         while not self.tree.has_ended() and not self.tree.hangs():
             try:
                 self.turn()
-            except (
-                Exception
-            ):  # no descriptor or memory is left, say: a moment later there may be, and nobody else is here
+            except Exception:  # no memory is left, say: a moment later there may be, and nobody else is here
                 time.sleep(TICK_S)
         self.finish()
 

@@ -12,14 +12,16 @@ from asyncdeploy.node_side import job_folder, tools
 WAIT_S = 10.0
 TRIES = 20  # names that are taken
 
-# It ends a moment after the job's supervisor, whose pid is the third word of the file, and never before the last lines.
+# It ends a moment after who holds the job, never before the last lines: its supervisor, whose pid is the third word of
+# the file, or its keeper, the fifth, which goes on where that one was killed.
 VIEW = """
 folder=$1
-read -r _ _ supervisor _ <"$folder/pid"
+read -r _ _ supervisor _ keeper _ <"$folder/pid"
 tail -n +1 -f "$folder/log" & viewer=$!
 trap 'kill "$viewer" 2>/dev/null' EXIT
 trap 'exit 0' HUP INT TERM
-while [ ! -e "$folder/exit" ] && kill -0 "$supervisor" 2>/dev/null; do sleep 1; done
+holds() { [ ! -e "$folder/exit" ] && { kill -0 "$supervisor" || kill -0 "$keeper"; } 2>/dev/null; }
+while holds; do sleep 1; done
 sleep 1
 """
 

@@ -8,7 +8,7 @@ import asyncdeploy as ad
 from asyncdeploy.launch.root_cause.judge import failure_of
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.links import WAITS, Bed, ranks
-from tests.support.programs.holders import kill, named
+from tests.support.programs.holders import kill, named, no_descriptors
 from tests.support.waiting import eventually
 
 Machines = Callable[[int], list[SshdNode]]
@@ -91,4 +91,17 @@ async def test_j12_where_all_three_are_killed_the_other_nodes_end_and_a_stop_end
     await nothing_lives(bed.machines[:1])
     async with bed.pool() as pool:
         await ad.stop_launch(launch, pool=pool)
+    await nothing_lives(bed.machines)
+
+
+async def test_j12_a_guard_that_has_no_descriptor_ends_its_rank_when_it_has_one(
+    start_machines: Machines, workspace: ad.Workspace
+) -> None:
+    bed = Bed(tuple(start_machines(2)))
+    launch = await bed.start(workspace, ranks(WAITS, WAITS), silence_s=1.0)
+    await eventually(lambda: bed.marks(launch) == [0, 1])
+    (guard,) = named(bed.machines[1], "adeploy-guard")
+    with no_descriptors(guard):
+        kill(*named(bed.machines[1], "adeploy-job"), *named(bed.machines[1], "adeploy-keep"))
+        await nothing_lives(bed.machines[:1])
     await nothing_lives(bed.machines)

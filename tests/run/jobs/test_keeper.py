@@ -13,7 +13,8 @@ from asyncdeploy.node_side import proc
 from asyncdeploy.run.job import Job, JobStatus
 from asyncdeploy.run.jobs import job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.command import Command
-from tests.support.programs.holders import keeper_of, kill, supervisor_of
+from tests.support.beds.keeper import children
+from tests.support.programs.holders import keeper_of, kill, no_descriptors, supervisor_of
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.waiting import eventually, is_alive
 
@@ -129,3 +130,57 @@ async def test_j12_killed_at_any_moment_of_a_short_life(remote: ShellRemote) -> 
         end = await wait_job(remote, job)
         assert (end.state, end.exit_status) == ("exited", number)
         assert time.time() - (end.ended_at or 0) < 60
+
+
+async def test_j12_a_keeper_that_has_no_descriptor_goes_on_when_it_has_one(remote: ShellRemote) -> None:
+    """As where the kernel kills because memory is short: there is none for the keeper either, for a moment."""
+    job = await start_job(remote, WAITS + "exit 7", name="short")
+    await number_in(remote.home / "leader")
+    keeper = keeper_of(folder_of(remote, job))
+    with no_descriptors(keeper):
+        kill(supervisor_of(folder_of(remote, job)))
+        await eventually(lambda: Path(f"/proc/{keeper}/comm").read_text() == "adeploy-job\n", "it takes over")
+    assert (await end_of(remote, job)).exit_status == 7
+
+
+async def test_j12_a_stop_that_a_keeper_could_not_hear_shortens_the_grace(remote: ShellRemote) -> None:
+    """It stands still when its supervisor dies in the middle of a long stop, and another one comes then."""
+    job = await start_job(remote, "trap '' TERM; " + WAITS, name="stops")
+    await number_in(remote.home / "leader")
+    stopping = asyncio.create_task(stop_job(remote, job, grace_s=60))
+    supervisor, keeper = supervisor_of(folder_of(remote, job)), keeper_of(folder_of(remote, job))
+    await eventually((folder_of(remote, job) / "stop").exists)
+    await eventually(lambda: (row := proc.process(supervisor)) and row.state == b"S", "it has said so to its keeper")
+    stopping.cancel()
+    await asyncio.wait([stopping])
+    await eventually(lambda: children(keeper) == [supervisor])
+    os.kill(keeper, signal.SIGSTOP)
+    kill(supervisor)
+    end = await stop_job(remote, job, grace_s=0.2)
+    assert (end.state, end.signal, end.stopped) == ("signalled", "KILL", True)
+
+
+async def test_j12_a_home_that_is_away_for_a_moment_costs_no_job(remote: ShellRemote) -> None:
+    """The keeper cannot look there when it takes over."""
+    job = await start_job(remote, WAITS + "exit 7", name="away")
+    await number_in(remote.home / "leader")
+    keeper, jobs = keeper_of(folder_of(remote, job)), remote.home / ".asyncdeploy/jobs"
+    supervisor = supervisor_of(folder_of(remote, job))
+    jobs.rename(remote.home / "away")
+    kill(supervisor)
+    await eventually(lambda: Path(f"/proc/{keeper}/comm").read_text() == "adeploy-job\n", "it takes over")
+    await eventually(lambda: (row := proc.process(keeper)) and row.state == b"S", "it has")
+    (remote.home / "away").rename(jobs)
+    assert (await end_of(remote, job)).exit_status == 7
+
+
+async def test_j12_a_node_that_has_lost_its_python_knows_of_the_keeper_too(remote: ShellRemote) -> None:
+    job = await start_job(remote, WAITS, name="lost")
+    leader = await number_in(remote.home / "leader")
+    async with ShellRemote(remote.home, python=False) as plain:
+        assert (await job_status(plain, job)).state == "running"
+        kill(supervisor_of(folder_of(remote, job)))
+        assert (await job_status(plain, job)).state == "running"
+        end = await stop_job(plain, job, grace_s=1)
+    assert (end.state, end.signal, end.stopped) == ("signalled", "TERM", True)
+    assert not is_alive(leader)

@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import resource
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from tests.support.beds.keeper import children
 from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import notes
+from tests.support.programs.holders import no_descriptors
 from tests.support.programs.stubborn import STUBBORN, living, until_gone, until_written
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need, need_root
@@ -25,17 +24,6 @@ from tests.support.tools import need, need_root
 UserNode = Callable[..., SshdNode]
 # /proc is an empty folder for all that is started here, as where nobody mounted one.
 NO_PROC = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec sh -c "$1"', "sh")
-
-
-@contextmanager
-def no_descriptors(pid: int) -> Iterator[None]:
-    """A process that can open nothing more, for a while."""
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 def worker_of(remote: ShellRemote) -> int:

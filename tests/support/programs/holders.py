@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from asyncdeploy.node_side.job_folder import Pids
@@ -44,3 +47,14 @@ def _name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+@contextmanager
+def no_descriptors(pid: int) -> Iterator[None]:
+    """A process that can open nothing more, for a while."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
