@@ -53,11 +53,19 @@ def marked_environ(items, marker):
     return environ
 
 
+def tell(pid, number):
+    """Send a signal to a process that may have ended since we looked."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # who asked looks again
+
+
 def wake(pid):
     """Let a process go on that somebody has stopped (SIGSTOP): it could not hear us."""
     row = proc.process(pid)
     if row is not None and row.state in (b"T", b"t"):
-        os.kill(pid, signal.SIGCONT)
+        tell(pid, signal.SIGCONT)
 
 
 def let_go_of_all_but(keep):

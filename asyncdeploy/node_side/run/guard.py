@@ -37,7 +37,7 @@ def dismiss(folder, poll):
     deadline = time.monotonic() + DISMISS_S
     holder = Pids(folder).holder()
     if holder:
-        os.kill(holder, signal.SIGTERM)
+        processes.tell(holder, signal.SIGTERM)
     while Pids(folder).holder() and time.monotonic() < deadline:
         poll()
         time.sleep(TICK_S)

@@ -174,7 +174,7 @@ def end(worker, request, folder):
         # It was asked, has had its time, and does not do it (it hangs on a disk, say): then its keeper does, or we.
         holder = folders.Pids(folder).holder()
         if holder:
-            os.kill(holder, signal.SIGKILL)
+            processes.tell(holder, signal.SIGKILL)
     return end_orphans(worker, folder, job_id, 0.0)
 
 
@@ -185,7 +185,7 @@ def await_stop(worker, folder, job_id, patience):
     while True:
         holder = folders.Pids(folder).holder()
         if holder and holder != asked:
-            os.kill(holder, TERM)
+            processes.tell(holder, TERM)
             asked = holder
         if holder:
             processes.wake(holder)

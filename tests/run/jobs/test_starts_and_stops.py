@@ -17,7 +17,7 @@ from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, sto
 from asyncdeploy.values.errors import DeployError, JobFailed
 from tests.support.beds import disks
 from tests.support.programs.holders import kill_holders, supervisor_of
-from tests.support.remotes.killing import failing, killing
+from tests.support.remotes.killing import failing, killing, slowed
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need
 from tests.support.waiting import eventually, is_alive
@@ -97,6 +97,17 @@ async def test_j3_a_second_stop_may_shorten_the_grace(remote: ShellRemote) -> No
 
 
 # --- J5, J10: a file that was cut
+
+
+async def test_j3_a_job_that_ends_as_it_is_stopped_has_its_own_end(remote: ShellRemote) -> None:
+    """Whoever holds it is found, and has left before the signal reaches it."""
+    job = await start_job(remote, "until [ -e $HOME/go ]; do sleep 0.02; done; exit 7", name="ends")
+    async with ShellRemote(remote.home, shell=slowed("kill", 2.0)) as late:
+        stopping = asyncio.create_task(stop_job(late, job, grace_s=1))
+        await eventually((folder_of(remote, job) / "stop").exists)
+        (remote.home / "go").touch()
+        end = await stopping
+    assert (end.state, end.exit_status, end.stopped) == ("exited", 7, False)
 
 
 @pytest.mark.parametrize("name", ["pid", "sessions", "spec.json", "stop", "times"])
