@@ -40,10 +40,11 @@ def main(worker, args):
         return b"!\0" + os.fsencode(os.strerror(error.errno))
     run = Run(worker, float(grace), marker, on_end, processes.marked_environ(env, marker))
     try:
+        worker.kept.note(marker, grace, on_end, *env)
         failure = run.start(line, cwd, stdin)
         if failure:
             return b"!\0" + os.fsencode(failure)
-        worker.kept.note(marker, b"%d" % run.tree.leader, grace, on_end, *env)
+        worker.kept.note_leader(run.tree.leader)
         return run.watch()
     finally:
         run.tidy()
@@ -71,9 +72,21 @@ class Kept:
             prctl(1, signal.SIGCHLD, 0, 0, 0)  # PR_SET_PDEATHSIG: its end wakes us as a child's would
 
     def note(self, *words):
-        """Say what runs; where a pipe does not hold all, what the line at its end would need is left out."""
-        text = b"\0".join(words)
-        os.write(self.into, text if len(text) <= MOST_NOTED else b"\0".join(words[:3]))
+        """Say what is about to run; what the pipe does not hold is the line at its end, which is left out then.
+
+        An account that has thousands of pipes is given short ones; half of that line's variables are worse than none.
+        """
+        text = b"\0".join((*words, b""))
+        if len(text) > MOST_NOTED or os.write(self.into, text) < len(text):
+            self.forget()
+            os.write(self.into, b"\0".join((*words[:2], b"")))
+
+    def note_leader(self, leader):
+        """Say that it runs, by a last word."""
+        try:
+            os.write(self.into, b"%d" % leader)
+        except BlockingIOError:
+            return  # no room: TERM will go to all of it
 
     def forget(self):
         try:
@@ -95,11 +108,12 @@ def keep(worker, noted, prctl):
         processes.set_name(prctl, b"adeploy-keeper")
         while os.waitpid(-1, 0)[0] != worker:
             pass
-        marker, leader, grace, *rest = os.read(noted, MOST_NOTED).split(b"\0")
+        marker, grace, *rest, leader = os.read(noted, MOST_NOTED).split(b"\0")
         tree = ProcessTree(b"ASYNCDEPLOY_RUN=" + marker, prctl)
-        row = proc.process(int(leader))
+        tree.leader = int(leader) if leader else None  # nobody knows of one that had just begun
+        row = proc.process(tree.leader) if leader else None
         # One that had ended, and was reaped, is no child that came to us.
-        tree.leader, tree.status = int(leader), None if row and row.parent == os.getpid() else 0
+        tree.status = None if row and row.parent == os.getpid() else 0
         tree.stop(float(grace))
         for _ in range(3):
             os.open(os.devnull, os.O_RDWR)  # 0, 1 and 2 again, of what is started now

@@ -1,6 +1,7 @@
 """J13: the worker of an attached run is killed, or its keeper: nothing of the run stays, however it hides."""
 
 import asyncio
+import fcntl
 import os
 import shlex
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncdeploy.node_side import proc
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import ConnectionLost
@@ -18,6 +20,7 @@ from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.programs.hiding import Seen, alive, all_hidden, hiding_line
 from tests.support.programs.stubborn import until_gone, until_written
+from tests.support.remotes.killing import slowed
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.waiting import eventually
 
@@ -72,6 +75,39 @@ async def test_j13_term_is_for_the_program_and_the_line_at_its_end_runs(remote: 
     await until_gone(pids)
     assert (remote.home / "saved").exists()
     await eventually(lambda: (remote.home / "ended").exists() and (remote.home / "ended").read_text() == "yes\n")
+
+
+async def test_j13_a_worker_that_is_killed_as_a_run_begins_leaves_nothing_of_it(tmp_path: Path) -> None:
+    """It leaves the run's folder behind the start, and is killed there."""
+    async with ShellRemote(tmp_path / "home", shell=slowed("chdir", 1.0)) as remote:
+        run = asyncio.create_task(run_command(remote, "echo $$ >>pids; sleep 300"))
+        pids = await until_written(remote.home, 1)
+        row = proc.process(pids[0])
+        assert row is not None
+        os.kill(row.parent, signal.SIGKILL)
+        with pytest.raises(ConnectionLost):
+            await run
+        await until_gone(pids)
+
+
+async def test_j13_a_line_at_the_end_runs_with_all_that_it_needs_or_not_at_all(remote: ShellRemote) -> None:
+    """The kernel gives an account that has thousands of pipes short ones: half of the variables would stand there."""
+    await run_command(remote, "true")
+    worker = pid_of(remote, "worker")
+    for number in (3, 4):  # where the keeper reads what runs
+        pipe = os.open(f"/proc/{worker}/fd/{number}", os.O_RDWR | os.O_NONBLOCK)
+        assert fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096) == 4096
+        os.close(pipe)
+    env = {"A": "a" * 20000, "WORD": "yes"}
+    line = Command("echo $$ >>pids; sleep 300", on_end='echo "$WORD" >ended', env=env)
+    run = asyncio.create_task(run_command(remote, line))
+    pids = await until_written(remote.home, 1)
+    keeper = pid_of(remote, "keeper")
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(ConnectionLost):
+        await run
+    await until_gone([*pids, keeper])
+    assert not (remote.home / "ended").exists()
 
 
 async def test_j13_what_a_leader_left_when_its_worker_is_killed(remote: ShellRemote) -> None:
