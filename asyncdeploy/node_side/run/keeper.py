@@ -15,12 +15,13 @@ import os
 import select
 import time
 
-from asyncdeploy.node_side import files, processes
+from asyncdeploy.node_side import files, job_folder as folders, processes
 from asyncdeploy.node_side.run import guard
-from asyncdeploy.node_side.run.process_tree import Wake
+from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, TICK_S, Wake
 from asyncdeploy.node_side.run.supervisor import Supervisor, tell
 
 START_S = 30.0  # for a supervisor to say that the job runs: it writes to a disk that may be slow
+UNDO_S = KILL_WAIT_S + 2.0  # for a keeper to end what a supervisor has begun that died over its start
 AGAIN_S = 1.0  # until a guard is posted again, where there was no room for a process
 DEAF_TO = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
@@ -47,6 +48,8 @@ def launch(folder, spec, env, stdin):
         return None
     if said:  # it has said why not, and ends
         return said.decode("utf-8", "replace")
+    if said is not None:
+        await_end(folder, group)
     try:
         # They may hang on a slow disk: what is reported as not started must not be so later.
         os.killpg(group, signal.SIGKILL)
@@ -56,7 +59,7 @@ def launch(folder, spec, env, stdin):
 
 
 def heard(out):
-    """Return what a supervisor says of its start, b"" if that is nothing in time."""
+    """Return what a supervisor says of its start, b"" if it died without a word, None if nothing came in time."""
     said = b""
     deadline = time.monotonic() + START_S
     poll = select.poll()
@@ -65,9 +68,24 @@ def heard(out):
         if poll.poll(1000):
             data = os.read(out, 4096)
             if not data:
-                break
+                return said
             said += data
-    return said
+    return said or None
+
+
+def await_end(folder, group):
+    """Let a keeper end what its supervisor has begun: to nobody else comes a daemon that hides."""
+    try:
+        folders.write_file(folder, "stop", b'{"grace_s": 0}')
+    except OSError:
+        pass  # who finds that the job could be found goes on with it, until we kill him
+    deadline = time.monotonic() + UNDO_S
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(TICK_S)
 
 
 class Keeper:

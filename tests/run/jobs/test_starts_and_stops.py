@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncdeploy.node_side import proc
 from asyncdeploy.node_side.run import end_record
 from asyncdeploy.run.job import Job, new_job_id
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
@@ -172,6 +173,23 @@ async def test_j6_what_could_not_be_started_does_not_run(tmp_path: Path, how: st
             assert (await job_status(later, job)).state == "running"
             assert (await stop_job(later, job, grace_s=0)).state == "signalled"
         await eventually(lambda: leaders(later) == [])
+
+
+async def test_j6_a_supervisor_that_dies_over_its_start_leaves_no_daemon(tmp_path: Path) -> None:
+    """One that hides, known to nobody but the keeper, is ended before the start is said to have failed."""
+    line = "(setsid env -i sh -c 'echo $$ >%s/escaped; exec sleep 300' &)\n" % (tmp_path / "home")
+    async with ShellRemote(tmp_path / "home", shell=slowed("rename", 1.5)) as remote:
+        start = asyncio.create_task(start_job(remote, line + WAITS, name="dies"))
+        leader = await until_led(remote)
+        escaped = remote.home / "escaped"
+        await eventually(lambda: escaped.exists() and escaped.read_text())
+        row = proc.process(leader)
+        assert row is not None
+        os.kill(row.parent, signal.SIGKILL)
+        with pytest.raises(JobFailed, match="its supervisor died"):
+            await start
+        assert not is_alive(leader)
+        assert not is_alive(int(escaped.read_text()))
 
 
 async def test_j7_a_start_that_waits_for_a_lock_hears_that_it_was_cancelled(remote: ShellRemote) -> None:
