@@ -46,12 +46,26 @@ def emptying_path(site):
     return os.path.join(site, files.OWN, "cleaning")
 
 
-def is_being_emptied(site):
-    """Whether a site is just being cleaned away; asked under the lock of starts."""
-    path = emptying_path(files.expand(os.fsencode(site)).decode("utf-8", "surrogateescape"))
+def being_emptied(spec):
+    """Return a site that is just being cleaned away where a job would run, or ""; asked under the lock of starts."""
+    for place in (spec["site"], spec["cwd"]):
+        path = os.path.realpath(files.expand(os.fsencode(place or "/")))
+        while path != b"/":
+            site = os.fsdecode(path)
+            if is_held(emptying_path(site)):
+                return site
+            path = os.path.dirname(path)
+    return ""
+
+
+def is_held(path):
+    """Whether somebody has a lock; nothing is made."""
     if not os.path.exists(path):
         return False
-    lock = Lock(path)
+    try:
+        lock = Lock(path)
+    except (FileNotFoundError, PermissionError):
+        return False  # it has just gone with its site, or is another user's
     try:
         return not lock.is_free()
     finally:

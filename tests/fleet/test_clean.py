@@ -20,6 +20,7 @@ from asyncdeploy.fleet.deploy import deploy_all
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.cleaned import Cleaned
+from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import JobFailed
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.sshd_node import SshdNode
@@ -221,6 +222,8 @@ async def test_j13_a_job_is_not_started_in_a_site_that_is_just_being_emptied(
     with held(site / ".asyncdeploy" / "cleaning"):
         with pytest.raises(JobFailed, match="is just being cleaned away"):
             await start_job(remote, "sleep 300", name="late", site=deployed.site)
+        with pytest.raises(JobFailed, match="proj is just being cleaned away"):
+            await start_job(remote, Command("sleep 300", cwd="~/proj/lib"), name="late")
         assert await list_jobs(remote) == ()
         (item,) = (await clean_one(pool, sshd_nodes[0], older_than_s=0)).items
         assert item.kept == "another cleaning runs in it"

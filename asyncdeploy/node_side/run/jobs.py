@@ -71,9 +71,10 @@ def start(worker, request):
             if twin:
                 remove_folder(job_id, folder)
                 return {"error": "exists", "id": twin}
-            if spec["site"] and folders.is_being_emptied(spec["site"]):
+            site = folders.being_emptied(spec)
+            if site:
                 remove_folder(job_id, folder)
-                return {"error": "failed", "reason": "its site %s is just being cleaned away" % spec["site"]}
+                return {"error": "failed", "reason": "its site %s is just being cleaned away" % site}
             worker.poll()  # a node that was frozen meanwhile: whoever asked for it may be gone
             reason = keeper.launch(folder, spec, env, stdin)
         finally:
