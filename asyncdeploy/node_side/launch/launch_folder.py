@@ -66,7 +66,9 @@ def forget(folder, path):
 
 def hold(folder):
     if os.path.isdir(folder):
-        files.write_whole(os.path.join(folder, "watched"), b"")
+        path, now = os.path.join(folder, "watched"), time.time()
+        files.write_whole(path, b"")
+        os.utime(path, (now, now))  # by our clock: that of a home on a network may be another one
 
 
 def let_go(folder):

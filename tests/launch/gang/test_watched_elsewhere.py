@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +11,28 @@ import attrs
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.launch.gang.recall import ask_folder
 from asyncdeploy.launch.root_cause.judge import failure_of
+from asyncdeploy.run.job import new_job_id
 from asyncdeploy.values.events import Event
 from tests.support.events import notes
+from tests.support.remotes.shell_remote import ShellRemote
+from tests.support.tools import need
 from tests.support.waiting import eventually
 
 FAILS_ONCE = 'echo attempt $ASYNCDEPLOY_ATTEMPT; test "$ASYNCDEPLOY_ATTEMPT" != 0 || test $NODE_RANK != 1 || exit 9'
+
+LATE = """
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = syscall(SYS_clock_gettime, clock, now);
+    if (clock == CLOCK_REALTIME) now->tv_sec += 900;
+    return failed;
+}
+"""
 
 
 @attrs.frozen
@@ -106,6 +123,21 @@ async def test_l5_a_watcher_that_died_is_not_waited_for_for_ever(workspace: ad.W
         failed = failure_of(await waiting)
         assert failed is not None
         assert failed.launch_id == launch.id
+
+
+async def test_l5_a_home_with_another_clock_keeps_a_lease(tmp_path: Path) -> None:
+    """A file there is from a quarter of an hour ago when it is new, as on a server whose clock nobody has set."""
+    need("cc")
+    source, library, launch_id = tmp_path / "late.c", tmp_path / "late.so", new_job_id("train")
+    source.write_text(LATE)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    async with ShellRemote(tmp_path / "home") as remote:
+        remote.env["LD_PRELOAD"] = str(library)
+        await ask_folder(remote, "keep", launch_id, b"any")
+        await ask_folder(remote, "watch", launch_id)
+        assert await ask_folder(remote, "ahead", launch_id) == b"watched"
+        await ask_folder(remote, "leave", launch_id)
+        assert await ask_folder(remote, "ahead", launch_id) == b""
 
 
 async def test_l5_what_goes_on_on_nodes_that_a_handle_does_not_name(workspace: ad.Workspace) -> None:
