@@ -28,8 +28,9 @@ UNDO_S = 4.5
 """How long a cancelled start may take to end what it may have started: a cancelled call is back within 5 s."""
 LATE_S = 3.0
 """For the answer to a wait that is over: a round trip, and a node that is busy."""
-STOP_S = 30.0
-"""For a stop, beside its grace: KILL, the line at the job's end (12 s), another try where the connection broke."""
+STOP_S = 40.0
+"""For a stop, beside its grace: KILL and the line at the job's end (15 s), and the same again by its keeper where its
+supervisor does not act, or another try where the connection broke."""
 MAX_JOBS = 100_000
 """Of one node: who names more of them lies."""
 LOG_TAIL = 16 * 1024

@@ -23,8 +23,7 @@ from asyncdeploy.node_side.run.job_state import ALIVE, RUNS, status_of
 from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 
 TERM = signal.SIGTERM
-END_S = KILL_WAIT_S + ON_END_S + 2.0  # for a supervisor that was asked, after the grace
-KEEPER_S = KILL_WAIT_S + 2.0  # for its keeper, where the supervisor did not act
+END_S = KILL_WAIT_S + ON_END_S + 2.0  # for a supervisor that was asked, after the grace; then for its keeper
 ENDED = ("exited", "signalled")
 LAST_PAUSE_S = 0.25  # between two looks at a job that goes on: each reads a few files
 WAIT_SLICE_S = 60.0  # a wait answers at least so often; the client asks again
@@ -166,7 +165,7 @@ def end(worker, request, folder):
     if before.get("state") not in ("starting", "running"):
         return before
     ask_to_stop(folder, grace, request.get("because"))
-    for patience in (grace + END_S, KEEPER_S, 0.0):
+    for patience in (grace + END_S, END_S, 0.0):
         now = await_stop(worker, folder, job_id, patience)
         if now.get("state") == "orphaned":
             return end_orphans(worker, folder, job_id, grace)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -110,6 +111,18 @@ async def test_j12_a_supervisor_that_does_not_act_is_replaced(remote: ShellRemot
     freeze = asyncio.create_task(freeze_again_and_again(supervisor_of(folder_of(remote, job))))
     end = await stop_job(remote, job, grace_s=0.2)
     freeze.cancel()
+    assert (end.state, end.signal, end.stopped) == ("signalled", "KILL", True)
+
+
+async def test_j12_a_keeper_has_its_time_for_the_line_at_the_end(remote: ShellRemote) -> None:
+    """The supervisor can open nothing and does not act; docker needs some seconds to end a container."""
+    line = Command("trap '' TERM; " + WAITS, on_end="sleep 6")
+    job = await start_job(remote, line, name="slow")
+    await number_in(remote.home / "leader")
+    supervisor = supervisor_of(folder_of(remote, job))
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, 3))
+    end = await stop_job(remote, job, grace_s=0.2)
+    assert not is_alive(supervisor)
     assert (end.state, end.signal, end.stopped) == ("signalled", "KILL", True)
 
 
