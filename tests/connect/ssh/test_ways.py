@@ -206,7 +206,8 @@ from asyncdeploy import HostKeys
 from tests.support.beds.beside_ssh import BesideSsh
 async def main():
     beside = BesideSsh(Path(sys.argv[1]))
-    print(await beside.ssh_gets_in(HostKeys.strict()), await beside.refusal(HostKeys.strict()))
+    refusal = await beside.refusal(HostKeys.strict())
+    print(await beside.ssh_gets_in(HostKeys.strict()), refusal and refusal.describe())
 asyncio.run(main())
 """
 
