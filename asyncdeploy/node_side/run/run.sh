@@ -42,6 +42,13 @@ keep_hold() { # the leash, and the end of all where who holds it is killed: nobo
     wait "$holder"
     why=$?
     if [ -n "$told" ]; then # our trap interrupts a wait: it said nothing of the holder then, or the second says 127
+        # One that was just forked still has our traps for a moment, and a signal that comes then is lost: said until heard.
+        said=0
+        while lives "$holder"; do
+            kill -s TERM "$holder" 2>/dev/null
+            said=$((said + 1))
+            [ "$said" -lt 9 ] || sleep "$nap" # mostly it is gone within two looks
+        done
         wait "$holder"
         again=$?
         [ "$again" = 127 ] || why=$again
