@@ -14,7 +14,7 @@ import pytest
 import asyncdeploy as ad
 from asyncdeploy.values.errors import DeployError
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.programs.holders import supervisor_of
+from tests.support.programs.holders import kill_holders, supervisor_of
 from tests.support.waiting import eventually
 
 KILLS = int(os.environ.get("ASYNCDEPLOY_KILLS", "10"))
@@ -40,16 +40,18 @@ def folder_of(sshd: SshdNode, job: ad.Job) -> Path:
 
 
 def kill_one(dice: random.Random, nodes: Sequence[SshdNode], launch: ad.Launch, *, supervisor: bool) -> None:
-    """Kill some process of some rank, or its supervisor."""
+    """Kill some process of some rank, or those who hold it."""
     rank = dice.randrange(len(nodes))
-    kept = supervisor_of(folder_of(nodes[rank], launch.jobs[rank]))
-    found = [pid for pid in nodes[rank].processes() if pid != kept]
+    folder = folder_of(nodes[rank], launch.jobs[rank])
+    if supervisor:  # and its keeper, which would go on in its place
+        kill_holders(folder)
+        return
+    found = [pid for pid in nodes[rank].processes() if pid != supervisor_of(folder)]
     with contextlib.suppress(ProcessLookupError, IndexError):
-        os.kill(kept if supervisor else dice.choice(found), dice.choice([signal.SIGKILL, signal.SIGTERM]))
-    if not supervisor:  # a part of a rank may die without harm: the rank itself follows
-        leader = int((folder_of(nodes[rank], launch.jobs[rank]) / "pid").read_text().split()[0])
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(leader, signal.SIGKILL)
+        os.kill(dice.choice(found), dice.choice([signal.SIGKILL, signal.SIGTERM]))
+    leader = int((folder / "pid").read_text().split()[0])  # a part of a rank may die without harm: the rank follows
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(leader, signal.SIGKILL)
 
 
 @pytest.mark.timeout(60 + 12 * KILLS)
