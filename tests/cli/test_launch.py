@@ -32,7 +32,11 @@ def test_a_launch_is_followed_to_its_end(project: CommandLine) -> None:
     assert said.out.endswith("(2): hello\n")
     assert "watching; Ctrl-C leaves it running" in said.err
     assert "is done: exit status 0 on all of 2 nodes" in said.err
-    assert project("collect", "last").code == 0
+    collected = project("collect", "last")
+    assert collected.code == 0
+    assert "at home, in results\n" in collected.err, "as one would type it in this folder"
+    assert [line.split("/")[0] for line in collected.out.splitlines()] == ["results"] * 2
+    assert all(line.endswith(": 1 file, 1 new") for line in collected.out.splitlines())
     assert sorted(path.read_text() for path in project.folder.glob("results/*/rank")) == ["0\n", "1\n"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import asyncdeploy as ad
@@ -81,8 +82,15 @@ async def collect(desk: Desk, text: str, asked: Any) -> int:
             pool=desk.pool,
         )
     for collected in report.values:
-        desk.out.result(f"{collected.target}: {collected.files} files, {collected.received} new")
-    return tell(desk, report, f"are at home, in {target}")
+        files = f"{collected.files} file{'' if collected.files == 1 else 's'}"
+        desk.out.result(f"{_from_here(collected.target)}: {files}, {collected.received} new")
+    return tell(desk, report, f"are at home, in {_from_here(target)}")
+
+
+def _from_here(path: str | Path) -> Path:
+    """Return a path as a person in this folder would type it."""
+    here, path = Path.cwd(), Path(path)
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _deployments(found: Found) -> tuple[ad.Deployment, ...]:
