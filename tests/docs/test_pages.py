@@ -60,3 +60,15 @@ def test_the_list_of_names_is_what_make_api_writes() -> None:
 def test_each_link_leads_somewhere(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_picture_that_the_readme_opens_with_needs_nothing_from_elsewhere() -> None:
+    """If this fails: `python docs/make_picture.py`, which makes it of a real run."""
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line]
+    assert lines[1].startswith("![")
+    assert lines[1].endswith("(docs/picture.svg)")
+    text = (ROOT / "docs" / "picture.svg").read_text().replace("&#160;", " ")
+    assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"], "the name of the format, no host"
+    assert re.search(r"url\((?!#)|@font-face|<script|<image|href|/tmp|/root|/home", text) is None
+    assert "$ asyncdeploy launch train.py" in text
+    assert "4 of 4 nodes are at home" in text
