@@ -65,7 +65,9 @@ class Deployment(OneLine, Described, PlainData):
 
     def enter(self, command: Command | str) -> Command:
         """Return a command as it must run in this project: in its environment, by default in its folder."""
-        return self.env.enter(as_command(command), self.site, self.facts)
+        asked = as_command(command)
+        entered = self.env.enter(asked, self.site, self.facts)
+        return entered if entered.line == asked.line else attrs.evolve(entered, told=asked.shown)
 
 
 def by_node(deployments: Iterable[Any]) -> dict[Node, Deployment]:

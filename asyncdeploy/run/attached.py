@@ -127,7 +127,7 @@ class _Leashed:
         parts = answer.split(b"\0")
         if parts[0] == b"!":
             why = last_lines(b" ".join(parts[1:]), 1)
-            raise CommandFailed(node, f"could not be started: {why}: {command.line}", command=command.line)
+            raise CommandFailed(node, f"could not be started: {why}: {command.shown}", command=command.shown)
         found = _END.match(answer)
         if found is None:
             what = f"the end of a run: an exit status and a signal's number were expected, got {answer[:SHOWN]!r}"
@@ -136,7 +136,7 @@ class _Leashed:
         status, number = int(found[1]), int(found[2])
         return Completed(
             node,
-            command.line,
+            command.shown,
             status if number == 0 else None,
             _SIGNALS.get(number, f"{number}") if number > 0 else None,
             output.value("stdout"),

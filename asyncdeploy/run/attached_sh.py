@@ -95,7 +95,7 @@ class _BySh:
         while b"\n" not in said and len(said) < MAX_ANSWER and (data := await self.channel.read()):
             said += data
         line, _, self.rest = said.partition(b"\n")
-        node, text = self.run.remote.node.name, self.run.command.line
+        node, text = self.run.remote.node.name, self.run.command.shown
         if line == b"start":
             self.started = True
             return
@@ -177,11 +177,11 @@ class _BySh:
     def completed(self, exit_: Exit) -> Completed:
         node, command, output = self.run.remote.node.name, self.run.command, self.run.output
         if exit_.status is None:
-            what = f"no exit status came back from: {command.line}"
+            what = f"no exit status came back from: {command.shown}"
             raise ConnectionLost(node, what, evidence=last_lines(output.value("stderr") or output.value("stdout")))
         return Completed(
             node,
-            command.line,
+            command.shown,
             exit_.status,
             None,
             output.value("stdout"),

@@ -31,18 +31,18 @@ class Run:
     is_confirmed: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        self.completed = Completed(self.remote.node.name, self.command.line, None)
+        self.completed = Completed(self.remote.node.name, self.command.shown, None)
 
     def ended(self, completed: Completed) -> None:
         """Take the node's word of an end that we wanted; what could not be ended is said, whoever asks."""
         self.completed, self.is_confirmed = completed, not completed.survivors
         if completed.survivors:
-            text = f"{describe_survivors(completed.survivors)}: {self.command.line}"
+            text = f"{describe_survivors(completed.survivors)}: {self.command.shown}"
             self.remote.emit(Noted(node=self.remote.node.name, text=text))
 
     def timeout(self, seconds: float) -> CommandTimeout:
         """Return the error of a run that took too long, with what it printed and what became of it."""
-        limit, line = self.command.timeout_s or 0.0, self.command.line
+        limit, line = self.command.timeout_s or 0.0, self.command.shown
         over = f"command was not done within {limit:g} s"
         ended = self.is_confirmed or not self.is_sent
         if not self.is_sent:

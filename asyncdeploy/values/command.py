@@ -155,6 +155,7 @@ class Command(PlainData):
         timeout_s: seconds until it is ended, None for no limit.
         on_end: a shell line that runs on the node whenever the run was stopped from outside (ends a container by its
             name).
+        told: what people are shown in place of the line, where an environment has put lines of its own around it.
 
     Raises:
         ValueError: a NUL byte, a variable no process can take, a timeout that is not positive.
@@ -169,6 +170,7 @@ class Command(PlainData):
     stderr_to: Path | None = attrs.field(default=None, kw_only=True, converter=_to_path)
     timeout_s: float | None = attrs.field(default=None, kw_only=True)
     on_end: str | None = attrs.field(default=None, kw_only=True)
+    told: str | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         for what, text in (("line", self.line), ("cwd", self.cwd), ("on_end", self.on_end)):
@@ -206,6 +208,11 @@ class Command(PlainData):
             raise ValueError("Command.of: at least the program's name was expected, got no word")
         return cls(shlex.join(str(word) for word in argv))
 
+    @property
+    def shown(self) -> str:
+        """The line as whoever asked for it wrote it."""
+        return self.told or self.line
+
     def with_env(self, env: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> Command:
         """Return the command with variables added; what it already has wins."""
         return attrs.evolve(
@@ -233,7 +240,7 @@ class Completed(Ended, PlainData):
     """What an attached command left behind.
 
     Attributes:
-        node, command: the node's name, the shell line.
+        node, command: the node's name, the shell line as it was asked for.
         status, signal: its exit status, or the signal's name without SIG ("KILL"); both None if nobody knows.
         stdout / stderr: bytes: the first and the last MiB of each, the gap marked where something was dropped.
         dropped: bytes left out of stdout and stderr together.
