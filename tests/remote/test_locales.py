@@ -16,7 +16,7 @@ from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import WorkspaceBusy
 from asyncdeploy.values.workspace import Workspace
 from tests.support.beds.pools import at
-from tests.support.beds.sshd import SshdBed, hides_python
+from tests.support.beds.sshd import SshdBed, without_python
 from tests.support.odd_nodes import locales
 from tests.support.tools import need_root
 
@@ -29,9 +29,8 @@ async def latin(request: pytest.FixtureRequest, sshd_test_bed: SshdBed) -> Async
     need_root()
     home = sshd_test_bed.folder / "hüm€"
     home.mkdir()
-    config = hides_python(sshd_test_bed) if request.param == "sh" else {}
-    config["SetEnv"] = locales.latin1(sshd_test_bed)
-    sshd = sshd_test_bed.start("latin", home=home, config=config)
+    files = without_python() if request.param == "sh" else {}
+    sshd = sshd_test_bed.start("latin", home=home, config={"SetEnv": locales.latin1(sshd_test_bed)}, files=files)
     async with at(sshd) as remote:
         assert (await run_command(remote, "locale charmap", check=True)).text == "ISO-8859-1"
         yield remote, home
