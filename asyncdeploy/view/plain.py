@@ -24,7 +24,7 @@ BEGIN_S = 5.0
 def print_events(file: TextIO | None = None, *, show: Shown = "phases") -> Observer:
     """Return an observer that prints a line a node a phase: time, node, what it did, how long it took.
 
-    That a phase began is only said where it has not ended 5 s later. Notes, and what commands print, are shown too.
+    That a phase began is only said where it has not ended 5 s later, and a failure that repeats itself once. Notes, and what commands print, are shown too.
 
     Args:
         file: where to; None is stderr, looked up at each line. Letters that it cannot write are spelled out.
@@ -35,13 +35,14 @@ def print_events(file: TextIO | None = None, *, show: Shown = "phases") -> Obser
 
 
 class PlainView:
-    """What ``print_events`` remembers: which stages have begun and not yet ended."""
+    """What ``print_events`` remembers: which stages have begun and not yet ended, and what fails again and again."""
 
     def __init__(self, file: TextIO | None, show: Shown) -> None:
         self._file = file
         self._show = show
         self._story = Story()
         self._begins: dict[Bar, asyncio.TimerHandle] = {}
+        self._failing: dict[tuple[str, str], str] = {}
         self._error: Exception | None = None
 
     def see(self, event: Event) -> None:
@@ -89,14 +90,25 @@ class PlainView:
         if (begin := self._begins.pop(bar, None)) is not None:
             begin.cancel()
         if not bar.failed and self._show == "failures":
+            self._is_told(bar)
             return
         if bar.is_step and self._show != "all":
             return  # its phase says it
+        if self._is_told(bar) and self._show != "all":
+            return
         if bar.failed:
             text = f"{_name(bar)} failed after {bar.seconds:.1f}s: {bar.why}"
         else:
             text = " ".join(filter(None, (_name(bar), "ok", bar.text, f"{bar.seconds:.1f}s")))
         self._print(at, bar.node, clean(text).replace("\n", "\n    "))
+
+    def _is_told(self, bar: Bar) -> bool:
+        """Whether this node failed by these words before, and not otherwise since: one that is off is tried for long."""
+        key, why = (bar.node, _name(bar)), bar.why if bar.failed else ""
+        before = self._failing.pop(key, "")
+        if bar.failed:
+            self._failing[key] = why
+        return bool(why) and why == before
 
     def _print(self, at: float, node: str, text: str) -> None:
         clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 10) % 10}"

@@ -76,6 +76,16 @@ def test_one_line_a_phase() -> None:
     ]
 
 
+def test_a_node_that_is_off_fails_once() -> None:
+    off: list[Event] = [StageFailed(node="n1", stage="connect", seconds=0, error="refused", at=AT)]
+    other: list[Event] = [StageFailed(node="n1", stage="connect", seconds=0, error="silent", at=AT)]
+    events = [*off * 3, *other, *off * 2, *phase("connect"), *off]
+    refused, silent = "n1 connect failed after 0.0s: refused", "n1 connect failed after 0.0s: silent"
+    assert told(events) == [refused, silent, refused, "n1 connect ok 1.0s", refused]
+    assert told(events, "failures") == [refused, silent, refused, refused]
+    assert len(told(events, "all")) == 8
+
+
 def test_all_has_steps_and_tool_output() -> None:
     lines = told(DEPLOY, "all")
     assert "n1 env: uv sync ok 9.0s" in lines
