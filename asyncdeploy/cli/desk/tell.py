@@ -9,6 +9,8 @@ from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.exits import exit_of_report
 from asyncdeploy.cli.desk.output import failures_in_words
 
+_OF_ONE = {"are": "is", "were": "was", "have": "has", "run": "runs"}
+
 
 def tell(desk: Desk, report: ad.Report[Any], done: str) -> int:
     """Say what became of all nodes, as the last thing that a verb says, and return the exit status.
@@ -16,7 +18,7 @@ def tell(desk: Desk, report: ad.Report[Any], done: str) -> int:
     Args:
         desk: where.
         report: of the nodes.
-        done: what those are or have that are ok, for people.
+        done: what those are or have that are ok, for people: "are ready".
     """
     code = exit_of_report(report)
     if desk.out.json:
@@ -24,7 +26,9 @@ def tell(desk: Desk, report: ad.Report[Any], done: str) -> int:
         return code
     if report.ok:
         count = len(report)
-        desk.out.say(f"{count} of {count} nodes {done}" if count > 1 else f"{report.outcomes[0].node.name}: {done}")
+        verb, _, rest = done.partition(" ")
+        alone = f"{report.outcomes[0].node.name} {_OF_ONE[verb]} {rest}"
+        desk.out.say(f"{count} of {count} nodes {done}" if count > 1 else alone)
         return code
     return desk.out.error(failures_in_words(report), code)
 

@@ -22,7 +22,8 @@ async def wait(desk: Desk, text: str) -> int:
     found = await find_run(desk, text)
     if found.launch is not None:
         return await watching.wait(desk, found.launch, found.kept)
-    desk.out.say(f"waiting for {found.id} on {len(found.jobs)} nodes; Ctrl-C leaves it running")
+    count = len(found.jobs)
+    desk.out.say(f"waiting for {found.id} on {count} node{'s' * (count > 1)}; Ctrl-C leaves it running")
     try:
         report = await found.set.wait(pool=desk.pool)
     except asyncio.CancelledError:
