@@ -24,7 +24,8 @@ BEGIN_S = 5.0
 def print_events(file: TextIO | None = None, *, show: Shown = "phases") -> Observer:
     """Return an observer that prints a line a node a phase: time, node, what it did, how long it took.
 
-    That a phase began is only said where it has not ended 5 s later, and a failure that repeats itself once. Notes, and what commands print, are shown too.
+    That a phase began is only said where it has not ended 5 s later, and a failure that repeats itself once. Notes, and
+    what commands print, are shown too.
 
     Args:
         file: where to; None is stderr, looked up at each line. Letters that it cannot write are spelled out.
@@ -103,7 +104,7 @@ class PlainView:
         self._print(at, bar.node, clean(text).replace("\n", "\n    "))
 
     def _is_told(self, bar: Bar) -> bool:
-        """Whether this node failed by these words before, and not otherwise since: one that is off is tried for long."""
+        """Whether this node failed by these words before, and nothing came since: one that is off is tried for long."""
         key, why = (bar.node, _name(bar)), bar.why if bar.failed else ""
         before = self._failing.pop(key, "")
         if bar.failed:
