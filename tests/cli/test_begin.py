@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 
+import attrs
 import pytest
 
 from tests.support.beds.sshd_node import SshdNode
@@ -85,6 +86,16 @@ def test_a_launchs_settings_are_checked_too(alone: CommandLine) -> None:
 def test_pyproject_may_hold_them(alone: CommandLine) -> None:
     (alone.folder / "pyproject.toml").write_text("[project]\nname = 'p'\n[tool.asyncdeploy]\nkeyy = 'x'\n")
     assert "did you mean 'key'?" in alone("push", "gpu01").err
+
+
+def test_the_projects_name_in_pyproject_is_no_setting(alone: CommandLine) -> None:
+    """A refused push asks for it; it hides no settings file above."""
+    (alone.folder / "asyncdeploy.toml").write_text('nodes = ["nobody.invalid"]\n')
+    (alone.folder / "inner").mkdir()
+    (alone.folder / "inner" / "pyproject.toml").write_text("[tool.asyncdeploy]\nname = 'ours'\n")
+    said = attrs.evolve(alone, folder=alone.folder / "inner")("run", "--", "true")
+    assert said.code == 255
+    assert "nobody.invalid" in said.err
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def find_file(named: Path | None = None) -> File:
     here = Path.cwd()
     for folder in (here, *here.parents):
         for path in (folder / NAME, folder / "pyproject.toml"):
-            if path.is_file() and (path.name == NAME or "asyncdeploy" in _load(path).get("tool", {})):
+            if path.is_file() and (path.name == NAME or _of_pyproject(_load(path))):
                 return read_file(path)
     return File()
 
@@ -95,7 +95,7 @@ def read_file(path: Path) -> File:
         UsageError: as ``find_file``.
     """
     said = _load(path)
-    table = said.get("tool", {}).get("asyncdeploy", {}) if path.name == "pyproject.toml" else said
+    table = _of_pyproject(said) if path.name == "pyproject.toml" else said
     file = File(path)
     check_table(file, table, KEYS, "")
     check_table(file, table.get("collect", {}), COLLECT, "collect")
@@ -104,6 +104,12 @@ def read_file(path: Path) -> File:
     values = {key: texts(value) if KEYS[key] == _TEXTS else value for key, value in table.items()}
     values |= {key: file.place(table[key]) for key in ("hostfile", "key") if key in table}
     return attrs.evolve(file, **values | {"groups": {name: texts(nodes) for name, nodes in groups.items()}})
+
+
+def _of_pyproject(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in a pyproject.toml. The project's name, by which a push knows it, is none of them."""
+    table = said.get("tool", {}).get("asyncdeploy", {})
+    return {key: value for key, value in table.items() if key != "name"}
 
 
 def check_table(file: File, table: Mapping[str, Any], kinds: Mapping[str, str], name: str) -> None:
