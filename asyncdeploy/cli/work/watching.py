@@ -42,7 +42,7 @@ async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
     try:
         async with ad.follow_launch(launch, fold_s=FOLD_S, pool=desk.pool) as lines:
             async for line in lines:
-                show_line(desk, line, launch)
+                show_line(desk, line, lines.launch)
         assert lines.report is not None
         return tell_end(desk, lines.launch, lines.report)
     except asyncio.CancelledError:
