@@ -27,7 +27,7 @@ def tell(desk: Desk, report: ad.Report[Any], done: str) -> int:
     if report.ok:
         count = len(report)
         verb, _, rest = done.partition(" ")
-        alone = f"{report.outcomes[0].node.name} {_OF_ONE[verb]} {rest}"
+        alone = f"{report.outcomes[0].node.name} {_OF_ONE.get(verb, f'is {verb}')} {rest}".rstrip()
         desk.out.say(f"{count} of {count} nodes {done}" if count > 1 else alone)
         return code
     return desk.out.error(failures_in_words(report), code)
