@@ -1,0 +1,72 @@
+"""The usual mistakes of the first day: what is said is short, and says what to type."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.beds.sshd_node import SshdNode
+from tests.support.people.newcomer import Newcomer, aliases, newcomer
+
+AT_A_SHELL = {
+    "no node": ("asyncdeploy run -- uname", 2, "no nodes: name them (asyncdeploy VERB root@gpu[01-08])"),
+    "no --": (
+        "asyncdeploy run gpu1 uname",
+        2,
+        "a command was expected behind --: asyncdeploy run gpu[01-08] -- nvidia-smi",
+    ),
+    "a verb with a slip": ("asyncdeploy lanuch train.py", 2, 'Did you mean "launch"?'),
+    "a flag with a slip": ("asyncdeploy run gpu1 --timout 3 -- uname", 2, "Did you mean --timeout?"),
+    "half a range": ("asyncdeploy run gpu[1- -- uname", 2, "'gpu[1-': a '[' without its partner; expected gpu[01-08]"),
+    "a name that nobody has": ("asyncdeploy run gpu9 -- uname", 255, "check the name, or give an address"),
+    "a script that is not there": (
+        "asyncdeploy launch trian.py -n gpu1 --env system",
+        2,
+        "'trian.py' is not among the files that are sent of ",
+    ),
+    "a program that is not there": (
+        "asyncdeploy run gpu1 -- nvidia-smy",
+        127,
+        "was looked for on the PATH of the login",
+    ),
+    "a key with a slip": (
+        "echo 'nodse = [\"gpu1\"]' >asyncdeploy.toml; asyncdeploy run -- uname",
+        2,
+        "unknown key: 'nodse'; did you mean 'nodes'?",
+    ),
+}
+HEAD = "import asyncio\nimport asyncdeploy as ad\n"
+IN_A_SCRIPT = {
+    "words for a line": (
+        'print(asyncio.run(ad.run_all("gpu1", ["uname", "-s"])))\n',
+        "Command.of('uname', '-s') quotes each word",
+    ),
+    "a failure that is not looked for": (
+        'print(asyncio.run(ad.run_all("gpu[1-2]", "exit 3")).unwrap())\n',
+        "2 of 2 nodes failed: gpu[1-2]: command exited 3: exit 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("line,code,says", AT_A_SHELL.values(), ids=AT_A_SHELL)
+def test_at_a_shell(line: str, code: int, says: str, person: Newcomer) -> None:
+    said = person.types(line, reads=4)
+    assert said.code == code
+    assert says in said.err
+
+
+@pytest.mark.parametrize("script,says", IN_A_SCRIPT.values(), ids=IN_A_SCRIPT)
+def test_in_a_script(script: str, says: str, person: Newcomer) -> None:
+    said = person.runs(HEAD + script, writes=3, reads=4)
+    assert said.code == 1
+    assert says in said.err
+
+
+def test_a_node_that_was_never_met(sshd_nodes: Sequence[SshdNode], tmp_path: Path) -> None:
+    person = newcomer(tmp_path, aliases(sshd_nodes), sshd_nodes)
+    (person.ad.home / ".ssh" / "known_hosts").unlink()
+    said = person.types("asyncdeploy run gpu1 -- uname", reads=4)
+    assert said.code == 255
+    assert "--accept-new" in said.err
+    said = person.types("asyncdeploy run gpu1 --accept-new -- uname", reads=3)
+    assert said.code == 0, said.err
