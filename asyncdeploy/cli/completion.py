@@ -109,6 +109,7 @@ _asyncdeploy() {{
     esac
 }}
 compdef _asyncdeploy asyncdeploy
+alias asyncdeploy='noglob asyncdeploy' # else zsh takes gpu[1-4] for a pattern of files, and refuses it
 """
 
 

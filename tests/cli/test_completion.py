@@ -54,6 +54,16 @@ def completed(shell: str, line: str, ad: CommandLine) -> list[str]:
     return [word.partition("\t")[0].partition(":")[0] for word in out.read_text().splitlines() if word]
 
 
+def test_zsh_gives_brackets_on_as_they_are(ad: CommandLine) -> None:
+    tools.need("zsh")
+    typed = "eval 'asyncdeploy run gpu[1-2]'"
+    program = f"compdef() {{ : }}; functions[asyncdeploy]='print -r -- $*'; source $SCRIPT; {typed}"
+    script = completion.FOLDER / "asyncdeploy.zsh"
+    environ = ad.environ(SCRIPT=str(script))
+    done = subprocess.run(["zsh", "-fc", program], env=environ, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("run gpu[1-2]\n", "")
+
+
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_what_is_shipped_is_what_the_verbs_say(shell: str, alone: CommandLine) -> None:
     """After a change of flags: python -m asyncdeploy.cli.completion."""
