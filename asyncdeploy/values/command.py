@@ -99,9 +99,8 @@ def secret_values(secrets: Secrets) -> dict[str, str]:
 def check_env(name: str, value: str) -> None:
     """Raise ValueError unless a shell and the kernel can take this environment variable."""
     if not _ENV_NAME.match(name):
-        raise ValueError(
-            f"environment variable {name!r}: letters, digits and _ were expected, not starting with a digit"
-        )
+        expected = "letters, digits and _ were expected, not starting with a digit"
+        raise ValueError(f"environment variable {name!r}: {expected}")
     if "\0" in value:
         raise ValueError(f"environment variable {name}: its value holds a NUL byte, which no process can take")
     if len(name) + 1 + _size(f"environment variable {name}", value) > MAX_ENV_BYTES:
@@ -192,10 +191,8 @@ class Command(PlainData):
             check_env(name, secret.value or "")
         pairs = (*self.env, *((name, secret.value or "") for name, secret in self.secrets))
         if (size := sum(len(name) + len(os.fsencode(value)) + 2 for name, value in pairs)) > MAX_ENV_BYTES_IN_ALL:
-            many = "what is larger goes into a file"
-            raise ValueError(
-                f"Command env: at most {MAX_ENV_BYTES_IN_ALL} bytes in all were expected, got {size}; {many}"
-            )
+            expected = f"at most {MAX_ENV_BYTES_IN_ALL} bytes in all were expected"
+            raise ValueError(f"Command env: {expected}, got {size}; what is larger goes into a file")
 
     @classmethod
     def of(cls, *argv: str | Path) -> Command:
@@ -215,11 +212,8 @@ class Command(PlainData):
 
     def with_env(self, env: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> Command:
         """Return the command with variables added; what it already has wins."""
-        return attrs.evolve(
-            self,
-            env={**env, **dict(self.env)},
-            secrets={**dict(to_secrets(secrets or {})), **dict(self.secrets)},
-        )
+        hidden = {**dict(to_secrets(secrets or {})), **dict(self.secrets)}
+        return attrs.evolve(self, env={**env, **dict(self.env)}, secrets=hidden)
 
     def secret_values(self) -> dict[str, str]:
         """Return the secrets' names and values, for the one place that sends them.
@@ -285,10 +279,8 @@ class Completed(Ended, PlainData):
         evidence = last_lines(self.stderr or self.stdout)
         if self.status is None and self.signal is None:
             return ConnectionLost(self.node, f"no exit status came back from: {self.command}", evidence=evidence)
-        how = f"died of SIG{self.signal}" if self.signal else f"exited {self.status}"
-        if self.signal_possible:
-            how += " (or died of a signal: without python3 the node cannot tell)"
-        message = f"command {how}: {self.command}"
+        doubt = " (or died of a signal: without python3 the node cannot tell)" if self.signal_possible else ""
+        message = f"command {self._how}{doubt}: {self.command}"
         hint = ""
         if self.status == not_found.STATUS:
             hint = not_found.hint_of_missing(self.stderr[-4096:].decode("utf-8", "replace"), self.path, self.command)
