@@ -52,7 +52,7 @@ async def test_a_host_key_that_nobody_knows_yet(start_sshd: StartSshd, tmp_path:
         told(error)
         == """\
 gpu-a: the host key of [127.0.0.1]:<port> is not known: SHA256:<key>
-hint: compare the fingerprint with the provider's, then `ssh-keyscan -p <port> 127.0.0.1 >> <tmp>/known_hosts`; or use HostKeys.accept_new()"""
+hint: compare the fingerprint with the provider's, then `ssh-keyscan -p <port> 127.0.0.1 >> <tmp>/known_hosts`; or use HostKeys.accept_new(), on the command line --accept-new"""
     )
 
 

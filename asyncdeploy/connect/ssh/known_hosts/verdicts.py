@@ -32,7 +32,7 @@ def unknown_error(who: Identity, offered: bytes, file: Path | None, lacking: str
     elif who.trust.is_strict:
         hint += "; HostKeys.accept_new() does not take it, for ssh_config says StrictHostKeyChecking yes"
     else:
-        hint += "; or use HostKeys.accept_new()"
+        hint += "; or use HostKeys.accept_new(), on the command line --accept-new"
     message = f"the host key of {who.where} is not known: {shown}{_ending(lacking)}"
     return HostKeyError(who.node, message, hint + _idle(who), reason="unknown", offered=shown)
 
