@@ -42,6 +42,13 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("ssh", "reach:ssh", "RUN[/RANK]", "a shell in the project's folder, inside its environment"),
         Verb("clean", "ends:clean", "[NODES]", "take away what deployments left and nobody uses"),
     ),
+    "Machines for a while": (
+        Verb("offers", "rent:offers", "GPU", "who would rent such machines, and for how much"),
+        Verb("rent", "rent:rent", "GPU", "rent them until Ctrl-C, or all of their time"),
+        Verb("rentals", "rent:rentals", "", "what is rented now, and what it costs"),
+        Verb("give-back", "rent:give_back", "RENTAL", "end a rental, from any machine"),
+        Verb("reap", "rent:reap", "", "end what is over, and what died left behind"),
+    ),
 }
 VERBS = {verb.name: verb for verbs in GROUPS.values() for verb in verbs}
 

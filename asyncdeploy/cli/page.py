@@ -36,7 +36,19 @@ def page_of(app: Any, name: str) -> str:
     return "\n".join([*lines, "  -h, --help".ljust(LEFT) + "this page", ""])
 
 
-_ORDER = ("Arguments", "Flags", "Command", "Launch", "Lines", "Results", "Project", "Nodes", "Output")
+_ORDER = (
+    "Arguments",
+    "Flags",
+    "Command",
+    "Launch",
+    "Lines",
+    "Results",
+    "Machines",
+    "Renting",
+    "Project",
+    "Nodes",
+    "Output",
+)
 
 
 def _group(argument: Any) -> str:

@@ -9,7 +9,7 @@ _asyncdeploy() {
         --config|--hostfile|--key|--path|--results|--stdin|--timeline|--to) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return 0 ;;
     esac
     if ((COMP_CWORD == 1)); then
-        words='demo init check plan push deploy run start launch ps logs wait stop why collect forward ssh clean completion --help --version'
+        words='demo init check plan push deploy run start launch ps logs wait stop why collect forward ssh clean offers rent rentals give-back reap completion --help --version'
     elif [[ ${COMP_WORDS[1]} == completion ]]; then
         words='bash zsh fish'
     elif [[ $cur != -* ]]; then
@@ -36,6 +36,11 @@ _asyncdeploy() {
         forward) words='--local-port --nodes --hostfile --limit --exclude --accept-new --key --jump --config --json --verbose --quiet --timeline --help' ;;
         ssh) words='--print --ssh-config --nodes --hostfile --limit --exclude --accept-new --key --jump --config --json --verbose --quiet --timeline --help' ;;
         clean) words='--older-than --dry-run --nodes --hostfile --limit --exclude --accept-new --key --jump --config --json --verbose --quiet --timeline --help' ;;
+        offers) words='--usd-per-hour --gpus --num-nodes --for --disk-gb --image --region --apart --provider --owner --give-up --json --verbose --quiet --timeline --help' ;;
+        rent) words='--detach --boot --usd-per-hour --gpus --num-nodes --for --disk-gb --image --region --apart --provider --owner --give-up --json --verbose --quiet --timeline --help' ;;
+        rentals) words='--provider --owner --give-up --json --verbose --quiet --timeline --help' ;;
+        give-back) words='--provider --owner --give-up --json --verbose --quiet --timeline --help' ;;
+        reap) words='--provider --owner --give-up --json --verbose --quiet --timeline --help' ;;
         esac
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -21,6 +21,11 @@ _asyncdeploy() {
         'forward:a port of a node as one of this machine'
         'ssh:a shell in the project'\''s folder, inside its environment'
         'clean:take away what deployments left and nobody uses'
+        'offers:who would rent such machines, and for how much'
+        'rent:rent them until Ctrl-C, or all of their time'
+        'rentals:what is rented now, and what it costs'
+        'give-back:end a rental, from any machine'
+        'reap:end what is over, and what died left behind'
     )
     (( ${words[(I)--]} == 0 || ${words[(I)--]} >= CURRENT )) || return 1
     if (( CURRENT == 2 )); then
@@ -50,6 +55,11 @@ _asyncdeploy() {
         forward) flags=(--local-port --nodes --hostfile --limit --exclude --accept-new --key --jump --config --json --verbose --quiet --timeline --help) ;;
         ssh) flags=(--print --ssh-config --nodes --hostfile --limit --exclude --accept-new --key --jump --config --json --verbose --quiet --timeline --help) ;;
         clean) flags=(--older-than --dry-run --nodes --hostfile --limit --exclude --accept-new --key --jump --config --json --verbose --quiet --timeline --help) ;;
+        offers) flags=(--usd-per-hour --gpus --num-nodes --for --disk-gb --image --region --apart --provider --owner --give-up --json --verbose --quiet --timeline --help) ;;
+        rent) flags=(--detach --boot --usd-per-hour --gpus --num-nodes --for --disk-gb --image --region --apart --provider --owner --give-up --json --verbose --quiet --timeline --help) ;;
+        rentals) flags=(--provider --owner --give-up --json --verbose --quiet --timeline --help) ;;
+        give-back) flags=(--provider --owner --give-up --json --verbose --quiet --timeline --help) ;;
+        reap) flags=(--provider --owner --give-up --json --verbose --quiet --timeline --help) ;;
     esac
     if [[ $words[CURRENT] == -* ]]; then
         compadd -- $flags

@@ -99,13 +99,13 @@ class Desk:
         self.view.close()
 
 
-def attend(verb: str, work: Work, reach: Reach, show: Show, *, asks: bool = False, stages: bool = False) -> int:
+def attend(verb: str, work: Work, reach: Reach | None, show: Show, *, asks: bool = False, stages: bool = False) -> int:
     """Do a verb's work and return the exit status; whatever ends it is said.
 
     Args:
         verb: its name.
         work: is given the desk, and returns the exit status.
-        reach, show: the flags.
+        reach, show: the flags; without ``reach`` it is about no nodes that settings could name, and no file is read.
         asks: it asks, and answers with one document.
         stages: it works on nodes for long enough that people want to see how far each is.
     """
@@ -114,7 +114,8 @@ def attend(verb: str, work: Work, reach: Reach, show: Show, *, asks: bool = Fals
     out = Output(verb, show.json, asks, show.quiet)
     speak_plainly()
     try:
-        return asyncio.run(_at_desk(Desk(out, find_file(reach.config), reach, show, stages), work))
+        file = File() if reach is None else find_file(reach.config)
+        return asyncio.run(_at_desk(Desk(out, file, reach or Reach(), show, stages), work))
     except KeyboardInterrupt:
         return CTRL_C
     except BrokenPipeError:

@@ -1,0 +1,101 @@
+"""Rented machines are ended, and what could not be is said last, in words that nobody overlooks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import asyncdeploy as ad
+from asyncdeploy.cli.desk.desk import Desk
+from asyncdeploy.cli.desk.exits import CTRL_C, FAILED
+from asyncdeploy.cli.settings.duration import seconds
+from asyncdeploy.cli.settings.providers import providers_of
+
+LEFT = "NOT GIVEN BACK"
+"""How the library begins to say so."""
+AGAIN = "asyncdeploy reap tries again what is over; asyncdeploy give-back RENTAL ends one at once"
+
+
+async def give_back(desk: Desk, rental: str, renting: Any) -> int:
+    """End a rental; 0 when nothing of it is left."""
+    providers = providers_of(desk.out.verb, renting.provider)
+    with contextlib.suppress(ad.ProviderError):  # what it costs is said where it can be; ending it does not wait
+        for found in await ad.find_rentals(providers, owner=renting.owner):
+            if found.id == rental:
+                desk.out.say(f"{cost_of(found)}: giving it back")
+    with telling(desk, f"rental {rental} may run on"):
+        gone = await ad.end_rental(providers, rental, owner=renting.owner, patience=patience_of(renting))
+    if not gone:
+        where = ", ".join(provider.name for provider in providers)
+        return desk.out.error(
+            ad.DeployError(
+                "",
+                f"no rental {rental} at {where}: nothing was ended",
+                "asyncdeploy rentals shows what there is; --owner and --provider say whose and where",
+            ),
+            FAILED,
+        )
+    return tell_gone(desk, gone)
+
+
+async def reap(desk: Desk, renting: Any) -> int:
+    """End what nobody wants; 0 when nothing of that is left."""
+    providers = providers_of(desk.out.verb, renting.provider)
+    with telling(desk, "what is over may run on"):
+        gone = await ad.reap_rentals(providers, owner=renting.owner, patience=patience_of(renting))
+    return tell_gone(desk, gone)
+
+
+def tell_gone(desk: Desk, gone: tuple[str, ...]) -> int:
+    """Say which machines are proven gone."""
+    for name in gone:
+        desk.out.result(f"{name} is gone")
+    desk.out.say(f"{machines(len(gone))} given back, they cost no more" if gone else "nothing is over")
+    desk.out.document({"ok": True, "exit": 0, "gone": gone})
+    return 0
+
+
+@contextlib.contextmanager
+def telling(desk: Desk, left_alone: str = "") -> Iterator[None]:
+    """Where a Ctrl-C, or an error that is none of the library's, ends the work, say what it leaves behind.
+
+    Args:
+        desk: where.
+        left_alone: what a Ctrl-C leaves as it is; "" where the library gives it back by itself.
+
+    Raises:
+        NotGivenBack: instead of an error that has a note of it, which nobody would be shown.
+    """
+    try:
+        yield
+    except ad.DeployError as error:
+        if LEFT in error.describe():  # what it says of that is shown with it, and this below
+            error.add_note(AGAIN)
+        raise
+    except BaseException as error:
+        words = [note for note in getattr(error, "__notes__", ()) if note.startswith(LEFT)]
+        if not isinstance(error, asyncio.CancelledError):
+            if words:
+                raise ad.NotGivenBack("", f"{type(error).__name__}: {error}\n{words[0]}", AGAIN) from error
+            raise
+        words += [f"{left_alone}, and costs money: asyncdeploy rentals shows it"] if left_alone else []
+        if words:
+            desk.out.error(ad.NotGivenBack("", words[0], AGAIN), CTRL_C)
+        raise
+
+
+def patience_of(renting: Any) -> ad.Patience:
+    """Return how long it is tried."""
+    return ad.Patience(end_s=seconds(renting.give_up, "--give-up"))
+
+
+def cost_of(found: ad.FoundRental) -> str:
+    """Return a rental's price for people."""
+    return f"rental {found.id}: {machines(len(found.instances))}, ${found.usd_per_hour:.2f} an hour together"
+
+
+def machines(count: int) -> str:
+    """Return so many of them."""
+    return f"{count} machine{'' if count == 1 else 's'}"
