@@ -1,6 +1,7 @@
 """Somebody who met asyncdeploy this morning: a shell, a folder, nodes by aliases in ~/.ssh/config."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,9 @@ class Newcomer:
             stdout=pipe,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # a shell's "&" before us may have ignored it
         )
 
     def environ(self) -> dict[str, str]:
