@@ -30,7 +30,7 @@ class Renter:
     ad: CommandLine
     fake: FakeProvider
 
-    async def start(self, *words: str) -> asyncio.subprocess.Process:
+    async def start(self, *words: str, stdout: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
         """Begin a call; the provider is played by this process's loop, so nothing may block."""
         place = f"{self.fake.dialect} {self.fake.url} {self.fake.machines.port}"
         return await asyncio.create_subprocess_exec(
@@ -38,7 +38,7 @@ class Renter:
             cwd=self.ad.folder,
             env=self.ad.environ(ASYNCDEPLOY_TESTS_FAKE=place, **OWN),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
         )
 
@@ -53,7 +53,7 @@ async def ended(child: asyncio.subprocess.Process) -> Said:
     async with asyncio.timeout(60):
         out, err = await child.communicate()
     assert child.returncode is not None
-    return Said(child.returncode, out.decode(), err.decode())
+    return Said(child.returncode, (out or b"").decode(), err.decode())
 
 
 async def line_of(stream: asyncio.StreamReader | None, word: str) -> str:
@@ -180,6 +180,22 @@ async def test_ctrl_c_before_they_are_there_takes_back_or_names(renter: Renter) 
     said = await ended(child)
     assert said.code == 130
     assert_loud(said, renter.living())
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_an_error_of_our_own_gives_back_and_hides_nothing(renter: Renter, is_refused: bool) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    renter.fake.faults["end refused"] = 10**6 if is_refused else 0
+    child = await renter.start("rent", *WANT, *SHORT, stdout=writes)  # the line for `-n` finds no reader
+    os.close(writes)
+    said = await ended(child)
+    if is_refused:
+        assert_loud(said, renter.living())
+        assert "BrokenPipeError" in said.err
+    else:
+        assert said.code == 141
+        assert renter.living() == []
 
 
 @pytest.mark.parametrize(
