@@ -123,3 +123,18 @@ def test_wait_takes_over_the_restarts(project: CommandLine, sshd_nodes: Sequence
     assert said.code == 0, said.err
     assert "(restarts and spares work)" in said.err
     assert project("why", run).code == 0
+
+
+def test_a_run_on_a_spare_is_found_again(project: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """No settings name the spare: this home remembers it; and what is said to be typed next is right."""
+    line = 'test "$ASYNCDEPLOY_ATTEMPT$NODE_RANK" != 01 && mkdir -p results && echo 1 >results/a'
+    said = project("launch", line, "--name", "train", "--restarts", "1", "--spares", *hosts(sshd_nodes[2:3]))
+    assert said.code == 0, said.err
+    (collect,) = [words.split()[1:3] for words in said.err.splitlines() if "asyncdeploy collect" in words]
+    for words in (collect, ("collect", "last")):
+        collected = project(*words)
+        assert collected.code == 0, collected.err
+        assert f"1-{names(sshd_nodes)[2]}: 1 file" in collected.out
+    named = project("ps", "last", "-n", ",".join(hosts(sshd_nodes[:2])))
+    assert named.code == 1
+    assert f"has nodes that were not named: {names(sshd_nodes)[2]}\nhint: name all" in named.err

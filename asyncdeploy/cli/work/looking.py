@@ -146,7 +146,7 @@ async def show_all(desk: Desk) -> int:
     if desk.has_nodes():
         nodes = desk.nodes()
     else:
-        known = {node.name: node for kept in remembered() for node in kept.nodes}
+        known = {node.name: node for kept in remembered() for node in kept.reach}
         nodes = tuple(known.values()) or desk.nodes()
     listed = await ad.list_launches(nodes, pool=desk.pool)
     answering = [outcome.node for outcome in listed if outcome.ok]

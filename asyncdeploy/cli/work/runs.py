@@ -34,7 +34,7 @@ class Kept:
 
     Attributes:
         id: of the launch, or what the jobs of a start are called.
-        nodes: all of them.
+        nodes: those that it began on.
         created_at: seconds since 1970.
         deployments: of its nodes, in their order; none where nobody said.
         recovery: what the next attempt of a launch would need; None where it is not to be started again.
@@ -47,6 +47,13 @@ class Kept:
     deployments: tuple[ad.Deployment, ...] = ()
     recovery: dict[str, Any] | None = None
     env: dict[str, Any] | None = None
+
+    @property
+    def reach(self) -> tuple[ad.Node, ...]:
+        """All nodes that it may be on by now: a spare takes the place of one that was lost."""
+        ready = self.recovery["ready"] if self.recovery is not None else ()
+        spares = [ad.Node.from_dict(each["node"]) for each in ready]
+        return tuple({node.name: node for node in (*self.nodes, *spares)}.values())
 
 
 def folder() -> Path:
@@ -107,7 +114,8 @@ def _read(path: Path) -> Kept | None:
             data = json.loads(file.read(MAX_BYTES))
         nodes = tuple(ad.Node.from_dict(each) for each in data["nodes"])
         deployments = tuple(ad.Deployment.from_dict(each) for each in data["deployments"])
-        return Kept(path.stem, nodes, float(data["created_at"]), deployments, data["recovery"], data["env"])
+        kept = Kept(path.stem, nodes, float(data["created_at"]), deployments, data["recovery"], data["env"])
+        return kept if kept.reach else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -151,7 +159,7 @@ async def find_run(desk: Desk, text: str) -> Found:
     named = desk.reach.nodes or desk.reach.hostfile
     if text == LAST and kept is None:
         raise UsageError("last: this home remembers no run; asyncdeploy ps shows those of the nodes")
-    nodes = kept.nodes if kept is not None and not named else desk.nodes()
+    nodes = kept.reach if kept is not None and not named else desk.nodes()
     run_id = kept.id if kept is not None else text
     if kept is None and not _ID.match(text):
         run_id = await _id_on_nodes(desk, nodes, text)
@@ -163,7 +171,7 @@ async def find_run(desk: Desk, text: str) -> Found:
             failed = error
     jobs = await _jobs(desk, nodes, run_id)
     if not jobs:
-        raise failed or UsageError(f"no run {run_id!r} on {len(nodes)} nodes; asyncdeploy ps shows what there is")
+        raise failed or UsageError(f"{_none(run_id, nodes)}; asyncdeploy ps shows what there is")
     return Found(run_id, jobs=jobs, kept=kept)
 
 
@@ -179,8 +187,12 @@ async def _id_on_nodes(desk: Desk, nodes: Sequence[ad.Node], text: str) -> str:
     if len(found) == 1:
         return found.pop()
     shown = ", ".join(sorted(found)[:5])
-    said = f"{text} may be {shown}; write more of it" if found else f"no run {text!r} on {len(nodes)} nodes"
+    said = f"{text} may be {shown}; write more of it" if found else _none(text, nodes)
     raise UsageError(f"{said}; asyncdeploy ps shows what there is")
+
+
+def _none(text: str, nodes: Sequence[ad.Node]) -> str:
+    return f"no run {text!r} on {len(nodes)} node{'s' * (len(nodes) != 1)}"
 
 
 def rank_of(job: ad.Job) -> str | None:

@@ -46,7 +46,7 @@ async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
         assert lines.report is not None
         return tell_end(desk, lines.launch, lines.report)
     except asyncio.CancelledError:
-        tell_left(desk, launch.current.id, named)
+        tell_left(desk, first_id(launch), named)
         raise
 
 
@@ -65,7 +65,7 @@ async def wait(desk: Desk, launch: ad.Launch, kept: Kept | None) -> int:
             report = await ad.wait_launch(launch, pool=desk.pool)
             return tell_end(desk, launch.current, report)
         except asyncio.CancelledError:
-            tell_left(desk, launch.current.id, "")
+            tell_left(desk, first_id(launch), "")
             raise
 
 
@@ -86,7 +86,7 @@ def tell_end(desk: Desk, launch: ad.Launch, report: ad.Report[ad.JobStatus]) -> 
         return code
     if report.ok:
         out.say(f"{launch.id} is done: exit status 0 on all of {len(report)} nodes")
-        out.say(f"  asyncdeploy collect {launch.id}   brings its results home")
+        out.say(f"  asyncdeploy collect {first_id(launch)}   brings its results home")
         return code
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
     root = next((error for error in errors if isinstance(error, ad.LaunchFailed)), None)
@@ -95,6 +95,11 @@ def tell_end(desk: Desk, launch: ad.Launch, report: ad.Report[ad.JobStatus]) -> 
         out.say(f"{launch.id} was stopped")
         return code
     return out.error(root if root is not None else ad.FleetError.of(report), code)
+
+
+def first_id(launch: ad.Launch) -> str:
+    """Return the id by which this home remembers a launch; any of its attempts is found by it."""
+    return launch.before[0] if launch.before else launch.id
 
 
 def tell_left(desk: Desk, run: str, named: str) -> None:

@@ -37,7 +37,7 @@ def failure_text(error: Failure) -> str:
     if error.rank is not None:
         where += f", rank {error.rank} (node rank {error.node_rank}, local rank {error.local_rank})"
         where += f", first of {error.world_size}" if error.world_size > 1 else ""
-    lines = [error.message, where]
+    lines = [error.message, where] if error.node else [error.message]
     if error.cause:
         lines.append(f"  {error.cause}")
     if error.frames:
