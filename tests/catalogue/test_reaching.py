@@ -66,7 +66,7 @@ async def test_a_host_key_that_has_changed(start_sshd: StartSshd, tmp_path: Path
         told(await refusal(sshd.node, ad.HostKeys.strict(known)))
         == """\
 gpu-a: the host key has changed: it showed SHA256:<key>, <tmp>/known_hosts:1 has SHA256:<key> or SHA256:<key> or SHA256:<key>
-hint: someone may be in between; if the machine was made anew or its address given to another, HostKeys.forget(node) takes the old key out; if [127.0.0.1]:<port> there is another machine, give this one a HostKeyAlias in ssh_config"""
+hint: someone may be in between; if the machine was made anew or its address given to another, HostKeys.forget(node) takes the old key out; at a shell delete lines 1 and 2 and 3 of <tmp>/known_hosts; if [127.0.0.1]:<port> there is another machine, give this one a HostKeyAlias in ssh_config"""
     )
 
 

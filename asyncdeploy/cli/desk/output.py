@@ -109,11 +109,7 @@ def in_words(error: BaseException | str) -> str:
     """Return an error as people read it."""
     if not isinstance(error, ad.DeployError | ad.FleetError):
         return str(error) or type(error).__name__
-    text = error.describe()
-    found = error.exceptions if isinstance(error, ad.FleetError) else (error,)
-    if any(isinstance(each, ad.HostKeyError) and each.reason == "unknown" for each in found):
-        text += "\nhint: --accept-new trusts nodes that were never seen, and records their keys"
-    return text
+    return error.describe()
 
 
 def failures_in_words(report: ad.Report[Any]) -> str:

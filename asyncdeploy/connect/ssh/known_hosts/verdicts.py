@@ -56,13 +56,23 @@ def changed_error(
     files = {str(file) for file in own}
     kept = [name for entry in known if (name := entry.source.rpartition(":")[0]) not in files or entry.by_pattern]
     if not kept:
-        hint += "HostKeys.forget(node) takes the old key out"
+        hint += f"HostKeys.forget(node) takes the old key out; at a shell delete {_lines_of(known)}"
     else:
         hint += f"take the old key out of {' and '.join(dict.fromkeys(kept))}"
     if who.borrowed:  # and so this was recorded by OpenSSH, which does not tell the ways apart
         hint += f"; if {who.borrowed} there is another machine, give this one a HostKeyAlias in ssh_config"
     hint += _idle(who)
     return HostKeyError(who.node, message, hint, reason="changed", offered=shown, expected=expected, source=source)
+
+
+def _lines_of(known: Sequence[Entry]) -> str:
+    """Return where keys stand, for people: "lines 3 and 4 of ~/.ssh/known_hosts"."""
+    lines: dict[str, list[str]] = {}
+    for entry in known:
+        file, _, number = entry.source.rpartition(":")
+        lines.setdefault(file, []).append(number)
+    said = [f"line{'s' * (len(each) > 1)} {' and '.join(each)} of {file}" for file, each in lines.items()]
+    return " and ".join(said)
 
 
 def address_error(who: Identity, offered: bytes, address: str, known: Sequence[Entry]) -> HostKeyError:
