@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.tasks.progress import note_progress
 from asyncdeploy.values.errors import DeployError
-from asyncdeploy.values.events import StageFailed, StageFinished, StageStarted
+from asyncdeploy.values.events import CANCELLED, StageFailed, StageFinished, StageStarted
 
 
 class Stage:
@@ -73,6 +73,6 @@ def stage(remote: Remote, name: str, start: str = "") -> Iterator[Stage]:
 
 def _why(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
-        return "cancelled"
+        return CANCELLED
     text = error.message if isinstance(error, DeployError) else f"{type(error).__name__}: {error}"
     return text.partition("\n")[0]

@@ -13,6 +13,9 @@ from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.serialize import fields_to_plain
 from asyncdeploy.values.words import clean, one_line, shown_line
 
+CANCELLED = "cancelled"
+"""The ``error`` of a stage that was stopped, by a person or because something else failed."""
+
 
 @attrs.frozen(kw_only=True)
 class Event:

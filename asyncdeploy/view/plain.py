@@ -90,6 +90,8 @@ class PlainView:
     def _end(self, bar: Bar, at: float) -> None:
         if (begin := self._begins.pop(bar, None)) is not None:
             begin.cancel()
+        if bar.is_cancelled and (begin is not None or self._show == "failures") and self._show != "all":
+            return  # nobody was told that it began, and whoever stopped it says why
         if not bar.failed and self._show == "failures":
             self._is_told(bar)
             return

@@ -6,7 +6,16 @@ from collections import defaultdict, deque
 
 import attrs
 
-from asyncdeploy.values.events import BytesMoved, Event, Noted, OutputLine, StageFailed, StageFinished, StageStarted
+from asyncdeploy.values.events import (
+    CANCELLED,
+    BytesMoved,
+    Event,
+    Noted,
+    OutputLine,
+    StageFailed,
+    StageFinished,
+    StageStarted,
+)
 
 STEP = "env: "
 """What stands before the name of a part of an environment's making; all other stages are phases of their own."""
@@ -56,6 +65,11 @@ class Bar:
     def why(self) -> str:
         """Why it failed, without its own name in front."""
         return self.text.removeprefix(f"{self.stage} failed: ")
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was stopped, by a person or by something else that failed."""
+        return self.failed and self.why == CANCELLED
 
     @property
     def moved(self) -> str:

@@ -132,6 +132,23 @@ def test_wheels_are_one_phase_with_a_count() -> None:
     assert told([there[0], failed], "failures") == ["n1 wheels failed after 1.0s: no room"]
 
 
+async def test_what_is_stopped_before_it_was_told_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that is not there is found while we connect: that is all that there is to say."""
+    stopped: list[Event] = [
+        StageStarted(node="n1", stage="connect", at=AT),
+        StageFailed(node="n1", stage="connect", seconds=0, error="cancelled", at=AT),
+    ]
+    assert told(stopped) == told(stopped, "failures") == []
+    assert told(stopped, "all") == ["n1 connect failed after 0.0s: cancelled"]
+    monkeypatch.setattr(plain, "BEGIN_S", 0.02)
+    screen = io.StringIO()
+    see = print_events(screen)
+    see(stopped[0])
+    await eventually(lambda: "connect ..." in screen.getvalue())
+    see(stopped[1])
+    assert screen.getvalue().endswith("n1 connect failed after 0.0s: cancelled\n")
+
+
 async def test_a_begin_is_said_only_of_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "BEGIN_S", 0.02)
     screen = io.StringIO()
