@@ -101,6 +101,7 @@ def test_a_home_that_cannot_be_written_names_the_nodes_in_what_to_type_next(
     [
         (("logs", "last"), "this home remembers no run"),
         (("logs", "nothing"), "no run 'nothing' on 2 nodes"),
+        (("ps", "root@gpu1"), "nodes are named by -n, as in asyncdeploy ps -n root@gpu1"),
         (("launch",), "a script was expected"),
         (("launch", "x", "--spares", "@spare"), "@spare"),
     ],

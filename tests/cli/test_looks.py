@@ -62,3 +62,25 @@ def test_a_timeline_is_written(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) 
     said = ad("deploy", "--timeline", "what.svg")
     assert said.code == 0, said.err
     assert (ad.folder / "what.svg").read_text().startswith("<svg")
+
+
+def test_of_nodes_that_do_not_answer_nothing_is_said_to_run_or_not(
+    ad: CommandLine, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    """What was not seen is no 'nothing'; and what can be done about it is said."""
+    known = ad.home / ".ssh" / "known_hosts"
+    first, second = hosts(sshd_nodes[:2])
+    known.write_text(sshd_nodes[0].known_hosts_lines)
+    some = ad("ps", "-n", f"{first},{second}")
+    assert (some.code, some.out) == (0, "nothing runs or ran there\n")
+    assert f"1 of 2 nodes failed: {names(sshd_nodes)[1]}: the host key" in some.err
+    assert "--accept-new" in some.err
+    known.unlink()
+    none = ad("ps", "-n", f"{first},{second}")
+    assert (none.code, none.out) == (255, "")
+    assert none.err.count("--accept-new") == 2, "once a node: each has a line of its own to scan"
+    document = json.loads(ad("ps", "-n", first, "--json").out)
+    assert (document["ok"], document["exit"], document["runs"]) == (False, 255, [])
+    table = ad("check", first, "--json")
+    assert table.code == 1
+    assert ad("check", first).out.splitlines()[0].split() == ["0", names(sshd_nodes)[0], *"-----"]

@@ -11,6 +11,7 @@ from typing import Any
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.exits import exit_of_report
+from asyncdeploy.cli.desk.output import failures_in_words
 from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work import watching
@@ -169,11 +170,15 @@ async def show_all(desk: Desk) -> int:
         )
         for status in statuses
     ]
-    desk.out.result(in_columns(rows) if len(rows) > 1 else "nothing runs or ran there")
-    for outcome in listed.failures:
-        desk.out.say(f"{outcome.node.name}: {outcome.error.message if outcome.error else outcome.state}")
-    code = exit_of_report(listed) if not answering else 0
+    code = 0 if answering else exit_of_report(listed)
     desk.out.document({"ok": listed.ok, "exit": code, "runs": listed.launches, "jobs": statuses, "report": listed})
+    if desk.out.json:
+        return code
+    if not answering:
+        return desk.out.error(failures_in_words(listed), code)
+    desk.out.result(in_columns(rows) if len(rows) > 1 else "nothing runs or ran there")
+    if listed.failures:
+        desk.out.say(failures_in_words(listed))
     return code
 
 

@@ -151,6 +151,8 @@ async def find_run(desk: Desk, text: str) -> Found:
         UsageError: none or several are meant.
         LaunchFailed, JobLost: its nodes do not know it.
     """
+    if set(text) & set("@:,["):
+        raise UsageError(f"a run was expected, got {text!r}: nodes are named by -n, as in asyncdeploy ps -n {text}")
     known = remembered(text)
     if len(known) > 1:
         ids = ", ".join(kept.id for kept in known[:5])

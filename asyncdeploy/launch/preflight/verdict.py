@@ -67,6 +67,11 @@ class NodeSeen:
     hidden: tuple[int, ...] = ()
 
     @property
+    def is_known(self) -> bool:
+        """Whether it has answered: else nothing is known of it, its GPUs and its clock neither."""
+        return self != NodeSeen(self.node)
+
+    @property
     def usable_gpus(self) -> int:
         """How many GPUs its ranks will see."""
         return len(self.gpus) - len(self.hidden)
@@ -175,9 +180,9 @@ class Preflight(OneLine, Described, PlainData):
                 str(rank),
                 seen.node,
                 f"{seen.address or '-'} {seen.interface}".strip(),
-                _in_words(seen.gpus),
+                _in_words(seen.gpus) if seen.is_known else "-",
                 seen.driver or "-",
-                f"{seen.clock_offset_s:+.1f}s",
+                f"{seen.clock_offset_s:+.1f}s" if seen.is_known else "-",
                 f"{seen.free_bytes / 1e9:.0f} GB free" if seen.free_bytes >= 0 else "-",
             )
             for rank, seen in enumerate(self.nodes)
