@@ -31,12 +31,20 @@ def parse(words: Sequence[str]) -> Callable[[], int]:
     try:
         verb, bound, given = build_app().parse_args(before, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return functools.partial(_refuse, str(error))
+        return functools.partial(_refuse, str(error) + ("" if at < len(words) else _behind(error, before)))
     if BEHIND in given:
         bound.arguments[BEHIND] = behind
     elif at < len(words) and verb.__module__.startswith(__package__):
         return functools.partial(_refuse, f"asyncdeploy {before[0]} takes nothing behind --: {' '.join(behind)}")
     return lambda: verb(*bound.args, **bound.kwargs) or 0
+
+
+def _behind(error: CycloptsError, words: Sequence[str]) -> str:
+    """Return what is to be said to who has left out the ``--``: an option that is none of ours is the command's."""
+    verb = VERBS.get(words[0])
+    if verb is None or "--" not in verb.arguments or "Unknown option" not in str(error):
+        return ""
+    return f" What is not for us stands behind --: asyncdeploy {verb.name} {verb.arguments}"
 
 
 def _refuse(text: str) -> int:

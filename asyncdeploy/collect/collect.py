@@ -35,7 +35,10 @@ ASKED_BYTES = 220_000
 """Of wanted files in one frame, 5,000 of them: far below the 1 MiB that a frame may hold."""
 ENTRIES_A_FRAME = 1000
 """About so many are in one frame of a listing."""
-NOT_THERE = "paths are relative to the project's folder on the node: run_in_project(pool, deployment, 'ls') shows it"
+NOT_THERE = (
+    "paths are relative to the project's folder on the node: run_in_project(pool, deployment, 'ls') shows it, as does "
+    "asyncdeploy ssh RUN"
+)
 
 
 @checked

@@ -75,7 +75,8 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
         ("invalid peer certificate", "certificate verify failed", "CERTIFICATE_VERIFY_FAILED", "UnknownIssuer"),
         (
             "the node does not trust that server's certificate, or a proxy's: UvEnv(pre='export SSL_CERT_FILE=...'), "
-            "or UV_SYSTEM_CERTS=1 for the node's own store; a clock that is wrong has the same effect"
+            "or UV_SYSTEM_CERTS=1 there for the node's own store (pre stands under [env] in asyncdeploy.toml); a clock "
+            "that is wrong has the same effect"
         ),
     ),
     (

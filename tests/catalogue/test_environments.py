@@ -110,7 +110,7 @@ async def test_a_certificate_that_nobody_signed(
         == """\
 gpu-a: env failed: uv sync exited 2
   | <the tool's own words>
-hint: the node does not trust that server's certificate, or a proxy's: UvEnv(pre='export SSL_CERT_FILE=...'), or UV_SYSTEM_CERTS=1 for the node's own store; a clock that is wrong has the same effect"""
+hint: the node does not trust that server's certificate, or a proxy's: UvEnv(pre='export SSL_CERT_FILE=...'), or UV_SYSTEM_CERTS=1 there for the node's own store (pre stands under [env] in asyncdeploy.toml); a clock that is wrong has the same effect"""
     )
 
 

@@ -147,5 +147,5 @@ async def test_results_that_are_not_there(start_sshd: StartSshd, project: Path, 
         told(report.outcomes[0].error, home=sshd.home)
         == """\
 gpu-a: <home>/project/results on the node cannot be collected: No such file or directory
-hint: paths are relative to the project's folder on the node: run_in_project(pool, deployment, 'ls') shows it"""
+hint: paths are relative to the project's folder on the node: run_in_project(pool, deployment, 'ls') shows it, as does asyncdeploy ssh RUN"""
     )

@@ -15,6 +15,21 @@ AT_A_SHELL = {
         2,
         "a command was expected behind --: asyncdeploy run gpu[01-08] -- nvidia-smi",
     ),
+    "a flag and no --": (
+        "asyncdeploy run gpu1 uname -a",
+        2,
+        "Unknown option: -a. What is not for us stands behind --: asyncdeploy run [NODES] -- CMD",
+    ),
+    "a script's flag and no --": (
+        "asyncdeploy launch train.py --lr 3e-4 -n gpu1",
+        2,
+        "What is not for us stands behind --: asyncdeploy launch SCRIPT -- ARGS",
+    ),
+    "a tool of the project": (
+        "asyncdeploy run gpu1 -- pytset -q",
+        127,
+        "hint: --deploy runs it in the project's environment",
+    ),
     "a verb with a slip": ("asyncdeploy lanuch train.py", 2, 'Did you mean "launch"?'),
     "a flag with a slip": ("asyncdeploy run gpu1 --timout 3 -- uname", 2, "Did you mean --timeout?"),
     "half a range": ("asyncdeploy run gpu[1- -- uname", 2, "'gpu[1-': a '[' without its partner; expected gpu[01-08]"),

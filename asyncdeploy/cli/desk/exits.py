@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncdeploy as ad
 
-OK, FAILED, USAGE, TIMEOUT, CTRL_C, UNREACHED = 0, 1, 2, 124, 130, 255
+OK, FAILED, USAGE, TIMEOUT, NOT_FOUND, CTRL_C, UNREACHED = 0, 1, 2, 124, 127, 130, 255
 
 
 def exit_of_report(report: ad.Report[Any]) -> int:

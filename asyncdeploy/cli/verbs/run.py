@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk, attend
-from asyncdeploy.cli.desk.exits import CTRL_C
+from asyncdeploy.cli.desk.exits import CTRL_C, NOT_FOUND
 from asyncdeploy.cli.desk.later import later
 from asyncdeploy.cli.desk.tell import tell
 from asyncdeploy.cli.settings.options import Project, Reach, Show
@@ -123,7 +123,10 @@ class Round:
             out.document({"ok": False, "exit": CTRL_C, "report": self._report()})
             return CTRL_C
         self._lines.close()
-        return tell(self._desk, self._report(), "done")
+        code = tell(self._desk, self._report(), "done")
+        if code == NOT_FOUND and project is None:
+            out.say("hint: --deploy runs it in the project's environment")
+        return code
 
     async def _everywhere(self, project: Project | None) -> None:
         fleet = self._fleet
