@@ -139,3 +139,14 @@ def test_a_run_on_a_spare_is_found_again(project: CommandLine, sshd_nodes: Seque
     named = project("ps", "last", "-n", ",".join(hosts(sshd_nodes[:2])))
     assert named.code == 1
     assert f"has nodes that were not named: {names(sshd_nodes)[2]}\nhint: name all" in named.err
+
+
+def test_what_was_brought_home_is_not_sent_out_again(project: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """The target of a collect lies in the project: each round would bring it back one folder deeper."""
+    (project.folder / "results").mkdir()
+    (project.folder / "results" / "readme").write_text("of the project\n")
+    for _ in range(2):
+        assert project("launch", "echo 1 >results/a").code == 0
+        assert project("collect", "last").code == 0
+    one = project.folder / "results" / f"0-{names(sshd_nodes)[0]}"
+    assert sorted(path.name for path in one.iterdir()) == ["a", "readme"]

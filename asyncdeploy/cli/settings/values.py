@@ -14,11 +14,14 @@ import attrs
 import asyncdeploy as ad
 from asyncdeploy.cli.settings.file import File, texts
 from asyncdeploy.cli.settings.usage import UsageError, unknown
+from asyncdeploy.values.regex import regex
 
 ENVS = {"uv": "UvEnv", "system": "SystemEnv", "docker": "DockerEnv", "nix": "NixEnv"}
 LAUNCHERS = ("torchrun", "ranks", "node")
 BESIDE = ("launcher", "grace_s", "restarts", "spares")
 """Keys of [launch] that are no words of a launcher."""
+_SPECIAL = regex(r"[\\\[*?!# ]")
+"""What means something in a pattern of gitignore."""
 
 
 def workspace_of(file: File, path: Path | None) -> ad.Workspace:
@@ -27,7 +30,17 @@ def workspace_of(file: File, path: Path | None) -> ad.Workspace:
     _check_keys(file, table, _fields(ad.Workspace), "workspace")
     table["path"] = path.absolute() if path is not None else file.place(table.get("path", "."))
     workspace: ad.Workspace = _built(file, ad.Workspace, table, "workspace")
-    return workspace
+    home = _brought_home(workspace, file.place(file.collect.get("target", "results")))
+    return attrs.evolve(workspace, exclude=(*workspace.exclude, *home))
+
+
+def _brought_home(workspace: ad.Workspace, target: str) -> tuple[str, ...]:
+    """Return what collect brings into the project: sent out again, it would come home one folder deeper each time."""
+    top, place = (Path(path).expanduser().resolve() for path in (workspace.path, target))
+    if not place.is_relative_to(top):
+        return ()
+    parts = [_SPECIAL.sub(r"\\\g<0>", part) for part in place.relative_to(top).parts]
+    return ("/".join(["", *parts, "[0-9]*-*/"]),)
 
 
 def env_of(file: File, kind: str | None, extra: tuple[str, ...], image: str | None) -> ad.Env:
