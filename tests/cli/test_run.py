@@ -145,3 +145,14 @@ def test_the_reader_may_leave(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -
     assert len(done.stdout.splitlines()) == 2
     assert "Traceback" not in done.stderr
     assert done.returncode == 141
+
+
+def test_a_time_is_written_as_elsewhere(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    host = hosts(sshd_nodes)[0]
+    assert ad("run", host, "--timeout", "5m", "--", "true").code == 0
+    assert ad("run", host, "--timeout", "0.5s", "--", "sleep 600").code == 124
+    wrong = ad("run", host, "--timeout", "soon", "--", "true")
+    assert (wrong.code, wrong.err) == (
+        2,
+        "error: --timeout: a time such as 90s, 10m, 2h or 1d was expected, got 'soon'\n",
+    )

@@ -40,7 +40,7 @@ def stop(
     run: str,
     /,
     *,
-    grace: Annotated[float | None, Parameter(help="seconds from TERM to KILL; without, the run's own")] = None,
+    grace: Annotated[str | None, Parameter(help="from TERM to KILL: 30, 30s, 2m; without, the run's own")] = None,
     reach: Reach = Reach(),
     show: Show = Show(),
 ) -> int:
@@ -53,7 +53,8 @@ def stop(
     """
 
     async def work(desk: Desk) -> int:
-        return int(await later("work.ending").stop(desk, run, grace))
+        grace_s = seconds(grace, "--grace") if grace is not None else None
+        return int(await later("work.ending").stop(desk, run, grace_s))
 
     return attend("stop", work, reach, show)
 

@@ -12,6 +12,7 @@ from asyncdeploy.cli.desk.desk import Desk, attend
 from asyncdeploy.cli.desk.later import later
 from asyncdeploy.cli.desk.tell import show_plan
 from asyncdeploy.cli.settings.choose import parsed_nodes
+from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.options import Project, Reach, Show
 from asyncdeploy.cli.settings.values import launcher_of
 from asyncdeploy.cli.settings.variables import pairs, secrets
@@ -47,9 +48,9 @@ class Gang:
         tuple[str, ...],
         Parameter(negative="", show_default=False, group=_LAUNCH, help="nodes that wait to take another's place"),
     ] = ()
-    grace_s: Annotated[
-        float | None, Parameter(name="--grace", group=_LAUNCH, help="seconds from TERM to KILL when it is stopped")
-    ] = None
+    grace: Annotated[str | None, Parameter(group=_LAUNCH, help="from TERM to KILL when it is stopped: 30, 30s, 2m")] = (
+        None
+    )
     set: Annotated[
         tuple[str, ...],
         Parameter(
@@ -94,7 +95,7 @@ def launch(
         table = desk.file.launch
         spares = gang.spares or tuple(table.get("spares", ()))
         restarts = gang.restarts if gang.restarts is not None else table.get("restarts")
-        grace_s = gang.grace_s if gang.grace_s is not None else table.get("grace_s", 5.0)
+        grace_s = seconds(gang.grace, "--grace") if gang.grace is not None else table.get("grace_s", 5.0)
         workspace, env = desk.workspace(project), desk.env(project)
         if gang.dry_run:
             return show_plan(desk, await ad.plan_all(fleet, workspace, env, launcher=launcher, pool=desk.pool))

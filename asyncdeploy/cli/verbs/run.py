@@ -14,6 +14,7 @@ from asyncdeploy.cli.desk.desk import Desk, attend
 from asyncdeploy.cli.desk.exits import CTRL_C, NOT_FOUND
 from asyncdeploy.cli.desk.later import later
 from asyncdeploy.cli.desk.tell import tell
+from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.options import Project, Reach, Show
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.settings.variables import pairs, secrets
@@ -27,7 +28,7 @@ AT_ONCE = 32
 class Asked:
     """How a command runs."""
 
-    timeout: Annotated[float | None, Parameter(group=_RUN, help="seconds until it is ended on a node")] = None
+    timeout: Annotated[str | None, Parameter(group=_RUN, help="after which it is ended on a node: 90, 90s, 10m")] = None
     cwd: Annotated[str | None, Parameter(group=_RUN, help="folder on the nodes, absolute or ~/...")] = None
     set: Annotated[
         tuple[str, ...],
@@ -47,7 +48,7 @@ class Asked:
         """Return the command: one word is a shell line, several are exactly that argv.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or a flag makes no sense.
         """
         if not words:
             raise UsageError("a command was expected behind --: asyncdeploy run gpu[01-08] -- nvidia-smi")
@@ -57,7 +58,7 @@ class Asked:
             env=pairs(self.set),
             secrets=secrets(self.secret),
             stdin=self.stdin,
-            timeout_s=self.timeout,
+            timeout_s=seconds(self.timeout, "--timeout") if self.timeout is not None else None,
         )
 
 
