@@ -108,6 +108,14 @@ class Pool:
         if (remote := self._remotes.get(node)) is not None:
             await finish(remote.drop(), CLOSE_S)
 
+    def check_loop(self) -> None:
+        """Take note of the running loop the first time.
+
+        Raises:
+            RuntimeError: it is another one than then.
+        """
+        self._loop.check()
+
     @property
     def is_closed(self) -> bool:
         """True once the pool was closed."""

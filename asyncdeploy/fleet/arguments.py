@@ -24,6 +24,7 @@ Asked = Command | str | Callable[[Node], Command | str]
 async def lent_pool(pool: Pool | None) -> AsyncIterator[Pool]:
     """Give the pool that was lent, or one for this call."""
     if pool is not None:
+        pool.check_loop()  # once, and not as the failure of each node
         yield pool
     else:
         async with Pool() as own:

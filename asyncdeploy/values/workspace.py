@@ -13,6 +13,7 @@ from asyncdeploy.values.errors import TransferFailed
 from asyncdeploy.values.patterns import may_match
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.serialize import PlainData
+from asyncdeploy.values.shown.table import count
 
 Conflict = Literal["refuse", "overwrite"]
 Emptied = Literal["refuse", "remove"]
@@ -171,6 +172,10 @@ class Collected(PlainData):
     def complete(self) -> bool:
         """True if all that was asked for is at home."""
         return not self.missing
+
+    def gist(self) -> str:
+        """Return how many files are at home, where, and how many of them came just now."""
+        return f"{count(self.files, 'file')} in {self.target}, {self.received} new"
 
     def failure(self) -> CollectIncomplete | None:
         """Return None if all that was asked for is at home, else the error that says what is not."""

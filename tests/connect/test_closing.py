@@ -145,13 +145,16 @@ def test_k19_a_pool_in_a_second_loop_says_so(sshd_nodes: tuple[SshdNode, ...]) -
     async def use() -> None:
         assert (await run_line(pool, sshd_nodes[0].node, "echo in"))[0] == b"in\n"
 
+    async def everywhere() -> None:
+        await run_all([sshd_nodes[0].node], "echo in", pool=pool)
+
     async def enter() -> None:
         async with pool:
             pass
 
     async def main() -> None:
         await use()
-        for again in (use, enter, pool.close, lambda: pool.drop(sshd_nodes[0].node)):
+        for again in (use, everywhere, enter, pool.close, lambda: pool.drop(sshd_nodes[0].node)):
             with pytest.raises(RuntimeError, match="needs a Pool of its own") as caught:
                 await asyncio.to_thread(asyncio.run, once(again))
             assert "this Pool belongs to the event loop that it was used in first, another one" in str(caught.value)

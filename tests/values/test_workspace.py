@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.collect.limits import CollectLimits
-from asyncdeploy.values.workspace import Workspace
+from asyncdeploy.values.workspace import Collected, Workspace
 
 
 @pytest.mark.parametrize("path", ["//", "///", "~", "~/", "~//", "~/.", "/.", "//.", "/./", "//./"])
@@ -69,3 +69,8 @@ def test_p1_a_pattern_that_matches_nothing_is_refused(field: str, pattern: str) 
 @pytest.mark.parametrize("pattern", ["data", "/data", "data/", "**/x", ".env", "..x", "*.pt", "!keep", "a.", ".*"])
 def test_p1_a_pattern_that_may_match_is_taken(pattern: str) -> None:
     assert Workspace("/home/me/project", exclude=pattern).exclude == (pattern,)
+
+
+def test_what_came_home_is_one_short_line_in_a_report() -> None:
+    came = Collected("gpu1", "/root/project/results", Path("results/0-gpu1"), files=3, received=1)
+    assert came.gist() == "3 files in results/0-gpu1, 1 new"

@@ -86,6 +86,11 @@ class Torchrun(PlainData):
     rendezvous_s: int = RENDEZVOUS_S
 
     def __init__(self, script: str | PurePath, *args: Word, **fields: Any) -> None:
+        words = [field.name for field in attrs.fields(Torchrun)][2:]
+        if strange := [name for name in fields if name not in words]:
+            raise TypeError(
+                f"Torchrun() got an unexpected keyword argument {strange[0]!r}; there are {', '.join(words)}"
+            )
         self.__attrs_init__(str(script), tuple(str(arg) for arg in args), **fields)
 
     def __attrs_post_init__(self) -> None:

@@ -188,3 +188,10 @@ def test_it_travels() -> None:
     assert Torchrun.from_dict(json.loads(json.dumps(launcher.to_dict()))) == launcher
     assert hash(launcher) == hash(Torchrun.from_dict(launcher.to_dict()))
     assert launcher.args == ("--lr", "0.0003")
+
+
+def test_a_word_that_it_has_not_is_told_with_those_that_it_has() -> None:
+    with pytest.raises(
+        TypeError, match=r"^Torchrun\(\) got an unexpected keyword argument 'nproc'; there are nproc_per"
+    ):
+        Torchrun("train.py", nproc=2)
