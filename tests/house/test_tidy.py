@@ -69,8 +69,8 @@ view                values
 face                EVERY
 testing             EVERY
 cli.settings        face values
-cli.desk            cli.settings face values
-cli.work            cli.desk cli.settings connect.ssh envs face launch.follow launch.gang tasks values
+cli.desk            cli.settings face values view
+cli.work            cli.desk cli.settings connect.ssh envs face launch.follow launch.gang tasks values values.shown
 cli                 EVERY
 cli.verbs           cli cli.desk cli.settings face
 """

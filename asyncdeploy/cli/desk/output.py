@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 import attrs
 
 import asyncdeploy as ad
 from asyncdeploy.values.serialize import to_plain
 from asyncdeploy.values.words import clean
+from asyncdeploy.view.colours import may_colour
 
 V = 1
 """Of what programs read: what a field means is never changed under one number."""
-
-
-def may_colour(stream: TextIO) -> bool:
-    """Return whether a stream is to be coloured: NO_COLOR wins, FORCE_COLOR is obeyed, else a terminal that can."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
-        return True
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not in_ci()
-
-
-def in_ci() -> bool:
-    """Return whether nobody looks: a run of continuous integration."""
-    return os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
 
 
 def speak_plainly() -> None:

@@ -16,6 +16,7 @@ from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work import watching
 from asyncdeploy.cli.work.runs import Found, find_run, rank_of, remembered
+from asyncdeploy.values.shown.moments import clock, lasting
 
 TAIL_BYTES = 400
 """Of a log for each line of a --tail: longer ones are rare, and then fewer lines are shown than were asked for."""
@@ -155,7 +156,14 @@ async def show_all(desk: Desk) -> int:
     jobs = sorted(jobs, key=lambda job: job.created_at, reverse=True)[:JOBS]
     rows = [("RUN", "NODES", "STATE", "STARTED", "ELAPSED", "LAST LINE")]
     rows += [
-        (each.id, ad.fold_names(each.nodes), each.words, clock(each.started_at), elapsed(each), each.last_line)
+        (
+            each.id,
+            ad.fold_names(each.nodes),
+            each.words,
+            clock(each.started_at),
+            lasting(each.started_at, each.ended_at),
+            each.last_line,
+        )
         for each in listed.launches
     ]
     statuses = [await ad.job_status(desk.pool.at(job.node), job) for job in jobs]
@@ -186,24 +194,6 @@ async def _jobs(desk: Desk, nodes: Sequence[ad.Node]) -> tuple[tuple[ad.Job, ...
     if not nodes:
         return ()
     return (await ad.map_nodes(nodes, lambda node: ad.list_jobs(desk.pool.at(node)))).values
-
-
-def elapsed(status: ad.LaunchStatus) -> str:
-    """Return for how long a launch has run."""
-    return lasting(status.started_at, status.ended_at)
-
-
-def lasting(start: float | None, end: float | None) -> str:
-    """Return how long something went on for, or has until now."""
-    if start is None:
-        return "-"
-    seconds_ = max(0, int((time.time() if end is None else end) - start))
-    return f"{seconds_ // 3600}:{seconds_ // 60 % 60:02}:{seconds_ % 60:02}"
-
-
-def clock(at: float | None) -> str:
-    """Return a moment for people."""
-    return "-" if at is None else time.strftime("%m-%d %H:%M", time.localtime(at))
 
 
 def in_columns(rows: Sequence[tuple[str, ...]]) -> str:

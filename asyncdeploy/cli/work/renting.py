@@ -18,8 +18,9 @@ from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.providers import providers_of
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work.giving_back import cost_of, machines, patience_of, telling
-from asyncdeploy.cli.work.looking import clock, in_columns
+from asyncdeploy.cli.work.looking import in_columns
 from asyncdeploy.cli.work.written import flags_of
+from asyncdeploy.values.shown.moments import clock
 
 ANY_PRICE = 1e6
 """An hour: offers are looked at without a limit, too."""

@@ -19,7 +19,7 @@ from asyncdeploy.launch.launchers.engine import (
     to_resources,
     words_of,
 )
-from asyncdeploy.launch.launchers.rank_env import check_name
+from asyncdeploy.launch.launchers.rank_env import check_master_port, check_name
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.push.relay.tls import make_identity
 from asyncdeploy.values.arguments import checked_class
@@ -94,8 +94,7 @@ class DaskCluster(PlainData):
         check_at_least("DaskCluster threads", self.threads, 1)
         if not self.memory or "\0" in self.memory:
             raise ValueError(f"DaskCluster memory: 'auto' or a size was expected, got {self.memory!r}")
-        if self.master_port is not None and not 1 <= self.master_port <= 65535:
-            raise ValueError(f"DaskCluster master_port: 1 to 65535 was expected, got {self.master_port!r}")
+        check_master_port("DaskCluster", self.master_port)
         check_resources("DaskCluster", self.resources)
         check_options("DaskCluster", self.options, _PLANNED)
         check_join("DaskCluster", self.join_s)

@@ -101,6 +101,12 @@ def check_name(what: str, name: str) -> None:
         raise ValueError(f"{what} name: 1 to 48 of A-Z, a-z, 0-9, '-' and '_' were expected, got {name!r}")
 
 
+def check_master_port(what: str, port: int | None) -> None:
+    """Refuse what is no TCP port; None is a free one. ValueError."""
+    if port is not None and not 1 <= port <= 65535:
+        raise ValueError(f"{what} master_port: 1 to 65535 was expected, got {port!r}")
+
+
 def check_keep_env(what: str, keep_env: Iterable[str]) -> None:
     """Refuse what is no name of a variable, or one that follows from the plan of a launch; ValueError."""
     for name in keep_env:

@@ -12,6 +12,7 @@ from asyncdeploy.launch.launchers.rank_env import (
     RANK_LINE,
     RUNNER,
     check_keep_env,
+    check_master_port,
     check_name,
     check_rank_env,
     is_kept,
@@ -80,8 +81,7 @@ class Ranks(PlainData):
             raise ValueError(f"Ranks each: 'rank' or 'node' was expected, got {self.each!r}")
         if self.nproc_per_node is not None and self.nproc_per_node < 1:
             raise ValueError(f"Ranks nproc_per_node: at least 1 was expected, got {self.nproc_per_node!r}")
-        if self.master_port is not None and not 1 <= self.master_port <= 65535:
-            raise ValueError(f"Ranks master_port: 1 to 65535 was expected, got {self.master_port!r}")
+        check_master_port("Ranks", self.master_port)
         check_keep_env("Ranks", self.keep_env)
         check_name("Ranks", self.name)
         if isinstance(self.command, Command):

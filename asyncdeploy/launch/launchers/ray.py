@@ -20,7 +20,7 @@ from asyncdeploy.launch.launchers.engine import (
     to_resources,
     words_of,
 )
-from asyncdeploy.launch.launchers.rank_env import check_name
+from asyncdeploy.launch.launchers.rank_env import check_master_port, check_name
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Command, Secret
@@ -75,8 +75,7 @@ class RayCluster(PlainData):
         check_at_least("RayCluster cpus", self.cpus, 0)
         check_at_least("RayCluster gpus", self.gpus, 0)
         check_at_least("RayCluster object_store_gb", self.object_store_gb, 0.08)  # Ray's own least
-        if self.master_port is not None and not 1 <= self.master_port <= 65535:
-            raise ValueError(f"RayCluster master_port: 1 to 65535 was expected, got {self.master_port!r}")
+        check_master_port("RayCluster", self.master_port)
         check_resources("RayCluster", self.resources)
         check_options("RayCluster", self.options, _PLANNED)
         check_join("RayCluster", self.join_s)

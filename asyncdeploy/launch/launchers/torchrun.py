@@ -13,6 +13,7 @@ from asyncdeploy.launch.launchers.rank_env import (
     LOG_FOLDER,
     TORCHRUN,
     check_keep_env,
+    check_master_port,
     check_name,
     check_rank_env,
     is_kept,
@@ -101,8 +102,7 @@ class Torchrun(PlainData):
             raise ValueError(f"Torchrun script: a program's path was expected, got {self.script!r}")
         if self.nproc_per_node is not None and self.nproc_per_node < 1:
             raise ValueError(f"Torchrun nproc_per_node: at least 1 was expected, got {self.nproc_per_node!r}")
-        if self.master_port is not None and not 1 <= self.master_port <= 65535:
-            raise ValueError(f"Torchrun master_port: 1 to 65535 was expected, got {self.master_port!r}")
+        check_master_port("Torchrun", self.master_port)
         if self.rendezvous_s < 1:
             raise ValueError(f"Torchrun rendezvous_s: at least 1 was expected, got {self.rendezvous_s!r}")
         for option in self.options:
