@@ -35,10 +35,9 @@ def end_orphans(folder, job_id, grace, poll=lambda: None):
 def dismiss(folder, poll):
     """Have a supervisor go that stays for the other ranks of a launch: it is taken back, and they do not come."""
     deadline = time.monotonic() + DISMISS_S
-    holder = Pids(folder).holder()
-    if holder:
+    while (holder := Pids(folder).holder()) and time.monotonic() < deadline:
+        # Again and again: what comes between the end on its disk and its staying counts as a stop of the job.
         processes.tell(holder, signal.SIGTERM)
-    while Pids(folder).holder() and time.monotonic() < deadline:
         poll()
         time.sleep(TICK_S)
 
