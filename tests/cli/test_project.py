@@ -1,6 +1,9 @@
 """`push`, `deploy`, `start`, `clean`: a project on nodes, by what asyncdeploy.toml says."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
 
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.people.command_line import CommandLine, hosts, names
@@ -41,6 +44,68 @@ def test_settings_are_found_from_a_folder_below(ad: CommandLine, sshd_nodes: Seq
     below.folder.mkdir()
     assert below("push").code == 0
     assert (sshd_nodes[0].home / "project" / "asyncdeploy.toml").exists()
+
+
+@pytest.mark.parametrize("named", ["/dev/null", "elsewhere/settings.toml", "home/settings.toml"])
+def test_a_file_from_elsewhere_does_not_move_the_project(
+    ad: CommandLine, sshd_nodes: Sequence[SshdNode], tmp_path: Path, named: str
+) -> None:
+    """`push --config /dev/null` has pushed /dev."""
+    settings = tmp_path / named
+    if tmp_path in settings.parents:
+        settings.parent.mkdir(exist_ok=True)
+        (settings.parent / "secret").write_text("mine\n")
+        settings.write_text('[env]\ntype = "system"\n')
+    (ad.folder / "a.txt").write_text("a\n")
+    said = ad("push", "--config", str(settings), *hosts(sshd_nodes[:1]))
+    assert said.code == 0, said.err
+    assert sorted(path.name for path in (sshd_nodes[0].home / "project").iterdir()) == [".asyncdeploy", "a.txt"]
+    ran = ad(
+        "start",
+        "--name",
+        "it",
+        "--config",
+        str(settings),
+        *hosts(sshd_nodes[:1]),
+        "--",
+        "mkdir results; touch results/b",
+    )
+    assert ran.code == 0, ran.err
+    assert ad("wait", "it", *hosts(sshd_nodes[:1])).code == 0
+    assert ad("collect", "it", "--config", str(settings), *hosts(sshd_nodes[:1])).code == 0
+    assert [path.name for path in ad.folder.glob("results/*/*")] == ["b"]
+
+
+def test_a_file_from_elsewhere_says_where_its_own_paths_begin(
+    ad: CommandLine, sshd_nodes: Sequence[SshdNode], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    (other / "src").mkdir(parents=True)
+    (other / "src" / "b.txt").write_text("b\n")
+    (other / "it.toml").write_text('[workspace]\npath = "src"\n[env]\ntype = "system"\n')
+    said = ad("push", "--config", "../other/it.toml", *hosts(sshd_nodes[:1]))
+    assert said.code == 0, said.err
+    assert (sshd_nodes[0].home / "src" / "b.txt").exists()
+
+
+@pytest.mark.parametrize("where", ["home", "below a file in the home", "above the home"])
+def test_the_home_folder_is_never_sent_unless_it_is_named(
+    ad: CommandLine, sshd_nodes: Sequence[SshdNode], tmp_path: Path, where: str
+) -> None:
+    (ad.home / "secret").write_text("mine\n")
+    here = {"home": ad.home, "below a file in the home": ad.home / "work", "above the home": ad.home.parent}[where]
+    here.mkdir(exist_ok=True)
+    if here.parent == ad.home:
+        (ad.home / "asyncdeploy.toml").write_text("accept_new = true\n")
+    there = CommandLine(ad.home, here)
+    for verb in (["push"], ["plan"], ["start", "--name", "it"]):
+        said = there(*verb, *hosts(sshd_nodes[:1]), *(["--", "true"] if verb[0] == "start" else []))
+        assert said.code == 2
+        assert "your home folder" in said.err
+        assert "--path ." in said.err
+    assert not (sshd_nodes[0].home / here.name).exists()
+    assert there("run", *hosts(sshd_nodes[:1]), "--", "true").code == 0
+    assert there("plan", "--path", ".", "--env", "system", *hosts(sshd_nodes[:1])).code == 0
 
 
 def test_a_push_to_a_node_that_refuses_us_names_it(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:

@@ -63,6 +63,15 @@ class File:
         """What its paths are relative to; without a file the folder that we are in."""
         return self.path.parent if self.path is not None else Path.cwd()
 
+    @property
+    def project(self) -> Path:
+        """What is sent and where results come, where nobody says: the file's folder, if it is this one or one above.
+
+        A file that ``--config`` names lies anywhere: beside the keys, in the home folder, in /dev.
+        """
+        here = Path.cwd()
+        return self.folder if here.is_relative_to(self.folder.resolve()) else here
+
     def place(self, path: str) -> str:
         """Return a local path that it names, made independent of the folder that we are in."""
         return path if path.startswith("~") else str(self.folder / path)

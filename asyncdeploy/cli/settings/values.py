@@ -28,10 +28,31 @@ def workspace_of(file: File, path: Path | None) -> ad.Workspace:
     """Return the project: the folder that a flag names, else what the file says, else the file's folder."""
     table = dict(file.workspace)
     _check_keys(file, table, _fields(ad.Workspace), "workspace")
-    table["path"] = path.absolute() if path is not None else file.place(table.get("path", "."))
+    if path is not None:
+        table["path"] = path.absolute()
+    else:
+        table["path"] = file.place(table["path"]) if "path" in table else _unnamed_project(file)
     workspace: ad.Workspace = _built(file, ad.Workspace, table, "workspace")
-    home = _brought_home(workspace, file.place(file.collect.get("target", "results")))
+    home = _brought_home(workspace, target_of(file))
     return attrs.evolve(workspace, exclude=(*workspace.exclude, *home))
+
+
+def _unnamed_project(file: File) -> Path:
+    """Return the project where nobody has named it; never all that a person has."""
+    project, home = file.project, Path.home()
+    if not home.resolve().is_relative_to(project.resolve()):
+        return project
+    why = f", where {file.path.name} lies" if file.path is not None and project == file.folder else ""
+    what = "your home folder" + ("" if home.samefile(project) else " is in it")
+    raise UsageError(
+        f"the project would be {project}{why}: {what}. Go to the project's folder, or name it: --path DIR"
+        " (--path . is this folder), or path under [workspace] in asyncdeploy.toml"
+    )
+
+
+def target_of(file: File) -> str:
+    """Return where results come home to, where no flag says it."""
+    return file.place(file.collect["target"]) if "target" in file.collect else str(file.project / "results")
 
 
 def _brought_home(workspace: ad.Workspace, target: str) -> tuple[str, ...]:

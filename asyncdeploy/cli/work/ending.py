@@ -11,6 +11,7 @@ from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.tell import tell
 from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.usage import UsageError
+from asyncdeploy.cli.settings.values import target_of
 from asyncdeploy.cli.work import watching
 from asyncdeploy.cli.work.runs import Found, find_run
 
@@ -59,7 +60,7 @@ def _as_living(seen: ad.Outcome[ad.JobStatus]) -> ad.Outcome[ad.JobStatus]:
 async def collect(desk: Desk, text: str, asked: Any) -> int:
     """Bring a run's results home."""
     found, table = await find_run(desk, text), desk.file.collect
-    target = asked.to if asked.to is not None else desk.file.place(table.get("target", "results"))
+    target = asked.to if asked.to is not None else target_of(desk.file)
     source = asked.source or table.get("source", "results")
     limits = ad.CollectLimits(
         include=asked.include or tuple(table.get("include", ())),
