@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from asyncdeploy.cli.desk.exits import USAGE
 from asyncdeploy.cli.overview import VERBS
@@ -30,6 +31,8 @@ def parse(words: Sequence[str]) -> Callable[[], int]:
     before, behind = list(words[:at]), tuple(words[at + 1 :])
     try:
         verb, bound, given = build_app().parse_args(before, exit_on_error=False, print_error=False)
+    except UnusedCliTokensError as error:
+        return functools.partial(_refuse, _too_many(error, before))
     except CycloptsError as error:
         return functools.partial(_refuse, str(error) + ("" if at < len(words) else _behind(error, before)))
     if BEHIND in given:
@@ -45,6 +48,16 @@ def _behind(error: CycloptsError, words: Sequence[str]) -> str:
     if verb is None or "--" not in verb.arguments or "Unknown option" not in str(error):
         return ""
     return f" What is not for us stands behind --: asyncdeploy {verb.name} {verb.arguments}"
+
+
+def _too_many(error: UnusedCliTokensError, words: Sequence[str]) -> str:
+    """Return what is to be said to who has given a verb more words than it takes: nodes, most often."""
+    more = " ".join(shlex.quote(word) for word in error.unused_tokens or words[1:])
+    verb = VERBS.get(words[0])
+    if verb is None:
+        return f"not expected: {more}"
+    nodes = " --nodes names nodes." if verb.arguments.startswith("RUN") else ""
+    return f"not expected: {more}. Usage: {f'asyncdeploy {verb.name} {verb.arguments}'.rstrip()}.{nodes}"
 
 
 def _refuse(text: str) -> int:

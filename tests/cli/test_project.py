@@ -60,19 +60,11 @@ def test_a_file_from_elsewhere_does_not_move_the_project(
     said = ad("push", "--config", str(settings), *hosts(sshd_nodes[:1]))
     assert said.code == 0, said.err
     assert sorted(path.name for path in (sshd_nodes[0].home / "project").iterdir()) == [".asyncdeploy", "a.txt"]
-    ran = ad(
-        "start",
-        "--name",
-        "it",
-        "--config",
-        str(settings),
-        *hosts(sshd_nodes[:1]),
-        "--",
-        "mkdir results; touch results/b",
-    )
+    words = ["--name", "it", "--env", "system", "--config", str(settings), *hosts(sshd_nodes[:1])]
+    ran = ad("start", *words, "--", "mkdir results; touch results/b")
     assert ran.code == 0, ran.err
-    assert ad("wait", "it", *hosts(sshd_nodes[:1])).code == 0
-    assert ad("collect", "it", "--config", str(settings), *hosts(sshd_nodes[:1])).code == 0
+    assert ad("wait", "it").code == 0
+    assert ad("collect", "it", "--config", str(settings)).code == 0
     assert [path.name for path in ad.folder.glob("results/*/*")] == ["b"]
 
 

@@ -85,6 +85,8 @@ def test_no_node_at_all_is_255(ad: CommandLine) -> None:
         (("run", "gpu[01-", "--", "true"), "gpu[01-"),
         (("run", "--nope", "--", "true"), "--nope"),
         (("deploy", "gpu01", "--", "true"), "takes nothing behind --"),
+        (("wait", "train", "gpu01"), "not expected: gpu01. Usage: asyncdeploy wait RUN. --nodes names nodes."),
+        (("rentals", "foo bar"), "not expected: 'foo bar'. Usage: asyncdeploy rentals."),
         (("rnu",), '"run"'),
         (("run", "@all", "--", "true"), "@all"),
         (("run", "a", "--secret", "TOKEN=1", "--", "true"), "no value"),
