@@ -26,6 +26,7 @@ from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import start_job
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, Completed, as_command
 from asyncdeploy.values.serialize import PlainData, read_by
@@ -101,24 +102,30 @@ async def deploy_project(
         env: how the node becomes able to run it.
 
     Raises:
+        ValueError: the project does not have what the environment asks of it (an extra); nothing was sent.
         DeployError: as ``probe_node``, ``push_code`` and ``bootstrap_env``.
 
     On cancellation the old tree or the new one stands, whole, and a half-made environment is not named as made.
     """
     remote = pool.at(node)
     facts = await probe_node(remote)
+    env = await located(env, workspace)
     site = await push_code(remote, workspace)
-    if isinstance(env, LocalEnv):
-        env = env.with_folder(await _folder_of(workspace))
     built = await bootstrap_env(remote, site, env)
     return Deployment(node, site, env, facts, built)
 
 
-async def _folder_of(workspace: Workspace | Bundle | Crew | Path | str) -> Path:
-    """Return where the project lies on this machine."""
+async def located(env: Env, workspace: Workspace | Bundle | Crew | Path | str) -> Env:
+    """Return an environment that knows where the project lies on this machine.
+
+    Raises:
+        ValueError: the project does not have what the environment asks of it.
+    """
+    if not isinstance(env, LocalEnv):
+        return env
     source = await workspace.scanned() if isinstance(workspace, Crew) else workspace  # noqa: ASYNC240 - no Path's
     place = source.workspace if isinstance(source, Bundle) else as_workspace(source)
-    return place.path / (place.project or "")
+    return await run_in_thread(env.with_folder, place.path / (place.project or ""))
 
 
 @checked

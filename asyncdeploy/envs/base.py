@@ -86,7 +86,13 @@ class LocalEnv(Env, Protocol):
     """An Env of which a part is made on this machine from the project; a deploy tells it where that lies."""
 
     def with_folder(self, folder: Path) -> Env:
-        """Return the same Env for the project in a local folder (absolute); the Env itself if it needs none."""
+        """Return the same Env for the project in a local folder (absolute); the Env itself if it needs none.
+
+        It may read the project's files.
+
+        Raises:
+            ValueError: the project does not have what is asked of it.
+        """
         ...
 
 

@@ -13,7 +13,7 @@ import attrs
 
 from asyncdeploy.envs.base import Asset, PlainEnv, Step
 from asyncdeploy.envs.registry import register_env
-from asyncdeploy.envs.uv_version import misfit, required_version
+from asyncdeploy.envs.uv_project import check_names, misfit, required_version
 from asyncdeploy.envs.uv_wheel import uv_asset
 from asyncdeploy.envs.wanted import Wanted, node_python
 from asyncdeploy.envs.wheelhouse import wheel_assets
@@ -162,7 +162,13 @@ class UvEnv(PlainEnv):
         return (*tools, *wheel_assets(self._wanted(facts), site)) if self.offline else tools
 
     def with_folder(self, folder: Path) -> Self:
-        """Return the same environment for the project in a folder of this machine: it says which uv and wheels."""
+        """Return the same environment for the project in a folder of this machine: it says which uv and wheels.
+
+        Raises:
+            ValueError: the project there has no such extra or group.
+        """
+        if (self.extra or self.groups) and not (self.package or self.all_packages):
+            check_names(folder, self.extra, self.groups)
         return attrs.evolve(self, folder=folder)
 
     def _required(self) -> str:

@@ -15,7 +15,7 @@ import attrs
 
 from asyncdeploy.envs.base import Asset
 from asyncdeploy.envs.this_machine import beside_us, cache_folder, file_sha256
-from asyncdeploy.envs.uv_version import misfit
+from asyncdeploy.envs.uv_project import misfit
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.tasks.programs import run_blocking
 from asyncdeploy.values.errors import ToolMissing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.deploy import Deployment, deploy_project, run_in_project
+from asyncdeploy.deploy import Deployment, deploy_project, located, run_in_project
 from asyncdeploy.envs.base import Env
 from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.arguments import Asked, Code, Nodes, commands_of, lent_pool
@@ -16,6 +16,7 @@ from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Crew, Relay
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Completed
+from asyncdeploy.values.workspace import as_workspace
 
 DEFAULT_ENV: Env = UvEnv()
 
@@ -41,6 +42,9 @@ async def deploy_all(
         at_once: how many nodes are worked on at a time.
         at_most_s: a node's own time, from when its work begins; one that takes longer is stopped there, and unknown.
         pool: the connections.
+
+    Raises:
+        ValueError: the project does not have what the environment asks of it (an extra); no node was touched.
     """
     async with lent_pool(pool) as lent:
         return await deploy_for(
@@ -59,16 +63,18 @@ async def deploy_for(
     at_once: int = AT_ONCE,
     at_most_s: float | None = None,
 ) -> Report[Deployment]:
-    """Do the same for a program of the project: ValueError if it is not among what is sent, before a node is touched.
+    """Do the same for a program of the project: ValueError if it is not among what is sent, before a node is touched;
+    and so if the project lacks what the environment asks of it.
 
     Args:
         pool: the connections.
         fleet, workspace, env, relay, at_once, at_most_s: as for ``deploy_all``.
         program: its path relative to where it is started, "" for none.
     """
+    known = await located(env, as_workspace(workspace))
 
     async def work(node: Node, crew: Crew) -> Deployment:
-        return await deploy_project(pool, node, crew, env)
+        return await deploy_project(pool, node, crew, known)
 
     return await with_crew(fleet, workspace, relay, work, program=program, at_once=at_once, at_most_s=at_most_s)
 
@@ -100,14 +106,18 @@ async def deploy_and_run(
     Returns:
         A node whose command did not exit 0 is failed, with its Completed inside.
 
+    Raises:
+        ValueError: as ``deploy_all``.
+
     On cancellation the runs are ended.
     """
     fleet = parse_nodes(nodes)
     commands = commands_of(fleet, command)
+    known = await located(env, as_workspace(workspace))
     async with lent_pool(pool) as lent:
 
         async def work(node: Node, crew: Crew) -> Completed:
-            deployment = await deploy_project(lent, node, crew, env)
+            deployment = await deploy_project(lent, node, crew, known)
             return await run_in_project(lent, deployment, commands[node])
 
         return await with_crew(fleet, workspace, relay, work, at_once=at_once, at_most_s=at_most_s)

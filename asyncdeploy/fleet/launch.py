@@ -113,7 +113,7 @@ async def fan_out(
         pool: the connections.
 
     Raises:
-        ValueError: the launcher's program is not among what is sent.
+        ValueError: the launcher's program is not among what is sent, or the project lacks what ``env`` asks of it.
         LaunchFailed: a node could not be deployed to or started; nothing of the launch runs anywhere.
         PreflightFailed: the nodes cannot run it together.
 

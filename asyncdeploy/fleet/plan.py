@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import attrs
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.deploy import Deployment
-from asyncdeploy.envs.base import Env, EnvWithSources, LocalEnv
+from asyncdeploy.deploy import Deployment, located
+from asyncdeploy.envs.base import Env, EnvWithSources
 from asyncdeploy.envs.bootstrap.bootstrap import EnvPreview, preview_env
 from asyncdeploy.fleet.arguments import Asked, Code, Nodes, commands_of, lent_pool
 from asyncdeploy.fleet.deploy import DEFAULT_ENV
@@ -61,8 +61,8 @@ async def plan_all(
         for people. A launch's id and port are those of this plan: it finds others when it comes.
 
     Raises:
-        ValueError: the launcher's program is not among what is sent; a command and a launcher were given, or one of
-            them without an environment.
+        ValueError: the launcher's program is not among what is sent; the project lacks what ``env`` asks of it; a
+            command and a launcher were given, or one of them without an environment.
         TransferFailed, ToolMissing: the workspace cannot be scanned.
 
     What an environment needs of this machine (wheels for nodes without internet, uv for another kind of machine) is
@@ -77,8 +77,7 @@ async def plan_all(
     fleet, place = parse_nodes(nodes), as_workspace(workspace)
     commands = commands_of(fleet, command) if command is not None else {}
     needed = needed_path(place, launcher.program if isinstance(launcher, Torchrun) else "")
-    if isinstance(env, LocalEnv):
-        env = env.with_folder(place.path / (place.project or ""))
+    env = await located(env, place) if env is not None else None
     async with lent_pool(pool) as lent, begin_packing(place, needed) as scan:
         bundle = await asyncio.shield(scan)
         ignored = await run_in_thread(left_out, place, bundle.manifest)

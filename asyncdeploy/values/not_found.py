@@ -1,8 +1,10 @@
-"""Status 127: which program was looked for in vain, and where; for a hint that leads on."""
+"""What was looked for in vain: a program (status 127), and where; a name, and which was meant. For hints."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 from asyncdeploy.values.regex import regex
 from asyncdeploy.values.words import one_line
@@ -10,6 +12,8 @@ from asyncdeploy.values.words import one_line
 STATUS = 127
 MAX_PATH = 1000
 """Characters of a PATH that a hint repeats."""
+MOST = 20
+"""Names that are listed where none is near: more than that nobody reads in a line."""
 
 _IN_FRONT = regex(r"export PATH='?([^\s'$]+)'?\$\{PATH")
 _SAID = tuple(
@@ -44,3 +48,18 @@ def hint_of_missing(printed: str, path: str = "", line: str = "") -> str:
         f"{what} was looked for {where}; what only an interactive shell's .bashrc puts there is not seen: give its "
         f"whole path{elsewhere}, set PATH in env=, or let an environment (UvEnv) bring it"
     )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return what to say of a name that there is not: the one that was probably meant, else all that there are.
+
+    Args:
+        name: as it was written.
+        known: all that there are.
+    """
+    names = list(known)
+    folded = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(name.lower(), folded, 1, 0.6) or [low for low in folded if low.startswith(name)]
+    if close:
+        return f"did you mean {folded[close[0]]!r}?"
+    return f"there are {', '.join(names[:MOST])}{', ...' if len(names) > MOST else ''}" if names else "there is none"

@@ -1,4 +1,4 @@
-"""The node's own uv serves where it is young enough and what the project wants; else ours is sent, or one fetched."""
+"""What a project says to uv: the node's own serves if it is young enough and wanted; extras and groups."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 from asyncdeploy.envs.bootstrap.bootstrap import bootstrap_env
 from asyncdeploy.envs.uv import UvEnv
-from asyncdeploy.envs.uv_version import FLOOR, misfit, required_version
+from asyncdeploy.envs.uv_project import FLOOR, misfit, required_version
 from asyncdeploy.envs.uv_wheel import find_uv_binary
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.remote.probe import probe_node
@@ -88,3 +88,49 @@ def test_the_nearest_file_says_what_is_wanted(tmp_path: Path) -> None:
     assert required_version(tmp_path / "a" / "b") == ">=0.8"
     (tmp_path / "a" / "uv.toml").write_text('required-version = "==0.9.1"\n')
     assert required_version(tmp_path / "a" / "b") == "==0.9.1"
+
+
+OF_A_PROJECT = '[project]\nname = "a"\n[project.optional-dependencies]\nTest_All = []\ntrain = []\n'
+
+
+@pytest.mark.parametrize(
+    "env, says",
+    [
+        (
+            UvEnv(extra=("test-al",)),
+            r"UvEnv extra: .*pyproject\.toml has no extra 'test-al'; did you mean 'Test_All'\?",
+        ),
+        (UvEnv(extra=("train", "zzz")), r"no extra 'zzz'; there are Test_All, train"),
+        (UvEnv(groups=("dve",)), r"UvEnv groups: .* has no group 'dve'; did you mean 'dev'\?"),
+        (UvEnv(groups="dev", extra="trian"), r"no extra 'trian'; did you mean 'train'\?"),
+    ],
+)
+def test_an_extra_or_group_that_is_not_there_is_refused_here(env: UvEnv, says: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(OF_A_PROJECT + "[dependency-groups]\ndev = []\n")
+    with pytest.raises(ValueError, match=says):
+        env.with_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text, env",
+    [
+        (OF_A_PROJECT, UvEnv(("test.all", "TRAIN"))),  # as uv compares names
+        ('[project]\nname = "a"\ndynamic = ["optional-dependencies"]\n', UvEnv("found-by-the-build")),
+        ('[tool.uv.workspace]\nmembers = ["libs/*"]\n', UvEnv("of-a-member", groups="too")),
+        (OF_A_PROJECT, UvEnv("of-another", package="b")),
+        (OF_A_PROJECT, UvEnv("of-another", all_packages=True)),
+        (OF_A_PROJECT + "[tool.uv]\ndev-dependencies = []\n", UvEnv(groups="dev")),
+        ("no toml", UvEnv("train")),
+    ],
+)
+def test_what_only_uv_can_tell_is_left_to_it(text: str, env: UvEnv, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert env.with_folder(tmp_path) == env
+
+
+def test_the_groups_of_a_workspace_serve_its_members(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.uv.workspace]\nmembers = ["a"]\n[dependency-groups]\nlint = []\n')
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "pyproject.toml").write_text(OF_A_PROJECT)
+    env = UvEnv(groups="lint")
+    assert env.with_folder(tmp_path / "a") == env

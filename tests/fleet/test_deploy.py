@@ -16,7 +16,10 @@ from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.envs.uv_wheel import find_uv_binary
-from asyncdeploy.fleet.deploy import deploy_all
+from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run
+from asyncdeploy.fleet.launch import fan_out
+from asyncdeploy.fleet.plan import plan_all
+from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.nodes.node import Node
 from asyncdeploy.push.push import push_code
 from asyncdeploy.remote.transport import Channel, Connection, Route
@@ -282,3 +285,24 @@ async def test_e8_a_running_job_keeps_changes_out_unless_told_otherwise(
     await stop_job(remote, job)
     await push_code(remote, folder)
     assert (sshd.home / "proj/a").read_text() == "newer"
+
+
+async def test_a_wrong_extra_is_refused_before_anything_is_sent(
+    start_sshd: Callable[..., SshdNode], tmp_path: Path
+) -> None:
+    sshd = start_sshd("gpu-a")
+    (tmp_path / "app").mkdir()
+    text = '[project]\nname = "app"\n[project.optional-dependencies]\ntest = []\n'
+    (tmp_path / "app" / "pyproject.toml").write_text(text)
+    workspace, env = Workspace(tmp_path / "app"), UvEnv(extra=("tset",))
+    async with Pool(host_keys=HostKeys.strict(sshd.known_hosts)) as pool:
+        for attempt in (
+            lambda: deploy_project(pool, sshd.node, workspace, env),
+            lambda: deploy_all([sshd.node], workspace, env, pool=pool),
+            lambda: deploy_and_run([sshd.node], workspace, "true", env, pool=pool),
+            lambda: fan_out([sshd.node], workspace, Torchrun("train.py"), env, pool=pool),
+            lambda: plan_all([sshd.node], workspace, env, pool=pool),
+        ):
+            with pytest.raises(ValueError, match="did you mean 'test'"):
+                await attempt()
+    assert not (sshd.home / "app").exists()

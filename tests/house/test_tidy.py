@@ -51,7 +51,7 @@ run                 nodes remote tasks values values.shown
 envs                node_side.envs nodes tasks values
 envs.bootstrap      envs nodes remote run tasks values
 collect             remote tasks values
-deploy              collect connect envs envs.bootstrap nodes push push.bundle push.relay remote run values
+deploy              collect connect envs envs.bootstrap nodes push push.bundle push.relay remote run tasks values
                     values.shown
 launch              nodes run values values.shown
 launch.launchers    launch push.relay values

@@ -70,6 +70,14 @@ def test_at_a_shell(line: str, code: int, says: str, person: Newcomer) -> None:
     assert says in said.err
 
 
+def test_an_extra_with_a_slip(person: Newcomer) -> None:
+    text = '[project]\nname = "a"\n[project.optional-dependencies]\ntest = []\n'
+    (person.ad.folder / "pyproject.toml").write_text(text)
+    said = person.types("asyncdeploy deploy gpu1 --extra tset", reads=2)
+    assert said.code == 2
+    assert "pyproject.toml has no extra 'tset'; did you mean 'test'?" in said.err
+
+
 @pytest.mark.parametrize("script,says", IN_A_SCRIPT.values(), ids=IN_A_SCRIPT)
 def test_in_a_script(script: str, says: str, person: Newcomer) -> None:
     said = person.runs(HEAD + script, writes=3, reads=4)

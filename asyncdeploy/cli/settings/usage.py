@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from asyncdeploy.values.not_found import nearest
 
 
 class UsageError(Exception):
@@ -18,7 +19,4 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
         name: as it was written.
         known: all that there are.
     """
-    names = list(known)
-    close = difflib.get_close_matches(name, names, 1, 0.6) or [each for each in names if each.startswith(name)]
-    rest = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}" if names else "there is none"
-    return UsageError(f"unknown {what}: {name!r}; {rest}")
+    return UsageError(f"unknown {what}: {name!r}; {nearest(name, known)}")
