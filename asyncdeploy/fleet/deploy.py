@@ -10,10 +10,12 @@ from asyncdeploy.envs.base import Env
 from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.arguments import Asked, Code, Nodes, commands_of, lent_pool
 from asyncdeploy.fleet.push import with_crew
+from asyncdeploy.launch.preflight.check import check_python
 from asyncdeploy.nodes.parallel import AT_ONCE
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Crew, Relay
+from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Completed
 from asyncdeploy.values.workspace import as_workspace
@@ -60,6 +62,7 @@ async def deploy_for(
     program: str,
     *,
     relay: Relay,
+    launching: bool = False,
     at_once: int = AT_ONCE,
     at_most_s: float | None = None,
 ) -> Report[Deployment]:
@@ -70,10 +73,13 @@ async def deploy_for(
         pool: the connections.
         fleet, workspace, env, relay, at_once, at_most_s: as for ``deploy_all``.
         program: its path relative to where it is started, "" for none.
+        launching: whether ranks are to run there: a node that cannot run any is sent nothing.
     """
     known = await located(env, as_workspace(workspace))
 
     async def work(node: Node, crew: Crew) -> Deployment:
+        if launching:
+            check_python(node, await probe_node(pool.at(node)))
         return await deploy_project(pool, node, crew, known)
 
     return await with_crew(fleet, workspace, relay, work, program=program, at_once=at_once, at_most_s=at_most_s)

@@ -123,7 +123,9 @@ async def fan_out(
     everybody = parse_nodes([*fleet, *(parse_nodes(spares) if spares else ())])  # each of them once
     async with lent_pool(pool) as lent:
         program = launcher.program if isinstance(launcher, Torchrun) else ""
-        deployed = await deploy_for(lent, everybody, workspace, env, program, relay=relay, at_most_s=at_most_s)
+        deployed = await deploy_for(
+            lent, everybody, workspace, env, program, relay=relay, launching=True, at_most_s=at_most_s
+        )
         ready, left = _filled(deployed, len(fleet), lent)
         launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
         return launch if restart is None else Recovery(restart, ready, left, launcher, grace_s).begin(launch)

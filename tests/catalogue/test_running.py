@@ -110,7 +110,15 @@ async def test_no_python_where_a_launch_needs_one(plain_sshd: SshdNode, project:
     assert (
         told(caught.value, home=plain_sshd.home)
         == """\
-could not be asked for a port; nothing was started: python3 >= 3.8 is needed on the node for this
+node rank 0 is not ready, nothing was started: no python3 from 3.8 on starts there, and what watches over ranks is \
+Python
 ROOT CAUSE  plain
-hint: install python3 there"""
+hint: install python3 there; commands and jobs (run, start) do without"""
     )
+    assert not (plain_sshd.home / "project").exists(), "and nothing was sent"
+    async with pool_for(plain_sshd) as pool:
+        verdict = await ad.preflight(plain_sshd.node, pool=pool)
+        deployed = (await ad.deploy_all(plain_sshd.node, project, ad.SystemEnv(), pool=pool)).unwrap()
+        with pytest.raises(ad.LaunchFailed, match="nothing was started: no python3 from"):
+            await ad.start_launch(pool, deployed, ad.Ranks("true"))
+    assert "problem: plain does not take part: no python3 from 3.8 on starts there" in verdict.describe()

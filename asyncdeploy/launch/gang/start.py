@@ -31,7 +31,7 @@ from asyncdeploy.run.jobs import job_status, read_log, start_job
 from asyncdeploy.tasks.finish import finish
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command
-from asyncdeploy.values.errors import DeployError, LaunchFailed, PreflightFailed
+from asyncdeploy.values.errors import DeployError, LaunchFailed, PreflightFailed, ToolMissing
 from asyncdeploy.values.events import Noted
 
 PORT_TRIES = 3
@@ -84,7 +84,8 @@ async def start_launch(
         except PreflightFailed:
             raise
         except DeployError as cause:
-            raise launch_failed(cause, "could not be asked for a port; nothing was started") from cause
+            asked = "" if isinstance(cause, ToolMissing) else "could not be asked for a port; "
+            raise launch_failed(cause, f"{asked}nothing was started") from cause
         first, port = launch.jobs[0].node, launch.placement.master_port
         try:
             jobs = await _start_ranks(pool, launch, with_links(launch, commands, link_port, silence_s), prover)

@@ -22,12 +22,20 @@ from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.remote.probe import probe_node
-from asyncdeploy.values.errors import DeployError, PreflightFailed
+from asyncdeploy.values.errors import DeployError, PreflightFailed, ToolMissing
 
 
 def keeps_nothing(_name: str) -> bool:
     """Return False: ranks see no variable of the session that we came in by."""
     return False
+
+
+def check_python(node: Node, facts: NodeFacts) -> None:
+    """Raise ToolMissing for a node on which no ranks can run: what watches over them there is Python."""
+    if not facts.python:
+        what = "no python3 from 3.8 on starts there, and what watches over ranks is Python"
+        hint = "install python3 there; commands and jobs (run, start) do without"
+        raise ToolMissing(node.name, what, hint, tool="python3")
 
 
 @attrs.frozen
@@ -119,6 +127,8 @@ async def check_together(
 
     On cancellation no port stays taken.
     """
+    for each in ready:
+        check_python(each.node, each.facts)
     nodes, facts = [each.node for each in ready], [each.facts for each in ready]
     problems = []
     seen, network = await _see(pool, ready, port)
