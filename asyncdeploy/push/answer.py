@@ -17,6 +17,8 @@ from asyncdeploy.values.words import one_line
 MAX_SHOWN = 400
 """Characters of one word of a node's: a path to look at, not a flood."""
 MAX_NAMES = 10
+BLOCK = 4096
+"""Bytes: a file system on which less is free has no room for any file."""
 MAX_FIELDS = 32
 
 _OVERWRITE = "look at them on the node; Workspace(on_conflict='overwrite') takes yours instead"
@@ -119,8 +121,10 @@ def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
         return WorkspaceBusy(node, f"a job runs in {path}: {_listed(rest, len(rest))}", hint, path=path)
     if word == "full":
         free, needed, inodes = _count(rest[0]), _count(rest[1]), int(rest[2])
-        what = f"{amount(free)} free" + (f", {inodes} inodes free" if inodes >= 0 else "")
-        message = f"no room at {path}: {f'{amount(needed)} needed, ' if needed else ''}{what}"
+        what = f"{amount(needed)} needed, {amount(free)} free" if needed else f"{amount(free)} free"
+        if inodes >= 0 and free >= max(needed, BLOCK):  # it is not bytes that are short
+            what = f"{inodes} inodes free, of which each file and folder takes one; {what}"
+        message = f"no room at {path}: {what}"
         hint = (
             "free space there (clean(nodes) takes away what nobody has used for long), or give a remote_path elsewhere"
         )

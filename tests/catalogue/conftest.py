@@ -21,7 +21,6 @@ _CHANGING = (
     (r"after \d+\.\ds", "after <s>s"),
     (r"\+\d+\.\ds", "+<s>s"),
     (r"by pid \d+ \([^\n]*", "by pid <pid> (<name>)"),
-    (r"\d+ inodes free", "<n> inodes free"),
     (r"\b\d+(\.\d)? GB free", "<n> GB free"),
     (r"PATH of the login, [^;\n]+;", "PATH of the login, <PATH>;"),
     (r"(?<= on )[\w.-]+(?=\nhint: give another remote_path; if they are one)", "<host>"),

@@ -37,7 +37,7 @@ async def test_the_disk_is_full(start_sshd: StartSshd, project: Path, told: Told
     assert (
         told(await pushed(sshd, ad.Workspace(project)), home=sshd.home)
         == """\
-gpu-a: no room at <home>/project: 0 B free, <n> inodes free
+gpu-a: no room at <home>/project: 0 B free
 hint: free space there (clean(nodes) takes away what nobody has used for long), or give a remote_path elsewhere"""
     )
 
