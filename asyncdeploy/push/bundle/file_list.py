@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from asyncdeploy.push.bundle.generated import Generated
@@ -23,6 +23,8 @@ SKIPPED = b"S "
 MAX_NESTED = 16
 """Repositories inside repositories."""
 MAX_NOTES = 20
+SHOWN = 3
+"""Names in a note."""
 """Notes of one kind: enough to see what is meant."""
 
 
@@ -51,10 +53,20 @@ class ScanState:
         if len(self.notes) < MAX_NOTES:
             self.notes.append(text)
 
+    def note_all(self, names: list[str], is_one: str, are_many: str) -> None:
+        """Tell what is so of one name, or of several in one note."""
+        if names:
+            self.note(f"{names[0]} {is_one}" if len(names) == 1 else f"{len(names)} {are_many}: {few(sorted(names))}")
+
     def check_stop(self) -> None:
         """Raise TransferFailed if another thread has ended the scan."""
         if self.stop.is_set():
             raise TransferFailed("", "the scan was stopped", path=self.root)
+
+
+def few(names: Sequence[str]) -> str:
+    """Return some names for people, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def file_names(root: Path, scan: ScanState) -> Iterator[str]:

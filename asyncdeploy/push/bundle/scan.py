@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import attrs
 
-from asyncdeploy.push.bundle.file_list import NEVER, ScanState, file_names, read_patterns, unreadable
+from asyncdeploy.push.bundle.file_list import NEVER, ScanState, few, file_names, read_patterns, unreadable
 from asyncdeploy.push.bundle.hash_cache import Stamp, load_hashes, save_hashes
 from asyncdeploy.push.bundle.manifest import MAX_ENTRIES, Entry, Manifest, check_path, shown
 from asyncdeploy.push.bundle.pieces import DIGEST, hash_pieces, is_large, large_id, piece_count
@@ -80,6 +80,7 @@ def list_workspace(workspace: Workspace, stop: threading.Event) -> Listing:
     scan.hash_large()
     scan.pointers.sort()
     scan.add_absent()
+    scan.note_odd()
     scan.note_secrets()
     scan.note_left_out()
     try:
@@ -102,12 +103,19 @@ class _Scan(ScanState):
         self.pieces: dict[str, bytes] = {}
         self.large: list[str] = []
         self.pointers: list[str] = []
+        self.odd: list[str] = []
+        self.led_out: list[str] = []
         self.kinds: dict[str, int] = {}
 
     def wanted(self, path: str) -> bool:
         if not NEVER.isdisjoint(path.split("/")) or self.exclude.match(path):
             return False
         return not self.ignore.match(path) or self.include.match(path)
+
+    def note_odd(self) -> None:
+        self.note_all(self.odd, "is a socket, FIFO or device; it is not sent", "sockets, FIFOs or devices are not sent")
+        leads, lead = "is a link that leads out of the workspace", "links lead out of the workspace"
+        self.note_all(self.led_out, f"{leads}; it is sent as it is", f"{lead}; they are sent as they are")
 
     def note_left_out(self) -> None:
         if not any(entry.kind in ("file", "link") for entry in self.entries):
@@ -121,8 +129,7 @@ class _Scan(ScanState):
             what = f"{self.sparse} files are not checked out here (git sparse-checkout)"
             self.note(f"{what}: they are not sent, what a node has of them stays")
         if self.pointers:
-            more = f" and {len(self.pointers) - 3} more" if len(self.pointers) > 3 else ""
-            what = f"Git LFS pointers, whose contents are not here (git lfs pull): {', '.join(self.pointers[:3])}{more}"
+            what = f"Git LFS pointers, whose contents are not here (git lfs pull): {few(self.pointers)}"
             self.note(f"{what}; they are not sent, what a node has of them stays")
         self.absent.update(self.pointers)
         self.entries += [Entry(path, "absent", 0) for path in self.absent if self.wanted(path) and self.has_room(path)]
@@ -170,7 +177,7 @@ class _Scan(ScanState):
             elif stat.S_ISDIR(found.st_mode):
                 self.entries.append(Entry(path, "dir", stat.S_IMODE(found.st_mode) & 0o777 | 0o700))
             else:
-                self.note(f"{path} is a socket, FIFO or device; it is not sent")
+                self.odd.append(path)
         except (FileNotFoundError, NotADirectoryError):
             return  # tracked by git and deleted here, or gone since it was listed
         except OSError as error:
@@ -182,7 +189,7 @@ class _Scan(ScanState):
         target = os.readlink(full)  # noqa: PTH115 - its bytes, not a Path
         led = os.path.normpath(os.path.join(self.real_root, os.path.dirname(path), target))  # noqa: PTH118,PTH120
         if target.startswith("/") or not (led + "/").startswith(self.real_root.rstrip("/") + "/"):
-            self.note(f"{path} is a link that leads out of the workspace, to {target}; it is sent as it is")
+            self.led_out.append(f"{path} -> {target}")
         self.entries.append(Entry(path, "link", 0, 0, "", target, 0))
 
     def add_file(self, path: str) -> None:
@@ -263,9 +270,10 @@ class _Scan(ScanState):
 
     def note_secrets(self) -> None:
         paths = {entry.path for entry in self.entries}
-        for path in sorted(paths):
-            if _SECRETS.decide(path):
-                self.note(f"{path} looks like a secret and is sent (Workspace(exclude=...) keeps it here)")
+        stays = "(Workspace(exclude=...) keeps {} here)"
+        secrets = [path for path in paths if _SECRETS.decide(path)]
+        one, many = "looks like a secret and is sent", "files look like secrets and are sent"
+        self.note_all(secrets, f"{one} {stays.format('it')}", f"{many} {stays.format('them')}")
         if ".env" not in paths and os.path.lexists(f"{self.root}/.env"):
             self.note('.env is ignored and is not sent (Workspace(include=".env") sends it)')
 

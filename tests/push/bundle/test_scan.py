@@ -103,10 +103,20 @@ def test_links_stay_links_and_odd_things_are_noted(tmp_path: Path) -> None:
         ("loop", "link", "loop"),
     }
     notes = "\n".join(listing.notes)
-    assert "out is a link that leads out" in notes
-    assert "up is a link that leads out" in notes
+    assert "2 links lead out of the workspace; they are sent as they are: out -> /etc/passwd, up -> ../x" in notes
     assert "loop" not in notes
     assert "pipe is a socket, FIFO or device" in notes
+
+
+def test_what_many_names_have_in_common_is_said_once(tmp_path: Path) -> None:
+    for number in range(20):
+        os.mkfifo(tmp_path / f"pipe{number:02}")
+        (tmp_path / f"key{number:02}.pem").write_text("")
+    odd, secrets = scan(tmp_path).notes
+    assert odd == "20 sockets, FIFOs or devices are not sent: pipe00, pipe01, pipe02 and 17 more"
+    assert secrets.startswith(
+        "20 files look like secrets and are sent (Workspace(exclude=...) keeps them here): key00.pem,"
+    )
 
 
 def test_git_in_the_folder_but_not_installed_is_said(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
