@@ -167,7 +167,7 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
         "no index that was asked has it: look at its name and version, and at [[tool.uv.index]]",
     ),
     (
-        ("^note: variables that uv also reads",),
+        ("^variables that uv also reads",),
         VARIABLES,
     ),
 )

@@ -163,5 +163,6 @@ else
     prepare_venv
 fi
 status=$?
-[ "$status" = 0 ] || [ -z "$theirs" ] || echo "note: variables that uv also reads: ${theirs% }"
+# No "note: ", which would be said at once: it is among the last lines, which the error has.
+[ "$status" = 0 ] || [ -z "$theirs" ] || echo "variables that uv also reads: ${theirs% }"
 exit "$status"

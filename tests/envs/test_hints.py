@@ -143,6 +143,8 @@ async def test_e13_an_image_s_variables_are_named_when_uv_fails(remote: ShellRem
     error = await failure(remote, site, UvEnv(frozen=False))
     assert "UV_EXCLUDE_NEWER" in error.evidence
     assert "unset" in error.hint
+    noted = [event.text for event in remote.events if isinstance(event, Noted)]
+    assert not any("UV_EXCLUDE_NEWER" in text for text in noted), "it is said once, with the error"
 
 
 @pytest.mark.parametrize("nearby", [True, False])
