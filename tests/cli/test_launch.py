@@ -141,6 +141,27 @@ def test_a_run_on_a_spare_is_found_again(project: CommandLine, sshd_nodes: Seque
     assert f"has nodes that were not named: {names(sshd_nodes)[2]}\nhint: name all" in named.err
 
 
+def test_a_later_attempt_is_found_by_its_own_id(project: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """Its lines and its errors name it; this home remembers the first attempt, and no settings name the nodes."""
+    line = 'mkdir -p results; echo "$ASYNCDEPLOY_RUN_ID" >results/id; test "$ASYNCDEPLOY_ATTEMPT" = 1 && echo again'
+    said = project("launch", line, "--name", "train", "--restarts", "1")
+    assert said.code == 0, said.err
+    first, second = (kept_id(project), (sshd_nodes[0].home / "project/results/id").read_text().strip())
+    assert second != first
+    (project.folder / "asyncdeploy.toml").unlink()
+    for words in (("logs", second), ("why", second), ("wait", second), ("stop", second), ("ps", second)):
+        assert project(*words).code == 0, project(*words).err
+    assert ": again" in project("logs", second).out
+    assert project("collect", second).code == 0
+    assert project("logs", "train-aaaaaaaa").code == 2, "one that never was"
+
+
+def kept_id(ad: CommandLine) -> str:
+    """The id of the one run that a home remembers."""
+    (kept,) = (ad.home / ".local/state/asyncdeploy/runs").glob("*.json")
+    return kept.stem
+
+
 def test_what_was_brought_home_is_not_sent_out_again(project: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
     """The target of a collect lies in the project: each round would bring it back one folder deeper."""
     (project.folder / "results").mkdir()

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ KEPT = 200
 """Runs that are remembered, the newest ones."""
 MAX_BYTES = 16 << 20
 """Of one: a run on 10,000 nodes stays below it."""
+ASKED = 5
+"""Remembered runs of one name whose nodes are asked for an id that this home does not know: dead ones take a while."""
 LAST = "last"
 
 _ID = regex(r"[A-Za-z0-9][A-Za-z0-9_.-]*-[a-z2-7]{8}\Z")
@@ -159,6 +162,8 @@ async def find_run(desk: Desk, text: str) -> Found:
         raise UsageError(f"{text} may be {ids}{' or others' if len(known) > 5 else ''}; write more of it")
     kept = known[0] if known else None
     named = desk.reach.nodes or desk.reach.hostfile
+    if kept is None and not named and (later := await _later_attempt(desk, text)) is not None:
+        return later
     if text == LAST and kept is None:
         raise UsageError("last: this home remembers no run; asyncdeploy ps shows those of the nodes")
     nodes = kept.reach if kept is not None and not named else desk.nodes()
@@ -175,6 +180,20 @@ async def find_run(desk: Desk, text: str) -> Found:
     if not jobs:
         raise failed or UsageError(f"{_none(run_id, nodes)}; asyncdeploy ps shows what there is")
     return Found(run_id, jobs=jobs, kept=kept)
+
+
+async def _later_attempt(desk: Desk, text: str) -> Found | None:
+    """Return the run of which an id is a later attempt: this home remembers the first one, the nodes all of them."""
+    name = text.rpartition("-")[0]
+    alike = (
+        each for each in remembered(f"{name}-") if each.recovery is not None and each.id.rpartition("-")[0] == name
+    )
+    for kept in islice(alike, ASKED) if _ID.match(text) else ():
+        try:
+            return Found(text, await ad.find_launch(kept.reach, text, pool=desk.pool), kept=kept)
+        except ad.LaunchFailed:
+            continue  # another launch of that name
+    return None
 
 
 async def _id_on_nodes(desk: Desk, nodes: Sequence[ad.Node], text: str) -> str:
