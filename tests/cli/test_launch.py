@@ -171,3 +171,19 @@ def test_what_was_brought_home_is_not_sent_out_again(project: CommandLine, sshd_
         assert project("collect", "last").code == 0
     one = project.folder / "results" / f"0-{names(sshd_nodes)[0]}"
     assert sorted(path.name for path in one.iterdir()) == ["a", "readme"]
+
+
+def test_nor_is_it_where_it_was_put_elsewhere_in_the_project(
+    project: CommandLine, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    """Whether or not something else there is called as a node's folder is."""
+    for folder in ("mine/2024-01", "own words!"):
+        (project.folder / folder).mkdir(parents=True)
+        (project.folder / folder / "notes").write_text("of the project\n")
+    assert project("launch", "mkdir -p results; echo 1 >results/a").code == 0
+    for target in ("mine", "own words!"):
+        assert project("collect", "last", "--to", target).code == 0
+    assert project("push").code == 0
+    sent = sshd_nodes[0].home / "project"
+    assert sorted(path.name for path in (sent / "mine").iterdir()) == ["2024-01"]
+    assert sorted(path.name for path in (sent / "own words!").iterdir()) == ["notes"]

@@ -12,16 +12,14 @@ from typing import Any
 import attrs
 
 import asyncdeploy as ad
+from asyncdeploy.cli.settings.brought_home import brought_home
 from asyncdeploy.cli.settings.file import File, texts
 from asyncdeploy.cli.settings.usage import UsageError, unknown
-from asyncdeploy.values.regex import regex
 
 ENVS = {"uv": "UvEnv", "system": "SystemEnv", "docker": "DockerEnv", "nix": "NixEnv"}
 LAUNCHERS = ("torchrun", "ranks", "node")
 BESIDE = ("launcher", "grace_s", "restarts", "spares")
 """Keys of [launch] that are no words of a launcher."""
-_SPECIAL = regex(r"[\\\[*?!# ]")
-"""What means something in a pattern of gitignore."""
 
 
 def workspace_of(file: File, path: Path | None) -> ad.Workspace:
@@ -33,7 +31,7 @@ def workspace_of(file: File, path: Path | None) -> ad.Workspace:
     else:
         table["path"] = file.place(table["path"]) if "path" in table else _unnamed_project(file)
     workspace: ad.Workspace = _built(file, ad.Workspace, table, "workspace")
-    home = _brought_home(workspace, target_of(file))
+    home = brought_home(workspace.path, Path(target_of(file)))
     return attrs.evolve(workspace, exclude=(*workspace.exclude, *home))
 
 
@@ -53,15 +51,6 @@ def _unnamed_project(file: File) -> Path:
 def target_of(file: File) -> str:
     """Return where results come home to, where no flag says it."""
     return file.place(file.collect["target"]) if "target" in file.collect else str(file.project / "results")
-
-
-def _brought_home(workspace: ad.Workspace, target: str) -> tuple[str, ...]:
-    """Return what collect brings into the project: sent out again, it would come home one folder deeper each time."""
-    top, place = (Path(path).expanduser().resolve() for path in (workspace.path, target))
-    if not place.is_relative_to(top):
-        return ()
-    parts = [_SPECIAL.sub(r"\\\g<0>", part) for part in place.relative_to(top).parts]
-    return ("/".join(["", *parts, "[0-9]*-*/"]),)
 
 
 def env_of(file: File, kind: str | None, extra: tuple[str, ...], image: str | None) -> ad.Env:

@@ -9,6 +9,7 @@ from typing import Any
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.tell import tell
+from asyncdeploy.cli.settings.brought_home import remember_home
 from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.settings.values import target_of
@@ -69,13 +70,16 @@ async def collect(desk: Desk, text: str, asked: Any) -> int:
     every_s = seconds(asked.every, "--every") if asked.every else None
     if asked.logs and found.launch is None:
         raise UsageError("--logs: of a launch the ranks have logs of their own; asyncdeploy logs prints those of a job")
+    what = found.launch if found.launch is not None else _deployments(found)
+    nodes = found.nodes if found.launch is not None else [each.node for each in _deployments(found)]
+    remember_home(Path(target), (f"{rank}-{node.name}" for rank, node in enumerate(nodes)))
     if found.launch is not None and asked.logs:
         report: ad.Report[ad.Collected] = await ad.collect_logs(
             found.launch, target, limits=limits, allow_partial=asked.partial, pool=desk.pool
         )
     else:
         report = await ad.collect_all(
-            found.launch if found.launch is not None else _deployments(found),
+            what,
             source,
             target,
             limits=limits,

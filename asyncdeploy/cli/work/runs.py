@@ -17,6 +17,7 @@ import attrs
 
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
+from asyncdeploy.cli.settings.brought_home import state_folder
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.values.regex import regex
 
@@ -61,8 +62,7 @@ class Kept:
 
 def folder() -> Path:
     """Return where runs are remembered."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local/state") / "asyncdeploy" / "runs"
+    return state_folder() / "runs"
 
 
 def remember(kept: Kept) -> bool:
