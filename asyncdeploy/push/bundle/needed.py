@@ -32,8 +32,21 @@ def check_needed(manifest: Manifest, workspace: Workspace, path: str) -> None:
     what = f"'{shown(path)}' is not among the files that are sent of {workspace.path}"
     if os.path.lexists(workspace.path / path) and not (workspace.path / path).is_dir():
         raise ValueError(f"{what}: it is there, but git ignores it or exclude names it; Workspace(include=) sends it")
-    suffix = PurePosixPath(path).suffix
-    names = [name for name, kind in kinds.items() if kind == "file" and name.endswith(suffix)][:MOST_LOOKED_AT]
-    alike = [name for name in names if PurePosixPath(name).name == PurePosixPath(path).name]
-    near = alike or difflib.get_close_matches(path, names, 1)
-    raise ValueError(f"{what}" + (f"; did you mean '{shown(near[0])}'?" if near else ""))
+    near = _nearest(path, [name for name, kind in kinds.items() if kind == "file"])
+    raise ValueError(f"{what}" + (f"; did you mean '{shown(near)}'?" if near else ""))
+
+
+def _nearest(path: str, names: list[str]) -> str:
+    """Return which file was probably meant, "" if none is near: one of that name, of nearly that path, nearly that name
+    in whatever folder; and of that kind (.py) before all others.
+    """
+    name, kind = PurePosixPath(path).name, PurePosixPath(path).suffix
+    for looked_at in ([each for each in names if each.endswith(kind)][:MOST_LOOKED_AT], names[:MOST_LOOKED_AT]):
+        own = {PurePosixPath(each).name.lower(): each for each in reversed(looked_at)}
+        if name.lower() in own:
+            return own[name.lower()]
+        if near := difflib.get_close_matches(path, looked_at, 1):
+            return near[0]
+        if near := difflib.get_close_matches(name.lower(), own, 1):
+            return own[near[0]]
+    return ""

@@ -53,11 +53,17 @@ async def test_l22_two_launches_of_one_script_on_one_node(
             "'trainn.py' is not among the files that are sent of {}; did you mean 'train.py'?",
         ),
         ("run.py", None, "'run.py' is not among the files that are sent of {}; did you mean 'pkg/run.py'?"),
+        (
+            "a/long/way/trian.py",
+            None,
+            "'a/long/way/trian.py' is not among the files that are sent of {}; did you mean 'train.py'?",
+        ),
+        ("train.sh", None, "'train.sh' is not among the files that are sent of {}; did you mean 'train.py'?"),
         ("train.py", "pkg", "'pkg/train.py' is not among the files that are sent of {}; did you mean 'train.py'?"),
         ("pkg", None, "'pkg' is not among the files that are sent of {}"),
         ("secret.py", None, "git ignores it or exclude names it; Workspace(include=) sends it"),
     ],
-    ids=["typo", "dots", "elsewhere", "project", "folder", "excluded"],
+    ids=["typo", "dots", "elsewhere", "deep", "kind", "project", "folder", "excluded"],
 )
 async def test_l23_a_script_that_is_not_sent_is_found_before_a_node_is_touched(
     sshd_nodes: Sequence[SshdNode], pool: ad.Pool, listening: Path, script: str, below: str | None, said: str
