@@ -41,7 +41,9 @@ def _launch_failed(case: Case, root: RankFailure, error: DeployError) -> LaunchF
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
     missing = end.missing if end is not None else ""
     own = "" if isinstance(error, JobFailed | JobLost) else error.hint  # where its log lies is said below, if at all
-    hint = LATE_HINT if root.late else root.oom or missing or hint_for(f"{root.error}\n{root.words}") or own
+    # What a rank printed before its node was booted again, or was killed with it, was no complaint of that.
+    said = root.error if isinstance(error, JobLost) else f"{root.error}\n{root.words}"
+    hint = LATE_HINT if root.late else root.oom or missing or hint_for(said) or own
     if not hint and end is not None and not root.log:
         hint = f"its whole log: ~/.asyncdeploy/jobs/{end.job.id}/log on {name}"
     failed = LaunchFailed(

@@ -119,6 +119,18 @@ def test_clocks_of_nodes_are_set_right() -> None:
     assert (error.node, error.status) == ("gpu0", 3)
 
 
+def test_what_a_rank_printed_before_its_node_was_booted_again_is_no_hint() -> None:
+    launch = launch_of(2)
+    said = "UserWarning: Failed to initialize NumPy: No module named 'numpy'\nstep 12\n"
+    status = JobStatus(launch.jobs[1], "lost", None, None, 940.0, None, last_lines=said.strip())
+    ends = [ended(launch, 0, None, 1001.8, signal="TERM"), RankEnd(status, log=said, known_at=999.0)]
+    error = failure_of(judge_launch(launch, ends, stopped_at=STOPPED_AT, first=1))
+    assert error is not None
+    assert "gpu1" in error.message
+    assert "step 12" in error.evidence
+    assert "environment" not in error.hint
+
+
 def test_a_lost_node_is_unknown_and_the_cause_of_the_stop() -> None:
     launch = launch_of(2)
     lost = RankEnd(error=ConnectionLost("gpu0", "it fell silent"), known_at=999.0)
