@@ -9,6 +9,7 @@ import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.exits import exit_of_launch
 from asyncdeploy.cli.work.attached import with_count
+from asyncdeploy.cli.work.echoes import Echoes
 from asyncdeploy.cli.work.runs import Kept, remember
 from asyncdeploy.cli.work.takeover import only_watcher, to_kept, with_restarts
 from asyncdeploy.cli.work.written import flags_of
@@ -41,13 +42,41 @@ async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
     desk.end_view()
     try:
         async with ad.follow_launch(launch, fold_s=FOLD_S, pool=desk.pool) as lines:
+            echoes, shown = _listen(desk), launch.id
             async for line in lines:
-                show_line(desk, line, lines.launch)
+                if lines.launch.id != shown:
+                    _tell(desk, echoes.told(f"{shown}{named}"))
+                    echoes, shown = _listen(desk, echoes), lines.launch.id
+                if desk.out.json or not echoes.take(line, printers(line, lines.launch)):
+                    show_line(desk, line, lines.launch)
         assert lines.report is not None
+        if (failed := lines.failure) is not None and failed.node != echoes.failed:
+            for line in echoes.of(failed.node):
+                show_line(desk, line, lines.launch)
+        _tell(desk, echoes.told(f"{shown}{named}"))
         return tell_end(desk, lines.launch, lines.report)
     except asyncio.CancelledError:
         tell_left(desk, first_id(launch), named)
         raise
+
+
+def _listen(desk: Desk, before: Echoes | None = None) -> Echoes:
+    """Return what holds back the echoes of an attempt's failure, in place of what did so for the one before."""
+    echoes = Echoes()
+    if before is not None:
+        desk.listeners.remove(before.see)
+    desk.listeners.append(echoes.see)
+    return echoes
+
+
+def _tell(desk: Desk, text: str) -> None:
+    if text:
+        desk.out.say(text)
+
+
+def printers(line: ad.LaunchLine, launch: ad.Launch) -> list[str]:
+    """Return the names of the nodes that printed a line."""
+    return [launch.nodes[rank].name for rank in line.node_ranks] or [line.node]
 
 
 async def wait(desk: Desk, launch: ad.Launch, kept: Kept | None) -> int:
@@ -74,8 +103,7 @@ def show_line(desk: Desk, line: ad.LaunchLine, launch: ad.Launch) -> None:
     if desk.out.json:
         desk.out.event("LaunchLine", {**line.to_dict()})
         return
-    names = [launch.nodes[rank].name for rank in line.node_ranks] or [line.node]
-    desk.out.line(f"{with_count(names)}: {line.shown(colours=desk.out.colours)}")
+    desk.out.line(f"{with_count(printers(line, launch))}: {line.shown(colours=desk.out.colours)}")
 
 
 def tell_end(desk: Desk, launch: ad.Launch, report: ad.Report[ad.JobStatus]) -> int:

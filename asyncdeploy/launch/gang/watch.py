@@ -29,6 +29,8 @@ from asyncdeploy.values.errors import ConnectionLost, DeployError
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.words import describe_survivors
 
+OTHERS_STOPPED = "the other nodes are stopped"
+"""How the event ends that says which node was seen to fail first."""
 KILL_S = 5.0
 """After TERM and its grace: KILL, the sweep and the way back. A node that has not confirmed by then is unknown."""
 ENGINE_S = 2.0
@@ -68,7 +70,7 @@ async def watch_launch(pool: Pool, launch: Launch, *, away_s: float = AWAY_S) ->
     # Its supervisor may have been told to end by another rank's, while nobody watched: that one is to be named.
     how = "was stopped" if end is not None and end.stopped else "failed"
     why = end.because if end is not None and end.because else f"node rank {first} {how}"
-    pool.at(cause).emit(Noted(node=cause.name, text=f"{why}: the other nodes are stopped"))
+    pool.at(cause).emit(Noted(node=cause.name, text=f"{why}: {OTHERS_STOPPED}"))
     # Stopped by a person, from elsewhere: nobody is accused of that.
     by_person = end is not None and end.stopped and not end.timed_out and end.told_at is None
     # Before the first TERM: what ended later may have ended because of it, and accuses nobody.
