@@ -56,7 +56,7 @@ def _too_many(error: UnusedCliTokensError, words: Sequence[str]) -> str:
     verb = VERBS.get(words[0])
     if verb is None:
         return f"not expected: {more}"
-    nodes = " --nodes names nodes." if verb.arguments.startswith("RUN") else ""
+    nodes = " --nodes names nodes." if verb.arguments.startswith(("RUN", "SCRIPT")) else ""
     return f"not expected: {more}. Usage: {f'asyncdeploy {verb.name} {verb.arguments}'.rstrip()}.{nodes}"
 
 

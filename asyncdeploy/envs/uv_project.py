@@ -74,7 +74,10 @@ def check_names(folder: Path, extras: Iterable[str], groups: Iterable[str]) -> N
         folder: where the project lies on this machine.
         extras, groups: what is asked of it.
     """
-    said = _read(folder / "pyproject.toml")
+    path = folder / "pyproject.toml"
+    if not path.exists() and (asked := [*extras, *groups]):
+        raise ValueError(f"UvEnv: {asked[0]!r} was asked for, and there is no pyproject.toml in {folder} that has it")
+    said = _read(path)
     project = said.get("project")
     if not isinstance(project, dict):
         return  # of a workspace without a project of its own all members count

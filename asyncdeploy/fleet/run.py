@@ -12,7 +12,7 @@ from asyncdeploy.nodes.parallel import AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.run.attached import run_command
-from asyncdeploy.run.job import Job
+from asyncdeploy.run.job import Job, check_job_name
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Completed
 
@@ -74,8 +74,12 @@ async def start_all(
         What became of each start, a Report, and the jobs as one thing: ``await jobs.status()``, ``jobs.wait()``,
         ``jobs.stop()``, ``jobs.follow()``.
 
+    Raises:
+        ValueError: no job can be called so, or two deployments are of one node.
+
     On cancellation nothing that was not reported stays running.
     """
+    check_job_name(name)
     ready = by_node(deployments)
     commands = commands_of(tuple(ready), command)
 

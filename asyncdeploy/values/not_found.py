@@ -62,4 +62,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), folded, 1, 0.6) or [low for low in folded if low.startswith(name)]
     if close:
         return f"did you mean {folded[close[0]]!r}?"
-    return f"there are {', '.join(names[:MOST])}{', ...' if len(names) > MOST else ''}" if names else "there is none"
+    if len(names) < 2:
+        return f"there is only {names[0]!r}" if names else "there is none"
+    return f"there are {', '.join(names[:MOST])}{', ...' if len(names) > MOST else ''}"

@@ -149,6 +149,7 @@ def test_a_later_attempt_is_found_by_its_own_id(project: CommandLine, sshd_nodes
     first, second = (kept_id(project), (sshd_nodes[0].home / "project/results/id").read_text().strip())
     assert second != first
     (project.folder / "asyncdeploy.toml").unlink()
+    assert "this home remembers no run 'trian': did you mean 'train'?" in project("logs", "trian").err
     for words in (("logs", second), ("why", second), ("wait", second), ("stop", second), ("ps", second)):
         assert project(*words).code == 0, project(*words).err
     assert ": again" in project("logs", second).out

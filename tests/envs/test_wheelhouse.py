@@ -89,6 +89,7 @@ def test_the_python_is_the_one_asked_for_or_pinned_or_the_node_s(project: Path) 
 
 
 def test_where_the_project_lies_is_no_part_of_the_environment_s_name(project: Path) -> None:
+    (project / "pyproject.toml").write_text('[project]\nname = "p"\n[project.optional-dependencies]\ntrain = []\n')
     env = UvEnv("train", offline=True)
     told = env.with_folder(project)
     assert told.folder == project

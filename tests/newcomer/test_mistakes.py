@@ -39,6 +39,28 @@ AT_A_SHELL = {
         2,
         "'trian.py' is not among the files that are sent of ",
     ),
+    "an extra where no project is": (
+        "asyncdeploy deploy gpu1 --extra test",
+        2,
+        "UvEnv: 'test' was asked for, and there is no pyproject.toml in ",
+    ),
+    "a flag of the project without one": (
+        "asyncdeploy run gpu1 --env docker -- uname",
+        2,
+        "--deploy runs the command in it",
+    ),
+    "a node where a run is meant": (
+        "asyncdeploy wait gpu1",
+        2,
+        "this home remembers no run 'gpu1': there is none; -n root@gpu[01-08] asks its nodes",
+    ),
+    "a node behind a script": ("asyncdeploy launch train.py gpu1", 2, "not expected: gpu1. Usage: asyncdeploy launch"),
+    "a name that no job can have": ("asyncdeploy start gpu1 --name a/b -- true", 2, "job name 'a/b': at most 64"),
+    "days that would be seconds": (
+        "asyncdeploy clean gpu1 --older-than 5",
+        2,
+        "--older-than: a unit was expected, as in 5d or 5h, got '5'",
+    ),
     "a program that is not there": (
         "asyncdeploy run gpu1 -- nvidia-smy",
         127,

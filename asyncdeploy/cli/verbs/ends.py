@@ -120,7 +120,8 @@ def clean(
     """
 
     async def work(desk: Desk) -> int:
-        fleet, age_s = desk.nodes(nodes), seconds(older_than, "--older-than")
+        # Seconds where days were meant would take away what was used this morning.
+        fleet, age_s = desk.nodes(nodes), seconds(older_than, "--older-than", bare=False)
         report: Any = await ad.clean(fleet, older_than_s=age_s, dry_run=dry_run, pool=desk.pool)
         for cleaned in report.values:
             for item in cleaned.items:

@@ -85,6 +85,8 @@ def run(
     """
 
     async def work(desk: Desk) -> int:
+        if project != Project() and not deploy:
+            raise UsageError("--path, --env, --extra and --image are of the project: --deploy runs the command in it")
         round_ = Round(desk, asked.command(behind), desk.nodes(nodes), asked)
         return await round_.attended(project if deploy else None)
 

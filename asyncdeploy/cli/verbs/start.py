@@ -34,6 +34,8 @@ def start(
     """
 
     async def work(desk: Desk) -> int:
+        runs: Any = later("work.runs")
+        runs.check_job_name(name)  # before anything is deployed
         command, fleet = asked.command(behind), desk.nodes(nodes)
         workspace, env = desk.workspace(project), desk.env(project)
         deployed = await ad.deploy_all(fleet, workspace, env, at_once=asked.at_once, pool=desk.pool)
@@ -41,7 +43,6 @@ def start(
             return tell(desk, deployed, "")
         jobs = await ad.start_all(deployed.unwrap(), command, name=name, at_once=asked.at_once, pool=desk.pool)
         if jobs.ok:
-            runs: Any = later("work.runs")
             first = jobs.outcomes[0].value
             assert first is not None
             runs.remember(runs.Kept(name, fleet, first.created_at, deployed.unwrap()))
@@ -49,7 +50,8 @@ def start(
             if outcome.value is not None:
                 desk.out.result(f"{outcome.node.name}: started {outcome.value.id}")
         code = tell(desk, jobs, f"run {name}")
-        desk.out.say(later("work.watching").next_commands(name))
+        if jobs.values:
+            desk.out.say(later("work.watching").next_commands(name))
         return code
 
     return attend("start", work, reach, show, stages=True)

@@ -19,6 +19,8 @@ import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.settings.brought_home import state_folder
 from asyncdeploy.cli.settings.usage import UsageError
+from asyncdeploy.run.job import check_job_name as check_job_name
+from asyncdeploy.values.not_found import nearest
 from asyncdeploy.values.regex import regex
 
 KEPT = 200
@@ -166,6 +168,10 @@ async def find_run(desk: Desk, text: str) -> Found:
         return later
     if text == LAST and kept is None:
         raise UsageError("last: this home remembers no run; asyncdeploy ps shows those of the nodes")
+    if kept is None and not desk.has_nodes():
+        names = (each.id.rpartition("-")[0] if _ID.match(each.id) else each.id for each in remembered())
+        near = nearest(text, dict.fromkeys(names))
+        raise UsageError(f"this home remembers no run {text!r}: {near}; -n root@gpu[01-08] asks its nodes")
     nodes = kept.reach if kept is not None and not named else desk.nodes()
     run_id = kept.id if kept is not None else text
     if kept is None and not _ID.match(text):
