@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import asyncssh
 
 from asyncdeploy.connect.ssh.channel import SshChannel, open_channel
+from asyncdeploy.connect.ssh.handshake.eager import EagerConnection
 from asyncdeploy.connect.ssh.handshake.seen import Seen
-from asyncdeploy.connect.ssh.handshake.watched import WatchedConnection
 from asyncdeploy.connect.ssh.host_key_checker import HostKeyChecker
 from asyncdeploy.connect.ssh.keys import Login
 from asyncdeploy.connect.ssh.known_hosts.identity import Identity
@@ -128,7 +128,7 @@ class HandshakeClient(asyncssh.SSHClient):
         return None if prompts else []
 
 
-class ClientConnection(WatchedConnection):
+class ClientConnection(EagerConnection):
     """asyncssh's connection, whose host key is judged by our client alone.
 
     Attributes:

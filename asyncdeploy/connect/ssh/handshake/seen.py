@@ -31,14 +31,17 @@ class Try:
     Attributes:
         method: "publickey", "keyboard-interactive" or "none".
         key: what the key is called, "" for other methods.
-        accepted: the server knows the key, and asked for a signature.
+        accepted: the server knows the key, and asked for a signature; of one that was signed unasked, that it did
+            not refuse it.
         unsigned: why there was none, "" if it was signed.
         signing: the signature has been asked for and is not there yet.
         partial: it counted, and something else is wanted beside it.
+        unasked: the signature was sent before the server had said that it knows the key.
     """
 
     method: str
     key: str = ""
+    unasked: bool = False
     accepted: bool = False
     unsigned: str = ""
     signing: bool = False
@@ -83,16 +86,17 @@ class Seen:
         self.untried = dict(self.names)
 
     def begin(self, method: bytes, args: tuple[bytes, ...], *, signed: bool) -> Try:
-        """Note that a method is tried; a signature belongs to the key that the server has just said yes to."""
+        """Note that a method is tried; a signature belongs to the key that the server has just said yes to, if any."""
         if signed and self.tries and self.tries[-1].method == "publickey":
             self.tries[-1].accepted = self.tries[-1].signing = True
             return self.tries[-1]
-        self.tries.append(Try(method.decode("ascii", "replace")))
+        tried = Try(method.decode("ascii", "replace"), unasked=signed, accepted=signed)
         if method == b"publickey" and len(args) == 3:
             blob = args[2][4:]
-            self.tries[-1].key = self.names.get(blob, "a key")
+            tried.key = self.names.get(blob, "a key")
             self.untried.pop(blob, None)
-        return self.tries[-1]
+        self.tries.append(tried)
+        return tried
 
     def say(self, text: str) -> None:
         """Keep what the server says to people."""
@@ -106,8 +110,15 @@ class Seen:
         except PacketDecodeError:
             return
         self.wanted = tuple(method.decode("ascii", "backslashreplace") for method in methods[:MAX_METHODS])
-        if self.tries:
-            self.tries[-1].partial = partial
+        if not self.tries:
+            return
+        last = self.tries[-1]
+        last.partial = partial
+        if last.unasked and not partial:
+            last.accepted = False
+            if "publickey" not in self.wanted:  # it takes no keys at all: that was none
+                self.tries.pop()
+                self.untried = {blob: name for blob, name in self.names.items() if name == last.key} | self.untried
 
     def note_goodbye(self, payload: bytes) -> None:
         """Keep why the server closes the connection."""

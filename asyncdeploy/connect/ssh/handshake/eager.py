@@ -1,0 +1,87 @@
+"""A login in one round trip, where ssh takes four: it asks for the service, for nothing, about a key, and signs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from typing import Any
+
+import asyncssh
+from asyncssh.packet import Boolean, SSHPacket
+
+from asyncdeploy.connect.ssh.handshake.seen import Seen
+from asyncdeploy.connect.ssh.handshake.watched import WatchedConnection
+
+MAX_KEYS = 4
+"""Of more than these the last ones would not be asked about: sshd stops after six tries, and "none" is one of them."""
+_PUBLIC_KEY, _NONE = b"publickey", b"none"
+_ACCEPT = 6
+"""SSH_MSG_SERVICE_ACCEPT (RFC 4253)."""
+
+
+class EagerConnection(WatchedConnection):
+    """A client's connection that saves three round trips of a login.
+
+    The login is asked for in one flight with the service that does it; a server takes the one behind the other. What
+    ssh asks first, "none" (does this account need no login?), is asked behind the keys, so that whom ssh gets in we
+    get in. Whether the first key is known is not asked: an error says a little less of it.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHClientConnectionOptions, seen: Seen
+    ) -> None:
+        super().__init__(loop, options, seen)
+        keys = self._client_keys
+        self._nothing_asked = not 1 <= len(keys) <= MAX_KEYS  # as ssh does it
+        self._first = keys[0] if not self._nothing_asked and _signs_at_once(keys[0]) else None
+        self._is_ahead = self._is_accepted = False
+
+    def send_service_request(self, service: bytes) -> None:
+        """Ask for the login service; where nothing that the server says first matters to it, begin the login."""
+        super().send_service_request(service)
+        # Which signatures of an RSA key it takes comes behind its new keys, and decides what is signed.
+        if self._first is not None and b"rsa" not in self._first.algorithm:
+            self._is_ahead = self._auth_in_progress = True
+            owner = self.get_owner()
+            assert isinstance(owner, asyncssh.SSHClient)
+            owner.begin_auth(self._username)
+            self.try_next_auth()
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """Handle a packet; of a login that has begun the service's acceptance is no new beginning."""
+        self._is_accepted = pkttype == _ACCEPT
+        return super().process_packet(pkttype, pktid, packet)
+
+    def try_next_auth(self, *, next_method: bool = False) -> None:
+        """Go on with the next login method."""
+        if self._is_ahead and self._is_accepted:
+            self._is_ahead = False
+            return
+        methods = self._auth_methods
+        if not self._nothing_asked and not any(each.partial for each in self.seen.tries):
+            if methods == [_NONE]:  # the beginning
+                methods.insert(0, _PUBLIC_KEY)
+            elif _NONE not in methods:
+                methods.insert(methods.index(_PUBLIC_KEY) + 1 if _PUBLIC_KEY in methods else 0, _NONE)
+        super().try_next_auth(next_method=next_method)
+
+    async def send_userauth_request(self, method: bytes, *args: bytes, key: Any = None, trivial: bool = True) -> None:
+        """Try a login method; the first key at once with its signature."""
+        if method == _NONE:
+            self._nothing_asked = True
+        if method == _PUBLIC_KEY and self._first is not None:
+            first, self._first = self._first, None
+            with contextlib.suppress(ValueError):  # what cannot be signed is asked about
+                await super().send_userauth_request(method, Boolean(True), *args[1:], key=first, trivial=False)
+                return
+        await super().send_userauth_request(method, *args, key=key, trivial=trivial)
+
+
+def _signs_at_once(pair: asyncssh.SSHKeyPair) -> bool:
+    """Whether a signature costs nobody anything: no agent that may ask a person, no token that wants a touch.
+
+    Of an RSA key's certificate asyncssh must find out which of its names the server knows.
+    """
+    is_here = not hasattr(pair, "sign_async") and not pair.use_executor
+    return is_here and not pair.algorithm.startswith(b"ssh-rsa-cert")
