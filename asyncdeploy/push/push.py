@@ -22,6 +22,8 @@ __all__ = ["Bundle", "finish_push", "pack_workspace", "push_code"]
 LOCK_WAIT_S = 60.0
 """How long a push waits for another one: most are over in seconds."""
 STAGE = "push"
+AHEAD = 256
+"""Names of a tree whose manifest goes with the first question, wanted or not: some KiB, for a round trip."""
 
 
 @checked
@@ -110,7 +112,9 @@ async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
 
 async def _push_to_receiver(remote: Remote, crew: Crew, bundle: Bundle, wait_s: float) -> tuple[Answer, str]:
     transfer = Transfer(remote, crew, bundle)
-    async with call_program(remote, "push.receiver", push_arguments(bundle, "push", wait_s)) as call:
+    ahead = await bundle.packed_manifest() if len(bundle.manifest.entries) <= AHEAD else b""
+    arguments = b"\0".join((push_arguments(bundle, "push", wait_s), ahead))
+    async with call_program(remote, "push.receiver", arguments) as call:
         answer = read_answer(remote.node.name, await transfer.run(call))
     return answer, transfer.detail(answer)
 

@@ -75,7 +75,7 @@ class Preview(Push):
     """One look, by the receiver's own rules."""
 
     def __init__(self, worker, site, args):
-        Push.__init__(self, worker, site, args)
+        Push.__init__(self, worker, site, args[:11])
         self.sources = frozenset(args[11:])
 
     def run(self):

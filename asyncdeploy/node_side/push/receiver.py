@@ -45,6 +45,7 @@ class Push:
         self.worker, self.site = worker, site
         _, _, self.digest, self.project, self.label, self.holder, self.conflict, self.jobs = args[:8]
         self.emptied, self.was = args[9:11]
+        self.manifest = args[11] if len(args) > 11 else b""
         self.needed = 0
 
     def run(self):
@@ -97,15 +98,11 @@ class Push:
     def receive_manifest(self):
         import hashlib
 
-        self.worker.send(b"M")
         inflate, parts, size = zlib.decompressobj(), [], 0
-        while True:
-            kind, payload = self.worker.receive()
-            if kind == b"E":
-                break
+        for payload in self.manifest_parts():
             parts.append(inflate.decompress(payload, MAX_RECORD))
             size += len(parts[-1])
-            if kind != b"M" or size > MAX_RECORD:
+            if size > MAX_RECORD:
                 raise ValueError("a manifest was expected")
         fields = b"".join(parts).split(b"\0")
         if fields[0] != MANIFEST_HEAD or not inflate.eof:
@@ -116,6 +113,20 @@ class Push:
         entries = read_entries(fields[1:], MANIFEST_FIELDS)
         check_paths(entries)
         return entries
+
+    def manifest_parts(self):
+        """Yield the manifest as it travels: a small one came with the call, another is asked for."""
+        if self.manifest:
+            yield self.manifest
+            return
+        self.worker.send(b"M")
+        while True:
+            kind, payload = self.worker.receive()
+            if kind == b"E":
+                return
+            if kind != b"M":
+                raise ValueError("a manifest was expected")
+            yield payload
 
     def fill(self, plan):
         """Stage what is missing, then swap; the client may go once all is verified."""
@@ -212,10 +223,10 @@ def failed(error, site, push):
 def main(worker, args):
     """Serve one push.
 
-    Args: what, site path, digest, project id and label, holder, on_conflict, under_jobs, wait_s, on_emptied, and what
-    the project was called before it said its own name.
+    Args: what, site path, digest, project id and label, holder, on_conflict, under_jobs, wait_s, on_emptied, what the
+    project was called before it said its own name, and the manifest if it is small.
     """
-    fields = args.split(b"\0")
+    fields = args.split(b"\0", 11)
     path = os.path.normpath(expand(fields[1]))
     site, push = Site(b"/" + path.lstrip(b"/")), None  # POSIX lets two slashes stand
     umask = os.umask(0o022)
