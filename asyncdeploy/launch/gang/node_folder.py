@@ -32,7 +32,7 @@ async def place_tools(remote: Remote, launch_id: str, prover: str = "") -> None:
         ToolMissing: the node has no python3.
         ConnectionLost, ConnectError, ...: the node could not be asked.
     """
-    await call_once(remote, "launch.launch_folder", b"tools\0" + launch_id.encode() + b"\0" + _tools(prover))
+    await call_once(remote, "launch.launch_folder", b"tools\0" + launch_id.encode() + b"\0" + tools_of(prover))
 
 
 async def gather_evidence(remote: Remote, launch_id: str, node_rank: int, job_id: str) -> dict[str, Any]:
@@ -47,7 +47,8 @@ async def gather_evidence(remote: Remote, launch_id: str, node_rank: int, job_id
 
 
 @functools.cache
-def _tools(prover: str) -> bytes:
+def tools_of(prover: str) -> bytes:
+    """Return what starts ranks and notes their exceptions, as the node's program takes it; see ``place_tools``."""
     programs = dict(_TOOLS)
     if prover:
         programs |= {f"{name}.py": f"engines.{name}" for name in ("driver", prover)}

@@ -20,16 +20,21 @@ MAX_KEPT = 64 << 20
 """Bytes of a launch's description, unpacked: a node is not trusted with our memory."""
 
 
-async def keep_launch(remote: Remote, launch: Launch) -> None:
+async def keep_launch(remote: Remote, launch: Launch, tools: bytes) -> None:
     """Have a node remember a launch, before its rank starts there: whoever can reach the nodes finds it by its id.
+
+    Args:
+        remote: the node.
+        launch: the launch; whoever asks for an earlier attempt finds this one.
+        tools: what its ranks need beside them, see ``tools_of``.
 
     Raises:
         ToolMissing: the node has no python3.
         ConnectionLost, ConnectError, ...: the node could not be asked.
     """
-    await ask_folder(remote, "keep", launch.id, _packed(launch))
-    if launch.before:  # whoever asks for an earlier attempt finds this one
-        await ask_folder(remote, "next", launch.before[-1], launch.id.encode())
+    before, packed = launch.before[-1] if launch.before else "", _packed(launch)
+    data = b"\0".join((before.encode(), b"%d" % len(packed), packed + tools))
+    await ask_folder(remote, "keep", launch.id, data)
 
 
 async def forget_launch(remote: Remote, launch_id: str) -> None:

@@ -12,7 +12,7 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.gang.join import await_joined, check_engine
 from asyncdeploy.launch.gang.links import with_links
-from asyncdeploy.launch.gang.node_folder import place_tools
+from asyncdeploy.launch.gang.node_folder import tools_of
 from asyncdeploy.launch.gang.plan import plan_launch
 from asyncdeploy.launch.gang.recall import keep_launch
 from asyncdeploy.launch.gang.undo import FORGET_S, UNDO_S, undo_launch, undo_rank
@@ -118,8 +118,7 @@ async def _start_ranks(pool: Pool, launch: Launch, commands: Sequence[Command], 
         try:
             async with limit:
                 await finish_push(remote, job.site)
-                await keep_launch(remote, launch)
-                await place_tools(remote, launch.id, prover)
+                await keep_launch(remote, launch, tools_of(prover))
                 started = await start_job(remote, commands[ranks[node]], name=job.name, site=job.site, job_id=job.id)
             late_s = UNDO_S
             waiting.discard(node)

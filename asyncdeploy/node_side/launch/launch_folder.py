@@ -1,8 +1,9 @@
 """Keep a launch's description on its nodes, so that any machine that reaches one of them finds the whole launch.
 
 Runs on a node inside the worker: Python >= 3.8, standard library only. The arguments are a word, a NUL, the launch's
-id, a NUL and, for "keep", the text (compressed by the client; here it is only bytes), for "tools" JSON: sources by
-their paths below the launch's folder "tools", for "next" the id of the attempt that followed. "find" returns the text
+id, a NUL and, for "tools", JSON: sources by their paths below the launch's folder "tools", for "next" the id of the
+attempt that followed; for "keep" the id of the attempt before or nothing, a NUL, a length, a NUL, so many bytes of text
+(compressed by the client; here it is only bytes) and what "tools" takes: one call at a start. "find" returns the text
 of the last attempt, or nothing where there is none; "watch" and "leave" come from who would start it again, "ahead"
 returns "watched" while there is such a one, else the id of what followed; the others return nothing.
 """
@@ -25,11 +26,15 @@ def main(_worker, args):
     path = os.path.join(folder, "launch.json")
     # Nodes may share a home: each writes a file of its own, and the last of the equal ones stays.
     if word == b"keep":
-        files.write_whole(path, text)
+        before, size, rest = text.split(b"\0", 2)
+        files.write_whole(path, rest[: int(size)])
+        keep_tools(os.path.join(folder, "tools"), rest[int(size) :])
+        if before:
+            note_next(files.own_folder("launches", before.decode("ascii")), launch_id)
     elif word == b"tools":
         keep_tools(os.path.join(folder, "tools"), text)
     elif word == b"next":
-        files.write_whole(os.path.join(folder, "next"), text)
+        note_next(folder, text)
     elif word == b"forget":
         forget(folder, path)
     elif word == b"watch":
@@ -41,6 +46,10 @@ def main(_worker, args):
     else:
         return files.read(last_of(folder), MAX_TEXT)
     return b""
+
+
+def note_next(folder, launch_id):
+    files.write_whole(os.path.join(folder, "next"), launch_id)
 
 
 def keep_tools(folder, text):
