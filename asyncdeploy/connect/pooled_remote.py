@@ -99,6 +99,18 @@ class PooledRemote:
         hint = "look at MaxSessions in its sshd_config, and at its limits on processes"
         raise ConnectError(self.node.name, message, hint, reason="throttled", attempts=REFUSALS)
 
+    async def open_spare(self, line: str) -> Channel | None:
+        """Run ``line`` by a slot that nobody wants at the moment, if there is one and the node grants it.
+
+        Raises:
+            ConnectionLost: the connection broke while opening.
+        """
+        grant = self._slots.spare()
+        try:
+            return await self._open(grant, line) if grant is not None else None
+        except (Silent, ChannelRefused):
+            return None
+
     def give_back(self, channel: Channel, kind: str) -> None:
         """Keep a channel that is at rest for the next ``open`` of its kind."""
         assert isinstance(channel, Lease), "a channel goes back to the pool that lent it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, deploy_project, located, run_in_project
@@ -10,7 +10,7 @@ from asyncdeploy.envs.base import Env
 from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.arguments import Asked, Code, Nodes, commands_of, lent_pool
 from asyncdeploy.fleet.push import with_crew
-from asyncdeploy.launch.preflight.check import check_python
+from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parallel import AT_ONCE
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
@@ -62,9 +62,9 @@ async def deploy_for(
     program: str,
     *,
     relay: Relay,
-    launching: bool = False,
     at_once: int = AT_ONCE,
     at_most_s: float | None = None,
+    seen: Callable[[Node, NodeFacts], None] | None = None,
 ) -> Report[Deployment]:
     """Do the same for a program of the project: ValueError if it is not among what is sent, before a node is touched;
     and so if the project lacks what the environment asks of it.
@@ -73,13 +73,13 @@ async def deploy_for(
         pool: the connections.
         fleet, workspace, env, relay, at_once, at_most_s: as for ``deploy_all``.
         program: its path relative to where it is started, "" for none.
-        launching: whether ranks are to run there: a node that cannot run any is sent nothing.
+        seen: is told of a node that has said what it is; what it raises ends the work on that node.
     """
     known = await located(env, as_workspace(workspace))
 
     async def work(node: Node, crew: Crew) -> Deployment:
-        if launching:
-            check_python(node, await probe_node(pool.at(node)))
+        if seen is not None:
+            seen(node, await probe_node(pool.at(node)))
         return await deploy_project(pool, node, crew, known)
 
     return await with_crew(fleet, workspace, relay, work, program=program, at_once=at_once, at_most_s=at_most_s)

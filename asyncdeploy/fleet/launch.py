@@ -27,12 +27,14 @@ from asyncdeploy.launch.gang.watch import end_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.launch.placement import Launcher
-from asyncdeploy.launch.preflight.check import Ready, check_nodes
+from asyncdeploy.launch.preflight.check import Ready, check_nodes, check_python
 from asyncdeploy.launch.preflight.verdict import Preflight
 from asyncdeploy.launch.preflight.visible_gpus import gpu_choices
+from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parse import Node, node_ranks, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.relay.crew import Relay
+from asyncdeploy.remote.ahead import opening_ahead
 from asyncdeploy.run.job import JobStatus
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.values.arguments import checked
@@ -41,6 +43,9 @@ from asyncdeploy.values.events import Noted
 
 Look = Literal["watch", "follow", "now"]
 """What one does who follows a launch: watch over it; only follow what it prints; read what it printed until now."""
+CALLS_AHEAD = 2
+"""Of the calls that the preflight has with a node at the same time, those that a push leaves no worker for; node rank 0
+has one more."""
 LOOKS: dict[Look, type[LaunchFollower]] = {"watch": LaunchFollower, "follow": LaunchLooker, "now": LaunchReader}
 
 
@@ -121,10 +126,15 @@ async def fan_out(
     """
     fleet = parse_nodes(nodes)
     everybody = parse_nodes([*fleet, *(parse_nodes(spares) if spares else ())])  # each of them once
-    async with lent_pool(pool) as lent:
+    async with lent_pool(pool) as lent, opening_ahead() as open_ahead:
+
+        def seen(node: Node, facts: NodeFacts) -> None:
+            check_python(node, facts)
+            open_ahead(lent.at(node), CALLS_AHEAD + (node == fleet[0]))
+
         program = launcher.program if isinstance(launcher, Torchrun) else ""
         deployed = await deploy_for(
-            lent, everybody, workspace, env, program, relay=relay, launching=True, at_most_s=at_most_s
+            lent, everybody, workspace, env, program, relay=relay, at_most_s=at_most_s, seen=seen
         )
         ready, left = _filled(deployed, len(fleet), lent)
         launch = await start_launch(lent, ready, launcher, grace_s=grace_s)

@@ -83,16 +83,39 @@ async def open_worker(remote: Remote) -> Session | None:
     return session
 
 
+async def open_spare_worker(remote: Remote) -> None:
+    """Leave one more worker at rest on a node whose python3 is known, if a slot for it is free.
+
+    Raises:
+        NoShell, ConnectionLost: as Remote.open.
+    """
+    if remote.memory.get("python") in (None, False):
+        return
+    nonce = _nonce()
+    channel = await remote.open_spare(_worker_line(remote, nonce))
+    session = (await _greeted(remote, channel, nonce))[0] if channel is not None else None
+    if session is not None:
+        remote.give_back(session.channel, KIND)
+
+
 async def _start_worker(remote: Remote) -> tuple[Session | None, int]:
     """Return a worker by the python3 that is known or that the line finds; else None, and what hung: its pid, or 0."""
-    nonce, known = _nonce(), remote.memory.get("python")
-    line = _WORKER_LINE.format(nonce=nonce, pythons=known or _PYTHONS)
-    channel = await remote.open(line, kind=KIND)
+    nonce = _nonce()
+    channel = await remote.open(_worker_line(remote, nonce), kind=KIND)
     warm = channel.notes.get(KIND)
     if isinstance(warm, Session):
         warm.remote, warm.channel = remote, channel  # a pool may lend the same channel under another handle
         return warm, 0
-    session = Session(remote, channel)
+    return await _greeted(remote, channel, nonce)
+
+
+def _worker_line(remote: Remote, nonce: str) -> str:
+    return _WORKER_LINE.format(nonce=nonce, pythons=remote.memory.get("python") or _PYTHONS)
+
+
+async def _greeted(remote: Remote, channel: Channel, nonce: str) -> tuple[Session | None, int]:
+    """Return the worker that is just starting at a channel; else None, and what hung."""
+    session, known = Session(remote, channel), remote.memory.get("python")
     try:
         pid = await session.greet(nonce)
         word = await session.hear_python(nonce, PYTHON_S)

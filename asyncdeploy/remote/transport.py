@@ -229,6 +229,14 @@ class Remote(Protocol):
         """
         ...
 
+    async def open_spare(self, line: str) -> Channel | None:
+        """Run ``line`` by a slot that nobody wants at the moment, if there is one; connects for nobody.
+
+        Raises:
+            ConnectionLost: it broke while opening.
+        """
+        ...
+
     def give_back(self, channel: Channel, kind: str) -> None:
         """Keep a channel that is at rest for the next ``open`` of its kind; its slot stays taken until it is borrowed
         or closed.

@@ -71,6 +71,9 @@ class StepListener:
         """Open a line on the node."""
         return await self._remote.open(line, kind=kind)
 
+    async def open_spare(self, line: str) -> Channel | None:
+        return await self._remote.open_spare(line)
+
     def give_back(self, channel: Channel, kind: str) -> None:
         """Give a channel back."""
         self._remote.give_back(channel, kind)
