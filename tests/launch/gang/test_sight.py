@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 import asyncdeploy as ad
 from asyncdeploy.launch.root_cause.judge import failure_of
 from tests.support.beds.network import Network
@@ -11,6 +13,15 @@ from tests.support.events import notes
 from tests.support.launched import launched
 from tests.support.programs.holders import named
 from tests.support.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that does not answer is noticed within seconds here, and not within the better part of a minute."""
+    monkeypatch.setattr("asyncdeploy.launch.gang.sight.ASK_S", 2.0)
+    monkeypatch.setattr("asyncdeploy.launch.gang.sight.NOTE_S", 1.0)
+    monkeypatch.setattr("asyncdeploy.launch.gang.sight.LAST_PAUSE_S", 1.0)
+    monkeypatch.setattr("asyncdeploy.run.job_ask.ANSWER_S", 2.0)
 
 
 def let_go(nodes: Sequence[SshdNode]) -> None:
