@@ -4,17 +4,23 @@ import asyncio
 import inspect
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from asyncdeploy.connect.pool import Pool
+from tests.house.shares import long_first
 from tests.support import leaks
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need
+
+# Where bytecode is forbidden, each of some thousand processes would compile all of us anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = [
     "pytester",  # the leak check is itself checked
@@ -25,10 +31,18 @@ pytest_plugins = [
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one process more than there are cores, as most tests wait; none where only files or tests are named."""
+    """Return two processes a core and one more, as most tests wait; none where only files or tests are named."""
     if all(".py" in name for name in config.args):
         return 0  # a person looks at it: output and breakpoints as usual
-    return len(os.sched_getaffinity(0)) + 1
+    return 2 * len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each process begin with its share of the long tests."""
+    processes = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    long = [item for item in items if item.get_closest_marker("long")]
+    short = [item for item in items if not item.get_closest_marker("long")]
+    items[:] = long_first(long, short, processes)
 
 
 @pytest.fixture
