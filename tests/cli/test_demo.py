@@ -79,12 +79,14 @@ def check_tour(said: str, nodes: Sequence[str], results: Path, *, made: bool = T
     assert f"injected failure: rank {min(2, len(nodes) - 1)} gives up in step 1" in said.split("ROOT CAUSE")[1]
 
 
+@pytest.mark.long
 def test_four_nodes_in_one_process(home: Path, tmp_path: Path) -> None:
     said = run_demo(home, "--results", str(tmp_path / "results"))
     check_tour(said, [f"local-{rank}" for rank in range(4)], tmp_path / "results")
     assert "Next:" in said
 
 
+@pytest.mark.long
 def test_real_machines(sshd_nodes: Sequence[SshdNode], home: Path, tmp_path: Path) -> None:
     own_key(home, sshd_nodes[0])
     machines = sshd_nodes[:2]

@@ -40,6 +40,7 @@ def test_a_launch_is_followed_to_its_end(project: CommandLine) -> None:
     assert sorted(path.read_text() for path in project.folder.glob("results/*/rank")) == ["0\n", "1\n"]
 
 
+@pytest.mark.long
 def test_detached_and_attached_to_from_another_home(
     project: CommandLine, sshd_nodes: Sequence[SshdNode], tmp_path: Path
 ) -> None:

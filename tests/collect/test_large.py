@@ -108,6 +108,7 @@ async def test_p18_nodes_without_python_too(tmp_path: Path, home: Path) -> None:
     assert used(home / "sparse") <= 2 * MIB
 
 
+@pytest.mark.long
 async def test_p18_many_files_starve_nobody(remote: ShellRemote, out: Path, home: Path) -> None:
     """50,000 files held the loop for 1.7 s, a third of the whole."""
     count = 20_000

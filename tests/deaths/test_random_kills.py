@@ -53,6 +53,7 @@ class Played:
 
 
 @pytest.mark.timeout(120 + 15 * KILLS)
+@pytest.mark.long
 async def test_random_kills(network: Network, project: Path, hasty: None) -> None:
     need_torch()
     (project / "train.py").write_text(TRAIN)

@@ -20,6 +20,8 @@ from tests.support.programs.ranks import rank_workspace
 from tests.support.tools import need_torch
 from tests.support.waiting import is_alive
 
+pytestmark = pytest.mark.long
+
 # The nodes' own python has no torch; the one that runs the tests has.
 PYTHON = sys.executable
 

@@ -99,6 +99,7 @@ async def test_what_was_not_started_keeps_its_reason(
         jobs.unwrap()
 
 
+@pytest.mark.long
 async def test_a_node_that_is_lost_is_unknown_and_the_others_go_on(
     sshd_nodes: Sequence[SshdNode], project: Path
 ) -> None:

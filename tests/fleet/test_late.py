@@ -33,6 +33,7 @@ def pool_of(fleet: list[SshdNode]) -> ad.Pool:
     return ad.Pool(host_keys=ad.HostKeys.strict(fleet[0].known_hosts))
 
 
+@pytest.mark.long
 async def test_r5_a_node_that_hangs_is_unknown_and_the_others_are_done(fleet: list[SshdNode], tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("print('fine')\n")
     hang(fleet[3])

@@ -68,6 +68,7 @@ def saved(deployed: Deployment, rank: int) -> tuple[int, int]:
     ],
     ids=["torchrun", "ranks"],
 )
+@pytest.mark.long
 async def test_ranks_save_with_their_helpers_alive(pool: Pool, deployed: Deployment, launcher: Launcher) -> None:
     launch = await start_launch(pool, [deployed], launcher, grace_s=25)
     site = Path(deployed.site.path)

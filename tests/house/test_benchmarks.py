@@ -9,6 +9,7 @@ from tests.support.places import ROOT
 from tests.support.tools import need, need_root
 
 
+@pytest.mark.long
 def test_what_is_checked_where_gpus_are_runs_without() -> None:
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--cpu"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -31,6 +32,7 @@ def test_what_is_checked_where_gpus_are_runs_without() -> None:
         ("envs", ["dockerd", "docker", "nix"]),
     ],
 )
+@pytest.mark.long
 def test_it_runs_and_prints_its_table(name: str, tools: list[str]) -> None:
     need_root()
     need("ssh", "xargs", *tools)

@@ -43,6 +43,7 @@ def run_example(name: str, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 async def test_train_then_attach(hosts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     need_torch()
     rank_workspace(tmp_path / "project")
@@ -61,6 +62,7 @@ async def test_train_then_attach(hosts: list[str], tmp_path: Path, capsys: pytes
         assert ("sum 3" in result.stdout) == (verb == "follow")
 
 
+@pytest.mark.long
 async def test_cluster(hosts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = python_with(tmp_path / "venv", "dask[array]", "distributed")
     project = tmp_path / "project"

@@ -21,6 +21,7 @@ async def test_no_lie_gets_through_as_another_error(tmp_path: Path, verb: Verb) 
     assert refused or verb.name == "window"
 
 
+@pytest.mark.long
 def test_none_gets_through_where_asserts_are_off(tmp_path: Path) -> None:
     words = [sys.executable, "-O", "-m", "tests.support.remotes.lies", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -77,6 +77,7 @@ def tree(root: Path) -> dict[bytes, object]:
 @given(TREES, TREES)
 @example({b"a": ("link", 0), b"a/b/c": ("data", 1)}, {b"a": ("folder", 0)})
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.long
 def test_push_relay_collect(
     tmp_path_factory: pytest.TempPathFactory, first: dict[bytes, tuple[str, int]], second: dict[bytes, tuple[str, int]]
 ) -> None:

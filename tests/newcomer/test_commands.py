@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.envs import write_project
 from tests.support.links import free_port
@@ -51,6 +53,7 @@ def test_the_tests_of_a_uv_project_on_three(person: Newcomer, sshd_nodes: Sequen
     assert said.err.endswith("error: 3 of 3 nodes failed: gpu[1-3]: command exited 1: python -m unittest -q\n")
 
 
+@pytest.mark.long
 def test_a_node_without_python3(plain_sshd: SshdNode, tmp_path: Path) -> None:
     person = newcomer(tmp_path, aliases([plain_sshd]), [plain_sshd])
     (person.ad.folder / "hello.sh").write_text("echo hello; mkdir -p results; echo 1 >results/a\n")

@@ -5,6 +5,8 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.people.newcomer import Newcomer, aliases, newcomer
 from tests.support.tools import need_torch
@@ -60,6 +62,7 @@ def test_twelve_runs_over_four_nodes_two_at_a_time(person: Newcomer, sshd_nodes:
         assert sorted(path.name for path in sshd.home.glob("*/slot-*")) == ["slot-0", "slot-1"]
 
 
+@pytest.mark.long
 def test_torchrun_on_four_with_a_node_lost_and_a_spare(start_sshd: Callable[..., SshdNode], tmp_path: Path) -> None:
     need_torch()
     path = f"PATH={os.environ['PATH']}"

@@ -99,6 +99,7 @@ def marks(sites: list[Path]) -> list[bool]:
         pytest.param(3, change_both, 50, id="by way of other nodes"),
     ],
 )
+@pytest.mark.long
 async def test_e4_killed_at_random_points_each_node_has_the_old_tree_or_the_new_one(
     process: "subprocess.Popen[str]", tmp_path: Path, nodes: int, change, kills: int
 ) -> None:

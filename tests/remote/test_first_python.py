@@ -81,6 +81,7 @@ async def nothing_is_left(sshd: SshdNode) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.long
 async def test_r19_the_first_python_does_not_take_the_node_out(name: str, start_sshd: StartSshd) -> None:
     need_root()
     python = good_python()
@@ -109,6 +110,7 @@ async def test_r1_the_first_python_is_too_old_and_a_newer_one_is_elsewhere(minor
 
 
 @pytest.mark.parametrize("name", ["hangs", "is a shim"])
+@pytest.mark.long
 async def test_r1_where_none_does_sh_does_what_it_can_and_that_is_said_once(
     name: str, start_sshd: StartSshd, project: Path
 ) -> None:

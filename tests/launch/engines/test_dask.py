@@ -23,6 +23,8 @@ from tests.support.examples import OurPython
 from tests.support.programs.engines import OTHER_PYTHON, STAYS, FromHome, folders, nothing_left, pids_of, put_first
 from tests.support.waiting import BACK_S, eventually
 
+pytestmark = pytest.mark.long
+
 ONE = ad.DaskCluster(workers=1)
 SQUARES = """\
 from distributed import Client

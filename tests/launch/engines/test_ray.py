@@ -19,7 +19,8 @@ from tests.support.programs.engines import RAY, STAYS, OtherPython, nothing_left
 from tests.support.tools import in_ci
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(400)  # a raylet takes 5 s to start where there are cores for it, and half a minute not
+# A raylet takes 5 s to start where there are cores for it, and half a minute where there are not.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 LONG = pytest.mark.skipif(
     not (os.environ.get("ASYNCDEPLOY_RAY") or in_ci()), reason="takes minutes; ASYNCDEPLOY_RAY=1 runs it"
 )

@@ -55,6 +55,7 @@ def kill_one(dice: random.Random, nodes: Sequence[SshdNode], launch: ad.Launch, 
 
 
 @pytest.mark.timeout(60 + 12 * KILLS)
+@pytest.mark.long
 async def test_f8_no_orphan_whatever_is_killed(sshd_nodes: Sequence[SshdNode], workspace: ad.Workspace) -> None:
     dice, nodes = random.Random(KILLS), sshd_nodes[:3]
     launcher = ad.Ranks("sh rank.sh", nproc_per_node=1)

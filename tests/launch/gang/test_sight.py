@@ -33,6 +33,7 @@ def supervisors(nodes: Sequence[SshdNode]) -> int:
     return sum(len(named(sshd, "adeploy-job")) for sshd in nodes)
 
 
+@pytest.mark.long
 async def test_l1_our_own_blindness_stops_nobody(network: Network, workspace: ad.Workspace) -> None:
     nodes = [network.start(name) for name in ("a", "b")]
     async with launched(nodes, workspace) as (pool, launch, seen):

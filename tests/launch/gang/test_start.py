@@ -240,6 +240,7 @@ async def test_a_host_that_dies_between_bootstrap_and_start(
     assert not any("stubborn" in line for sshd in sshd_nodes for line in sshd.processes().values())
 
 
+@pytest.mark.long
 async def test_a_host_that_dies_while_it_runs(network: Network, workspace: Workspace) -> None:
     """F13: one node falls silent; the others end by themselves and say why, its own fate is unknown."""
     machines = [network.start(f"box-{number}") for number in range(3)]

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 import asyncdeploy as ad
 from asyncdeploy.values.events import Event
 from tests.support.beds.network import Network
@@ -41,6 +43,7 @@ async def test_l8_torchruns_workers_have_the_whole_grace(sshd_nodes: Sequence[Ss
     assert (sshd.home / "project" / "saved").exists()
 
 
+@pytest.mark.long
 async def test_l7_who_comes_too_late_is_the_cause_and_is_replaced(network: Network, project: Path) -> None:
     """The agent of node rank 0 gives up first; it has only waited, and is not replaced for that."""
     need_torch()

@@ -74,6 +74,7 @@ def wrong(name: str, case: Case, error: LaunchFailed) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["torchrun", "ranks"])
+@pytest.mark.long
 async def test_f13_every_way_to_fail(sshd_nodes: Sequence[SshdNode], project: Path, pool: Pool, kind: str) -> None:
     """Each on a node of its own, two ranks a node."""
     if kind == "torchrun":

@@ -114,6 +114,7 @@ async def test_j12_a_supervisor_that_does_not_act_is_replaced(remote: ShellRemot
     assert (end.state, end.signal, end.stopped) == ("signalled", "KILL", True)
 
 
+@pytest.mark.long
 async def test_j12_a_keeper_has_its_time_for_the_line_at_the_end(remote: ShellRemote) -> None:
     """The supervisor can open nothing and does not act; docker needs some seconds to end a container."""
     line = Command("trap '' TERM; " + WAITS, on_end="sleep 6")
