@@ -287,8 +287,14 @@ def sshd(start_sshd: StartSshd) -> SshdNode:
     return start_sshd("machine")
 
 
+@pytest.fixture(scope="module")
+def rsa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An RSA key, which takes a second to make."""
+    return make_key(tmp_path_factory.mktemp("rsa") / "rsa", kind="rsa")
+
+
 @pytest.fixture
-def keys(sshd: SshdNode, tmp_path: Path) -> dict[str, str]:
+def keys(sshd: SshdNode, rsa: Path, tmp_path: Path) -> dict[str, str]:
     """Where keys lie that the node lets in, by what they are called in `Case`; copies under names of all tokens."""
     folder = tmp_path / "keys"
     folder.mkdir()
@@ -297,7 +303,6 @@ def keys(sshd: SshdNode, tmp_path: Path) -> dict[str, str]:
     names.append(f"box-{host.partition('.')[0]}-{host}")
     for name in names:
         shutil.copy(str(node.key_path), folder / name)
-    rsa = make_key(folder / "rsa", kind="rsa")
     with (sshd.folder.parent / "authorized_keys").open("a") as stream:
         stream.write(Path(f"{rsa}.pub").read_text())
     home = pwd.getpwuid(os.getuid()).pw_dir
