@@ -224,6 +224,45 @@ def test_what_is_looked_at(tmp_path: Path) -> None:
     assert find(str(tmp_path), str(tmp_path), (), "x").digest() != find(str(tmp_path), str(tmp_path), (), "y").digest()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '-r "more/a b.txt"',
+        "-c 'more/a b.txt'",
+        "-r more/a\\ b.txt",
+        "--requirement\tmore/a.txt",
+        "-r more/a.txt\t# why",
+        "-r {0}/more/a.txt",
+    ],
+)
+def test_e1_an_included_file_is_found_however_its_name_is_written(tmp_path: Path, line: str) -> None:
+    write(tmp_path, {"more/a b.txt": "x", "more/a.txt": "x"})
+    (tmp_path / "requirements.txt").write_text(line.format(tmp_path.as_uri()))
+    found = find(str(tmp_path), str(tmp_path), (), "")
+    assert any(path.startswith(str(tmp_path / "more")) and digest for path, digest in found.files.items())
+
+
+@pytest.mark.parametrize(
+    "pattern, file",
+    [("**/*.{c,h}", "deep/x.h"), ("{a,b{1,2}}.c", "b2.c"), ("build/made.json", "build/made.json"), ("{x", "{x")],
+)
+def test_e2_what_a_cache_key_names_counts(tmp_path: Path, pattern: str, file: str) -> None:
+    """As uv reads them: braces are alternatives, and a folder that is named is looked into."""
+    key = f'[project]\nname = "p"\n[tool.uv]\ncache-keys = [{{ file = "{pattern}" }}]\n'
+    write(tmp_path, {"pyproject.toml": key, file: "x", "build/other.json": ""})
+    found = find(str(tmp_path), str(tmp_path), (), "").files
+    assert found.get(str(tmp_path / file))
+    assert str(tmp_path / "build/other.json") not in found
+
+
+@pytest.mark.parametrize("table", ["[dependency-groups]\ndev =", "[tool.uv]\ndev-dependencies ="])
+def test_e3_what_a_group_takes_from_beside_the_project_counts(tmp_path: Path, table: str) -> None:
+    lib = tmp_path / "lib"
+    text = f'[project]\nname = "p"\n{table} ["lib @ {lib.as_uri()}"]\n'
+    write(tmp_path, {"pyproject.toml": text, "lib/pyproject.toml": "", "lib/code.py": "x"})
+    assert find(str(tmp_path), str(tmp_path), (), "").files.get(str(lib / "code.py"))
+
+
 @pytest.mark.parametrize("key", ["{ git = true }", '{ env = "X" }'])
 def test_in_doubt_whatever_was_pushed_counts(tmp_path: Path, key: str) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "p"\n')

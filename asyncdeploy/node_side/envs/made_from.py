@@ -10,6 +10,7 @@ we cannot tell (a package that is built, not linked: all of its code; an older P
 or of variables) whatever was pushed counts: uv is asked, which is quick.
 """
 
+import hashlib
 import os
 import sys
 
@@ -38,9 +39,8 @@ class Sources:
         path = os.path.normpath(path)
         if path not in self.files:
             try:
-                found = os.stat(path)
-                large = found.st_size > LARGE
-                self.files[path] = "%d %d" % (found.st_size, found.st_mtime_ns) if large else file_sha(path)
+                size, time = os.stat(path).st_size, os.stat(path).st_mtime_ns
+                self.files[path] = "%d %d" % (size, time) if size > LARGE else file_sha(path)
             except OSError:
                 self.files[path] = ""
         return self.files[path]
@@ -72,29 +72,28 @@ class Sources:
             parts.append(self.tree)
         elif built:
             parts += self.add_matches(folder, "**")
-        project = as_table(table.get("project"))
-        name = name or str(project.get("name", "")) or "*"
+        name = name or str(as_table(table.get("project")).get("name", "")) or "*"
         self.add_package(name, parts, built)
-        self.add_needs(folder, project, uv)
+        self.add_needs(folder, table, uv)
 
-    def add_needs(self, folder, project, uv):
+    def add_needs(self, folder, table, uv):
         """Note what a project has of its own beside it: members of its workspace, and what it depends on by path."""
         workspace = as_table(uv.get("workspace"))
         outside = {path for each in as_list(workspace.get("exclude")) for path in glob(folder, each)}
-        for pattern in as_list(workspace.get("members")):
-            for member in glob(folder, pattern):
-                if member not in outside and os.path.isfile(os.path.join(member, "pyproject.toml")):
-                    self.add_project(member)
+        members = {path for each in as_list(workspace.get("members")) for path in glob(folder, each)}
+        for member in sorted(members - outside):
+            if os.path.isfile(os.path.join(member, "pyproject.toml")):
+                self.add_project(member)
         for name, source in as_table(uv.get("sources")).items():
             for each in source if isinstance(source, list) else [source]:
                 path = as_table(each).get("path")
                 if path:
                     self.add_local(os.path.join(folder, path), name, editable=bool(each.get("editable")))
-        needs = as_list(project.get("dependencies"))
-        for extra in as_table(project.get("optional-dependencies")).values():
-            needs = needs + as_list(extra)
-        for need in needs:
-            self.add_requirement(str(need), (folder,))
+        project, groups = as_table(table.get("project")), as_table(table.get("dependency-groups"))
+        more = (*as_table(project.get("optional-dependencies")).values(), *groups.values())
+        for needs in (project.get("dependencies"), uv.get("dev-dependencies"), *more):
+            for need in as_list(needs):  # in a group a table stands for another one
+                self.add_requirement(str(need), (folder,))
 
     def add_local(self, path, name="", editable=False):
         if os.path.isdir(path):
@@ -152,7 +151,7 @@ class Sources:
             return
         try:
             with open(path, errors="replace") as file:
-                text = file.read().replace("\\\n", " ")
+                text = file.read().replace("\\\n", " ").replace("\t", " ")
         except OSError:
             return
         for line in text.splitlines():
@@ -162,10 +161,12 @@ class Sources:
 
     def add_line(self, line, bases):
         option, rest = split_option(line)
+        path = rest.strip("\"'").replace("\\ ", " ")
+        path = first_of(bases, local_path(path) or path)
         if option in ("-r", "--requirement", "-c", "--constraint", "-b", "--build-constraint"):
-            self.add_requirements(first_of(bases, rest), bases[1])
+            self.add_requirements(path, bases[1])
         elif option in ("-f", "--find-links"):
-            self.add_folder(local_path(rest) or first_of(bases, rest))
+            self.add_folder(path)
         elif option in ("", "-e", "--editable"):
             self.add_requirement(rest, bases, editable=bool(option))
 
@@ -173,10 +174,9 @@ class Sources:
         """Note a requirement, if it lies on this disk: "./a", "a @ file:///b", "/c/d.whl"."""
         name, at, url = text.partition("@")
         place = (url if at else text).partition(";")[0].strip()
-        path = local_path(place)
-        if path is None and (place.startswith((".", "/")) or place.endswith((".whl", ".tar.gz", ".zip"))):
-            path = place if "://" not in place else None
-        if path is not None:
+        is_path = place.startswith((".", "/")) or place.endswith((".whl", ".tar.gz", ".zip"))
+        path = local_path(place) or (place if is_path and "://" not in place else "")
+        if path:
             whole = first_of(bases, path)
             bare = whole if os.path.exists(whole) else whole.partition("[")[0]
             self.add_local(bare, name.partition("[")[0].strip() if at else "", editable)
@@ -228,19 +228,12 @@ def as_list(value):
 
 
 def sha(parts):
-    import hashlib
-
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def file_sha(path):
-    import hashlib
-
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    with open(path, "rb") as file:  # no large one
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def glob(folder, pattern):
@@ -248,19 +241,28 @@ def glob(folder, pattern):
     import glob as globbing
     import itertools
 
-    found = globbing.iglob(os.path.join(globbing.escape(folder), str(pattern)), recursive=True)
-    paths = (path for path in found if not set(path[len(folder) :].split("/")) & set(SKIPPED))
-    return sorted(itertools.islice((path for path in paths if ".egg-info" not in path), MOST_FILES + 1))
+    top, pattern = globbing.escape(folder), str(pattern)
+    skipped = set(SKIPPED) - set(pattern.split("/"))  # "build/made.json" is meant
+    found = (path for one in alternatives(pattern) for path in globbing.iglob(os.path.join(top, one), recursive=True))
+    paths = (path for path in found if not skipped & set(path[len(folder) :].split("/")) and ".egg-info" not in path)
+    return sorted(set(itertools.islice(paths, MOST_FILES + 1)))
+
+
+def alternatives(pattern):
+    """Return the patterns that "**/*.{c,h}" stands for: uv knows braces, Python does not."""
+    before, brace, rest = pattern.rpartition("{")  # the innermost
+    words, close, after = rest.partition("}")
+    if not brace or not close:
+        return [pattern]
+    return [each for word in words.split(",") for each in alternatives(before + word + after)]
 
 
 def split_option(line):
     """Return a line's option and its value: "-r a", "-ra", "--requirement=a"; "" where it is a requirement."""
     if not line.startswith("-"):
         return "", line
-    if line.startswith("--"):
-        option, _, rest = line.replace("=", " ", 1).partition(" ")
-        return option, rest.strip()
-    return line[:2], line[2:].strip()
+    option, _, rest = line.replace("=", " ", 1).partition(" ") if line.startswith("--") else (line[:2], "", line[2:])
+    return option, rest.strip()
 
 
 def local_path(url):
@@ -272,15 +274,12 @@ def local_path(url):
     return unquote(url[5:].partition("#")[0].replace("//localhost/", "/").replace("///", "/"))
 
 
-# --- the note, as made_note.py reads it
-
-
 def write_note(path, found):
+    """Write what was found down as made_note.py reads it."""
     fields = [HEAD, found.tree, found.digest(), str(len(found.packages))]
     for name, digest in found.packages.items():
         fields += [name, digest, "built" if name in found.built else "linked"]
-    for each in found.files:
-        fields += [each, stat_of(each)]
+    fields += [field for each in found.files for field in (each, stat_of(each))]
     new = "%s.%d" % (path, os.getpid())  # renamed: in a copied environment the name is a link to the other one's
     with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write("\0".join(fields))
