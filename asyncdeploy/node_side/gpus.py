@@ -8,6 +8,7 @@ import time
 from asyncdeploy.node_side import tools
 
 MOST = 256  # rows: the client takes no more GPUs
+MOST_DIGITS = 9  # a petabyte in MiB, or a process's number
 LEFT = 1 << 30  # bytes: more than a driver keeps for itself, less than any rank
 LEFT_WAIT_S, LEFT_LOOK_S = 3.0, 0.2  # a driver frees memory a moment after the end of who held it
 
@@ -25,20 +26,31 @@ def rows(tool, fields, of="gpu"):
     return [row for row in found if len(row) == len(fields)]
 
 
+def number(cell):
+    """Return the number in a cell, None where it holds none that can be true: "[N/A]", or -1 read as unsigned."""
+    return int(cell) if cell.isascii() and cell.isdigit() and len(cell) <= MOST_DIGITS else None
+
+
 def size(cell):
     """Return what a cell says in MiB, in bytes; 0 for "[N/A]", which some containers see."""
-    return int(cell) << 20 if cell.isdigit() else 0
+    return (number(cell) or 0) << 20
 
 
 def users(tool):
     """Return [uuid, pid, bytes, program] of every process that is seen to compute."""
     found = rows(tool, ("gpu_uuid", "pid", "used_memory", "process_name"), "compute-apps")
-    return [[uuid, int(pid), size(used), program] for uuid, pid, used, program in found if pid.isdigit()]
+    return [[uuid, int(pid), size(used), program] for uuid, pid, used, program in found if number(pid) is not None]
 
 
 def used(tool):
     """Return [uuid, bytes in use] of every GPU."""
-    return [[uuid, size(cell)] for uuid, cell in rows(tool, ("uuid", "memory.used")) if cell.isdigit()]
+    return [each for each in in_order(tool) if each[1] is not None]
+
+
+def in_order(tool):
+    """Return [uuid, bytes in use] of every GPU, None where it does not say: one in trouble keeps its place."""
+    known = [(uuid, number(cell)) for uuid, cell in rows(tool, ("uuid", "memory.used"))]
+    return [[uuid, None if found is None else found << 20] for uuid, found in known]
 
 
 def more_used(tool, before):
@@ -47,7 +59,8 @@ def more_used(tool, before):
     Args: tool, before ([uuid, bytes in use] of each). A GPU on which somebody is seen is that one's.
     """
     known = dict(before)
-    more = [(index, uuid, now - known.get(uuid, now)) for index, (uuid, now) in enumerate(used(tool))]
+    places = [(index, uuid, now) for index, (uuid, now) in enumerate(in_order(tool)) if now is not None]
+    more = [(index, uuid, now - known.get(uuid, now)) for index, uuid, now in places]
     more = [row for row in more if row[2] >= LEFT]
     seen = {row[0] for row in users(tool)} if more else ()  # a driver that hangs has cost its time once already
     return ["GPU %d: %.1f GiB" % (index, extra / 2.0**30) for index, uuid, extra in more if uuid not in seen]

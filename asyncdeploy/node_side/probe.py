@@ -114,7 +114,7 @@ def gpus(tool):
 
     found = []
     for index, name, total, used, driver, uuid in asker.rows(tool, GPU_FIELDS):
-        if index.isdigit():
+        if asker.number(index) is not None:
             row = {"index": int(index), "name": name, "memory_bytes": asker.size(total)}
             found.append(dict(row, used_bytes=asker.size(used), driver=driver, uuid=uuid))
     return sorted(found, key=lambda row: row["index"])

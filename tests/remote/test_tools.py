@@ -38,6 +38,16 @@ def test_what_nvidia_smi_prints(tmp_path: Path) -> None:
     assert gpus.users(None) == gpus.users("/no/such/tool") == []
 
 
+@pytest.mark.parametrize("odd", ["[GPU requires reset]", "²", "17592186044415", "9" * 5000])
+def test_a_gpu_that_says_no_number_keeps_its_place(tmp_path: Path, odd: str) -> None:
+    """Nobody fails of it, and it is not the next one that is named."""
+    tool = write_tool(tmp_path / "nvidia-smi", f"case $1 in *-gpu*) echo 'GPU-0, {odd}'; echo 'GPU-1, 61000' ;; esac")
+    assert gpus.used(tool) == [["GPU-1", 61000 << 20]]
+    assert gpus.more_used(tool, [["GPU-0", 0], ["GPU-1", 0]]) == ["GPU 1: 59.6 GiB"]
+    assert gpus.users(write_tool(tmp_path / "users", f"echo 'GPU-0, {odd}, 5, python'")) == []
+    assert gpus.users(write_tool(tmp_path / "sizes", f"echo 'GPU-0, 7, {odd}, python'")) == [["GPU-0", 7, 0, "python"]]
+
+
 def test_what_a_tool_says_is_what_it_said_when_it_ended(tmp_path: Path) -> None:
     assert tools.outcome(["printf", "%s", "it's \\ $HOME"]) == (0, "it's \\ $HOME")
     assert tools.outcome(["sh", "-c", "echo a; echo b >&2; exit 3"], complaints=True) == (3, "a\nb\n")
