@@ -87,10 +87,10 @@ async def test_e4_a_job_s_later_imports_and_children_come_from_its_own_environme
     assert len(kept(later)) == 1, "nobody runs in the job's any more"
 
 
-async def test_e4_ranks_of_a_launch_too_where_locks_are_all_that_is_seen(
+async def test_e4_ranks_of_a_launch_too_whose_variables_are_gone(
     sshd: SshdNode, pool: Pool, workspace: Workspace, tmp_path: Path
 ) -> None:
-    # A rank whose variables are gone is seen by nobody who looks at processes.
+    # Of a rank whose variables are gone only the words and those above it speak.
     hidden = f"exec env -i OUT={tmp_path} PATH=$PATH python train.py"
     launch = await fan_out([sshd.node], workspace, Ranks(hidden, nproc_per_node=2), env_of("one"), pool=pool)
     await eventually((tmp_path / "begun").exists, "the ranks run")
@@ -99,6 +99,19 @@ async def test_e4_ranks_of_a_launch_too_where_locks_are_all_that_is_seen(
     (await wait_launch(launch, pool=pool)).unwrap()
     log = await read_log(pool.at(sshd.node), launch.jobs[0], 1000)
     assert log.replace("[local0]:", "").replace("[local1]:", "").split() == ["one"] * 8
+
+
+async def test_e4_a_lock_keeps_it_where_no_process_is_seen(remote: ShellRemote, site: Site, folder: Path) -> None:
+    """As through a container, or a home that machines share: who holds it here has no variable that names it."""
+    await bootstrap_env(remote, site, UvEnv())
+    first = (folder / ".venv").readlink()
+    with Path(f"{first}.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        for line in ("true", ": again"):
+            await bootstrap_env(remote, site, UvEnv(pre=line))
+            assert (first / "pyvenv.cfg").exists()
+    await bootstrap_env(remote, site, UvEnv(pre=": again"))
+    assert not first.exists()
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
