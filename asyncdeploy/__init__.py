@@ -61,6 +61,7 @@ _ROOMS = {
     "sources.rent.errors": "NotGivenBack ProviderError RentFailed",
     "sources.rent.existing": "provider_nodes",
     "sources.rent.giving_back": "Patience",
+    "sources.rent.kept": "read_rentals",
     "sources.rent.offers": "find_offers",
     "sources.rent.provider": "Provider",
     "sources.rent.providers.lambda_cloud": "LambdaCloud",

@@ -105,6 +105,7 @@ from asyncdeploy.sources.rent.errors import (
 )
 from asyncdeploy.sources.rent.existing import provider_nodes as provider_nodes
 from asyncdeploy.sources.rent.giving_back import Patience as Patience
+from asyncdeploy.sources.rent.kept import read_rentals as read_rentals
 from asyncdeploy.sources.rent.offers import find_offers as find_offers
 from asyncdeploy.sources.rent.provider import Provider as Provider
 from asyncdeploy.sources.rent.providers.lambda_cloud import LambdaCloud as LambdaCloud

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -96,7 +97,7 @@ async def test_what_is_rented_is_given_back_when_somebody_ends_it(renter: Renter
     assert "2 nodes, $3.00 an hour together, $6.00 until" in await line_of(child.stderr, "rental ")
     way = (await line_of(child.stdout, "-n ")).split()
     assert len(renter.living()) == 2
-    used = await renter("run", *way, "--accept-new", "--bare", "--", "echo hi")
+    used = await renter("run", *way, "--bare", "--", "echo hi")
     assert (used.code, used.out) == (0, "hi\nhi\n"), used.err
     child.send_signal(ending)
     said = await ended(child)
@@ -126,6 +127,37 @@ async def test_detached_it_stays_until_it_is_given_back_from_another_home(renter
     assert "2 machines given back" in given.err
     assert renter.living() == []
     assert (await renter("rentals")).out == "nothing is rented\n"
+
+
+async def test_verbs_know_a_rental_by_its_word_and_trust_its_keys_alone(renter: Renter) -> None:
+    id_ = (await renter("rent", *WANT, *SHORT, "--detach", "--json")).documents[-1]["rental"]["id"]
+    (renter.ad.folder / "train.py").write_text("import os; print('rank', os.environ['RANK'])\n")
+    begun = await renter("start", "@rental", "--env", "system", "--name", "job", "--", "echo started")
+    assert begun.code == 0, begun.err
+    assert (await renter("wait", "last")).code == 0
+    assert "started" in (await renter("logs", "last")).out
+    line = (await renter("ssh", "last/1", "--print")).out
+    words = [*shlex.split(line)[:-1], "echo by ssh itself"]
+    words[1:1] = ["-o", "BatchMode=yes"]
+    words.remove("-t")
+    done = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    assert (await done.communicate())[0] == b"by ssh itself\n"
+    assert not (renter.ad.home / ".ssh" / "known_hosts").exists()
+
+    wrong = await renter("run", "@somebody", "--", "true")
+    assert wrong.code == 2
+    assert f"@{id_}" in wrong.err
+    machines = renter.fake.machines
+    [_, second] = machines.living()
+    second.stop()
+    machines.boot(second, (machines.folder / second.id / "authorized_keys").read_text(), "")
+    said = await renter("run", f"@{id_}", "--accept-new", "--bare", "--", "echo hi")  # the same address, another's key
+    assert said.code != 0
+    assert "the host key is not the pinned one" in said.err
+    assert said.out == "hi\n"
+    assert (await renter("give-back", id_, *SHORT)).code == 0
+    assert (await renter("run", f"@{id_}", "--", "true")).code == 2
+    assert [path.name for path in (renter.ad.home / ".local/state/asyncdeploy/rentals").iterdir()] == []
 
 
 async def test_an_id_that_is_none_is_no_success(renter: Renter) -> None:

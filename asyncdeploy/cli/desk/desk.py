@@ -17,6 +17,7 @@ from asyncdeploy.cli.desk.output import Output, speak_plainly
 from asyncdeploy.cli.settings.choose import choose_nodes, has_nodes
 from asyncdeploy.cli.settings.file import File, find_file
 from asyncdeploy.cli.settings.options import Project, Reach, Show
+from asyncdeploy.cli.settings.rented import host_keys
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.settings.values import env_of, workspace_of
 
@@ -79,7 +80,6 @@ class Desk:
     def open_pool(self) -> ad.Pool:
         """Return a new pool by the flags."""
         accepts = self.reach.accept_new if self.reach.accept_new is not None else self.file.accept_new
-        keys = ad.HostKeys.accept_new() if accepts else ad.HostKeys.strict()
 
         def observe(event: ad.Event) -> None:
             self.out.seen(event)
@@ -89,7 +89,7 @@ class Desk:
             if not (any(shown_already) or self.out.json) and self._is_said(event):
                 self.view(event)
 
-        return ad.Pool(host_keys=keys, observer=observe)
+        return ad.Pool(host_keys=host_keys(bool(accepts)), observer=observe)
 
     def _is_said(self, event: ad.Event) -> bool:
         return self.stages or self.show.verbose or (isinstance(event, ad.Noted) and not self.show.quiet)

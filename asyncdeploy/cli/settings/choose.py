@@ -1,5 +1,5 @@
-"""Which nodes are meant: arguments, a hostfile, groups, variables, a Slurm allocation, the settings file; then which of
-them.
+"""Which nodes are meant: arguments, a hostfile, groups, rentals, variables, a Slurm allocation, the settings file; then
+which of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 import asyncdeploy as ad
 from asyncdeploy.cli.settings.file import File
 from asyncdeploy.cli.settings.options import Reach
-from asyncdeploy.cli.settings.usage import UsageError, unknown
+from asyncdeploy.cli.settings.rented import as_rented, rented_nodes
+from asyncdeploy.cli.settings.usage import UsageError
 
 NO_NODES = (
     "no nodes: name them (asyncdeploy VERB root@gpu[01-08]), or give --hostfile, ASYNCDEPLOY_NODES, "
@@ -79,19 +80,22 @@ def parsed_nodes(file: File, reach: Reach, words: Sequence[str]) -> tuple[ad.Nod
 
 def _parsed(found: Iterable[str | ad.Node], file: File, reach: Reach) -> tuple[ad.Node, ...]:
     try:
-        return ad.parse_nodes(list(found), key_path=reach.key or file.key, jump=reach.jump or file.jump)
+        nodes = ad.parse_nodes(list(found), key_path=reach.key or file.key, jump=reach.jump or file.jump)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return as_rented(nodes)
 
 
-def _without_groups(file: File, words: Iterable[str]) -> list[str]:
-    found: list[str] = []
+def _without_groups(file: File, words: Iterable[str]) -> list[str | ad.Node]:
+    found: list[str | ad.Node] = []
     for word in words:
         for part in re.split(r"(?<!\S)(@[^\s,]+)[\s,]*", word):
-            if part.startswith("@") and part[1:] not in file.groups:
-                where = f"group in {file.path}" if file.path else "group (there is no asyncdeploy.toml here)"
-                raise UsageError(str(unknown(where, part, (f"@{name}" for name in file.groups))))
-            found += file.groups[part[1:]] if part.startswith("@") else [part] * bool(part.strip(", \t"))
+            if not part.startswith("@"):
+                found += [part] * bool(part.strip(", \t"))
+            elif part[1:] in file.groups:
+                found += file.groups[part[1:]]
+            else:
+                found += rented_nodes(part[1:], file)
     return found
 
 

@@ -29,7 +29,7 @@ class Reach:
             negative="",
             show_default=False,
             group=_NODES,
-            help="nodes, as root@gpu[01-08]:22 or @group; may be repeated (ASYNCDEPLOY_NODES)",
+            help="nodes, as root@gpu[01-08]:22, @group or @rental; may be repeated (ASYNCDEPLOY_NODES)",
         ),
     ] = ()
     hostfile: Annotated[

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.settings.options import Project
+from asyncdeploy.cli.settings.rented import known_hosts_of
 from asyncdeploy.cli.settings.usage import UsageError, unknown
 from asyncdeploy.cli.work.looking import node_of_rank
 from asyncdeploy.cli.work.runs import Found, find_run, folder
@@ -94,6 +95,8 @@ def _way(node: ad.Node) -> list[str]:
     words = ["-p", str(node.port)] if node.port else []
     words += ["-l", node.user] if node.user else []
     words += ["-i", str(node.key_path), "-o", "IdentitiesOnly=yes"] if node.key_path else []
+    known = known_hosts_of(node)
+    words += ["-o", f'UserKnownHostsFile="{known}"'] if known else []
     if node.jump is not None:
         way = list(hops(node.jump))[::-1]
         if any(hop.key_path for hop in way):  # -J has no word for a hop's own key
@@ -113,6 +116,8 @@ async def write_config(desk: Desk, text: str) -> int:
         lines += [f"    User {place.user}"]
         if node.key_path:
             lines += [f'    IdentityFile "{node.key_path}"', "    IdentitiesOnly yes"]
+        if (known := known_hosts_of(node)) is not None:
+            lines += [f'    UserKnownHostsFile "{known}"']
         if place.route.jump is not None:
             way = list(hops(place.route.jump))[::-1]
             lines += [f"    ProxyJump {','.join(map(destination, way))}"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from asyncdeploy.cli.settings.providers import providers_of
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work.giving_back import cost_of, machines, patience_of, telling
 from asyncdeploy.cli.work.looking import in_columns
-from asyncdeploy.cli.work.written import flags_of
 from asyncdeploy.values.shown.moments import clock
 
 ANY_PRICE = 1e6
@@ -121,9 +119,9 @@ def _tell_rented(desk: Desk, rental: ad.Rental, ending: str) -> None:
         desk.out.say(f"note: {note}")
     for node, pin in rental.pins:
         desk.out.say(f"host key of {node}: {pin}")
-    desk.out.say("next: asyncdeploy check with this line, --accept-new the first time:")
+    desk.out.say("next: asyncdeploy check, push, launch, ... with this word, from this machine; its keys are known:")
     desk.out.event("Rented", {"rental": rental})
-    desk.out.result(f"{flags_of(rental.nodes)} --key {shlex.quote(str(rental.nodes[0].key_path))}")
+    desk.out.result(f"-n @{rental.id}")
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ class HostKeyChecker:
         unless the node had a certificate to show.
         """
         rest = without(algorithms, {each.kind for each in shown})
-        if self.rule.mode == "pinned":
+        if self._is_pinned(who):
             return rest if self._pins(who) else ()
         kinds = {kind_of(entry.kind) for entry in self._files.of(who).keys}
         if shown[-1].certificate is None or shown[-1].kind in kinds:
@@ -64,7 +64,7 @@ class HostKeyChecker:
 
     def refusal(self, who: Identity, shown: Sequence[ShownKey], last: HostKeyError) -> HostKeyError:
         """Return why none of the keys that a node showed is trusted."""
-        if self.rule.mode != "pinned" or len(shown) < 2 or last.reason != "changed":
+        if not self._is_pinned(who) or len(shown) < 2 or last.reason != "changed":
             return last
         return pin_error(who, [fingerprint(each.plain.public_data) for each in shown], self._pins(who))
 
@@ -78,7 +78,7 @@ class HostKeyChecker:
         """
         if error := self._refuse(who, shown):
             return error
-        if self.rule.mode == "pinned":
+        if self._is_pinned(who):
             return self._judge_pin(who, shown)
         known, data = self._files.of(who), shown.plain.public_data
         if known.unread:
@@ -96,7 +96,7 @@ class HostKeyChecker:
 
     def is_certified(self, who: Identity, shown: ShownKey) -> bool:
         """Return whether a key is trusted for its certificate, so that it needs not be recorded."""
-        return self.rule.mode != "pinned" and not self._why_not_certified(who, shown, self._files.of(who))
+        return not self._is_pinned(who) and not self._why_not_certified(who, shown, self._files.of(who))
 
     def _why_not_certified(self, who: Identity, shown: ShownKey, known: Known) -> str:
         if shown.certificate is None:
@@ -151,6 +151,9 @@ class HostKeyChecker:
             return None
         return pin_error(who, [offered], pins)
 
+    def _is_pinned(self, who: Identity) -> bool:
+        return self.rule.mode == "pinned" or bool(self._pins(who))
+
     def _pins(self, who: Identity) -> tuple[str, ...]:
         for wanted in (who.node, *who.every_name, address_name(who.host, who.port)):
             if found := tuple(pin for name, pin in self.rule.pins if name == wanted):
@@ -166,6 +169,6 @@ class HostKeyChecker:
         Raises:
             OSError: the file cannot be written.
         """
-        target = self.rule.target_of(who.trust)
+        target = None if self._is_pinned(who) else self.rule.target_of(who.trust)
         others = await self._files.record(who, key, target) if target is not None else []
         return changed_error(who, key.public_data, others, self.rule.user_files_of(who.trust)) if others else None

@@ -23,7 +23,11 @@ _PIN = regex(r"SHA256:[A-Za-z0-9+/]{43}=?")
 
 @attrs.frozen
 class HostKeys:
-    """The rule for host keys; made by ``strict``, ``accept_new`` or ``pinned``."""
+    """The rule for host keys; made by ``strict``, ``accept_new`` or ``pinned``.
+
+    Attributes:
+        pins: (name, fingerprint): of a node that is named here these keys count and no file, whatever the mode is.
+    """
 
     mode: Literal["strict", "accept_new", "pinned"]
     path: Path | None = None
@@ -63,11 +67,19 @@ class HostKeys:
             TypeError: it is no mapping of names to text.
             ValueError: a fingerprint is not written as ``ssh-keygen -l`` prints it.
         """
-        pairs = [(name, pin) for name, said in pins.items() for pin in ([said] if isinstance(said, str) else said)]
-        for name, pin in pairs:
-            if not _PIN.fullmatch(str(pin)):
-                raise ValueError(f"HostKeys.pinned {name!r}: 'SHA256:' and 43 characters were expected, got {pin!r}")
-        return cls("pinned", None, tuple(sorted((name, pin.rstrip("=")) for name, pin in pairs)))
+        return cls("pinned", None, _as_pins("HostKeys.pinned", pins))
+
+    @checked
+    def with_pins(self, pins: Mapping[str, str | Iterable[str]]) -> HostKeys:
+        """Return this rule with pins beside it: nodes that they name are trusted by them alone, others as before.
+
+        Args:
+            pins: as for ``pinned``.
+
+        Raises:
+            TypeError, ValueError: as for ``pinned``.
+        """
+        return attrs.evolve(self, pins=tuple(sorted({*self.pins, *_as_pins("HostKeys.with_pins", pins)})))
 
     @checked
     def forget(self, node: Node, *, config_path: str | Path | None = None) -> int:
@@ -113,6 +125,14 @@ class HostKeys:
         if trust.user_files is not None:
             return trust.user_files
         return tuple(home / ".ssh" / name for name in ("known_hosts", "known_hosts2") for home in homes())
+
+
+def _as_pins(what: str, pins: Mapping[str, str | Iterable[str]]) -> tuple[tuple[str, str], ...]:
+    pairs = [(name, pin) for name, said in pins.items() for pin in ([said] if isinstance(said, str) else said)]
+    for name, pin in pairs:
+        if not _PIN.fullmatch(str(pin)):
+            raise ValueError(f"{what} {name!r}: 'SHA256:' and 43 characters were expected, got {pin!r}")
+    return tuple(sorted((name, pin.rstrip("=")) for name, pin in pairs))
 
 
 def _to_path(value: str | Path | None) -> Path | None:

@@ -11,13 +11,14 @@ import attrs
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.sources.rent.errors import NotGivenBack, ProviderError, RentFailed
 from asyncdeploy.sources.rent.giving_back import Patience, give_back, not_given_back
+from asyncdeploy.sources.rent.kept import keep
 from asyncdeploy.sources.rent.keys import KeyPair, fingerprint, new_key
 from asyncdeploy.sources.rent.ledger import Entry, Ledger
 from asyncdeploy.sources.rent.names import RentedName, label_of
 from asyncdeploy.sources.rent.offers import ask_all, plans
 from asyncdeploy.sources.rent.provider import Provider
 from asyncdeploy.sources.rent.proving import leaves, prove
-from asyncdeploy.sources.rent.rental import Rental
+from asyncdeploy.sources.rent.rental import Rental, known_hosts_lines
 from asyncdeploy.sources.rent.want import Instance, Offer, Order, Want
 from asyncdeploy.tasks.finish import finish
 from asyncdeploy.tasks.threads import run_in_thread
@@ -100,15 +101,18 @@ class Booking:
         there = await self._booted(names, end)
         nodes = tuple(self._node(one, number) for number, one in enumerate(there))
         planted = [self.providers[offer.provider].plants_host_key for offer in plan]
-        pins = [fingerprint(host.public) if sure else None for host, sure in zip(hosts, planted, strict=True)]
+        keys = [host.public if sure else None for host, sure in zip(hosts, planted, strict=True)]
         try:
-            seen = await prove(nodes, pins, end)
+            seen = await prove(nodes, keys, end)
         except ExceptionGroup as group:
             raise Failed("; ".join(str(error) for error in leaves(group))) from group
-        taken = [node.name for node, pin in zip(nodes, pins, strict=True) if pin is None]
+        taken = [node.name for node, key in zip(nodes, keys, strict=True) if key is None]
         notes = (f"host keys taken as they came, once: {', '.join(taken)}",) if taken else ()
         usd = sum(one.usd_per_hour or offer.usd_per_hour for one, offer in zip(there, plan, strict=True))
-        return Rental(self.ledger.rental, nodes, seen, usd, self.until, notes)
+        pins = tuple(sorted((name, fingerprint(key)) for name, key in seen))
+        rental = Rental(self.ledger.rental, nodes, pins, usd, self.until, notes, known_hosts_lines(nodes, seen))
+        await run_in_thread(keep, rental, self.ledger.path.parent)
+        return rental
 
     async def _ask_for(self, offer: Offer, host: KeyPair) -> str:
         """Send the request that costs money, once, and return the machine's name."""

@@ -24,6 +24,8 @@ from asyncdeploy.sources.rent.names import read_name
 from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.account import home_folder
 
+KEPT = (".rental", ".known_hosts", ".key")
+"""What else lies there of a rental; its ledger goes last."""
 MAX_BYTES = 1 << 20
 """Of a ledger: some hundred bytes a machine and event."""
 
@@ -154,8 +156,11 @@ class Ledger:
             self._fd = -1
 
     def remove(self) -> None:
-        """Take file and key away: all that they name is proven gone."""
-        self.key_path.unlink(missing_ok=True)
+        """Take file and key away, and what stands beside them: all that they name is proven gone."""
+        for path in self.path.parent.glob(f".{self.rental}-*"):  # of one who died while he wrote
+            path.unlink(missing_ok=True)
+        for ending in KEPT:
+            self.path.with_suffix(ending).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         self.close()
 

@@ -14,23 +14,23 @@ from asyncdeploy.nodes.parse import Node
 from asyncdeploy.sources.rent.keys import fingerprint
 
 
-async def prove(nodes: Sequence[Node], pins: Sequence[str | None], end: float) -> tuple[tuple[str, str], ...]:
+async def prove(nodes: Sequence[Node], keys: Sequence[str | None], end: float) -> tuple[tuple[str, str], ...]:
     """Wait until each machine lets us in and runs a command.
 
     Args:
         nodes: the machines.
-        pins: the fingerprint of each host key; None takes the key that comes, this once.
+        keys: the public line of each host key; None takes the key that comes, this once.
         end: until when, by the loop's clock.
 
     Returns:
-        Each node's name with a fingerprint that it answers with.
+        Each node's name with the public line of a key that it answers with.
 
     Raises:
         ExceptionGroup: one did not, or answered with another key; the others are no longer waited for.
     """
     async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(_prove(node, pin, end)) for node, pin in zip(nodes, pins, strict=True)]
-    return tuple(sorted((node.name, pin) for node, task in zip(nodes, asked, strict=True) for pin in task.result()))
+        asked = [group.create_task(_prove(node, key, end)) for node, key in zip(nodes, keys, strict=True)]
+    return tuple((node.name, key) for node, task in zip(nodes, asked, strict=True) for key in task.result())
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
@@ -41,14 +41,14 @@ def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return found
 
 
-async def _prove(node: Node, pin: str | None, end: float) -> list[str]:
+async def _prove(node: Node, key: str | None, end: float) -> list[str]:
     left_s = max(1.0, end - asyncio.get_running_loop().time())
     with tempfile.TemporaryDirectory(prefix="asyncdeploy-") as here:
         known = Path(here) / "known_hosts"
-        rule = HostKeys.accept_new(known) if pin is None else HostKeys.pinned({node.name: pin})
+        rule = HostKeys.accept_new(known) if key is None else HostKeys.pinned({node.name: fingerprint(key)})
         async with Pool(host_keys=rule) as pool:
             (await wait_ready([node], timeout_s=left_s, pool=pool)).unwrap()
-        if pin is not None:
-            return [pin]
+        if key is not None:
+            return [key]
         lines = [line.split() for line in known.read_text().splitlines() if not line.startswith("#")]
-        return [fingerprint(" ".join(words[1:3])) for words in lines if len(words) >= 3]
+        return list(dict.fromkeys(" ".join(words[1:3]) for words in lines if len(words) >= 3))  # under several names

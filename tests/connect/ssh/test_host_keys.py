@@ -203,6 +203,28 @@ async def test_pins_read_no_file_and_know_name_and_host() -> None:
     assert error.reason == "unknown"
 
 
+async def test_pins_beside_files_count_alone_for_the_nodes_that_they_name(known: Path) -> None:
+    pinned, filed, box = new_key(), new_key(), attrs.evolve(BOX, node="rented")
+    known.write_text(line("rented", filed) + line("[198.51.100.7]:41234", filed) + line("box", filed))
+    for base in (HostKeys.strict(known), HostKeys.accept_new(known)):
+        rule = base.with_pins({"rented": pinned.get_fingerprint()})
+        assert await judge(rule, box, pinned) is None
+        error = await judge(rule, box, filed)
+        assert error is not None
+        assert (error.source, error.expected) == ("HostKeys.pinned", (pinned.get_fingerprint(),))
+        assert await judge(rule, BOX, filed) is None, "another node is judged by the files as before"
+        assert await judge(rule, BOX, pinned) is not None
+        checker = HostKeyChecker(rule)
+        await checker.load(box)
+        assert checker.algorithms_left(box, ("ssh-ed25519", "rsa-sha2-512"), [ShownKey(filed)]) == ("rsa-sha2-512",)
+        assert await checker.record(box, pinned) is None
+    assert pinned.export_public_key().decode().split()[1] not in known.read_text()
+    more = HostKeys.strict().with_pins({"a": pinned.get_fingerprint()}).with_pins({"b": [filed.get_fingerprint()]})
+    assert dict(more.pins) == {"a": pinned.get_fingerprint(), "b": filed.get_fingerprint()}
+    with pytest.raises(ValueError, match="with_pins"):
+        HostKeys.strict().with_pins({"box": "MD5:00"})
+
+
 async def test_the_first_name_that_is_pinned_counts_alone() -> None:
     mine, other = new_key(), new_key()
     rule = HostKeys.pinned({"box": mine.get_fingerprint(), "198.51.100.7": other.get_fingerprint()})

@@ -83,7 +83,7 @@ class Machines:
     def boot(self, machine: Machine, public_key: str, host_key: str) -> None:
         """Start its sshd."""
         folder = self.folder / machine.id
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
         (folder / "host_key").write_text(host_key or new_key().private)
         (folder / "host_key").chmod(0o600)
         (folder / "authorized_keys").write_text(public_key + "\n")

@@ -1,7 +1,7 @@
 """Rents in a process of its own, and dies by KILL at one of its writes to the disk.
 
 Counted are each line of the ledger before it is written, before it is on the disk and after that, and each file that is
-taken away. Arguments: dialect, url, port, and at which. Prints how many there were when it comes
+taken away or takes its place. Arguments: dialect, url, port, and at which. Prints how many there were when it comes
 through.
 """
 
@@ -62,7 +62,10 @@ class Dying:
         return self._write(fd, data)
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
-        if event == "os.remove" and str(args[0]).endswith((".ledger", ".key")):
+        ours = (".ledger", ".key", ".rental", ".known_hosts")
+        if (event == "os.remove" and str(args[0]).endswith(ours)) or (
+            event == "os.rename" and str(args[1]).endswith(ours)
+        ):
             self.step()
 
     def step(self) -> None:
