@@ -82,10 +82,16 @@ async def test_offers_say_what_all_machines_cost_together(renter: Renter) -> Non
     head, row, *_ = said.out.splitlines()
     assert head.split() == ["PROVIDER", "GPUS", "WHERE", "EACH/H", "TOGETHER/H", "UNTIL", "THE", "END"]
     assert row.split() == ["vast", "2", "x", "A", "-", "$1.50", "$3.00", "$6.00"]
-    document = json.loads((await renter("offers", "A", "--gpus", "2", "--num-nodes", "3", "--json")).out)
+    document = json.loads((await renter("offers", "A", "--gpus", "2", "--num-nodes", "3", "--apart", "--json")).out)
     assert (document["v"], document["verb"], document["ok"]) == (1, "offers", True)
     assert [each["usd_per_hour_together"] for each in document["offers"]] == [4.5] * 3
     assert (await renter("offers", "B")).out == "nobody offers that now\n"
+    two = ("offers", "A", "--gpus", "2", "--num-nodes", "2", "--usd-per-hour")
+    assert (await renter(*two, "2.99", "--apart")).out == "nobody offers that now\n", "$1.50 each is $3.00 together"
+    assert "$3.00" in (await renter(*two, "3", "--apart")).out
+    alone = await renter(*two, "9")
+    assert alone.out == "nobody offers that now\n", "machines of vast share no network"
+    assert "--apart asks all" in alone.err
     assert renter.fake.creates == []
 
 
