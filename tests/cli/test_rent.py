@@ -92,6 +92,7 @@ async def test_offers_say_what_all_machines_cost_together(renter: Renter) -> Non
     alone = await renter(*two, "9")
     assert alone.out == "nobody offers that now\n", "machines of vast share no network"
     assert "--apart asks all" in alone.err
+    assert "vast: does not say which" in (await renter("rent", *two[1:], "9", "--for", "1h")).err
     assert renter.fake.creates == []
 
 

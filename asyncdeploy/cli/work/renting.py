@@ -40,7 +40,7 @@ async def show_offers(desk: Desk, gpu: str, asked: Any, renting: Any) -> int:
         rows.append((offer.provider, gpus, offer.place or "-", *(f"${price:.2f}" for price in prices)))
     said = [{**each.to_dict(), "usd_per_hour_together": each.usd_per_hour * want.nodes} for each in found]
     desk.out.result(in_columns(rows) if found else "nobody offers that now")
-    if not found and want.nodes > 1 and want.together:
+    if not found and want.is_joined:
         desk.out.say("of providers that say which machines share a private network; --apart asks all of them")
     desk.out.document({"ok": True, "exit": 0, "nodes": want.nodes, "offers": said})
     return 0

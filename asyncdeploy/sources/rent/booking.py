@@ -81,12 +81,15 @@ class Booking:
             left = await give_back(self.providers, self._entries(), self.patience, self.ledger)
             if left is not None:
                 raise left
-        raise self._failed(len(offers))
+        raise self._failed(offers)
 
-    def _failed(self, offers: int) -> RentFailed:
+    def _failed(self, offers: tuple[Offer, ...]) -> RentFailed:
         want = self.want
+        if want.is_joined:
+            for name in sorted({offer.provider for offer in offers if not offer.place}):
+                self.attempts.append(f"{name}: does not say which of its machines share a private network")
         wish = f"{want.nodes} x {want.gpus} {want.gpu} for at most ${want.usd_per_hour:.2f} an hour together"
-        why = f"{offers} offers, none became nodes" if self.attempts else "no offer fits"
+        why = f"{len(offers)} offers, none became nodes" if self.attempts else "no offer fits"
         hint = "find_offers shows what there is; a higher usd_per_hour, other regions or together=False let more in"
         return RentFailed("", f"{wish}: {why}", hint, "\n".join(self.attempts[-10:]), tuple(self.attempts))
 
@@ -140,10 +143,13 @@ class Booking:
                 for provider in {self.ledger.entries[name].provider for name in names}:
                     listed += await self.providers[provider].instances()
                 there = self._look(names, listed)
-                if all(one is not None and one.state == "ready" for one in there):
-                    return [one for one in there if one is not None]
-                waiting = [name for name, one in zip(names, there, strict=True) if one is None or one.state != "ready"]
-                last = f"{len(waiting)} of {len(names)} not ready"
+                ready = [one for one in there if one is not None and one.state == "ready"]
+                alone = [one.name for one in ready if self.want.is_joined and not one.address]
+                if len(ready) == len(names) and not alone:
+                    return ready
+                last = f"{len(names) - len(ready)} of {len(names)} not ready"
+                if alone:
+                    last += f"; {', '.join(alone)} has no address in a private network, which together=True asks for"
             except ProviderError as error:
                 last = error.message
             if asyncio.get_running_loop().time() >= end:

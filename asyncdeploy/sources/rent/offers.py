@@ -100,7 +100,7 @@ def _groups(offers: Sequence[Offer], want: Want) -> list[list[Offer]]:
     """Return offers by what one rental may take together, the cheapest first in each."""
     groups: dict[tuple[str, str], list[Offer]] = {}
     for offer in offers:
-        if want.together and want.nodes > 1:
+        if want.is_joined:
             if offer.place:
                 groups.setdefault((offer.provider, offer.place), []).append(offer)
         else:

@@ -31,7 +31,8 @@ class Want(PlainData):
         disk_gb: room on each.
         image: a container's image, or a system's where the provider rents machines; None is the provider's usual one.
         regions: where they may stand, as the provider writes it; () is anywhere.
-        together: several machines must share a private network; a provider whose offers do not say so is left out.
+        together: several machines must share a private network; a provider whose offers do not say so is left out, and
+            machines that get no address in one are given back.
 
     Raises:
         ValueError: a number is below 1, or the price is not above 0.
@@ -60,6 +61,11 @@ class Want(PlainData):
             raise ValueError(f"Want usd_per_hour: a price above 0 was expected, got {shown(self.usd_per_hour)}")
         if self.image is not None and (not self.image.isprintable() or " " in self.image or not self.image):
             raise ValueError(f"Want image: the name of an image was expected, got {shown(self.image)}")
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether there are several machines that must share a private network."""
+        return self.together and self.nodes > 1
 
     def takes_gpu(self, name: str) -> bool:
         """Return whether a GPU's name is the one that is wanted, or holds its words one after the other."""

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
@@ -68,6 +69,43 @@ async def test_a_fault_that_can_be_lived_with(dialect: str, fault: str) -> None:
         fake.faults[fault], fake.lag_s = 1, 0.2
         async with renting(fake) as rental:
             assert len(rental.nodes) == 2
+        nothing_is_left(fake)
+
+
+@pytest.mark.parametrize("dialect", ["runpod", "lambda"])
+async def test_together_is_kept_or_nothing_is_rented(dialect: str) -> None:
+    async with FakeProvider(dialect) as fake:
+        provider = provider_of(dialect, fake.url, fake.machines.port)
+
+        def renting_together():  # type: ignore[no-untyped-def]
+            want = attrs.evolve(WANT, together=True)
+            return rent([provider], want, for_s=3600, boot_s=2.0, owner="me", patience=PATIENCE)
+
+        fake.faults["alone"] = 1  # the address comes later than the rest
+        async with renting_together() as rental:
+            assert all(node.address for node in rental.nodes)
+        nothing_is_left(fake)
+        fake.faults["alone"] = 10**6
+        with pytest.raises(RentFailed) as caught:
+            async with renting_together():
+                raise AssertionError("they share no network")
+        assert "has no address in a private network, which together=True asks for" in caught.value.attempts[0]
+        nothing_is_left(fake)
+        async with renting(fake) as rental:  # together=False
+            assert len(rental.nodes) == 2
+        nothing_is_left(fake)
+
+
+@pytest.mark.parametrize("dialect", ["vast", "prime"])
+async def test_who_cannot_promise_a_network_is_not_asked_for_machines(dialect: str) -> None:
+    async with FakeProvider(dialect) as fake:
+        provider = provider_of(dialect, fake.url, fake.machines.port)
+        with pytest.raises(RentFailed) as caught:
+            async with rent([provider], attrs.evolve(WANT, together=True), for_s=3600, owner="me", patience=PATIENCE):
+                raise AssertionError("they share no network")
+        assert f"{dialect}: does not say which of its machines share a private network" in caught.value.attempts
+        assert "together=False" in caught.value.hint
+        assert fake.creates == []
         nothing_is_left(fake)
 
 

@@ -32,6 +32,7 @@ class FakeProvider:
         self.lag_s = 0.0
         self.creates: list[str] = []
         self.crimes: list[str] = []
+        self.joined: set[str] = set()
         self.keys: dict[str, dict[str, str]] = {}
         self.url = ""
         self._runner: web.AppRunner | None = None
@@ -127,6 +128,7 @@ async def _runpod(fake: FakeProvider, method: str, words: list[str], body: Any, 
             assert {"name", "image", "gpu", "disk", "ports", "cloud", "dataCenterIds", "args", "env"} >= set(body) - {
                 "globalNetworking"
             }, "RunPod refuses unknown fields"
+            fake.joined |= {body["name"]} if body.get("globalNetworking") else set()
             return await fake.create(request, body["name"], planted(body["env"]), lambda id_: {"id": id_}, status=201)
         case "GET", ["pods"]:
             found = fake.listed()
@@ -140,7 +142,10 @@ async def _runpod(fake: FakeProvider, method: str, words: list[str], body: Any, 
 
 def _runpod_pod(fake: FakeProvider, one: Machine) -> dict[str, Any]:
     direct = {"host": one.address, "port": one.port, "username": "root"} if fake.ready(one) else None
-    return {"id": one.id, "name": one.name, "status": "RUNNING", "cost": one.usd_per_hour, "ssh": {"direct": direct}}
+    said = {"id": one.id, "name": one.name, "status": "RUNNING", "cost": one.usd_per_hour, "ssh": {"direct": direct}}
+    if one.name not in fake.joined:
+        return {**said, "globalNetworking": {"enabled": False}}
+    return {**said, "globalNetworking": {"enabled": True, "ip": None if fake.took("alone") else one.address}}
 
 
 async def _vast(fake: FakeProvider, method: str, words: list[str], body: Any, request: web.Request) -> Any:
@@ -202,7 +207,10 @@ async def _lambda(fake: FakeProvider, method: str, words: list[str], body: Any, 
 def _lambda_one(fake: FakeProvider, one: Machine) -> dict[str, Any]:
     kind = {"name": "gpu_2x_a", "price_cents_per_hour": one.usd_per_hour * 100, "specs": {"gpus": 2}}
     said = {"id": one.id, "name": one.name, "status": "active", "instance_type": kind}
-    return {**said, "ip": one.address, "private_ip": one.address} if fake.ready(one) else {**said, "status": "booting"}
+    if not fake.ready(one):
+        return {**said, "status": "booting"}
+    private = {} if fake.took("alone") else {"private_ip": one.address}
+    return {**said, "ip": one.address, **private}
 
 
 async def _prime(fake: FakeProvider, method: str, words: list[str], body: Any, request: web.Request) -> Any:

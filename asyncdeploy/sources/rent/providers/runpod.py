@@ -77,7 +77,7 @@ class RunPod:
             "args": start_line(),
             "env": start_env(order),
         }
-        if order.want.nodes > 1 and order.want.together:
+        if order.want.is_joined:
             body["globalNetworking"] = True
         said = await self._api.once("POST", "/pods", body)
         if not text(said.get("id")):
