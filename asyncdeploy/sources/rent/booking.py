@@ -10,7 +10,7 @@ import attrs
 
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.sources.rent.errors import NotGivenBack, ProviderError, RentFailed
-from asyncdeploy.sources.rent.giving_back import Patience, give_back, not_given_back
+from asyncdeploy.sources.rent.giving_back import LEAST_S, Patience, give_back, not_given_back, usable_ids
 from asyncdeploy.sources.rent.kept import keep
 from asyncdeploy.sources.rent.keys import KeyPair, fingerprint, new_key
 from asyncdeploy.sources.rent.ledger import Entry, Ledger
@@ -110,10 +110,13 @@ class Booking:
         except ExceptionGroup as group:
             raise Failed("; ".join(str(error) for error in leaves(group))) from group
         taken = [node.name for node, key in zip(nodes, keys, strict=True) if key is None]
-        notes = (f"host keys taken as they came, once: {', '.join(taken)}",) if taken else ()
+        notes = [f"host keys taken as they came, once: {', '.join(taken)}"] if taken else []
+        unsaid = [node.name for node, one in zip(nodes, there, strict=True) if one.usd_per_hour is None]
+        if unsaid:
+            notes.append(f"nobody says what it costs, its offer's price is taken: {', '.join(unsaid)}")
         usd = sum(one.usd_per_hour or offer.usd_per_hour for one, offer in zip(there, plan, strict=True))
         pins = tuple(sorted((name, fingerprint(key)) for name, key in seen))
-        rental = Rental(self.ledger.rental, nodes, pins, usd, self.until, notes, known_hosts_lines(nodes, seen))
+        rental = Rental(self.ledger.rental, nodes, pins, usd, self.until, tuple(notes), known_hosts_lines(nodes, seen))
         await run_in_thread(keep, rental, self.ledger.path.parent)
         return rental
 
@@ -131,7 +134,8 @@ class Booking:
             if error.is_definite or error.made:
                 raise
             return name  # nobody knows: its name is looked for
-        await run_in_thread(_write, self.ledger, "made", name, made)
+        for id_ in usable_ids(made):
+            await run_in_thread(_write, self.ledger, "made", name, id_)
         return name
 
     async def _booted(self, names: list[str], end: float) -> list[Instance]:
@@ -140,8 +144,9 @@ class Booking:
         while True:
             listed: list[Instance] = []
             try:
-                for provider in {self.ledger.entries[name].provider for name in names}:
-                    listed += await self.providers[provider].instances()
+                async with asyncio.timeout(max(LEAST_S, end - asyncio.get_running_loop().time())):
+                    for provider in {self.ledger.entries[name].provider for name in names}:
+                        listed += await self.providers[provider].instances()
                 there = self._look(names, listed)
                 ready = [one for one in there if one is not None and one.state == "ready"]
                 alone = [one.name for one in ready if self.want.is_joined and not one.address]
@@ -152,6 +157,8 @@ class Booking:
                     last += f"; {', '.join(alone)} has no address in a private network, which together=True asks for"
             except ProviderError as error:
                 last = error.message
+            except TimeoutError:
+                last = "its list did not come in time"
             if asyncio.get_running_loop().time() >= end:
                 raise Failed(f"not ready after {self.boot_s:.0f} s: {last}")
             await asyncio.sleep(min(self.patience.poll_s, max(0.05, end - asyncio.get_running_loop().time())))

@@ -24,6 +24,9 @@ from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.regex import regex
 
 _ID = regex(r"[A-Za-z0-9_-]{1,128}")
+"""It becomes a part of an address, where "" would mean all of them."""
+LEAST_S = 1.0
+"""For a look at a list, however little time is left."""
 
 
 @checked_class
@@ -67,7 +70,9 @@ async def give_back(
     why: dict[str, str] = {}
     while left := [entry for entry in entries if not entry.gone]:
         names = dict.fromkeys(entry.provider for entry in left)
-        await asyncio.gather(*(_turn(providers.get(name), name, left, patience, why) for name in names))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(LEAST_S, end - time.monotonic())):
+                await asyncio.gather(*(_turn(providers.get(name), name, left, patience, why) for name in names))
         for entry in left:
             if entry.gone and ledger is not None:
                 with contextlib.suppress(OSError):  # on a full disk the next reap looks again, which costs nothing
@@ -90,11 +95,13 @@ async def _turn(
     if provider is None:
         why[name] = "this provider was not given"
         return
+    why[name] = "it did not answer in time"
     try:
         listed = await provider.instances()
     except ProviderError as error:
         why[name] = str(error)
         return
+    why[name] = "its list does not show it, and may a moment later"
     for entry in mine:
         there = [one for one in listed if one.name == entry.name and one.state != "gone"]
         if not there:
@@ -103,13 +110,18 @@ async def _turn(
             continue
         entry.seen = True
         for one in there:
-            entry.ids = list(dict.fromkeys([*entry.ids, one.id]))
+            entry.ids = list(dict.fromkeys([*entry.ids, *usable_ids(one.id)]))
             entry.usd_per_hour = one.usd_per_hour
             await _end(provider, one, why)
 
 
+def usable_ids(*said: str) -> list[str]:
+    """Return those of a provider's ids that look like one."""
+    return [id_ for id_ in said if _ID.fullmatch(id_)]
+
+
 async def _end(provider: Provider, instance: Instance, why: dict[str, str]) -> None:
-    if not _ID.fullmatch(instance.id):  # it becomes a part of an address: "" would mean all of them
+    if not usable_ids(instance.id):
         why[provider.name] = "its list shows no usable id"
         return
     try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from asyncdeploy.sources.rent.errors import ProviderError
+from asyncdeploy.sources.rent.giving_back import usable_ids
 from asyncdeploy.sources.rent.ledger import Entry
 from asyncdeploy.sources.rent.names import RentedName, as_owner, read_name
 from asyncdeploy.sources.rent.offers import by_name
@@ -66,7 +67,7 @@ async def find_rentals(providers: Sequence[Provider], *, owner: str | None = Non
 
 def _found(rental: str, several: Sequence[Ours]) -> FoundRental:
     first = several[0].name
-    named = tuple(f"{one.entry.provider} {one.name} ({one.instance.id})" for one in several)
+    named = tuple(f"{one.entry.provider} {one.name} ({', '.join(one.entry.ids) or 'id unknown'})" for one in several)
     usd = sum(one.instance.usd_per_hour or 0.0 for one in several)
     return FoundRental(rental, first.owner, max(one.name.until for one in several), named, usd)
 
@@ -82,7 +83,8 @@ async def list_ours(providers: Mapping[str, Provider], owner: str) -> tuple[list
         for instance in answer:
             name = read_name(instance.name)
             if name is not None and name.owner == owner and instance.state != "gone":
-                entry = Entry(instance.name, provider, 0.0, [instance.id], True, usd_per_hour=instance.usd_per_hour)
+                ids = usable_ids(instance.id)
+                entry = Entry(instance.name, provider, 0.0, ids, True, usd_per_hour=instance.usd_per_hour)
                 ours.append(Ours(name, entry, instance))
     return ours, errors
 

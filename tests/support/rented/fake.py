@@ -5,9 +5,11 @@ machine is kept as a crime.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Self
 
 from aiohttp import web
@@ -23,7 +25,10 @@ LATE_S = 0.5
 
 
 class FakeProvider:
-    """One account at one provider. ``lag_s``: its lists show what was so long ago."""
+    """One account at one provider.
+
+    ``lag_s``: its lists show what was so long ago. ``twist``: changes what it says. ``drips``: its lists never end.
+    """
 
     def __init__(self, dialect: str) -> None:
         self.dialect = dialect
@@ -33,6 +38,8 @@ class FakeProvider:
         self.creates: list[str] = []
         self.crimes: list[str] = []
         self.joined: set[str] = set()
+        self.twist: Callable[[Any], Any] | None = None
+        self.drips = False
         self.keys: dict[str, dict[str, str]] = {}
         self.url = ""
         self._runner: web.AppRunner | None = None
@@ -66,7 +73,12 @@ class FakeProvider:
             return web.json_response({"error": "who are you"}, status=401)
         body = json.loads(await request.read() or b"{}")
         words = [word for word in request.path.split("/") if word and word not in ("v0", "v1")]
-        return await DIALECTS[self.dialect](self, request.method, words, body, request)
+        if self.drips and request.method == "GET" and words[0] != "catalog":
+            return await drip(request)
+        said: web.StreamResponse = await DIALECTS[self.dialect](self, request.method, words, body, request)
+        if self.twist is not None and isinstance(said, web.Response) and said.content_type == "application/json":
+            return web.json_response(self.twist(json.loads(said.text or "{}")), status=said.status)
+        return said
 
     async def create(
         self, request: web.Request, name: str, keys: tuple[str, str], answer: Any, *, status: int = 200
@@ -115,6 +127,17 @@ class FakeProvider:
             machine.ended_at = machine.ended_at or time.monotonic()
             machine.stop()
         return web.json_response(ok, status=status) if ok is not None else web.Response(status=status)
+
+
+async def drip(request: web.Request) -> web.StreamResponse:
+    """Say a space now and then, until the asker leaves."""
+    said = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await said.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await said.write(b" ")
+            await asyncio.sleep(0.05)
+    return said
 
 
 async def _runpod(fake: FakeProvider, method: str, words: list[str], body: Any, request: web.Request) -> Any:

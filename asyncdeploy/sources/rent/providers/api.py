@@ -25,6 +25,10 @@ TRIES = 4
 """Of a question that may be repeated."""
 MAX_WAIT_S = 30.0
 """Between two of them, whatever Retry-After says: the caller's own deadline comes first."""
+MAX_PRICE = 1e9
+"""An hour."""
+MAX_TEXT = 2000
+"""Characters of a field; names have some dozens, a state's message some hundreds."""
 MAX_SAID = 300
 """Characters of a provider's own words in an error."""
 
@@ -162,15 +166,18 @@ def api_key(given: Secret | str | None, variable: str) -> Secret:
 
 
 def number(value: Any) -> float | None:
-    """Return a price that somebody said; None for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
+    """Return a price that somebody said; None for what is none. One that nobody pays stays above all limits."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return None
-    return float(value)
+    return float(min(value, MAX_PRICE))
 
 
 def text(value: Any) -> str:
-    """Return a text that somebody said; "" for what is none. White space stands around addresses at times."""
-    return value.strip() if isinstance(value, str) else ""
+    """Return a text that somebody said, its beginning if it is long; "" for what is none.
+
+    White space stands around addresses at times; what is no letter is written out, for people see it on a terminal.
+    """
+    return one_line(value.strip(), MAX_TEXT) if isinstance(value, str) else ""
 
 
 def rows(value: Any) -> list[dict[str, Any]]:

@@ -38,16 +38,19 @@ async def request(
     """
     import aiohttp
 
+    async def with_headers(made: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        made.headers.update(headers)  # no earlier: a ~/.netrc that has a word for this host would clash with our key
+        return await handler(made)
+
     timeout = aiohttp.ClientTimeout(total=within_s)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True, middlewares=(_sent_once,)) as session,
+            aiohttp.ClientSession(timeout=timeout, trust_env=True, middlewares=(with_headers, _sent_once)) as session,
             session.request(
                 method,
                 url,
                 json=body,
                 params=params,
-                headers=headers,
                 allow_redirects=False,  # the key goes nowhere else
             ) as answer,
         ):

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from asyncdeploy.sources.rent.giving_back import usable_ids
 from asyncdeploy.sources.rent.names import label_of
 from asyncdeploy.sources.rent.providers.api import Api, api_key, number, part, rows, text
 from asyncdeploy.sources.rent.want import Instance, Offer, Order, State, Want
@@ -55,7 +56,8 @@ class LambdaCloud:
         for name, kind in kinds.items():
             cents = number(part(kind, "instance_type", "price_cents_per_hour"))
             gpu = text(part(kind, "instance_type", "gpu_description")) or name
-            if not cents or part(kind, "instance_type", "specs", "gpus") != want.gpus or not want.takes_gpu(gpu):
+            is_wanted = part(kind, "instance_type", "specs", "gpus") == want.gpus and want.takes_gpu(gpu)
+            if not cents or not is_wanted or text(name) != name:
                 continue
             for region in rows(part(kind, "regions_with_capacity_available")):
                 where = text(region.get("name"))
@@ -114,7 +116,8 @@ class LambdaCloud:
         """As Provider says."""
         for key in await self._keys():
             if key.get("name") == label:
-                await self._api.repeat("DELETE", f"/ssh-keys/{text(key.get('id'))}")
+                for id_ in usable_ids(text(key.get("id"))):
+                    await self._api.repeat("DELETE", f"/ssh-keys/{id_}")
 
     async def _keys(self) -> list[dict[str, Any]]:
         return rows((await self._api.get("/ssh-keys")).get("data"))

@@ -11,6 +11,7 @@ import attrs
 
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.sources.rent.errors import ProviderError
+from asyncdeploy.sources.rent.giving_back import usable_ids
 from asyncdeploy.sources.rent.names import label_of
 from asyncdeploy.sources.rent.providers.api import Api, api_key, number, part, rows, text
 from asyncdeploy.sources.rent.want import Instance, Offer, Order, State, Want
@@ -62,7 +63,7 @@ class PrimeIntellect:
             if part(disk, "defaultIncludedInPrice") is False:
                 usd += want.disk_gb * (number(part(disk, "pricePerUnit")) or 0.0)
             keys = ("cloudId", "gpuType", "socket", "dataCenter", "country", "security", "provider")
-            id_ = json.dumps({key: one[key] for key in keys if one.get(key)}, sort_keys=True)
+            id_ = json.dumps({key: text(one.get(key)) for key in keys if text(one.get(key))}, sort_keys=True)
             offers.append(Offer(self.name, id_, name, want.gpus, usd))
         return tuple(offers)
 
@@ -105,7 +106,8 @@ class PrimeIntellect:
         """As Provider says."""
         for key in await self._pages("/ssh_keys/", "data"):
             if key.get("name") == label:
-                await self._api.repeat("DELETE", f"/ssh_keys/{text(key.get('id'))}")
+                for id_ in usable_ids(text(key.get("id"))):
+                    await self._api.repeat("DELETE", f"/ssh_keys/{id_}")
 
     async def _key(self, label: str, public_key: str) -> str:
         for key in await self._pages("/ssh_keys/", "data"):
