@@ -9,13 +9,15 @@ home=$site/.asyncdeploy/home # who has no name in the image needs a home all the
 [ -n "${USER-}" ] || USER=$(id -un 2>/dev/null) || USER=$(id -u)
 [ -n "${LOGNAME-}" ] || LOGNAME=$USER
 ASYNCDEPLOY_HOME=$HOME # where a launch's files are: HOME is another one inside
-export USER LOGNAME ASYNCDEPLOY_HOME
+called=asyncdeploy-${ASYNCDEPLOY_JOB:-$ASYNCDEPLOY_RUN}
+ASYNCDEPLOY_CONTAINER="$engine $called" # by which a driver gets in beside an engine (node_side/engines/driver.py)
+export USER LOGNAME ASYNCDEPLOY_HOME ASYNCDEPLOY_CONTAINER
 
 # -e NAME takes the value from our own environment: none is in an argument list. What the node says of its network (a
 # proxy, the fabric that NCCL is to use) holds inside too.
 names="$names $(env | sed -n -e 's/^\(NCCL_[A-Z0-9_]*\)=.*/\1/p' -e 's/^\([A-Za-z]*_[Pp][Rr][Oo][Xx][Yy]\)=.*/\1/p' | tr '\n' ' ')"
 ours='ASYNCDEPLOY_HOME ASYNCDEPLOY_RUN ASYNCDEPLOY_JOB ASYNCDEPLOY_TREE ASYNCDEPLOY_ONLY_LOOK SPT_NOENV PYTHONUNBUFFERED'
-for name in $names USER LOGNAME $ours; do
+for name in $names USER LOGNAME ASYNCDEPLOY_CONTAINER $ours; do
     set -- "$@" -e "$name"
 done
 case "$(id -u) ${engine##*/} ${DOCKER_HOST-}" in
@@ -41,7 +43,7 @@ case ${engine##*/} in
 podman) [ -x /usr/libexec/podman/catatonit ] || command -v catatonit >/dev/null || init= ;;
 esac
 
-exec "$engine" run --rm ${init:+"$init"} -i --name "asyncdeploy-${ASYNCDEPLOY_JOB:-$ASYNCDEPLOY_RUN}" \
+exec "$engine" run --rm ${init:+"$init"} -i --name "$called" \
     --label "asyncdeploy.site=$site" --network host --ipc host --entrypoint /bin/sh \
     -e "HOME=$home" -e TINI_KILL_PROCESS_GROUP=1 \
     -v "$site:$site" -v "$HOME/.asyncdeploy:$HOME/.asyncdeploy" -w "$workdir" \

@@ -39,7 +39,11 @@ def driver_command(launch: Launch, command: Command | str) -> Command:
     names = sorted({*env, *(name for name, _ in command.secrets)})
     line = " ".join([f'exec python3 -I "$HOME"/{_program(launch)} {launch.id}', *names])
     env |= carried_line("driver", LINE, command.line)
-    return attrs.evolve(command, line=line, env=env, cwd=command.cwd or launch.workdirs[0])
+    # What it left inside a container of ours is no child of anybody here.
+    inside = f'"$HOME"/.asyncdeploy/launches/{launch.id}/rank-0/engine.container'
+    ends = f'[ ! -s {inside} ] || python3 -I "$HOME"/{_program(launch)} {launch.id} --end'
+    on_end = "\n".join(filter(None, [command.on_end, ends]))
+    return attrs.evolve(command, line=line, env=env, cwd=command.cwd or launch.workdirs[0], on_end=on_end)
 
 
 def drivers_of(launch: Launch, jobs: Sequence[Job]) -> tuple[Job, ...]:

@@ -50,7 +50,6 @@ class Seen:
     python: str
     engine: str
     shared_memory: int
-    apart: bool
 
 
 async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: EngineLauncher) -> str:
@@ -74,7 +73,7 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
         line = completed.stdout.strip().rpartition(b"\n")[2]
         said = Answer.read(node.name, "what its environment has for the engine", line)
         python, engine = (said[name].text(limit=MAX_WORD) for name in ("python", "engine"))
-        return Seen(node, python, engine, said["shared_memory"].whole(-1), said["apart"].flag())
+        return Seen(node, python, engine, said["shared_memory"].whole(-1))
 
     report = await map_nodes(list(at), see, at_once=CALLS_AT_ONCE)
     for outcome in report.failures:
@@ -92,11 +91,8 @@ async def check_engine(pool: Pool, deployments: Sequence[Deployment], launcher: 
 
 
 def _check_one(seen: Seen, launcher: EngineLauncher) -> None:
-    """Refuse a container, and an environment without the engine or with one that is too old."""
+    """Refuse an environment without the engine or with one that is too old."""
     node, package = seen.node.name, launcher.package
-    if seen.apart:
-        what = f"its environment is a container, in which no driver can be started beside {package}"
-        raise PreflightFailed(node, what, "UvEnv, NixEnv and SystemEnv can; a node may be a container itself")
     if not seen.engine:
         hint = f"add it to the project: uv add {package}"
         raise ToolMissing(node, f"its environment has no {package}", hint, tool=package)
@@ -157,7 +153,7 @@ async def _end(*tasks: asyncio.Task[object]) -> None:
 async def _prove(pool: Pool, launch: Launch, launcher: EngineLauncher) -> LaunchFailed | None:
     """Return None once every node is in the engine, else why that is not so, or is not known."""
     remote, node = pool.at(launch.nodes[0]), launch.nodes[0].name
-    program = f'"$HOME"/.asyncdeploy/launches/{launch.id}/tools/{launcher.prover}.py'
+    program = f'"${{ASYNCDEPLOY_HOME:-$HOME}}"/.asyncdeploy/launches/{launch.id}/tools/{launcher.prover}.py'
     words = shlex.join([f"{launcher.join_s:g}", *launcher.members(launch.placement)])
     command = Command(f"exec python3 {program} {words}", timeout_s=launcher.join_s + LATE_S)
     try:

@@ -13,6 +13,11 @@ from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.placement import NodePlace, Placement
 from asyncdeploy.values.command import Command
 
+IN_CONTAINER = (
+    '[ "${ASYNCDEPLOY_CONTAINER##* }" != "asyncdeploy-${ASYNCDEPLOY_JOB-}" ] || '
+    'printf "%s\\n" "$ASYNCDEPLOY_CONTAINER" "$(command -v python3)"'
+)
+"""Says where the engine is, if that is a container of its own job's (node_side/engines/inside.py reads it)."""
 ENDED = 70
 """An engine does not end by itself: one that exits 0 is a failure too, and its nodes end together."""
 JOIN_S = 120.0
@@ -34,6 +39,8 @@ def engine_ranks(name: str, engine: Callable[[Placement, NodePlace], Command]) -
                 # Where another user has made it there may be anything in it.
                 f"mkdir -m 700 {folder} || exit",
                 f"echo $$ >{LOG_FOLDER}/engine.pid",  # drivers find the engine and its variables by it
+                # In a container of ours they get in by its name, and by the Python that the environment has there.
+                f"{IN_CONTAINER} >{LOG_FOLDER}/engine.container",
                 # What a task's own process dies of is no failure of the engine, and must not be read as one days later.
                 "unset ASYNCDEPLOY_ERRORS",
                 # Its workers take tasks to pieces whose modules lie in the project.

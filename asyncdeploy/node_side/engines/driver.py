@@ -7,6 +7,8 @@ holds the shell line.
 The environment is what the engine was started with, as the kernel keeps it: a token, a certificate lies in the memory
 of that process, on no disk, and goes with it. A driver whose engine is gone would wait for it (Ray's for a minute): it
 is told to end, and its status is ENGINE_GONE.
+
+Where the engine runs in a container of ours, this program runs once more, in there (inside.py).
 """
 
 import os
@@ -17,10 +19,12 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # where -I does not look
 from asyncdeploy.node_side import files, named_programs, proc
+from asyncdeploy.node_side.engines import inside
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENGINE_GONE = 75
 LINE = "ASYNCDEPLOY_DRIVER_LINE"
+INSIDE, END = "--inside", "--end"  # no names of variables
 LOOK_S = 0.1
 TERM_S = 3.0  # for a driver whose engine is gone
 OWN = (b"PWD", b"OLDPWD", b"SHLVL", b"_", b"HOME", b"USER", b"LOGNAME")
@@ -69,6 +73,10 @@ def run(engine, environ, line):
                 return gone(child)
 
 
+def say(launch_id, what):
+    print("asyncdeploy: the engine of %s %s" % (launch_id, what), file=sys.stderr)
+
+
 def gone(child):
     named_programs.tell(child.pid)
     end = time.monotonic() + TERM_S
@@ -77,16 +85,35 @@ def gone(child):
     return ENGINE_GONE  # whatever is left ends with us
 
 
+def run_inside(container, launch_id, names):
+    """Be the driver's place on the node while it runs in the engine's container."""
+    status = container.run([LINE, *names], [os.path.abspath(__file__), launch_id, INSIDE, *names])
+    if status != 0 and status != ENGINE_GONE and container.has_ended():
+        say(launch_id, "has ended, and its driver with it")
+        return ENGINE_GONE
+    return status
+
+
 def main(launch_id, *names):
+    container = inside.Container(os.path.join(os.path.dirname(HERE), "rank-0"))
+    if names == (END,):
+        return inside.end_surely()
+    if names[:1] == (INSIDE,):
+        names = names[1:]
+        for name in inside.MARKS:  # those of the engine's own run, where the driver has none
+            if not os.environ[name]:
+                del os.environ[name]
+    elif container:
+        return run_inside(container, launch_id, names)
     engine = Engine(launch_id)
     if not engine.lives():
-        print("asyncdeploy: the engine of %s does not run on this node" % launch_id, file=sys.stderr)
+        say(launch_id, "does not run on this node")
         return ENGINE_GONE
     own = dict(os.environb)
     line = os.fsdecode(own.pop(LINE.encode()))
     status = run(engine, merged(own, engine.environ, [name.encode() for name in names]), line)
     if status == ENGINE_GONE and not engine.lives():
-        print("asyncdeploy: the engine of %s has ended, and its driver with it" % launch_id, file=sys.stderr)
+        say(launch_id, "has ended, and its driver with it")
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)

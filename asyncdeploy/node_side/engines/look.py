@@ -1,7 +1,7 @@
 """Print what an environment has for an engine, as a line of JSON: its Python, the engine's version, shared memory.
 
 Given to the environment's own interpreter, whatever it is, as its program. Argument: the engine's distribution. A
-version of "" is an engine that is not there, shared memory of -1 one that nobody knows; "apart" is a container of ours.
+version of "" is an engine that is not there, shared memory of -1 one that nobody knows.
 """
 
 import os
@@ -15,7 +15,6 @@ def main(package):
     from importlib import metadata
 
     seen = {"python": platform.python_version(), "engine": "", "shared_memory": -1}
-    seen["apart"] = "ASYNCDEPLOY_HOME" in os.environ
     try:
         seen["engine"] = metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -20,32 +20,20 @@ from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.events import notes
 from tests.support.examples import OurPython
-from tests.support.programs.engines import OTHER_PYTHON, STAYS, FromHome, folders, nothing_left, pids_of, put_first
+from tests.support.programs.engines import (
+    OTHER_PYTHON,
+    FromHome,
+    dask_project,
+    folders,
+    nothing_left,
+    pids_of,
+    put_first,
+)
 from tests.support.waiting import BACK_S, eventually
 
 pytestmark = pytest.mark.long
 
 ONE = ad.DaskCluster(workers=1)
-SQUARES = """\
-from distributed import Client
-from parts import square
-
-with Client() as client:
-    names = sorted(str(each["name"]) for each in client.scheduler_info(n_workers=-1)["workers"].values())
-    print(sum(client.gather(client.map(square, range(10)))), *names, flush=True)
-"""
-BUSY = """\
-import os, sys, time
-from distributed import Client
-from parts import stay
-
-client = Client()
-future = client.submit(stay, os.getcwd())
-while not os.path.exists("child"):
-    time.sleep(0.05)
-print("busy", flush=True)
-future.result()
-"""
 # One without TLS, one with a certificate of his own, which comes by stdin.
 STRANGERS = """\
 import sys
@@ -67,10 +55,7 @@ for scheme, security in (("tcp", None), ("tls", own)):
 @pytest.fixture
 def project(project: Path) -> Path:
     """Two drivers, and a module that their tasks come from."""
-    (project / "parts.py").write_text(f"{STAYS}\n\ndef square(x):\n    return x * x\n")
-    (project / "driver.py").write_text(SQUARES)
-    (project / "busy.py").write_text(BUSY)
-    return project
+    return dask_project(project)
 
 
 async def test_a_driver_computes_on_all_nodes(sshd_nodes: Sequence[SshdNode], pool: ad.Pool, project: Path) -> None:
@@ -184,18 +169,17 @@ async def test_a_start_that_is_cancelled_while_it_joins_leaves_nothing(
 async def test_what_is_not_fit_is_seen_before_anything_starts(sshd_nodes: Sequence[SshdNode], project: Path) -> None:
     sshds, seen = sshd_nodes[:2], list[Event]()
     nodes, folder = [each.node for each in sshds], Path(sys.executable).parent
-    said = '{"python": "%s", "engine": "%s", "shared_memory": 7, "apart": %s}'
-    expected: list[tuple[str, str, str, type[ad.DeployError], str]] = [
-        ("9.9", "3000.2", "false", ad.PreflightFailed, "need one distributed, got 3000.1 on node-0; 3000.2 on node-1"),
-        ("9.8", "3000.1", "false", ad.PreflightFailed, "need one Python, got 9.9 on node-0; 9.8 on node-1"),
-        ("9.9", "2023.12.1", "false", ad.PreflightFailed, "distributed 2024.1 or newer was expected, got 2023.12.1"),
-        ("9.9", "3000.1", "true", ad.PreflightFailed, "its environment is a container, in which no driver"),
-        ("9.9", "", "false", ad.ToolMissing, "its environment has no distributed"),
+    said = '{"python": "%s", "engine": "%s", "shared_memory": 7}'
+    expected: list[tuple[str, str, type[ad.DeployError], str]] = [
+        ("9.9", "3000.2", ad.PreflightFailed, "need one distributed, got 3000.1 on node-0; 3000.2 on node-1"),
+        ("9.8", "3000.1", ad.PreflightFailed, "need one Python, got 9.9 on node-0; 9.8 on node-1"),
+        ("9.9", "2023.12.1", ad.PreflightFailed, "distributed 2024.1 or newer was expected, got 2023.12.1"),
+        ("9.9", "", ad.ToolMissing, "its environment has no distributed"),
     ]
-    put_first(sshds[0], "python3", OTHER_PYTHON % (said % ("9.9", "3000.1", "false"), folder))
+    put_first(sshds[0], "python3", OTHER_PYTHON % (said % ("9.9", "3000.1"), folder))
     async with pool_for(sshds[0], observer=seen.append) as pool:
-        for python, engine, apart, kind, words in expected:
-            put_first(sshds[1], "python3", OTHER_PYTHON % (said % (python, engine, apart), folder))
+        for python, engine, kind, words in expected:
+            put_first(sshds[1], "python3", OTHER_PYTHON % (said % (python, engine), folder))
             with pytest.raises(kind, match=re.escape(words)) as caught:
                 await ad.fan_out(nodes, project, ONE, FromHome(), pool=pool)
         assert caught.value.hint == "add it to the project: uv add distributed"

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 import asyncdeploy as ad
+from tests.support.beds.docker import IMAGE, PYTHON_MOUNTS, docker_daemon
+from tests.support.beds.pools import pool_for
+from tests.support.beds.sshd import SshdBed
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.programs.engines import RAY, STAYS, OtherPython, nothing_left, pids_of, python_with
 from tests.support.tools import in_ci
@@ -176,3 +179,28 @@ async def test_a_node_that_does_not_join_is_named(
     for sshd in sshds:
         assert pids_of(sshd, "ray") == []
     assert not list(Path("/tmp").glob(f"ad-{caught.value.launch_id.rpartition('-')[2]}-*"))
+
+
+@LONG
+async def test_in_containers(project: Path, env: OtherPython) -> None:
+    """Drivers run inside; node and container have one /dev/shm."""
+    bed = SshdBed()
+    mounts = (*PYTHON_MOUNTS, f"{Path(env.folder).parent}:{Path(env.folder).parent}:ro")
+    with docker_daemon() as daemon:
+        config = {"SetEnv": f"DOCKER_HOST={daemon.env['DOCKER_HOST']}"}
+        inside = ad.DockerEnv(IMAGE, mounts=mounts, ulimits=("nofile=1024:1024",), engine="docker", env=env)
+        try:
+            sshds = [bed.start(name, config=config) for name in ("r0", "r1")]
+            async with pool_for(sshds[0]) as pool:
+                nodes = [sshd.node for sshd in sshds]
+                async with ad.ray_cluster(nodes, project, inside, cluster=SMALL, pool=pool) as ray:
+                    assert len(daemon.containers()) == 2
+                    assert (await ray.run("python driver.py", check=True)).text == "14 r0 r1"
+                    job = await ray.start("python busy.py", name="busy")
+                    children = [Path(workdir) / "child" for workdir in ray.launch.workdirs]
+                    await eventually(lambda: any(child.exists() for child in children), "it computes", within_s=60)
+                assert (await ad.job_status(pool.at(nodes[0]), job)).stopped
+            await eventually(lambda: not daemon.containers(), "no container is left")
+            await nothing_left(sshds, ray.launch)
+        finally:
+            bed.close()

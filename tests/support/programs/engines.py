@@ -37,6 +37,28 @@ def stay(folder):
 """
 
 
+SQUARES = """\
+from distributed import Client
+from parts import square
+
+with Client() as client:
+    names = sorted(str(each["name"]) for each in client.scheduler_info(n_workers=-1)["workers"].values())
+    print(sum(client.gather(client.map(square, range(10)))), *names, flush=True)
+"""
+BUSY = """\
+import os, sys, time
+from distributed import Client
+from parts import stay
+
+client = Client()
+future = client.submit(stay, os.getcwd())
+while not os.path.exists("child"):
+    time.sleep(0.05)
+print("busy", flush=True)
+future.result()
+"""
+
+
 @attrs.frozen
 class OtherPython(ad.SystemEnv):
     """A Python whose programs lie in a folder; the nodes are on this machine."""
@@ -67,6 +89,14 @@ class FromHome(OurPython):
         entered = super().enter(command, site, facts)
         path = dict(entered.env)["PATH"]
         return attrs.evolve(entered, env={**dict(entered.env), "PATH": f"{facts.home}/first:{path}"})
+
+
+def dask_project(folder: Path) -> Path:
+    """Fill a folder with two drivers, and a module that their tasks come from."""
+    (folder / "parts.py").write_text(f"{STAYS}\n\ndef square(x):\n    return x * x\n")
+    (folder / "driver.py").write_text(SQUARES)
+    (folder / "busy.py").write_text(BUSY)
+    return folder
 
 
 def put_first(sshd: SshdNode, name: str, script: str) -> Path:
