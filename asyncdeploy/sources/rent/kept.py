@@ -46,6 +46,6 @@ def read_rentals() -> tuple[Rental, ...]:
     for path in sorted(rentals_folder().glob("*.rental")):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError), path.open("rb") as file:
             rental = Rental.from_dict(json.loads(file.read(MAX_BYTES)))
-            if rental.id == path.stem and path.with_suffix(".ledger").exists():
+            if rental.id == path.stem and path.with_suffix(".ledger").exists() and rental.host_keys.pins:
                 found.append(rental)
     return tuple(found)

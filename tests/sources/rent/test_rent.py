@@ -1,6 +1,7 @@
 """Renting by four dialects: nodes or nothing, and everything is given back or named."""
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.sources.rent.errors import NotGivenBack, ProviderError, RentFailed
 from asyncdeploy.sources.rent.giving_back import Patience
+from asyncdeploy.sources.rent.kept import read_rentals
 from asyncdeploy.sources.rent.ledger import rentals_folder
 from asyncdeploy.sources.rent.names import read_name
 from asyncdeploy.sources.rent.offers import find_offers
@@ -182,6 +184,18 @@ async def test_a_started_rental_stays_until_it_is_ended_from_another_machine(
     async with FakeProvider("runpod") as fake:
         provider = provider_of("runpod", fake.url, 0)
         rental = await start_rental([provider], WANT, for_s=3600, boot_s=BOOT_S, owner="me", patience=PATIENCE)
+        for name, text in (
+            ("b", "{}"),
+            ("c", ""),
+            ("d", "[" * 9999),
+            ("e", json.dumps({**rental.to_dict(), "pins": [["a", "b"]]})),
+        ):
+            (rentals_folder() / f"{name}.rental").write_text(text)
+            (rentals_folder() / f"{name}.ledger").touch()
+        assert read_rentals() == (rental,)
+        for junk in "bcde":
+            (rentals_folder() / f"{junk}.rental").unlink()
+            (rentals_folder() / f"{junk}.ledger").unlink()
         assert await reap_rentals([provider], owner="me", patience=PATIENCE) == ()
         assert len(fake.machines.living()) == 2
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
