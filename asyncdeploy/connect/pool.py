@@ -9,6 +9,7 @@ from typing import Self
 from asyncdeploy.connect.connecting import CLOSED, Connecting
 from asyncdeploy.connect.limits import Limits
 from asyncdeploy.connect.pooled_remote import PooledRemote
+from asyncdeploy.connect.srun.connector import SrunConnector
 from asyncdeploy.connect.ssh.connector import AsyncsshConnector
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
@@ -35,7 +36,8 @@ class Pool:
         host_keys: who may answer.
         limits: how much at once.
         observer: sees every event.
-        connector: makes the connections; None is SSH. One that is given is closed by who gave it.
+        connector: makes the connections; None is SSH, and srun for nodes with a ``slurm_job``. One that is given is
+            closed by who gave it.
 
     Raises:
         RuntimeError: by whatever connects or closes, in another event loop than the first.
@@ -54,12 +56,13 @@ class Pool:
         self._loop = OneLoop("this Pool", "each asyncio.run needs a Pool of its own")
         self._own = None
         if connector is None:
-            connector = self._own = AsyncsshConnector(
+            self._own = AsyncsshConnector(
                 host_keys or HostKeys.strict(),
                 connect_timeout_s=self.limits.connect_timeout_s,
                 keepalive_s=self.limits.keepalive_s,
                 note=self._note,
             )
+            connector = SrunConnector(self._own)
         self._connecting = Connecting(connector, self.limits, self._jump)
         self._remotes: dict[Node, PooledRemote] = {}
         self._ends: list[tuple[int, Connection]] = []

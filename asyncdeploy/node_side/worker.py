@@ -37,6 +37,9 @@ class Worker:
         self.incoming.register(0, select.POLLIN)
         self.seen_at = self.heard_at = time.monotonic()  # the client by us, we by it
         self.sent = Sent()
+        # Whether we are a step of a Slurm job, and what is to be done before that may end (run/outlive.py).
+        self.in_step = os.environ.pop("ASYNCDEPLOY_STEP", None) is not None
+        self.at_end = None
         os.set_blocking(0, False)
         os.set_blocking(1, False)
 
@@ -221,7 +224,10 @@ class Sent:
 
 
 if __name__ == "__main__":
+    worker = Worker(f.peek())  # noqa: F821 - `f` comes from the line that started us
     try:
-        Worker(f.peek()).serve()  # noqa: F821 - `f` comes from the line that started us
+        worker.serve()
     except SystemExit:
+        if worker.at_end is not None:
+            worker.at_end()
         os._exit(0)  # nothing is left to do, and an interpreter takes 2 ms to tidy itself up

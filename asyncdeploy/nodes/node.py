@@ -18,6 +18,10 @@ from asyncdeploy.values.serialize import PlainData
 MAX_HOPS = 8
 """Jump hosts in a row: each is a connection inside a connection."""
 
+MAX_SLURM_JOB = 2**32
+"""Slurm counts its jobs in 32 bits."""
+
+_SLURM_NAME = regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,255}")
 _CONTROL = regex(r"[\x00-\x1f\x7f-\x9f]")
 _SEVERAL = regex(rf"[{GAPS},]|\[(?![0-9.]+\.[0-9.]+\])[^\]:]*\]")  # a list or a range; addresses stand in brackets too
 _PACKAGE = __name__.partition(".")[0]
@@ -78,6 +82,8 @@ class Node(PlainData):
         key_path: private key; "~" is expanded here, on the client.
         jump: the node through which it is reached; or text as ssh's -J takes it: "first,second" is the second,
             whose own ``jump`` is the first.
+        slurm_job: the number of a Slurm job that holds it: not ssh to it, but ``srun`` in this job carries everything,
+            run on ``jump``, the login node, or, without one, here; ``host`` is then Slurm's name for it.
 
     Raises:
         ValueError: a value does not fit; the error shows it and says what was expected.
@@ -91,6 +97,7 @@ class Node(PlainData):
     slots: int | None = attrs.field(default=None, kw_only=True)
     key_path: Path | None = attrs.field(default=None, kw_only=True, converter=as_key_path)
     jump: Node | None = attrs.field(default=None, kw_only=True, converter=as_jump)
+    slurm_job: int | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         check_host("host", self.host)
@@ -106,6 +113,7 @@ class Node(PlainData):
         if self.slots is not None:
             check_count("slots", self.slots)
         _check_jump(self)
+        _check_slurm_job(self)
 
     def __repr__(self) -> str:
         said = self.to_dict() | ({"jump": self.jump} if self.jump else {})
@@ -165,6 +173,14 @@ def _check_jump(node: Node) -> None:
         hop, hops = hop.jump, hops + 1
     if hops > MAX_HOPS:
         raise ValueError(f"Node jump: at most {MAX_HOPS} hops were expected, got {hops}")
+
+
+def _check_slurm_job(node: Node) -> None:
+    if node.slurm_job is None:
+        return
+    check_count("slurm_job", node.slurm_job, at_most=MAX_SLURM_JOB)
+    if not _SLURM_NAME.fullmatch(node.host):
+        raise ValueError(f"Node host: Slurm's name of a node was expected beside slurm_job, got {shown(node.host)}")
 
 
 def login(node: Node) -> tuple[str | None, str, int | None]:

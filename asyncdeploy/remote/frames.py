@@ -100,9 +100,12 @@ class Session:
 
     async def _no_shell(self, heard: bytes, *, late: bool) -> NoShell:
         errors = b""
-        if not late and len(heard) <= MAX_NOISE:
+        in_step = self.remote.node.slurm_job is not None  # srun may wait, and say for what
+        if (in_step or not late) and len(heard) <= MAX_NOISE:
             with anyio.move_on_after(1):
                 errors = await self.channel.read_stderr()
+        if in_step:
+            return self._no_step(last_lines(heard + errors))
         if late:
             what = f"its login shell did not answer within {GREETING_S:.0f} s"
         elif len(heard) > MAX_NOISE:
@@ -111,6 +114,12 @@ class Session:
             what = "its login shell ended without running our line"
         said = last_lines(heard + errors)
         return NoShell(self.remote.node.name, what, PROXY if _NO_PTY.search(said) else TRY, said)
+
+    def _no_step(self, said: str) -> NoShell:
+        job = self.remote.node.slurm_job
+        hint = f"a job that is over has taken with it what ran in it: `squeue --jobs={job}` on the login node shows it"
+        message = f"no step of Slurm job {job} was started there"
+        return NoShell(self.remote.node.name, message, hint, said)
 
     async def receive(self) -> tuple[bytes, bytes]:
         """Return the next frame."""

@@ -42,7 +42,8 @@ connect.ssh.config  connect.ssh.handshake nodes tasks values
 connect.ssh.known_hosts  connect.ssh.config nodes tasks values
 connect.ssh         connect.ssh.config connect.ssh.handshake connect.ssh.known_hosts nodes remote tasks
                     values
-connect             connect.ssh nodes remote tasks values
+connect.srun        nodes remote tasks values
+connect             connect.srun connect.ssh nodes remote tasks values
 push.bundle         tasks values
 push.relay          push.bundle remote values
 push.sh             node_side.push push.bundle remote tasks values
@@ -306,7 +307,10 @@ def test_functions_take_few_parameters() -> None:
             names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
             if owner is not None and names[:1] in (["self"], ["cls"], ["mcs"]):
                 names = names[1:]
-            if folder_of(path) == "fleet":  # all of the high level take these, so nobody has to remember that one does
+            if folder_of(path) in (
+                "fleet",
+                "sources.slurm",
+            ):  # all of the high level take these, so nobody has to remember that one does
                 names = [name for name in names if name not in ("pool", "at_once", "at_most_s")]
             if function.name == "map_nodes":
                 names = [name for name in names if name not in ("at_once", "at_most_s")]

@@ -38,6 +38,7 @@ def test_h5_characters_that_a_shell_or_ssh_could_take_for_more_are_refused(field
         *[("user", bad) for bad in (5, "a" * 129)],
         *[("key_path", bad) for bad in ("", "a\nb", "a\x00", 5, b"k", "~nobody-has-this-name/k")],
         *[("jump", bad) for bad in (5, "", ["a"])],
+        *[("slurm_job", bad) for bad in (0, -1, "42", True, 2**32 + 1)],
     ],
 )
 def test_node_refuses_a_bad_value_by_its_fields_name(field: str, bad: object) -> None:

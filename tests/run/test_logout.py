@@ -15,7 +15,7 @@ from asyncdeploy.launch.gang.start import start_launch
 from asyncdeploy.launch.gang.watch import watch_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.ranks import Ranks
-from asyncdeploy.node_side.run.logout import in_session, kills, removes_ipc
+from asyncdeploy.node_side.run.outlive import in_session, kills, removes_ipc
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.jobs import LOGOUT, start_job, wait_job
 from asyncdeploy.values.events import Event

@@ -32,6 +32,8 @@ twin() { # the id of a running job of the same name and site
     done
 }
 
+[ -z "${ASYNCDEPLOY_STEP-}" ] || fail "in a step of a Slurm job it would end with this call, unless the node had python3"
+
 take_input # all of it first: a line that is cut leaves no half of a start
 [ -d "$HOME" ] || fail "there is no home folder $HOME"
 mkdir -p "$base" 2>/dev/null || fail "no folder for it: $base"

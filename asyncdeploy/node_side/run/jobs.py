@@ -18,7 +18,7 @@ import time
 from asyncdeploy.node_side import job_folder as folders, live_jobs, processes
 from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.locks import Lock
-from asyncdeploy.node_side.run import guard, keeper, log_times as times, logout, supervisor
+from asyncdeploy.node_side.run import guard, keeper, log_times as times, outlive, supervisor
 from asyncdeploy.node_side.run.job_state import ALIVE, RUNS, status_of
 from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 
@@ -84,7 +84,8 @@ def start(worker, request):
                 return {"error": "failed", "reason": "%s; process %d of it cannot be ended" % (reason, left[0][0])}
             remove_folder(job_id, folder)
             return {"error": "failed", "reason": reason}
-        return dict(status_of(job_id), **logout.said())
+        outlive.hold(worker, job_id, ask_to_stop)
+        return dict(status_of(job_id), **outlive.said())
     finally:
         os.close(stdin)
         if lock is not None:

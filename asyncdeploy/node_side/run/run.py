@@ -32,7 +32,7 @@ def main(worker, args):
     try:
         if not hasattr(worker, "kept"):
             worker.prctl = processes.find_prctl()
-            worker.kept = Kept(worker.prctl)
+            worker.kept = Kept(worker.prctl, worker.in_step)
         stdin = take_input(worker)
     except NoRoom as error:
         return b"!\0" + os.fsencode(str(error))
@@ -54,7 +54,7 @@ def main(worker, args):
 class Kept:
     """We as our keeper sees us: what runs is written down for it, in a pipe that it reads when we have died."""
 
-    def __init__(self, prctl):
+    def __init__(self, prctl, in_step):
         self.out, self.into = os.pipe()
         for fd in (self.out, self.into):
             os.set_blocking(fd, False)
@@ -67,6 +67,8 @@ class Kept:
             os.close(self.into)
             raise
         if worker:
+            if in_step:  # Slurm sends TERM to all of its step, which must not end before the worker has
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             keep(worker, self.out, prctl)
         if prctl is not None:
             prctl(1, signal.SIGCHLD, 0, 0, 0)  # PR_SET_PDEATHSIG: its end wakes us as a child's would

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import attrs
 
@@ -16,6 +17,7 @@ from asyncdeploy.fleet.arguments import lent_pool
 from asyncdeploy.nodes.names import shown
 from asyncdeploy.nodes.parse import MAX_NODES, Node, parse_nodes
 from asyncdeploy.run.attached import run_command
+from asyncdeploy.sources.slurm.job import check_connect
 from asyncdeploy.tasks.finish import finish
 from asyncdeploy.values.arguments import check_argument
 from asyncdeploy.values.command import Command
@@ -47,6 +49,10 @@ class SlurmAllocation(PlainData):
     nodes: tuple[Node, ...]
     until: float
 
+    def by_srun(self) -> SlurmAllocation:
+        """Return it with nodes that srun reaches, on the login node, instead of ssh."""
+        return attrs.evolve(self, nodes=tuple(attrs.evolve(node, slurm_job=self.job_id) for node in self.nodes))
+
 
 @asynccontextmanager
 async def slurm_allocation(
@@ -56,6 +62,7 @@ async def slurm_allocation(
     time_s: float,
     gpus_per_node: int | None = None,
     options: Sequence[str] = (),
+    connect: Literal["ssh", "srun"] = "ssh",
     pool: Pool | None = None,
 ) -> AsyncIterator[SlurmAllocation]:
     """Hold nodes of a Slurm cluster for the length of a block: ``salloc`` on the login node, ``scancel`` at the end.
@@ -66,6 +73,7 @@ async def slurm_allocation(
         time_s: for how long at most, in seconds; Slurm counts whole minutes, and ends it then whatever becomes of us.
         gpus_per_node: GPUs on each; None asks for none.
         options: more words for salloc: "--partition=gpu", "--account=me".
+        connect: "srun" where ssh to compute nodes is closed: srun on the login node carries everything.
         pool: the connections.
 
     Returns:
@@ -81,12 +89,14 @@ async def slurm_allocation(
     note on the error. After our own death a pending job is given up by salloc, a granted one stands until ``time_s``.
     """
     _check(nodes, time_s, gpus_per_node, options)
+    check_connect("slurm_allocation", connect)
     [gate] = parse_nodes(login)
     name = f"ad-{secrets.token_hex(6)}"
     async with lent_pool(pool) as lent:
         try:
             await run_command(lent.at(gate), _salloc(name, nodes, time_s, gpus_per_node, options), check=True)
-            yield await _look(lent, gate, name, gpus_per_node)
+            allocation = await _look(lent, gate, name, gpus_per_node)
+            yield allocation.by_srun() if connect == "srun" else allocation
         except BaseException as error:
             await _end_with(lent, gate, name, error)
             raise

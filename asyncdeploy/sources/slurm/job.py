@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Literal
 
 import attrs
 
@@ -15,19 +16,26 @@ _COUNTED = regex(r"([1-9][0-9]{0,5})(?:\(x([1-9][0-9]{0,5})\))?")
 _NUMBER = regex(r"[0-9]{1,12}")
 
 
-def slurm_nodes(environ: Mapping[str, str] | None = None, *, jump: Node | str | None = None) -> tuple[Node, ...]:
+def slurm_nodes(
+    environ: Mapping[str, str] | None = None,
+    *,
+    jump: Node | str | None = None,
+    connect: Literal["ssh", "srun"] = "ssh",
+) -> tuple[Node, ...]:
     """Return the nodes of the Slurm job in which we run, in Slurm's order, which is their node rank.
 
     Args:
         environ: where SLURM_JOB_NODELIST stands; None is our own environment.
         jump: the node through which they are reached, the login node mostly.
+        connect: "srun" where ssh to compute nodes is closed: srun carries everything, run on ``jump`` or, without one,
+            here, inside the job.
 
     Returns:
         A node for each name. ``slots`` are the GPUs that the job has on this node (SLURM_GPUS_ON_NODE, which Slurm
         says of this node alone), else the tasks that it was given on each (SLURM_TASKS_PER_NODE), else not said.
 
     Raises:
-        ValueError: no SLURM_JOB_NODELIST, or a variable is not what Slurm writes.
+        ValueError: no SLURM_JOB_NODELIST (for srun no SLURM_JOB_ID), or a variable is not what Slurm writes.
 
     The variables are those of Slurm's srun manual page. Where pam_slurm_adopt lets nobody but root to a node without
     a job on it, ssh works until the job ends, and everything that we started ends with it.
@@ -43,8 +51,9 @@ def slurm_nodes(environ: Mapping[str, str] | None = None, *, jump: Node | str | 
         nodes = parse_nodes(names, jump=jump)
     except ValueError as error:
         raise ValueError(f"SLURM_JOB_NODELIST {shown(names)}: {error}") from None
+    job = _job(said) if check_connect("slurm_nodes", connect) == "srun" else None
     slots = _slots(said, len(nodes))
-    return tuple(attrs.evolve(node, slots=count) for node, count in zip(nodes, slots, strict=True))
+    return tuple(attrs.evolve(node, slots=count, slurm_job=job) for node, count in zip(nodes, slots, strict=True))
 
 
 def slurm_until(environ: Mapping[str, str] | None = None) -> float | None:
@@ -60,6 +69,24 @@ def slurm_until(environ: Mapping[str, str] | None = None) -> float | None:
     if text and not _NUMBER.fullmatch(text):
         raise ValueError(f"SLURM_JOB_END_TIME: seconds since 1970 were expected, got {shown(text)}")
     return float(text) if text else None
+
+
+def check_connect(what: str, connect: object) -> object:
+    """Return how nodes are to be reached.
+
+    Raises:
+        ValueError: it is neither "ssh" nor "srun".
+    """
+    if connect not in ("ssh", "srun"):
+        raise ValueError(f'{what} connect: "ssh" or "srun" was expected, got {shown(connect)}')
+    return connect
+
+
+def _job(said: Mapping[str, str]) -> int:
+    text = said.get("SLURM_JOB_ID") or said.get("SLURM_JOBID") or ""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"SLURM_JOB_ID: the number of the job was expected, for srun, got {shown(text)}")
+    return int(text)
 
 
 def _slots(said: Mapping[str, str], count: int) -> list[int | None]:

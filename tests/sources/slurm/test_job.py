@@ -2,6 +2,7 @@
 
 import pytest
 
+from asyncdeploy.nodes.parse import Node
 from asyncdeploy.sources.slurm.job import slurm_nodes, slurm_until
 
 
@@ -26,6 +27,20 @@ def test_our_own_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SLURM_JOB_END_TIME", "1800000000")
     assert [node.name for node in slurm_nodes()] == ["only"]
     assert slurm_until() == 1_800_000_000
+
+
+def test_by_srun_the_jobs_number_goes_with_the_nodes() -> None:
+    said = {"SLURM_JOB_NODELIST": "gpu[1-2]", "SLURM_JOB_ID": "42"}
+    nodes = slurm_nodes(said, jump="login", connect="srun")
+    assert [(node.host, node.slurm_job) for node in nodes] == [("gpu1", 42), ("gpu2", 42)]
+    assert [Node.from_dict(node.to_dict()) for node in nodes] == [*nodes]
+    assert {node.slurm_job for node in slurm_nodes(said)} == {None}
+    with pytest.raises(ValueError, match="SLURM_JOB_ID"):
+        slurm_nodes({"SLURM_JOB_NODELIST": "a"}, connect="srun")
+    with pytest.raises(ValueError, match='connect: "ssh" or "srun" was expected'):
+        slurm_nodes(said, connect="telnet")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Slurm's name of a node"):
+        Node("::1", slurm_job=42)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class Network:
             f"route add default via {self._prefix}.1",
             space=space,
         )
-        place = Place(address, 22, ("nsenter", f"--net=/run/netns/{space}"))
+        place = Place(address, 22, _enter(space))
         sshd = self._bed.start(name, config=config, place=place, own_pids=True)
         self.nodes.append(sshd)
         return sshd
@@ -80,7 +80,11 @@ class Network:
         """Start a node at an address that is reached from one other node alone; its sshd listens on port 22 there."""
         space = self._space(self.nodes.index(gate))
         _ip(f"addr add {address}/32 dev lo", space=space)
-        return self._bed.start(name, place=Place(address, 22, ("nsenter", f"--net=/run/netns/{space}")), own_pids=True)
+        return self._bed.start(name, place=Place(address, 22, _enter(space)), own_pids=True)
+
+    def enter(self, sshd: SshdNode) -> tuple[str, ...]:
+        """The words that run a program of this machine with the node's network."""
+        return _enter(self._space(self.nodes.index(sshd)))
 
     def address(self, sshd: SshdNode) -> str:
         """The node's address on the network."""
@@ -157,6 +161,10 @@ def _remove(mark: str) -> None:
         words = ("netns", "del") if match["kind"] == "n" else ("link", "del")
         with contextlib.suppress(subprocess.CalledProcessError):  # gone meanwhile, with its other end
             _run("ip", *words, match[0])
+
+
+def _enter(space: str) -> tuple[str, ...]:
+    return ("nsenter", f"--net=/run/netns/{space}")
 
 
 def _free_prefix() -> str:
