@@ -73,7 +73,7 @@ _ROOMS = {
     "sources.rent.seen": "FoundRental find_rentals",
     "sources.rent.want": "Instance Offer Order Want",
     "sources.sky": "sky_nodes",
-    "sources.slurm.allocation": "SlurmAllocation slurm_allocation",
+    "sources.slurm.allocation": "SlurmAllocation reap_allocations slurm_allocation",
     "sources.slurm.job": "slurm_nodes slurm_until",
     "values.cleaned": "Cleaned CleanedItem",
     "values.command": "Command Completed",

@@ -124,6 +124,7 @@ from asyncdeploy.sources.rent.want import Instance as Instance, Offer as Offer, 
 from asyncdeploy.sources.sky import sky_nodes as sky_nodes
 from asyncdeploy.sources.slurm.allocation import (
     SlurmAllocation as SlurmAllocation,
+    reap_allocations as reap_allocations,
     slurm_allocation as slurm_allocation,
 )
 from asyncdeploy.sources.slurm.job import slurm_nodes as slurm_nodes, slurm_until as slurm_until

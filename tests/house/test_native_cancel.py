@@ -180,6 +180,8 @@ STARTS = {"start_job", "start_in_project", "start_on_cluster", "start_launch", "
 NOT_TRIED = {"start_all", "stop_launch", "end_launch"}
 # Tried at a provider's, with everything else that goes wrong there: tests/sources/rent/test_promise.py.
 NOT_TRIED |= {"find_offers", "start_rental", "end_rental", "find_rentals", "reap_rentals", "provider_nodes"}
+# It would look at the Slurm jobs of who runs the tests: tests/sources/slurm/test_allocation.py.
+NOT_TRIED |= {"reap_allocations"}
 
 
 def test_every_public_coroutine_is_tried() -> None:

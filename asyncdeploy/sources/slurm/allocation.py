@@ -1,4 +1,4 @@
-"""Nodes of a Slurm job that is made for a block and ended after it: slurm_allocation."""
+"""Nodes of a Slurm job that is made for a block and ended after it, or by the next reap: slurm_allocation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.fleet.arguments import lent_pool
 from asyncdeploy.nodes.names import shown
+from asyncdeploy.nodes.node import login as address_of
 from asyncdeploy.nodes.parse import MAX_NODES, Node, parse_nodes
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.sources.slurm.job import check_connect
+from asyncdeploy.sources.slurm.ledger import Noted, note, take_dead
 from asyncdeploy.tasks.finish import finish
+from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.arguments import check_argument
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import DeployError
@@ -81,26 +84,42 @@ async def slurm_allocation(
 
     Raises:
         CommandFailed: salloc was refused; Slurm's words are its evidence.
-        DeployError: the job cannot be found, or after the block is still there; where the block itself raises, the
-            latter is a note on its error.
+        DeployError: the job cannot be written down or found, or after the block is still there; where the block itself
+            raises, the latter is a note on its error.
         ValueError: a number does not fit, or an option follows from the arguments.
 
     On cancellation the job is ended, pending or not, as far as the login node answers within 5 s; else it is named in a
-    note on the error. After our own death a pending job is given up by salloc, a granted one stands until ``time_s``.
+    note on the error. After our own death a pending job is given up by salloc, a granted one stands until ``time_s``,
+    or until ``reap_allocations`` on this machine, where it is written down before salloc is asked.
     """
     _check(nodes, time_s, gpus_per_node, options)
     check_connect("slurm_allocation", connect)
     [gate] = parse_nodes(login)
-    name = f"ad-{secrets.token_hex(6)}"
-    async with lent_pool(pool) as lent:
+    async with lent_pool(pool) as lent, _noted(gate) as noted:
+        name = noted.name
         try:
             await run_command(lent.at(gate), _salloc(name, nodes, time_s, gpus_per_node, options), check=True)
             allocation = await _look(lent, gate, name, gpus_per_node)
             yield allocation.by_srun() if connect == "srun" else allocation
         except BaseException as error:
-            await _end_with(lent, gate, name, error)
+            await _end_with(lent, noted, error)
             raise
-        await _end_with(lent, gate, name, None)
+        await _end_with(lent, noted, None)
+
+
+@asynccontextmanager
+async def _noted(gate: Node) -> AsyncIterator[Noted]:
+    held: list[Noted] = []
+    try:
+        try:
+            await run_in_thread(note, held, f"ad-{secrets.token_hex(6)}", gate)
+        except OSError as error:
+            what = f"a job that could not be written down is not asked for: {error}"
+            raise DeployError(gate.name, what, "XDG_STATE_HOME says where else") from error
+        yield held[0]
+    finally:
+        for each in held:
+            each.close()
 
 
 def _check(nodes: int, time_s: float, gpus: int | None, options: Sequence[str]) -> None:
@@ -139,8 +158,9 @@ async def _look(pool: Pool, gate: Node, name: str, gpus: int | None) -> SlurmAll
     return SlurmAllocation(int(found[1]), name, nodes, until)
 
 
-async def _end_with(pool: Pool, gate: Node, name: str, error: BaseException | None) -> None:
+async def _end_with(pool: Pool, noted: Noted, error: BaseException | None) -> None:
     """End the job; what is still there is raised, or noted on the caller's own error."""
+    gate, name = noted.login, noted.name
     problem: str | None = "nobody knows whether it ended"
     try:
         problem = await finish(_end(pool, gate, name), END_S)
@@ -150,6 +170,8 @@ async def _end_with(pool: Pool, gate: Node, name: str, error: BaseException | No
     except DeployError as failed:
         problem = str(failed)
     finally:
+        if problem == "":
+            noted.remove()
         said = f"Slurm job {name} may still run: {problem}; `scancel --name={name}` on {gate.name} ends it"
         if problem != "" and error is not None:
             error.add_note(said)
@@ -165,3 +187,60 @@ async def _end(pool: Pool, gate: Node, name: str) -> str:
         if all(line.split("|")[1:2] == ["CG"] for line in (await _squeue(pool, gate, name)).splitlines()):
             return ""  # gone, or its processes are being ended
         await asyncio.sleep(LOOK_S)
+
+
+async def reap_allocations(login: Node | str | None = None, *, pool: Pool | None = None) -> tuple[str, ...]:
+    """End the Slurm jobs that slurm_allocation made on this machine for processes that have died.
+
+    Only jobs that are written down here are ended, by their names, which nothing else has; those of living processes
+    are left alone.
+
+    Args:
+        login: the login node whose jobs are meant; None is every one that is written down, reached as it was then.
+        pool: the connections.
+
+    Returns:
+        The names of the jobs that still stood, and are proven gone.
+
+    Raises:
+        DeployError: a job may still run; the others were ended before this is raised.
+        ValueError: the login node is none.
+
+    On cancellation what was not ended yet is left for the next one.
+    """
+    gates = parse_nodes(login) if login is not None else ()
+    held: list[Noted] = []
+    ended: list[str] = []
+    problems: list[DeployError] = []
+    try:
+        await run_in_thread(take_dead, held)
+        async with lent_pool(pool) as lent:
+            for each in held:
+                if gates and address_of(each.login) != address_of(gates[0]):
+                    continue
+                try:
+                    ended += await _reap(lent, gates[0] if gates else each.login, each)
+                except DeployError as error:
+                    error.add_note(f"Slurm job {each.name} may still run; the next reap_allocations tries again")
+                    problems.append(error)
+    finally:
+        for each in held:
+            each.close()
+    if problems:
+        raise problems[0]
+    return tuple(ended)
+
+
+async def _reap(pool: Pool, gate: Node, noted: Noted) -> list[str]:
+    """End a dead process's job; its name, if there was one."""
+    try:
+        async with asyncio.timeout(END_S) as limit:
+            stood = bool(await _squeue(pool, gate, noted.name))
+            await _end(pool, gate, noted.name)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        what = f"Slurm job {noted.name} may still run: it was asked to end for {END_S:g} s"
+        raise DeployError(gate.name, what, f"`scancel --name={noted.name}` there ends it") from None
+    noted.remove()
+    return [noted.name] if stood else []

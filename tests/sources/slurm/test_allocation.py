@@ -1,17 +1,19 @@
 """A job for the length of a block: programs on a real sshd play salloc, squeue and scancel, with a folder as Slurm."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
-from asyncdeploy.sources.slurm.allocation import slurm_allocation
+from asyncdeploy.sources.slurm.allocation import reap_allocations, slurm_allocation
 from asyncdeploy.values.errors import CommandFailed, DeployError
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.waiting import eventually
+from tests.support.waiting import BACK_S, eventually
 
 # Each job is a file of its name with its words; squeue shows them all, as if it were the state of the cluster.
 SALLOC = """\
@@ -30,6 +32,7 @@ if [ -e {jobs}/$name.job ]; then echo "42|R|gpu[01-02]|1-00:59:30"; fi
 SCANCEL = """\
 #!/bin/sh
 [ -e {jobs}/stuck ] && exit 1
+while [ -e {jobs}/hang ]; do : >{jobs}/hangs; sleep 0.05; done
 rm -f {jobs}/${1#--name=}.job
 """
 
@@ -109,6 +112,78 @@ async def test_what_cannot_be_ended_is_said(
         async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
             raise KeyError("mine")
     assert "scancel --name=ad-" in own.value.__notes__[0]
+
+
+DIES = """\
+import asyncio, sys
+import asyncdeploy as ad
+
+async def main():
+    async with ad.Pool(host_keys=ad.HostKeys.strict(sys.argv[2])) as pool:
+        login = ad.Node.from_dict(eval(sys.argv[1]))
+        async with ad.slurm_allocation(login, nodes=1, time_s=60, pool=pool) as allocation:
+            print(allocation.name, flush=True)
+            await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_next_reap_ends_what_a_killed_process_held_and_nothing_else(
+    login: SshdNode, slurm: Pool, jobs: Path, tmp_path: Path
+) -> None:
+    (jobs / "ad-0123456789ab.job").write_text("of somebody else, under a name that might be ours")
+    words = [sys.executable, "-c", DIES, repr(login.node.to_dict()), str(login.known_hosts)]
+    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        name = (await process.stdout.readline()).decode().strip()
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm) as ours:
+            assert await reap_allocations(pool=slurm) == ()  # both live
+            assert {path.stem for path in jobs.glob("*.job")} == {name, ours.name, "ad-0123456789ab"}
+            process.kill()
+            await process.wait()
+            assert await reap_allocations("another-login", pool=slurm) == ()
+            assert await reap_allocations(login.node, pool=slurm) == (name,)
+            assert {path.stem for path in jobs.glob("*.job")} == {ours.name, "ad-0123456789ab"}
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert await reap_allocations(pool=slurm) == ()
+    assert [path.stem for path in jobs.glob("*.job")] == ["ad-0123456789ab"]
+    assert [*(tmp_path / "state" / "asyncdeploy" / "allocations").iterdir()] == []
+
+
+async def test_what_a_reap_cannot_end_is_said_and_tried_again(
+    login: SshdNode, slurm: Pool, jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncdeploy.sources.slurm.allocation.END_S", 1.0)
+    (jobs / "stuck").touch()
+    with pytest.raises(DeployError, match="may still run"):
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm) as allocation:
+            pass
+    with pytest.raises(DeployError, match=f"Slurm job {allocation.name} may still run"):
+        await reap_allocations(pool=slurm)
+    (jobs / "stuck").unlink()
+    (jobs / "hang").touch()
+    reaping = asyncio.create_task(reap_allocations(pool=slurm))
+    await eventually((jobs / "hangs").exists)
+    reaping.cancel()
+    with anyio.fail_after(BACK_S), pytest.raises(asyncio.CancelledError):
+        await reaping
+    (jobs / "hang").unlink()
+    assert await reap_allocations(pool=slurm) == (allocation.name,)
+
+
+async def test_a_job_that_cannot_be_written_down_is_not_asked_for(
+    login: SshdNode, slurm: Pool, jobs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("no folder")
+    with pytest.raises(DeployError, match="could not be written down"):
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
+            pass
+    assert [*jobs.glob("*.job")] == []
 
 
 @pytest.mark.parametrize(
