@@ -19,10 +19,11 @@ from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.remote.probe import probe_node
 from asyncdeploy.run.attached import run_command
 from asyncdeploy.run.jobs import job_status, start_job, stop_job, wait_job
-from asyncdeploy.sources.slurm.allocation import SlurmAllocation, slurm_allocation
+from asyncdeploy.sources.slurm.allocation import SlurmAllocation, reap_allocations, slurm_allocation
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import NoShell
 from asyncdeploy.values.workspace import Workspace
+from tests.sources.slurm.test_allocation import DIES
 from tests.support.beds.slurm import Slurm
 from tests.support.places import ROOT
 from tests.support.waiting import BACK_S, PATIENCE_S, eventually, eventually_sync
@@ -120,6 +121,22 @@ async def test_ranks_on_all_nodes_find_each_other(
     said = [done.text for done in report.unwrap()]
     address = slurm.network.address(slurm.machines[0])
     assert said == [f"{rank} of 2 on {name} by {address}" for rank, name in enumerate(slurm.names)]
+
+
+async def test_a_killed_clients_job_is_reaped_and_no_other(slurm: Slurm, pool: Pool) -> None:
+    slurm.ask("salloc", "--no-shell", "--nodes=1", "--job-name=ad-0123456789ab")
+    login = slurm.login
+    words = [sys.executable, "-c", DIES, repr(login.node.to_dict()), str(login.known_hosts)]
+    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        name = (await process.stdout.readline()).decode().strip()
+    finally:
+        process.kill()
+        await process.wait()
+    assert set(slurm.ask("squeue", "-ho%j").split()) == {name, "ad-0123456789ab"}
+    assert await reap_allocations(pool=pool) == (name,)
+    await eventually(lambda: slurm.ask("squeue", "-ho%j").split() == ["ad-0123456789ab"])
 
 
 INSIDE = """\
