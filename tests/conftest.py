@@ -27,7 +27,7 @@ pytest_plugins = [
     "tests.support.beds.sshd",
     "tests.support.beds.users",
     "tests.support.beds.network",
-    "tests.support.beds.slurm",
+    "tests.support.slurm.bed",
 ]
 
 

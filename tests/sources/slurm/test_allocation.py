@@ -13,6 +13,7 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.sources.slurm.allocation import reap_allocations, slurm_allocation
 from asyncdeploy.values.errors import CommandFailed, DeployError
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.slurm.holder import DIES
 from tests.support.waiting import BACK_S, eventually
 
 # Each job is a file of its name with its words; squeue shows them all, as if it were the state of the cluster.
@@ -112,21 +113,6 @@ async def test_what_cannot_be_ended_is_said(
         async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
             raise KeyError("mine")
     assert "scancel --name=ad-" in own.value.__notes__[0]
-
-
-DIES = """\
-import asyncio, sys
-import asyncdeploy as ad
-
-async def main():
-    async with ad.Pool(host_keys=ad.HostKeys.strict(sys.argv[2])) as pool:
-        login = ad.Node.from_dict(eval(sys.argv[1]))
-        async with ad.slurm_allocation(login, nodes=1, time_s=60, pool=pool) as allocation:
-            print(allocation.name, flush=True)
-            await asyncio.sleep(600)
-
-asyncio.run(main())
-"""
 
 
 async def test_the_next_reap_ends_what_a_killed_process_held_and_nothing_else(

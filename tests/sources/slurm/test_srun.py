@@ -23,9 +23,9 @@ from asyncdeploy.sources.slurm.allocation import SlurmAllocation, reap_allocatio
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.errors import NoShell
 from asyncdeploy.values.workspace import Workspace
-from tests.sources.slurm.test_allocation import DIES
-from tests.support.beds.slurm import Slurm
 from tests.support.places import ROOT
+from tests.support.slurm.bed import Slurm
+from tests.support.slurm.holder import DIES
 from tests.support.waiting import BACK_S, PATIENCE_S, eventually, eventually_sync
 
 EVERY_BYTE = bytes(range(256)) * 4096
