@@ -256,8 +256,10 @@ async def test_a_uv_environment_inside(
     async with Pool(host_keys=HostKeys.strict(bed[0].known_hosts), observer=again.append) as other:
         await deploy_project(other, bed[0].node, workspace, env)
     assert details(again, "env") == ["= unchanged"]
-    with pytest.raises(BootstrapFailed, match="uv inside exited 2") as caught:
-        await deploy_project(pool, bed[0].node, workspace, attrs.evolve(env, env=UvEnv("none", pre=inner.pre)))
+    write_project(workspace.path, ("base-lib",), train=("train-lib",), more=("more-lib",))
+    (workspace.path / "wheels" / "more_lib-1.0-py3-none-any.whl").write_bytes(b"no wheel")
+    with pytest.raises(BootstrapFailed, match="uv inside exited") as caught:
+        await deploy_project(pool, bed[0].node, workspace, attrs.evolve(env, env=UvEnv("more", pre=inner.pre)))
     assert "==> uv sync" in caught.value.evidence
     assert (await run_in_project(pool, deployment, "python -c 'import train_lib'")).ok, "what stood before works"
     await gone(daemon)

@@ -2,10 +2,10 @@
 
 Runs on a node, loaded by jobs.py: Python >= 3.8, standard library only.
 
-Where logind is told so, it kills all of a session, or takes away the shared memory of a user who has logged out, which
-is said. logind.conf(5): KillUserProcesses, and the
-users for whom it counts; what counts is in which control group a process is, and not whether it is a session's leader.
-RemoveIPC counts for all but the system's own users, unless one lingers (loginctl enable-linger).
+Where logind is told so, it kills all of a session, or takes away the shared memory of a user who has logged out,
+which is said. logind.conf(5): KillUserProcesses, and the users for whom it counts; what counts is in which control
+group a process is, and not whether it is a session's leader. RemoveIPC counts for all but the system's own users,
+unless one lingers (loginctl enable-linger).
 
 In a Slurm job we are a step, which ends when its task, the worker, has ended. Where Slurm tracks processes by control
 group it kills with it all that the step ever started, however detached; elsewhere it leaves that on the node, even when
