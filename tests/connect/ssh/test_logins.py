@@ -209,6 +209,18 @@ async def test_k10_keyboard_interactive_that_asks_nothing_is_answered(start_sshd
     assert await gets_in(sshd)
 
 
+async def test_k10_a_key_is_wanted_behind_something_else(start_sshd: StartSshd) -> None:
+    """The first key is signed unasked, refused because it is not its turn, and wanted then."""
+    need_root()
+    config = {
+        "UsePAM": "yes",
+        "KbdInteractiveAuthentication": "yes",
+        "AuthenticationMethods": "keyboard-interactive,publickey",
+    }
+    sshd = start_sshd("pam", account=USER, config=config, files={"/etc/pam.d/sshd": PASSES})
+    assert await gets_in(sshd)
+
+
 async def test_k10_two_keys_that_are_both_wanted(
     start_sshd: StartSshd, make_key: Callable[..., str], monkeypatch: pytest.MonkeyPatch, agent: "Agent"
 ) -> None:
@@ -342,3 +354,34 @@ async def test_k11_too_many_keys_are_named(
     assert error.message.endswith("; it said 'Too many authentication failures'")
     assert "; not tried: agent: " in error.message
     assert error.hint == "sshd stops after a few keys: give the node a key_path, or set IdentitiesOnly in ssh_config"
+
+
+@pytest.mark.parametrize("most", [1, 2])
+async def test_one_key_that_is_refused_is_not_too_many(start_sshd: StartSshd, key_path: str, most: int) -> None:
+    """Nothing is tried behind it that would make it too many; a goodbye at once does not make it known there."""
+    sshd = start_sshd("strict", config={"MaxAuthTries": most})
+    error = await refusal(sshd, attrs.evolve(sshd.node, key_path=key_path))
+    assert f"tried {key_path};" in error.message
+    assert "known there" not in error.message
+    assert error.hint.startswith("is the public key in ~root/.ssh/authorized_keys there")
+
+
+async def test_a_server_that_goes_away_before_the_login_has_refused_nobody(tmp_path: Path, key_path: str) -> None:
+    """It may be booting, or have too much to do: it is asked again."""
+
+    class Gone(asyncssh.SSHServerConnection):
+        def process_packet(self, pkttype: int, pktid: int, packet: Any) -> Any:
+            if pkttype == 5:  # SSH_MSG_SERVICE_REQUEST
+                self.abort()
+                return True
+            return super().process_packet(pkttype, pktid, packet)
+
+    host_key, loop = asyncssh.generate_private_key("ssh-ed25519"), asyncio.get_running_loop()
+    options = asyncssh.SSHServerConnectionOptions(server_host_keys=[host_key], server_factory=asyncssh.SSHServer)
+    async with await loop.create_server(lambda: Gone(loop, options), "127.0.0.1", 0) as server:
+        node = Node("127.0.0.1", port=server.sockets[0].getsockname()[1], name="gone", user="root", key_path=key_path)
+        limits = Limits(connect_timeout_s=2, connect_deadline_s=3)
+        async with Pool(host_keys=HostKeys.pinned({"gone": host_key.get_fingerprint()}), limits=limits) as pool:
+            with pytest.raises((ConnectError, AuthError)) as caught:
+                await pool.at(node).open("true")
+    assert isinstance(caught.value, ConnectError)

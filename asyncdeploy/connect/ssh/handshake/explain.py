@@ -8,7 +8,7 @@ import asyncssh
 import attrs
 
 from asyncdeploy.connect.ssh.handshake.reasons import connect_error
-from asyncdeploy.connect.ssh.handshake.seen import Seen, Try, nothing_in_common
+from asyncdeploy.connect.ssh.handshake.seen import TOO_MANY, Seen, Try, nothing_in_common
 from asyncdeploy.values.errors import AuthError, DeployError
 from asyncdeploy.values.words import last_lines, one_line
 
@@ -171,7 +171,7 @@ def _hint(asked: Asked, seen: Seen, keys: Sequence[Try], error: Exception) -> st
         return "look at the ssh-agent (`ssh-add -l`): is it locked, must a person confirm? or give the node a key_path"
     if seen.asked or any(each.partial for each in seen.tries):
         return "we log in by keys alone: let sshd ask this user or address for no more (Match, AuthenticationMethods)"
-    if "authentication failures" in (seen.goodbye or str(error)):  # sshd's MaxAuthTries is 6
+    if TOO_MANY in (seen.goodbye or str(error)) and seen.untried:
         return "sshd stops after a few keys: give the node a key_path, or set IdentitiesOnly in ssh_config"
     if any(each.accepted for each in keys):
         why = "PermitRootLogin" if asked.user == "root" else "expired, locked"

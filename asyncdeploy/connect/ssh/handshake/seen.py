@@ -13,6 +13,8 @@ from asyncdeploy.values.errors import HostKeyError
 
 MAX_WORDS = 16 * 1024
 """Bytes kept of a banner, of which the end is shown: the rest is law."""
+TOO_MANY = "authentication failures"
+"""In the goodbye of sshd, which stops after MaxAuthTries: six."""
 MAX_METHODS = 16
 """Login methods that a server may still want: there are five."""
 
@@ -126,6 +128,8 @@ class Seen:
             packet = _body(payload)
             packet.get_uint32()
             self.goodbye = packet.get_string()[:MAX_WORDS].decode("utf-8", "replace")
+            if TOO_MANY in self.goodbye and self.tries and self.tries[-1].unasked:
+                self.tries[-1].accepted = False
         except PacketDecodeError:
             return
 
