@@ -23,6 +23,7 @@ from asyncdeploy.launch.gang.recall import recall_launch
 from asyncdeploy.launch.gang.restart import Recovery, Restart
 from asyncdeploy.launch.gang.sight import AWAY_S
 from asyncdeploy.launch.gang.start import launch_failed, start_launch
+from asyncdeploy.launch.gang.undo import UNDO_S, undo_launch
 from asyncdeploy.launch.gang.watch import end_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.torchrun import Torchrun
@@ -44,8 +45,7 @@ from asyncdeploy.values.events import Noted
 Look = Literal["watch", "follow", "now"]
 """What one does who follows a launch: watch over it; only follow what it prints; read what it printed until now."""
 CALLS_AHEAD = 2
-"""Of the calls that the preflight has with a node at the same time, those that a push leaves no worker for; node rank 0
-has one more."""
+"""Of the preflight's calls with a node at one time, those that find no worker behind a push; rank 0 has one more."""
 LOOKS: dict[Look, type[LaunchFollower]] = {"watch": LaunchFollower, "follow": LaunchLooker, "now": LaunchReader}
 
 
@@ -126,19 +126,30 @@ async def fan_out(
     """
     fleet = parse_nodes(nodes)
     everybody = parse_nodes([*fleet, *(parse_nodes(spares) if spares else ())])  # each of them once
-    async with lent_pool(pool) as lent, opening_ahead() as open_ahead:
+    launch: Launch | None = None
+    try:
+        async with lent_pool(pool) as lent, opening_ahead() as open_ahead:
 
-        def seen(node: Node, facts: NodeFacts) -> None:
-            check_python(node, facts)
-            open_ahead(lent.at(node), CALLS_AHEAD + (node == fleet[0]))
+            def seen(node: Node, facts: NodeFacts) -> None:
+                check_python(node, facts)
+                open_ahead(lent.at(node), CALLS_AHEAD + (node == fleet[0]))
 
-        program = launcher.program if isinstance(launcher, Torchrun) else ""
-        deployed = await deploy_for(
-            lent, everybody, workspace, env, program, relay=relay, at_most_s=at_most_s, seen=seen
-        )
-        ready, left = _filled(deployed, len(fleet), lent)
-        launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
-        return launch if restart is None else Recovery(restart, ready, left, launcher, grace_s).begin(launch)
+            program = launcher.program if isinstance(launcher, Torchrun) else ""
+            deployed = await deploy_for(
+                lent, everybody, workspace, env, program, relay=relay, at_most_s=at_most_s, seen=seen
+            )
+            ready, left = _filled(deployed, len(fleet), lent)
+            launch = await start_launch(lent, ready, launcher, grace_s=grace_s)
+    except asyncio.CancelledError:
+        if launch is not None:  # cancelled behind it, as the connections were closed: nobody has its handle
+            await finish(_undo(launch, pool), UNDO_S)
+        raise
+    return launch if restart is None else Recovery(restart, ready, left, launcher, grace_s).begin(launch)
+
+
+async def _undo(launch: Launch, pool: Pool | None) -> None:
+    async with lent_pool(pool) as lent:
+        await undo_launch(lent, launch)
 
 
 def _filled(deployed: Report[Deployment], count: int, pool: Pool) -> tuple[list[Deployment], list[Deployment]]:

@@ -31,10 +31,8 @@ async def opening_ahead() -> AsyncIterator[Begin]:
     try:
         yield begin
     finally:
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await finish(asyncio.wait(tasks), BACK_S)
+        if late := {task for task in tasks if task.cancel()}:
+            await finish(asyncio.wait(late), BACK_S)
 
 
 async def _open(remote: Remote) -> None:
