@@ -91,31 +91,37 @@ async def open_spare_worker(remote: Remote) -> None:
     """
     if remote.memory.get("python") in (None, False):
         return
-    nonce = _nonce()
-    channel = await remote.open_spare(_worker_line(remote, nonce))
-    session = (await _greeted(remote, channel, nonce))[0] if channel is not None else None
+    nonce, known = _nonce(), remote.memory.get("python")
+    channel = await remote.open_spare(_worker_line(nonce, known))
+    session = (await _greeted(remote, channel, nonce, known))[0] if channel is not None else None
     if session is not None:
         remote.give_back(session.channel, KIND)
 
 
 async def _start_worker(remote: Remote) -> tuple[Session | None, int]:
     """Return a worker by the python3 that is known or that the line finds; else None, and what hung: its pid, or 0."""
-    nonce = _nonce()
-    channel = await remote.open(_worker_line(remote, nonce), kind=KIND)
+    nonce, known = _nonce(), remote.memory.get("python")
+    channel = await remote.open(_worker_line(nonce, known), kind=KIND)
     warm = channel.notes.get(KIND)
     if isinstance(warm, Session):
         warm.remote, warm.channel = remote, channel  # a pool may lend the same channel under another handle
         return warm, 0
-    return await _greeted(remote, channel, nonce)
+    return await _greeted(remote, channel, nonce, known)
 
 
-def _worker_line(remote: Remote, nonce: str) -> str:
-    return _WORKER_LINE.format(nonce=nonce, pythons=remote.memory.get("python") or _PYTHONS)
+def _worker_line(nonce: str, known: object) -> str:
+    return _WORKER_LINE.format(nonce=nonce, pythons=known or _PYTHONS)
 
 
-async def _greeted(remote: Remote, channel: Channel, nonce: str) -> tuple[Session | None, int]:
-    """Return the worker that is just starting at a channel; else None, and what hung."""
-    session, known = Session(remote, channel), remote.memory.get("python")
+async def _greeted(remote: Remote, channel: Channel, nonce: str, known: object) -> tuple[Session | None, int]:
+    """Return the worker that is just starting at a channel; else None, and what hung.
+
+    Args:
+        remote, channel: where.
+        nonce: of the line that runs there.
+        known: the python3 that it starts, as it was remembered when the line was made: a new connection forgets it.
+    """
+    session = Session(remote, channel)
     try:
         pid = await session.greet(nonce)
         word = await session.hear_python(nonce, PYTHON_S)

@@ -72,6 +72,7 @@ class StepListener:
         return await self._remote.open(line, kind=kind)
 
     async def open_spare(self, line: str) -> Channel | None:
+        """Open one by a slot that nobody wants."""
         return await self._remote.open_spare(line)
 
     def give_back(self, channel: Channel, kind: str) -> None:
