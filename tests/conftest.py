@@ -32,10 +32,10 @@ pytest_plugins = [
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return two processes more than there are cores, as most tests wait; none where only files or tests are named."""
+    """Return one process more than there are cores, as most tests wait; none where only files or tests are named."""
     if all(".py" in name for name in config.args):
         return 0  # a person looks at it: output and breakpoints as usual
-    return len(os.sched_getaffinity(0)) + 2
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

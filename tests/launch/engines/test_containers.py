@@ -82,7 +82,7 @@ async def test_a_driver_computes_inside(place: Place, workspace: ad.Workspace) -
         assert said.stdout.decode() == f"in\n/bin/busybox\nmy o\nwn own \n{dask.launch.workdirs[0]}\n"
         kept = (place.sshds[0].home / ".asyncdeploy").rglob("*")
         assert not [path for path in kept if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
-        left = await dask.run("sleep 987 >/dev/null 2>&1 & pidof sleep >/dev/null && echo left")
+        left = await dask.run("sleep 987 >/dev/null 2>&1 & until pidof sleep >/dev/null; do :; done; echo left")
         assert left.text == "left"
         await eventually(lambda: not inside(place, "sleep 987"), "nothing of it stays inside")
         assert len(place.containers()) == 2, "the engine does"

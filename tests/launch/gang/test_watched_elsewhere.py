@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.launch.gang.node_folder import tools_of
 from asyncdeploy.launch.gang.recall import ask_folder
 from asyncdeploy.launch.root_cause.judge import failure_of
 from asyncdeploy.run.job import new_job_id
@@ -133,7 +134,7 @@ async def test_l5_a_home_with_another_clock_keeps_a_lease(tmp_path: Path) -> Non
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     async with ShellRemote(tmp_path / "home") as remote:
         remote.env["LD_PRELOAD"] = str(library)
-        await ask_folder(remote, "keep", launch_id, b"any")
+        await ask_folder(remote, "keep", launch_id, b"\0".join((b"", b"3", b"any" + tools_of(""))))
         await ask_folder(remote, "watch", launch_id)
         assert await ask_folder(remote, "ahead", launch_id) == b"watched"
         await ask_folder(remote, "leave", launch_id)
