@@ -104,7 +104,8 @@ async def test_what_the_leader_leaves_behind_is_ended(remote: PlainRemote) -> No
 
 
 async def test_a_timeout_ends_everything_and_keeps_the_last_words(remote: PlainRemote) -> None:
-    line = STUBBORN + "exec 2>/dev/null; trap 'echo last words; exit' TERM; while :; do sleep 0.1; done"
+    # The trap first: the others may be up, and the time over, before a line behind them is read.
+    line = "exec 2>/dev/null; trap 'echo last words; exit' TERM; " + STUBBORN + "while :; do sleep 0.1; done"
     error = await timed_out(remote, remote.home, Command(line, on_end="echo ended > ended"))
     assert error.ended
     assert "last words" in error.evidence
