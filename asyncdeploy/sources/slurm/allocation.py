@@ -32,8 +32,14 @@ MAX_S = 30 * 24 * 3600
 END_S = 60.0
 """Slurm's controller answers in seconds; a busy one refuses for a while."""
 LOOK_S = 1.0
-OURS = ("--no-shell", "--job-name", "--nodes", "--time", "--gpus-per-node", "-J", "-N", "-t")
-"""Options of salloc that follow from the arguments."""
+SETTLE_S = 2.0
+"""For a job to be shown by squeue, whose salloc was ended while it asked."""
+OURS = ("--no-shell", "--job-name", "--nodes", "--time", "--gpus-per-node")
+"""Options of salloc that follow from the arguments; salloc takes a beginning of one, too."""
+ALSO = ("--gpus",)
+"""A beginning of one of them that is an option of its own."""
+_OURS_SHORT = regex(r"-[hHkOQsuvVX]*[JNt].*")
+"""The same in one letter, also behind letters that take no value: -QN3."""
 _SEEN = regex(r"([0-9]+)\|([A-Z]+)\|([^|]+)\|(?:([0-9]+)-)?(?:([0-9]+):)?([0-9]+):([0-9]+)")
 
 
@@ -96,15 +102,17 @@ async def slurm_allocation(
     check_connect("slurm_allocation", connect)
     [gate] = parse_nodes(login)
     async with lent_pool(pool) as lent, _noted(gate) as noted:
-        name = noted.name
+        granted = seen = False
         try:
-            await run_command(lent.at(gate), _salloc(name, nodes, time_s, gpus_per_node, options), check=True)
-            allocation = await _look(lent, gate, name, gpus_per_node)
+            await run_command(lent.at(gate), _salloc(noted.name, nodes, time_s, gpus_per_node, options), check=True)
+            granted = True
+            allocation = await _look(lent, gate, noted.name, gpus_per_node)
+            seen = True
             yield allocation.by_srun() if connect == "srun" else allocation
         except BaseException as error:
-            await _end_with(lent, noted, error)
+            await _end_with(lent, noted, granted, seen, error)
             raise
-        await _end_with(lent, noted, None)
+        await _end_with(lent, noted, granted, seen, None)
 
 
 @asynccontextmanager
@@ -123,13 +131,17 @@ async def _noted(gate: Node) -> AsyncIterator[Noted]:
 
 
 def _check(nodes: int, time_s: float, gpus: int | None, options: Sequence[str]) -> None:
-    for what, value, kind in (("nodes", nodes, int), ("time_s", time_s, float), ("options", options, Sequence[str])):
+    kinds = (int, float, int | None, Sequence[str])
+    named = (("nodes", nodes), ("time_s", time_s), ("gpus_per_node", gpus), ("options", options))
+    for (what, value), kind in zip(named, kinds, strict=True):
         check_argument(f"slurm_allocation {what}", value, kind)
     for what, number, most in (("nodes", nodes, MAX_NODES), ("time_s", time_s, MAX_S), ("gpus_per_node", gpus, 64)):
         if number is not None and not 1 <= number <= most:
             raise ValueError(f"slurm_allocation {what}: a number from 1 to {most} was expected, got {shown(number)}")
     for option in options:
-        if option.partition("=")[0] in OURS or option[:2] in OURS or not option.startswith("-"):
+        word = option.partition("=")[0]
+        ours = word not in ALSO and any(each.startswith(word) for each in OURS)
+        if ours or _OURS_SHORT.fullmatch(option) or not option.startswith("-"):
             raise ValueError(
                 f"slurm_allocation options: --option=value was expected that does not follow from nodes, time_s and "
                 f"gpus_per_node, got {shown(option)}"
@@ -158,34 +170,45 @@ async def _look(pool: Pool, gate: Node, name: str, gpus: int | None) -> SlurmAll
     return SlurmAllocation(int(found[1]), name, nodes, until)
 
 
-async def _end_with(pool: Pool, noted: Noted, error: BaseException | None) -> None:
+async def _end_with(pool: Pool, noted: Noted, granted: bool, seen: bool, error: BaseException | None) -> None:
     """End the job; what is still there is raised, or noted on the caller's own error."""
     gate, name = noted.login, noted.name
-    problem: str | None = "nobody knows whether it ended"
+    problem = "nobody knows whether it ended"
     try:
-        problem = await finish(_end(pool, gate, name), END_S)
+        stood = await finish(_end(pool, gate, name, seen), END_S)
+        if stood is False and granted:
+            problem = "it was granted, and squeue never showed it under this name"
+        elif stood is not None:
+            problem = ""
     except asyncio.CancelledError as cancelled:
         error = error if error is not None else cancelled
         raise
     except DeployError as failed:
         problem = str(failed)
     finally:
-        if problem == "":
+        if not problem:
             noted.remove()
         said = f"Slurm job {name} may still run: {problem}; `scancel --name={name}` on {gate.name} ends it"
-        if problem != "" and error is not None:
+        if problem and error is not None:
             error.add_note(said)
-    if problem != "" and error is None:
+    if problem and error is None:
         raise DeployError(gate.name, said)
 
 
-async def _end(pool: Pool, gate: Node, name: str) -> str:
-    """Return "" when Slurm no longer has the job; it is asked until ``finish`` loses patience."""
+async def _end(pool: Pool, gate: Node, name: str, seen: bool) -> bool:
+    """Return, when Slurm does not have the job, whether it was ever seen; asked until ``finish`` loses patience.
+
+    One that was never shown may be on its way there, so that its absence counts only after a while.
+    """
+    cancel = attrs.evolve(Command.of("scancel", f"--name={name}"), timeout_s=END_S)
+    settled_at = time.monotonic() + SETTLE_S
     while True:
-        cancel = attrs.evolve(Command.of("scancel", f"--name={name}"), timeout_s=END_S)
         await run_command(pool.at(gate), cancel)
-        if all(line.split("|")[1:2] == ["CG"] for line in (await _squeue(pool, gate, name)).splitlines()):
-            return ""  # gone, or its processes are being ended
+        lines = (await _squeue(pool, gate, name)).splitlines()
+        seen = seen or bool(lines)
+        gone = all(line.split("|")[1:2] == ["CG"] for line in lines)  # CG: its processes are being ended
+        if gone and (seen or time.monotonic() >= settled_at):
+            return seen
         await asyncio.sleep(LOOK_S)
 
 
@@ -236,7 +259,7 @@ async def _reap(pool: Pool, gate: Node, noted: Noted) -> list[str]:
     try:
         async with asyncio.timeout(END_S) as limit:
             stood = bool(await _squeue(pool, gate, noted.name))
-            await _end(pool, gate, noted.name)
+            stood = await _end(pool, gate, noted.name, stood)
     except TimeoutError:
         if not limit.expired():
             raise

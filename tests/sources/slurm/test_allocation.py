@@ -27,11 +27,13 @@ echo "salloc: Granted job allocation 42" >&2
 """
 SQUEUE = """\
 #!/bin/sh
+if [ -s {jobs}/late ]; then sed -i 1d {jobs}/late; exit; fi
 for word; do case $word in --name=*) name=${word#*=};; esac; done
 if [ -e {jobs}/$name.job ]; then echo "42|R|gpu[01-02]|1-00:59:30"; fi
 """
 SCANCEL = """\
 #!/bin/sh
+[ -s {jobs}/late ] && exit
 [ -e {jobs}/stuck ] && exit 1
 while [ -e {jobs}/hang ]; do : >{jobs}/hangs; sleep 0.05; done
 rm -f {jobs}/${1#--name=}.job
@@ -61,7 +63,7 @@ async def slurm(login: SshdNode) -> AsyncIterator[Pool]:
 
 
 async def test_a_job_lives_as_long_as_its_block(login: SshdNode, slurm: Pool, jobs: Path) -> None:
-    wish = {"nodes": 2, "time_s": 61.0, "gpus_per_node": 8, "options": ["--partition=gpu"]}
+    wish = {"nodes": 2, "time_s": 61.0, "gpus_per_node": 8, "options": ["--partition=gpu", "--gpus=16", "-pgpu"]}
     async with slurm_allocation(login.node, **wish, pool=slurm) as allocation:  # type: ignore[arg-type]
         [job] = jobs.glob("*.job")
         said = job.read_text().split()
@@ -162,6 +164,24 @@ async def test_what_a_reap_cannot_end_is_said_and_tried_again(
     assert await reap_allocations(pool=slurm) == (allocation.name,)
 
 
+async def test_a_job_that_is_not_shown_yet_is_not_taken_for_one_that_is_gone(
+    login: SshdNode, slurm: Pool, jobs: Path, tmp_path: Path
+) -> None:
+    async def granted() -> None:
+        async with slurm_allocation(login.node, nodes=1, time_s=60, pool=slurm):
+            pass
+
+    (jobs / "late").write_text("look\n" * 100)
+    with pytest.raises(DeployError, match="expected to show") as caught:
+        await granted()
+    assert "may still run: it was granted, and squeue never showed it" in caught.value.__notes__[0]
+    assert [*jobs.glob("*.job")]
+    (jobs / "late").write_text("look\n" * 2)
+    await reap_allocations(pool=slurm)
+    assert [*jobs.glob("*.job")] == []
+    assert [*(tmp_path / "state" / "asyncdeploy" / "allocations").iterdir()] == []
+
+
 async def test_a_job_that_cannot_be_written_down_is_not_asked_for(
     login: SshdNode, slurm: Pool, jobs: Path, tmp_path: Path
 ) -> None:
@@ -180,11 +200,16 @@ async def test_a_job_that_cannot_be_written_down_is_not_asked_for(
         ({"time_s": 31 * 86400.0}, "time_s"),
         ({"gpus_per_node": 0}, "gpus_per_node"),
         ({"options": ["--nodes=3"]}, "options"),
+        ({"gpus_per_node": 1.5}, "gpus_per_node"),
         ({"options": ["-N3"]}, "options"),
+        ({"options": ["-QN3"]}, "options"),
+        ({"options": ["--tim=99999"]}, "options"),
+        ({"options": ["--job-n=x"]}, "options"),
+        ({"options": ["--"]}, "options"),
         ({"options": ["sh"]}, "options"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(wrong: dict[str, object], word: str) -> None:
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises((ValueError, TypeError), match=word):
         async with slurm_allocation("login", **{"nodes": 1, "time_s": 60.0, **wrong}):  # type: ignore[arg-type]
             pass
