@@ -12,7 +12,7 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.launch.gang.drivers import driver_command
-from asyncdeploy.launch.gang.undo import undo_launch
+from asyncdeploy.launch.gang.undo import fate_of, undo_launch
 from asyncdeploy.launch.gang.watch import LOG_BYTES, watch_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import EngineLauncher
@@ -119,23 +119,25 @@ async def await_joined(pool: Pool, launch: Launch, launcher: EngineLauncher) -> 
     """Wait until every node is seen in the engine.
 
     Raises:
-        LaunchFailed: a node has failed, or is not in it within ``join_s``; nothing of the launch stays.
+        LaunchFailed: a node has failed, or is not in it within ``join_s``. Nothing of the launch stays; on which nodes
+            that is not confirmed is said.
 
-    On cancellation nothing of it stays running.
+    On cancellation nothing of it stays running; the same is said in a note.
     """
     watching = asyncio.create_task(watch_launch(pool, launch))
     proving = asyncio.create_task(_prove(pool, launch, launcher))
     try:
         await asyncio.wait((watching, proving), return_when=asyncio.FIRST_COMPLETED)
         error = _ended(launch, watching.result()) if watching.done() else proving.result()
-    except BaseException:
+    except BaseException as broken:
         await _end(watching, proving)
-        await undo_launch(pool, launch)
+        if left := await undo_launch(pool, launch):
+            broken.add_note(f"run {launch.id}: {fate_of(left)}")
         raise
     await _end(watching, proving)
     if error is not None:
-        await undo_launch(pool, launch)
-        raise error
+        fate = fate_of(await undo_launch(pool, launch))
+        raise attrs.evolve(error, message=f"{error.message}; {fate}")
 
 
 def _ended(launch: Launch, report: Report[JobStatus]) -> LaunchFailed:
@@ -171,7 +173,7 @@ async def _prove(pool: Pool, launch: Launch, launcher: EngineLauncher) -> Launch
 
 def _unknown(launch: Launch, what: str, completed: Completed | None = None) -> LaunchFailed:
     evidence = last_lines(completed.stderr or completed.stdout) if completed is not None else ""
-    text = f"run {launch.id} failed: node rank 0 {what}; nothing stays running"
+    text = f"run {launch.id} failed: node rank 0 {what}"
     return LaunchFailed(launch.nodes[0].name, text, "", evidence, launch_id=launch.id, node_rank=0)
 
 

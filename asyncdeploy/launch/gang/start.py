@@ -15,7 +15,7 @@ from asyncdeploy.launch.gang.links import with_links
 from asyncdeploy.launch.gang.node_folder import tools_of
 from asyncdeploy.launch.gang.plan import plan_launch
 from asyncdeploy.launch.gang.recall import keep_launch
-from asyncdeploy.launch.gang.undo import FORGET_S, UNDO_S, undo_launch, undo_rank
+from asyncdeploy.launch.gang.undo import FORGET_S, UNDO_S, fate_of, undo_launch, undo_rank
 from asyncdeploy.launch.gang.watch import LOG_BYTES
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.placement import EngineLauncher, Launcher
@@ -23,7 +23,7 @@ from asyncdeploy.launch.preflight.rendezvous import port_opened
 from asyncdeploy.launch.root_cause.agent_log import worker_failed
 from asyncdeploy.launch.root_cause.known_errors import port_was_taken
 from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
-from asyncdeploy.nodes.parse import Node, fold_names
+from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.push.push import finish_push
 from asyncdeploy.run.job import Job
@@ -155,9 +155,7 @@ def launch_failed(cause: DeployError, what: str, launch_id: str = "", node_rank:
 def _not_started(launch: Launch, report: Report[Job], left: Iterable[Node]) -> LaunchFailed:
     outcome = next(outcome for outcome in report if outcome.state in ("failed", "unknown"))
     cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
-    unsure = fold_names([node.name for node in left])
-    fate = f"it is not confirmed that nothing runs on {unsure}" if unsure else "nothing stays running on any node"
-    error = launch_failed(cause, f"could not be started ({fate})", launch.id, launch.ranks[outcome.node])
+    error = launch_failed(cause, f"could not be started ({fate_of(left)})", launch.id, launch.ranks[outcome.node])
     error.__cause__ = cause
     return error
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.launch.gang.recall import forget_launch
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.nodes.parallel import map_nodes
-from asyncdeploy.nodes.parse import Node
+from asyncdeploy.nodes.parse import Node, fold_names
 from asyncdeploy.remote.transport import Remote
 from asyncdeploy.run.job import Job
 from asyncdeploy.run.jobs import take_back
@@ -30,6 +32,12 @@ async def undo_launch(pool: Pool, launch: Launch) -> tuple[Node, ...]:
 
     await finish(map_nodes(launch.nodes, undo, at_once=len(ranks)), UNDO_S)
     return tuple(node for node in launch.nodes if node not in gone)
+
+
+def fate_of(left: Iterable[Node]) -> str:
+    """Return in words what runs behind an undo that some nodes did not confirm."""
+    unsure = fold_names([node.name for node in left])
+    return f"it is not confirmed that nothing runs on {unsure}" if unsure else "nothing stays running on any node"
 
 
 async def undo_rank(remote: Remote, launch: Launch, job: Job) -> bool:

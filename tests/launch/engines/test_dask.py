@@ -50,6 +50,11 @@ for scheme, security in (("tcp", None), ("tls", own)):
     except OSError:
         print("refused")
 """
+SAYS_NOTHING = """\
+#!/bin/sh
+case "$*" in *dask_nodes.py*) : >~/asked; while [ ! -e ~/go ]; do sleep 0.05; done; exit 3 ;; esac
+exec {python} "$@"
+"""
 
 
 @pytest.fixture
@@ -144,6 +149,31 @@ async def test_a_node_that_does_not_join_is_named(sshd_nodes: Sequence[SshdNode]
     assert "no licence" in caught.value.evidence
     for sshd in sshds:
         assert pids_of(sshd, "dask") == []
+
+
+async def test_a_node_that_does_not_confirm_its_end_is_named(
+    sshd_nodes: Sequence[SshdNode], pool: ad.Pool, project: Path
+) -> None:
+    first, second = sshd_nodes[:2]
+    put_first(first, "python3", SAYS_NOTHING.format(python=sys.executable))
+    put_first(second, "dask", "#!/bin/sh\nexec sleep 987\n")
+    words = r"could not be asked who has joined the engine; "
+    (first.home / "go").touch()
+    with pytest.raises(ad.LaunchFailed, match=words + "nothing stays running on any node"):
+        await ad.fan_out([first.node, second.node], project, ONE, FromHome(), pool=pool)
+    for name in ("go", "asked"):
+        (first.home / name).unlink()
+    starting = asyncio.create_task(ad.fan_out([first.node, second.node], project, ONE, FromHome(), pool=pool))
+    await eventually((first.home / "asked").exists, "it is asked who has joined")
+    second.stop()
+    second.end_sessions()
+    (first.home / "go").touch()
+    with pytest.raises(ad.LaunchFailed, match=words + "it is not confirmed that nothing runs on node-1"):
+        await starting
+    second.start()
+    for left in await ad.list_jobs(pool.at(second.node)):
+        await ad.stop_job(pool.at(second.node), left)
+    await eventually(lambda: pids_of(second, "sleep 987") == [], "what was left has ended")
 
 
 async def test_a_start_that_is_cancelled_while_it_joins_leaves_nothing(
