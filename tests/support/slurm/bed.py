@@ -2,14 +2,17 @@
 
     login: sshd and slurmctld     two compute nodes: slurmd      all in a Network of our own, under names of our own
 
-Processes are tracked by control group and contained, as on most clusters: what a step leaves behind dies with it.
+Processes are tracked by control group and contained, as on most clusters: what a step leaves behind dies with it. Or
+they are tracked by their parents, as on some: what has left its step outlives it.
 """
 
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -36,8 +39,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/%n.log
-ProctrackType=proctrack/cgroup
-PrologFlags=contain
+ProctrackType={tracked}
 TaskPlugin=task/affinity
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -66,18 +68,19 @@ class Slurm:
     `login` is the machine that ssh reaches, with Slurm's programs; `names` are the compute nodes, which run no sshd.
     """
 
-    def __init__(self, network: Network, folder: Path) -> None:
+    def __init__(self, network: Network, *, groups: bool = True) -> None:
         if not os.environ.get("ASYNCDEPLOY_SLURM"):
             pytest.skip("a real Slurm is started where ASYNCDEPLOY_SLURM=1 says so: on some machines salloc never ends")
         tools.need_root()
         tools.need(
             "slurmctld", "slurmd", "munged", "srun", "salloc", "squeue", "scancel", "sinfo", "nsenter", "unshare"
         )
-        if not (FREEZER / "cgroup.procs").exists():
-            pytest.skip("needs the freezer of cgroup v1")
-        self._folder = folder
+        if groups and not (FREEZER / "cgroup.procs").exists():
+            pytest.skip("needs the freezer of cgroup v1, by which this Slurm tracks processes")
+        self._groups = groups
+        self._folder = Path(tempfile.mkdtemp(prefix="ad"))  # its sockets' names must stay below 108 bytes
         self.network = network
-        self._conf = folder / "slurm.conf"
+        self._conf = self._folder / "slurm.conf"
         self._programs: list[subprocess.Popen[bytes]] = []
         cluster = f"ad{os.getpid()}{secrets.token_hex(2)}"
         self.names = [f"{cluster}-{number}" for number in (1, 2)]
@@ -111,6 +114,7 @@ class Slurm:
             program.wait()
         for name in self.names:
             _remove_group(FREEZER / f"slurm_{name}")
+        shutil.rmtree(self._folder)
 
     def _start(self, cluster: str) -> None:
         addresses = [self.network.address(machine) for machine in self.machines]
@@ -122,7 +126,9 @@ class Slurm:
         hosts = {"localhost": "127.0.0.1", "login": login, **dict(zip(self.names, addresses, strict=True))}
         (self._folder / "hosts").write_text("".join(f"{address} {name}\n" for name, address in hosts.items()))
         (self._folder / "resolv.conf").touch()
+        tracked = "proctrack/cgroup\nPrologFlags=contain" if self._groups else "proctrack/linuxproc"
         words = {"cluster": cluster, "login": login, "folder": self._folder, "nodes": "\n".join(nodes)}
+        words["tracked"] = tracked
         self._conf.write_text(CONF.format(**words))
         (self._folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={FREEZER.parent}\n")
         (self._folder / "state").mkdir()
@@ -181,12 +187,14 @@ def _remove_group(folder: Path) -> None:
 
 
 @pytest.fixture
-def slurm(network: Network, tmp_path: Path) -> Iterator[Slurm]:
+def slurm(network: Network) -> Iterator[Slurm]:
     """A real Slurm: `slurm.login`, `slurm.names`."""
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    cluster = Slurm(network, folder)
-    try:
+    with contextlib.closing(Slurm(network)) as cluster:
         yield cluster
-    finally:
-        cluster.close()
+
+
+@pytest.fixture
+def slurm_by_parents(network: Network) -> Iterator[Slurm]:
+    """One that does not know what has left its steps."""
+    with contextlib.closing(Slurm(network, groups=False)) as cluster:
+        yield cluster
