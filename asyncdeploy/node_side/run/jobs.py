@@ -75,7 +75,7 @@ def start(worker, request):
                 remove_folder(job_id, folder)
                 return {"error": "failed", "reason": "its site %s is just being cleaned away" % site}
             worker.poll()  # a node that was frozen meanwhile: whoever asked for it may be gone
-            reason = keeper.launch(folder, spec, env, stdin)
+            reason = keeper.launch(folder, spec, env, stdin, outlive.step_of(worker, ask_to_stop))
         finally:
             names.close()
         if reason:

@@ -26,7 +26,7 @@ AGAIN_S = 1.0  # until a guard is posted again, where there was no room for a pr
 DEAF_TO = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
-def launch(folder, spec, env, stdin):
+def launch(folder, spec, env, stdin, step):
     """Fork a keeper and its supervisor, which outlive us; return why the job could not be started, or None."""
     out, into = os.pipe()
     group = os.fork()
@@ -35,7 +35,7 @@ def launch(folder, spec, env, stdin):
             os.setsid()
             if os.fork() == 0:
                 os.close(out)
-                Keeper(folder, spec, env).keep(stdin, into)
+                Keeper(folder, spec, env, step).keep(stdin, into)
         finally:
             os._exit(0)
     os.close(into)
@@ -91,9 +91,9 @@ def await_end(folder, group):
 class Keeper:
     """Lives as long as its supervisor, or as the job where that has died."""
 
-    def __init__(self, folder, spec, env):
+    def __init__(self, folder, spec, env, step):
         self.folder, self.job_id = folder, spec["id"]
-        self.supervisor = Supervisor(folder, spec, env)
+        self.supervisor = Supervisor(folder, spec, env, step)
         self.prctl = processes.find_prctl()
         self.said, self.rest = {}, b""
         self.guard = None  # of a rank: its pid

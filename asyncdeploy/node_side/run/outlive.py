@@ -10,7 +10,9 @@ unless one lingers (loginctl enable-linger).
 In a Slurm job we are a step, which ends when its task, the worker, has ended. Where Slurm tracks processes by control
 group it kills with it all that the step ever started, however detached; elsewhere it leaves that on the node, even when
 the job is over. So a worker stays for the jobs that it has started, and no longer than Slurm's job: its TERM, which
-comes KillWait (30 s) before its KILL, goes on to those who hold our jobs. A step lives on without its srun, once that
+comes KillWait (30 s) before its KILL, goes on to those who hold our jobs. Where KILL comes at once, and does not reach
+what has left the step, who holds a job sees that its worker is gone. SLURM_JOB_END_TIME is no deadline for them: it is
+what was planned when the step began, and a job's time may be made longer. A step lives on without its srun, once that
 has lost its client.
 """
 
@@ -19,7 +21,7 @@ import os
 import re
 import time
 
-from asyncdeploy.node_side import files, job_folder as folders, processes, tools
+from asyncdeploy.node_side import files, job_folder as folders, proc, processes, tools
 from asyncdeploy.node_side.run.job_state import ALIVE, status_of
 
 LINGER = "/var/lib/systemd/linger"
@@ -28,6 +30,9 @@ ASK_S = 3.0  # loginctl asks over a bus, which may hang
 LOOK_S = 0.5
 GRACE_S = 20.0  # for a job to write a checkpoint; its end is to be on the disk before the KILL comes
 BECAUSE = "Slurm ended the job that held this node: it was cancelled, or its time was over"
+STEP_LOOK_S = 2.0  # between two looks whether our step is there
+LATE_GRACE_S = 5.0  # where it is not: the node may be somebody else's by now
+KILLED = "its step of the Slurm job was killed: the job is over, its node failed, or somebody ended the step"
 
 
 def said():
@@ -91,7 +96,7 @@ class Stay:
         signal.signal(signal.SIGTERM, self.pass_on)
         processes.let_go_of_all_but(set())  # srun's client is gone, and it must not wait for us to write
         processes.set_name(processes.find_prctl(), b"adeploy-step")
-        while any(is_alive(job_id) for job_id in self.jobs):
+        while any(files.insist(is_alive, job_id) for job_id in self.jobs):
             time.sleep(LOOK_S)
 
     def leave(self, *_):
@@ -107,6 +112,36 @@ class Stay:
             if holder:
                 self.ask_to_stop(folder, GRACE_S, BECAUSE)
                 processes.tell(holder, signal.SIGTERM)
+
+
+def step_of(worker, ask_to_stop):
+    """Return the step that a job of this worker's lives in, None where it is none."""
+    row = proc.process(os.getpid()) if worker.in_step else None
+    return None if row is None else Step(os.getpid(), row.start, ask_to_stop)
+
+
+class Step:
+    """A step of a Slurm job as who holds a job in it sees it: it lasts as long as its worker lives."""
+
+    def __init__(self, pid, start, ask_to_stop):
+        self.worker = (pid, start)
+        self.ask_to_stop = ask_to_stop
+        self.look_at = 0.0
+
+    def tick(self, supervisor):
+        """Have a job end, as by a stop, when its step is gone."""
+        now = time.monotonic()
+        if now < self.look_at:
+            return
+        self.look_at = now + STEP_LOOK_S
+        if proc.is_same(*self.worker):
+            return
+        self.look_at = float("inf")
+        if supervisor.tree.stopped:
+            supervisor.tree.stop(LATE_GRACE_S)  # KILL has come: what is left of a longer grace is not for us to give
+        else:
+            self.ask_to_stop(supervisor.folder, LATE_GRACE_S, KILLED)
+            supervisor.asked = True
 
 
 def is_alive(job_id):

@@ -32,9 +32,8 @@ TOLD = ("begun", "deadline", "timed_out", "stopped_at", "oom_kills")  # of what 
 class Supervisor:
     """Lives as long as its job, in a session of its own, and writes down how it ended."""
 
-    def __init__(self, folder, spec, env):
-        self.folder = folder
-        self.spec = spec
+    def __init__(self, folder, spec, env, step):
+        self.folder, self.spec, self.step = folder, spec, step  # step: of a Slurm job (outlive.py)
         marker = spec["id"].encode()
         self.environ = processes.marked_environ(env, marker)
         self.environ[b"ASYNCDEPLOY_JOB"] = marker
@@ -199,6 +198,8 @@ class Supervisor:
         if self.wake.fd in (fd for fd, _ in poll.poll((self.patience() if quiet else TICK_S) * 1000)):
             self.wake.hear()
         self.tree.reap()
+        if self.step is not None:
+            self.step.tick(self)
         self.obey()
         self.watch_time()
         if self.membership is not None:
@@ -236,7 +237,8 @@ class Supervisor:
     def patience(self):
         """Return for how long a job that runs may be left alone, in seconds."""
         look_at = float("inf") if self.aside.busy else self.sessions.look_at
-        until = min(look_at, float("inf") if self.deadline is None else self.deadline)
+        step_at = float("inf") if self.step is None else self.step.look_at
+        until = min(look_at, step_at, float("inf") if self.deadline is None else self.deadline)
         left = max(0.001, until - time.monotonic())
         return left if self.membership is None else min(left, self.membership.patience(), times.EVERY_S)
 
