@@ -14,6 +14,8 @@ from asyncdeploy.deploy import deploy_project
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all
+from asyncdeploy.fleet.launch import fan_out, find_launch, stop_launch
+from asyncdeploy.fleet.launches import launch_status
 from asyncdeploy.launch.gang.attached import run_launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.remote.probe import probe_node
@@ -121,6 +123,26 @@ async def test_ranks_on_all_nodes_find_each_other(
     said = [done.text for done in report.unwrap()]
     address = slurm.network.address(slurm.machines[0])
     assert said == [f"{rank} of 2 on {name} by {address}" for rank, name in enumerate(slurm.names)]
+
+
+async def test_a_launch_runs_on_without_its_client_and_is_found(
+    slurm: Slurm, pool: Pool, allocation: SlurmAllocation, project: Path
+) -> None:
+    (project / "rank.sh").write_text('while :; do echo "$RANK"; sleep 0.1; done\n')
+    async with Pool(host_keys=HostKeys.strict(slurm.login.known_hosts)) as ours:
+        begun = await fan_out(allocation.nodes, project, Ranks("sh rank.sh"), SystemEnv(), grace_s=1, pool=ours)
+    slurm.login.end_sessions()  # whoever was connected is gone, and what sshd started with it
+    logs = [slurm.login.home / ".asyncdeploy" / "jobs" / job.id / "log" for job in begun.jobs]
+    seen = [log.stat().st_size for log in logs]
+    await eventually(lambda: all(log.stat().st_size > size for log, size in zip(logs, seen, strict=True)), "it goes on")
+    found = await find_launch(allocation.nodes, begun.id, pool=pool)
+    assert [job.node for job in found.jobs] == [*allocation.nodes]
+    assert (await launch_status(found, pool=pool)).state == "RUNNING"
+    assert [outcome.state for outcome in await stop_launch(found, pool=pool)] == ["cancelled"] * 2
+    assert (await launch_status(found, pool=pool)).state == "STOPPED"
+    for node in allocation.nodes:
+        await pool.drop(node)
+    await eventually(lambda: steps(slurm) == 0, "the steps have ended with their ranks")
 
 
 async def test_a_killed_clients_job_is_reaped_and_no_other(slurm: Slurm, pool: Pool) -> None:
