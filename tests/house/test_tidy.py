@@ -71,8 +71,8 @@ face                EVERY
 testing             EVERY
 cli.settings        face values
 cli.desk            cli.settings face values view
-cli.work            cli.desk cli.settings connect.ssh envs face launch.follow launch.gang run tasks values
-                    values.shown
+cli.work            cli.desk cli.settings connect.ssh envs face launch.follow launch.gang run sources.slurm
+                    tasks values values.shown
 cli                 EVERY
 cli.verbs           cli cli.desk cli.settings face
 """

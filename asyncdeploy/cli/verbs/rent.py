@@ -141,7 +141,7 @@ def give_back(rental: str, /, *, renting: Renting = Renting(), show: Show = Show
 
 def reap(*, renting: Renting = Renting(), show: Show = Show()) -> int:
     """End what nobody wants any more: machines whose time is over, from any machine, and here also what a process that
-    died had rented. For cron or CI.
+    died had rented, and its Slurm jobs, for which no provider's key is needed. For cron or CI.
     """
 
     async def work(desk: Desk) -> int:

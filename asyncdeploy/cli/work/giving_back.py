@@ -12,6 +12,8 @@ from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.exits import CTRL_C, FAILED
 from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.providers import providers_of
+from asyncdeploy.cli.settings.usage import UsageError
+from asyncdeploy.sources.slurm.ledger import any_noted
 
 LEFT = "NOT GIVEN BACK"
 """How the library begins to say so."""
@@ -41,19 +43,49 @@ async def give_back(desk: Desk, rental: str, renting: Any) -> int:
 
 
 async def reap(desk: Desk, renting: Any) -> int:
-    """End what nobody wants; 0 when nothing of that is left."""
-    providers = providers_of(desk.out.verb, renting.provider)
-    with telling(desk, "what is over may run on"):
-        gone = await ad.reap_rentals(providers, owner=renting.owner, patience=patience_of(renting))
-    return tell_gone(desk, gone)
+    """End what nobody wants, machines and Slurm jobs; 0 when nothing of that is left."""
+    patience, providers = patience_of(renting), _asked_for_reap(desk, renting)
+    jobs: tuple[str, ...] = ()
+    failed: ad.DeployError | None = None
+    try:
+        jobs = await ad.reap_allocations(pool=desk.pool)
+    except ad.DeployError as error:  # machines cost more: what keeps a job does not keep them
+        failed = error
+    for name in jobs:
+        desk.out.result(f"Slurm job {name} is gone")
+    gone: tuple[str, ...] = ()
+    if providers:
+        try:
+            with telling(desk, "what is over may run on"):
+                gone = await ad.reap_rentals(providers, owner=renting.owner, patience=patience)
+        except ad.DeployError as error:
+            if failed is not None:
+                error.add_note(f"and of Slurm's jobs: {failed.describe()}")
+            raise
+    if failed is not None:
+        for name in gone:
+            desk.out.result(f"{name} is gone")
+        raise failed
+    return tell_gone(desk, gone, jobs)
 
 
-def tell_gone(desk: Desk, gone: tuple[str, ...]) -> int:
-    """Say which machines are proven gone."""
+def _asked_for_reap(desk: Desk, renting: Any) -> list[ad.Provider]:
+    """Return whom to ask for machines; nobody where there is no key of any, and Slurm jobs to be looked at."""
+    try:
+        return providers_of(desk.out.verb, renting.provider)
+    except (UsageError, ad.ToolMissing):
+        if renting.provider or not any_noted():
+            raise
+        return []
+
+
+def tell_gone(desk: Desk, gone: tuple[str, ...], jobs: tuple[str, ...] = ()) -> int:
+    """Say which machines are proven gone; of Slurm jobs each was named."""
     for name in gone:
         desk.out.result(f"{name} is gone")
-    desk.out.say(f"{machines(len(gone))} given back, they cost no more" if gone else "nothing is over")
-    desk.out.document({"ok": True, "exit": 0, "gone": gone})
+    if gone or not jobs:
+        desk.out.say(f"{machines(len(gone))} given back, they cost no more" if gone else "nothing is over")
+    desk.out.document({"ok": True, "exit": 0, "gone": gone, **({"jobs": jobs} if jobs else {})})
     return 0
 
 

@@ -82,6 +82,11 @@ def take_dead(held: list[Noted]) -> None:
             os.close(fd)
 
 
+def any_noted() -> bool:
+    """Return whether a job is written down here, a living process's or a dead one's."""
+    return any(_folder().glob("ad-*.json"))
+
+
 def _read(path: Path, fd: int) -> Noted | None:
     """Lock and read a file; None where a living process holds it, it has gone meanwhile, or it is none of ours."""
     try:
