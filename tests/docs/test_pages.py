@@ -56,6 +56,13 @@ def test_the_list_of_names_is_what_make_api_writes() -> None:
     assert (ROOT / "docs" / "api.md").read_text() == module.page()
 
 
+def test_every_page_is_named_for_programs_that_read() -> None:
+    """llms.txt leads to all pages but the how-tos, which have a page that names them."""
+    said = set(LINK.findall((ROOT / "docs" / "llms.txt").read_text()))
+    assert said >= {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md", "SKILL.md"}
+    assert all((ROOT / "docs" / each).exists() for each in said)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_each_link_leads_somewhere(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]

@@ -181,7 +181,7 @@ async def reap_rentals(
     """End what nobody wants any more: machines whose time is over, by their names alone, and those of dead processes.
 
     Works from any machine; only the ledgers of this one tell of processes that died here before their time was over.
-    What a living process rented, and what another owner did, is left alone.
+    What a living process rented is left alone until its time is over; what another owner rented, for good.
 
     Args:
         providers: where to look.
