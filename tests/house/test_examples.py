@@ -1,5 +1,6 @@
 """Every example, run as its first lines say, over real sshd nodes."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,9 +13,9 @@ import pytest
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.examples import OurPython, example
 from tests.support.places import EXAMPLES
-from tests.support.programs.engines import python_with
+from tests.support.programs.engines import RAY, python_with
 from tests.support.programs.ranks import rank_workspace
-from tests.support.tools import need_torch
+from tests.support.tools import in_ci, need_torch
 
 SWEEP = """\
 import sys
@@ -70,6 +71,20 @@ async def test_cluster(hosts: list[str], tmp_path: Path, capsys: pytest.CaptureF
     shutil.copy(EXAMPLES / "drivers" / "dask_array.py", project)
     assert await example("cluster").main("dask", "project", "python dask_array.py", *hosts[:2], env=env) == 0
     assert re.search(r"^mean 999999.5 on \d+ workers$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(
+    not (os.environ.get("ASYNCDEPLOY_RAY") or in_ci()), reason="takes minutes; ASYNCDEPLOY_RAY=1 runs it"
+)
+async def test_cluster_with_ray(hosts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = python_with(tmp_path / "venv", RAY.replace("ray", "ray[data]"))
+    project = tmp_path / "project"
+    project.mkdir()
+    shutil.copy(EXAMPLES / "drivers" / "ray_data.py", project)
+    assert await example("cluster").main("ray", "project", "python ray_data.py", *hosts[:2], env=env) == 0
+    assert re.search(r"^sum 9999900000 on 2 nodes$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_sweep(hosts: list[str], tmp_path: Path) -> None:
