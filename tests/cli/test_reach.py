@@ -1,5 +1,6 @@
 """`ssh` and `forward`: the way to a node of a run, for people and their tools."""
 
+import json
 import os
 import re
 import shlex
@@ -7,9 +8,12 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import attrs
 import pytest
 
+from asyncdeploy import Node
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.people.command_line import CommandLine, hosts
 from tests.support.waiting import eventually_sync
@@ -83,3 +87,39 @@ def test_a_port_of_a_node_until_ctrl_c(ad: CommandLine, sshd_nodes: Sequence[Ssh
             process.communicate(timeout=30)
             assert process.returncode == 130
     eventually_sync(lambda: process.poll() is not None, within_s=5)
+
+
+def test_a_variable_that_says_false_is_no_true_of_the_file(ad: CommandLine, run: str) -> None:
+    """Host keys are as strict for the system's ssh as for us."""
+    settings = ad.folder / "asyncdeploy.toml"
+    settings.write_text(f"accept_new = true\n{settings.read_text()}")
+    loose = "StrictHostKeyChecking=accept-new"
+    assert loose in ad("ssh", run, "--print").out
+    strict = ad("ssh", run, "--print", ASYNCDEPLOY_ACCEPT_NEW="false")
+    assert (strict.code, loose in strict.out) == (0, False)
+    settings.write_text(settings.read_text().replace("accept_new = true", "accept_new = false"))
+    assert loose not in ad("ssh", run, "--print").out
+    assert loose in ad("ssh", run, "--print", "--accept-new").out
+
+
+def test_the_way_through_a_jump_host_whose_key_is_its_own(
+    ad: CommandLine, sshd_nodes: Sequence[SshdNode], run: str, tmp_path: Path
+) -> None:
+    """The key lies where no ssh finds it by itself: the hop's entry says it, and the line of --print too."""
+    key = tmp_path / "elsewhere"
+    (ad.home / ".ssh" / "id_ed25519").rename(key)
+    bastion = hosts(sshd_nodes)[2]
+    (path,) = (ad.home / ".local" / "state" / "asyncdeploy" / "runs").glob("*.json")
+    kept = json.loads(path.read_text())
+    hop = Node.parse(bastion, key_path=key)
+    nodes = [attrs.evolve(Node.from_dict(each), key_path=key, jump=hop) for each in kept["nodes"]]
+    path.write_text(json.dumps(kept | {"nodes": [node.to_dict() for node in nodes], "deployments": []}))
+    said = ad("ssh", run, "--ssh-config")
+    assert said.code == 0, said.err
+    config = ad.home / ".ssh" / "config"
+    config.write_text(f"{said.out}Host *\n    UserKnownHostsFile {ad.home}/.ssh/known_hosts\n    IdentityFile none\n")
+    for words in (["ssh", f"{run}-1"], shlex.split(ad("ssh", f"{run}/1", "--print").out)[:-1]):
+        own = [word.replace("=ssh ", f"=ssh -F {config} ") for word in words[1:] if word != "-t"]
+        line = [words[0], "-F", str(config), *own, "echo ~"]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout == f"{sshd_nodes[1].home}\n", (line, done.stderr)

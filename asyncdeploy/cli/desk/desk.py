@@ -77,9 +77,14 @@ class Desk:
         """Return how a node becomes able to run it."""
         return env_of(self.file, project.env, project.extra, project.image)
 
+    @property
+    def accepts(self) -> bool:
+        """Whether a node that was never seen is trusted: a flag or its variable says it, else the file."""
+        said = self.reach.accept_new
+        return bool(self.file.accept_new if said is None else said)
+
     def open_pool(self) -> ad.Pool:
         """Return a new pool by the flags."""
-        accepts = self.reach.accept_new if self.reach.accept_new is not None else self.file.accept_new
 
         def observe(event: ad.Event) -> None:
             self.out.seen(event)
@@ -89,7 +94,7 @@ class Desk:
             if not (any(shown_already) or self.out.json) and self._is_said(event):
                 self.view(event)
 
-        return ad.Pool(host_keys=host_keys(bool(accepts)), observer=observe)
+        return ad.Pool(host_keys=host_keys(self.accepts), observer=observe)
 
     def _is_said(self, event: ad.Event) -> bool:
         return self.stages or self.show.verbose or (isinstance(event, ad.Noted) and not self.show.quiet)

@@ -15,7 +15,7 @@ from asyncdeploy.cli.settings.usage import UsageError, unknown
 from asyncdeploy.cli.work.looking import node_of_rank
 from asyncdeploy.cli.work.runs import Found, find_run, folder
 from asyncdeploy.cli.work.written import destination, hops
-from asyncdeploy.connect.ssh.endpoint import Places
+from asyncdeploy.connect.ssh.endpoint import Place, Places
 from asyncdeploy.envs.registry import env_from_dict
 
 SHELL = 'exec "${SHELL:-/bin/sh}"'
@@ -60,7 +60,7 @@ async def ssh_words(desk: Desk, text: str) -> list[str]:
     lines = [f"cd {_quoted_path(inside.cwd)} || exit"] if inside.cwd else []
     lines += [f"export {name}={shlex.quote(value)}" for name, value in inside.env]
     script = "\n".join([*lines, inside.line])
-    accepts = ["-o", "StrictHostKeyChecking=accept-new"] if desk.reach.accept_new or desk.file.accept_new else []
+    accepts = ["-o", "StrictHostKeyChecking=accept-new"] if desk.accepts else []
     return ["ssh", "-t", *accepts, *_way(node), f"exec sh -c {shlex.quote(script)}"]
 
 
@@ -109,18 +109,16 @@ def _way(node: ad.Node) -> list[str]:
 async def write_config(desk: Desk, text: str) -> int:
     """Write Host entries of a run's nodes: RUN-0, RUN-1, ..., for ssh, scp, rsync and editors."""
     found = await find_run(desk, text)
-    places, lines = Places(), [f"# {found.id}, by asyncdeploy ssh --ssh-config; written anew each time"]
-    for rank, node in enumerate(found.nodes):
-        place = await places.find(node)
-        lines += [f"Host {found.id}-{rank}", f"    HostName {place.route.host}", f"    Port {place.route.port}"]
-        lines += [f"    User {place.user}"]
-        if node.key_path:
-            lines += [f'    IdentityFile "{node.key_path}"', "    IdentitiesOnly yes"]
-        if (known := known_hosts_of(node)) is not None:
-            lines += [f'    UserKnownHostsFile "{known}"']
-        if place.route.jump is not None:
-            way = list(hops(place.route.jump))[::-1]
-            lines += [f"    ProxyJump {','.join(map(destination, way))}"]
+    places = Places()
+    ways = [list(hops((await places.find(node)).route.jump))[::-1] for node in found.nodes]
+    keyed = dict.fromkeys(hop for way in ways for hop in way if hop.key_path)  # ProxyJump has no word for its key
+    names = {hop: f"{found.id}-jump-{number}" for number, hop in enumerate(keyed)}
+    lines = [f"# {found.id}, by asyncdeploy ssh --ssh-config; written anew each time"]
+    for hop, name in names.items():
+        lines += _entry(name, hop, await places.find(hop))
+    for rank, (node, way) in enumerate(zip(found.nodes, ways, strict=True)):
+        lines += _entry(f"{found.id}-{rank}", node, await places.find(node))
+        lines += [f"    ProxyJump {','.join(names.get(hop) or destination(hop) for hop in way)}"] if way else []
     path = _write(folder().parent / "ssh_config", "\n".join([*lines, ""]))
     desk.out.result(f"Include {path}")
     desk.out.say(f"put this line at the top of ~/.ssh/config; then: ssh {found.id}-0")
@@ -128,6 +126,14 @@ async def write_config(desk: Desk, text: str) -> int:
         {"ok": True, "exit": 0, "path": path, "hosts": [f"{found.id}-{rank}" for rank in range(len(found.nodes))]}
     )
     return 0
+
+
+def _entry(name: str, node: ad.Node, place: Place) -> list[str]:
+    lines = [f"Host {name}", f"    HostName {place.route.host}", f"    Port {place.route.port}"]
+    lines += [f"    User {place.user}"]
+    lines += [f'    IdentityFile "{node.key_path}"', "    IdentitiesOnly yes"] if node.key_path else []
+    known = known_hosts_of(node)
+    return [*lines, *([f'    UserKnownHostsFile "{known}"'] if known else [])]
 
 
 def _write(path: Path, text: str) -> Path:
