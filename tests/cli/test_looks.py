@@ -64,6 +64,26 @@ def test_a_timeline_is_written(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) 
     assert (ad.folder / "what.svg").read_text().startswith("<svg")
 
 
+def test_a_timeline_that_cannot_be_written_is_refused_before_the_work(
+    ad: CommandLine, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    write_settings(ad, sshd_nodes[:1])
+    said = ad("deploy", "--timeline", "nowhere/what.svg")
+    assert (said.code, said.err) == (2, "error: --timeline nowhere/what.svg: No such file or directory\n")
+    assert not (sshd_nodes[0].home / "project").exists()
+
+
+def test_what_was_done_stays_done_where_the_timelines_folder_has_gone(
+    ad: CommandLine, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    write_settings(ad, sshd_nodes[:1])
+    for flags in ((), ("--json",)):
+        (ad.folder / "pictures").mkdir(exist_ok=True)
+        said = ad("run", "--timeline", "pictures/what.svg", *flags, "--", f"rm -r {ad.folder}/pictures")
+        assert said.code == 0, said.err
+        assert "warning: the timeline was not written: pictures/what.svg: No such file or directory\n" in said.err
+
+
 def test_of_nodes_that_do_not_answer_nothing_is_said_to_run_or_not(
     ad: CommandLine, sshd_nodes: Sequence[SshdNode]
 ) -> None:

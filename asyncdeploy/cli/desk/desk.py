@@ -137,6 +137,7 @@ def attend(verb: str, work: Work, reach: Reach | None, show: Show, *, asks: bool
 
 async def _at_desk(desk: Desk, work: Work) -> int:
     show = desk.show
+    _check_timeline(show.timeline)
     desk.view = ad.live_view(show="all" if show.verbose else "failures" if show.quiet else "phases")
     shown = desk.stages and not (show.json or show.quiet)
     try:
@@ -147,12 +148,25 @@ async def _at_desk(desk: Desk, work: Work) -> int:
         write_timeline(desk)
 
 
+def _check_timeline(path: Path | None) -> None:
+    """Open the file before the work, so that no work is in vain because of a name."""
+    try:
+        if path is not None:
+            path.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--timeline {path}: {error.strerror}") from error
+
+
 def write_timeline(desk: Desk) -> None:
-    """Write what happened so far, if that was asked for."""
+    """Write what happened so far, if that was asked for; where that fails, what was done is done all the same."""
     path: Path | None = desk.show.timeline
-    if path is not None:
+    if path is None:
+        return
+    try:
         ad.write_timeline(path, desk.events, title=f"asyncdeploy {desk.out.verb}")
         desk.out.say(f"timeline: {path}")
+    except OSError as error:
+        desk.out.warn(f"the timeline was not written: {path}: {error.strerror}")
 
 
 def leave_pipe() -> int:

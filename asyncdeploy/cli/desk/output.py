@@ -61,6 +61,10 @@ class Output:
         if not (self.json or self.quiet):
             print(clean(text), file=sys.stderr, flush=True)
 
+    def warn(self, text: str) -> None:
+        """Say what went wrong beside the work, whose end it does not change."""
+        print(clean(f"warning: {text}"), file=sys.stderr, flush=True)
+
     def event(self, name: str, fields: Mapping[str, Any]) -> None:
         """Write one line of NDJSON."""
         if self.json and not self.asks:
