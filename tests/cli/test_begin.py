@@ -33,8 +33,18 @@ def test_nodes_are_looked_at_together(ad: CommandLine, sshd_nodes: Sequence[Sshd
     said = ad("check", *hosts(sshd_nodes[:2]), "--nproc-per-node", "1")
     assert said.code == 0, said.err
     assert "ok: they meet at" in said.out
+    head, row, *_ = said.out.splitlines()
+    assert head.split() == ["node", "rank", "node", "address", "GPUs", "driver", "clock", "disk", "tools"]
+    assert row[head.index("tools") :].startswith("python 3.")
     document = json.loads(ad("check", *hosts(sshd_nodes[:2]), "--nproc-per-node", "1", "--json").out)
     assert (document["v"], document["ok"], len(document["preflight"]["nodes"])) == (1, True, 2)
+
+
+def test_one_node_of_two_that_answers_is_no_unreached(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    (ad.home / ".ssh" / "known_hosts").write_text(sshd_nodes[0].known_hosts_lines)
+    said = ad("check", *hosts(sshd_nodes[:2]))
+    assert said.code == 1
+    assert "does not take part: the host key" in said.out
 
 
 def test_settings_are_written_and_can_be_used_at_once(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:

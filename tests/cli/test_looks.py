@@ -101,6 +101,7 @@ def test_of_nodes_that_do_not_answer_nothing_is_said_to_run_or_not(
     assert none.err.count("--accept-new") == 2, "once a node: each has a line of its own to scan"
     document = json.loads(ad("ps", "-n", first, "--json").out)
     assert (document["ok"], document["exit"], document["runs"]) == (False, 255, [])
-    table = ad("check", first, "--json")
-    assert table.code == 1
-    assert ad("check", first).out.splitlines()[0].split() == ["0", names(sshd_nodes)[0], *"-----"]
+    assert ad("check", first, "--json").code == 255
+    table = ad("check", first)
+    assert table.code == 255
+    assert table.out.splitlines()[1].split() == ["0", names(sshd_nodes)[0], *"------"]

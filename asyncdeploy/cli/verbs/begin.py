@@ -10,6 +10,7 @@ from cyclopts import Parameter
 import asyncdeploy as ad
 from asyncdeploy.cli import bare
 from asyncdeploy.cli.desk.desk import Desk, attend
+from asyncdeploy.cli.desk.exits import FAILED, OK, UNREACHED
 from asyncdeploy.cli.settings.here import look_here
 from asyncdeploy.cli.settings.options import Reach, Show
 from asyncdeploy.cli.settings.template import write_template
@@ -68,7 +69,7 @@ def init(
 
 def check(*nodes: str, reach: Reach = Reach(), show: Show = Show(), nproc_per_node: Count = None) -> int:
     """Look at this machine: ssh, agent, keys, git, uv, versions. With nodes: their GPUs, who holds them, disks, clocks,
-    whether every pair can talk, and the verdict.
+    tools, whether every pair can talk, and the verdict.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ def check(*nodes: str, reach: Reach = Reach(), show: Show = Show(), nproc_per_no
             for user in seen.gpu_users
         ]
         desk.out.result("\n".join([verdict.describe(), *holders]))
-        desk.out.document({"ok": verdict.ok, "exit": 0 if verdict.ok else 1, "preflight": verdict})
-        return 0 if verdict.ok else 1
+        code = OK if verdict.ok else FAILED if any(seen.is_known for seen in verdict.nodes) else UNREACHED
+        desk.out.document({"ok": verdict.ok, "exit": code, "preflight": verdict})
+        return code
 
     return attend("check", work, reach, show, asks=True)

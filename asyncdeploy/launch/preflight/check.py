@@ -95,17 +95,18 @@ async def check_nodes(
                 raise
             silent[error.node] = error
             ready = [each for each in ready if each.node.name not in lost]
-    return _with_silent(found, nodes, silent) if silent else found
+    return _with_silent(found, known, silent) if silent else found
 
 
-def _with_silent(found: Preflight, nodes: Sequence[Node], silent: dict[str, DeployError]) -> Preflight:
-    """Return the verdict over those that answered as one over all nodes."""
-    seen = {each.node: each for each in found.nodes}
+def _with_silent(found: Preflight, known: Report[NodeFacts], silent: dict[str, DeployError]) -> Preflight:
+    """Return the verdict over those that take part as one over all nodes; of others what they have said stays."""
+    seen = {each.node.name: NodeSeen.of(each.node.name, each.value) for each in known if each.value is not None}
+    seen |= {each.node: each for each in found.nodes}
     problems = [
         Problem(name, f"does not take part: {error.message}", error.hint, error.evidence)
         for name, error in silent.items()
     ]
-    everybody = tuple(seen.get(node.name) or NodeSeen(node.name) for node in nodes)
+    everybody = tuple(seen.get(each.node.name) or NodeSeen(each.node.name) for each in known)
     return Preflight(everybody, problems=(*problems, *found.problems), warnings=found.warnings)
 
 

@@ -19,6 +19,9 @@ SHOWN = 20
 MAX_WORD = 200
 """Of what a node says of one try, or of a process: a sentence."""
 NO_ANSWER = "it gave no answer"
+TOOLS = ("docker", "podman", "nix", "git", "tmux")
+"""That an environment or a person may need, beside python and uv, whose versions are known."""
+HEAD = ("node rank", "node", "address", "GPUs", "driver", "clock", "disk", "tools")
 OPEN_HINT = "all TCP between the nodes must be open, both ways; Node(address=...) names a network that they share"
 
 
@@ -49,6 +52,7 @@ class NodeSeen:
         clock_offset_s: its clock minus ours.
         folder / free_bytes: where the project lies, else its home, and what is free on that disk; -1 if unknown.
         shared_memory_bytes: the size of /dev/shm, -1 if unknown.
+        tools: what it has of that which an environment needs: "python 3.11.2", "uv 0.9.2", "docker".
     """
 
     node: str
@@ -65,10 +69,11 @@ class NodeSeen:
     free_bytes: int = -1
     shared_memory_bytes: int = -1
     hidden: tuple[int, ...] = ()
+    tools: tuple[str, ...] = ()
 
     @property
     def is_known(self) -> bool:
-        """Whether it has answered: else nothing is known of it, its GPUs and its clock neither."""
+        """Whether it has answered at all: else nothing is known of it, its GPUs and its clock neither."""
         return self != NodeSeen(self.node)
 
     @property
@@ -84,6 +89,7 @@ class NodeSeen:
             gpus=tuple(gpu.name for gpu in facts.gpus),
             driver=facts.gpus[0].driver if facts.gpus else "",
             clock_offset_s=facts.clock_offset_s,
+            tools=_tools_of(facts),
         )
 
 
@@ -184,6 +190,7 @@ class Preflight(OneLine, Described, PlainData):
                 seen.driver or "-",
                 f"{seen.clock_offset_s:+.1f}s" if seen.is_known else "-",
                 f"{seen.free_bytes / 1e9:.0f} GB free" if seen.free_bytes >= 0 else "-",
+                ", ".join(seen.tools) or "-",
             )
             for rank, seen in enumerate(self.nodes)
         ]
@@ -192,7 +199,13 @@ class Preflight(OneLine, Described, PlainData):
         lines += [f"warning: {text}" for text in self.warnings]
         lines += [f"hint: {hint}" for hint in [self._whose] if hint]
         where = f"ok: they meet at {self.master_addr} port {self.master_port}" if self.ok else "they cannot run one job"
-        return Table("", (), tuple(rows), (*lines, where))
+        return Table("", HEAD, tuple(rows), (*lines, where))
+
+
+def _tools_of(facts: NodeFacts) -> tuple[str, ...]:
+    versions = {"python": facts.python_version, "uv": facts.uv_version}
+    found = [f"{name} {version}" for name, version in versions.items() if version]
+    return (*found, *(name for name in TOOLS if facts.tool(name)))
 
 
 def _in_words(names: Sequence[str]) -> str:

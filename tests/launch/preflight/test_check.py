@@ -106,20 +106,23 @@ def test_what_might_disturb_is_said() -> None:
 
 
 def test_it_is_data_and_words_for_people() -> None:
-    facts = NodeFacts("/root", "root", 0, gpus=(Gpu(0, "H100", driver="550.54"),) * 8)
+    tools = (("git", "/usr/bin/git"), ("docker", "/usr/bin/docker"), ("tar", "/bin/tar"), ("uv", "/root/uv"))
+    facts = NodeFacts("/root", "root", 0, gpus=(Gpu(0, "H100", driver="550.54"),) * 8, tools=tools)
+    facts = attrs.evolve(facts, python_version="3.11.2", uv_version="0.9.2")
     look = attrs.evolve(NodeSeen.of("gpu-a", facts), address="10.0.0.2", interface="eth1", free_bytes=912 * 10**9)
     good = Preflight((look, attrs.evolve(look, node="gpu-bb")), "10.0.0.2", 23456)
     assert good.ok
     assert good.check() is good
     assert good.describe().splitlines() == [
-        "0  gpu-a   10.0.0.2 eth1  8xH100  550.54  +0.0s  912 GB free",
-        "1  gpu-bb  10.0.0.2 eth1  8xH100  550.54  +0.0s  912 GB free",
+        "node rank  node    address        GPUs    driver  clock  disk         tools",
+        "0          gpu-a   10.0.0.2 eth1  8xH100  550.54  +0.0s  912 GB free  python 3.11.2, uv 0.9.2, docker, git",
+        "1          gpu-bb  10.0.0.2 eth1  8xH100  550.54  +0.0s  912 GB free  python 3.11.2, uv 0.9.2, docker, git",
         "ok: they meet at 10.0.0.2 port 23456",
     ]
     bad = attrs.evolve(
         good, problems=(Problem("gpu-a", "is odd", "do this"), Problem("", "all is odd")), warnings=("w",)
     )
-    assert bad.describe().splitlines()[2:] == [
+    assert bad.describe().splitlines()[3:] == [
         "problem: gpu-a is odd",
         "problem: all is odd",
         "hint: do this",

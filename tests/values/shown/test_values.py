@@ -60,7 +60,8 @@ environment  SystemEnv
 machine      Linux , 1 cpus
 gpus         none""",
     "preflight": """\
-0  gpu0  10.0.0.1 eth0  no GPU  -  +0.0s  -
+node rank  node  address        GPUs    driver  clock  disk  tools
+0          gpu0  10.0.0.1 eth0  no GPU  -       +0.0s  -     -
 ok: they meet at 10.0.0.1 port 29500""",
     "report": "1 node: 1 ok\nnode  state  last line or error\ngpu0  ok",
 }
