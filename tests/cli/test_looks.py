@@ -105,3 +105,30 @@ def test_of_nodes_that_do_not_answer_nothing_is_said_to_run_or_not(
     table = ad("check", first)
     assert table.code == 255
     assert table.out.splitlines()[1].split() == ["0", names(sshd_nodes)[0], *"------"]
+
+
+def test_a_job_of_which_nothing_is_known_is_a_row(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """One bad answer ends no table: what the others are is shown, and what may be typed next."""
+    write_settings(ad, sshd_nodes[:2])
+    assert ad("start", "--name", "side", "--", "true").code == 0
+    eventually_sync(lambda: ad("ps").out.count("exited 0") == 2, within_s=30)
+    good = ad("ps")
+    assert "asyncdeploy logs RUN -f" in good.err
+    assert f"asyncdeploy stop RUN -n {hosts(sshd_nodes)[0]}\n" not in good.err
+    assert f"asyncdeploy stop RUN -n {hosts(sshd_nodes)[0]} " in ad("ps", "-n", hosts(sshd_nodes)[0]).err
+    (folder,) = (sshd_nodes[0].home / ".asyncdeploy" / "jobs").glob("side-*")
+    (folder / "exit").write_text('{"status": 4711, "ended_at": 1}')
+    bad = ad("ps")
+    assert bad.code == 0, bad.err
+    rows = {line.split()[1]: line for line in bad.out.splitlines()[1:]}
+    first, second = names(sshd_nodes[:2])
+    assert "unknown" in rows[first]
+    assert "exited 0" in rows[second]
+    document = json.loads(ad("ps", "--json").out)
+    assert (document["ok"], len(document["jobs"]), len(document["unknown"])) == (False, 1, 1)
+    spec = json.loads((folder / "spec.json").read_text())
+    (folder / "spec.json").write_text(json.dumps(spec | {"created_at": "one day"}))
+    worse = ad("ps")
+    assert worse.code == 0, worse.err
+    assert f"1 of 2 nodes failed: {first}: " in worse.err, "whose jobs could not be listed"
+    assert second in worse.out

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
+
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.exits import exit_of_report
@@ -16,6 +18,7 @@ from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work import watching
 from asyncdeploy.cli.work.runs import Found, find_run, rank_of, remembered
+from asyncdeploy.cli.work.written import flags_of
 from asyncdeploy.values.shown.moments import clock, lasting
 
 TAIL_BYTES = 400
@@ -151,10 +154,9 @@ async def show_all(desk: Desk) -> int:
         known = {node.name: node for kept in remembered() for node in kept.reach}
         nodes = tuple(known.values()) or desk.nodes()
     listed = await ad.list_launches(nodes, pool=desk.pool)
-    answering = [outcome.node for outcome in listed if outcome.ok]
-    jobs = [job for found in (await _jobs(desk, answering)) for job in found if rank_of(job) is None]
-    jobs = sorted(jobs, key=lambda job: job.created_at, reverse=True)[:JOBS]
-    rows = [("RUN", "NODES", "STATE", "STARTED", "ELAPSED", "LAST LINE")]
+    code = exit_of_report(listed) if len(listed.failures) == len(listed) else 0
+    jobs, listed = await _jobs(desk, listed)
+    rows: list[tuple[str, ...]] = [("RUN", "NODES", "STATE", "STARTED", "ELAPSED", "LAST LINE")]
     rows += [
         (
             each.id,
@@ -166,34 +168,58 @@ async def show_all(desk: Desk) -> int:
         )
         for each in listed.launches
     ]
-    statuses = [await ad.job_status(desk.pool.at(job.node), job) for job in jobs]
-    rows += [
-        (
-            status.job.id,
-            status.job.node.name,
-            status.how.removeprefix("is "),
-            clock(status.started_at),
-            lasting(status.started_at, status.ended_at),
-            status.last_lines.rpartition("\n")[2],
-        )
-        for status in statuses
+    asked = await asyncio.gather(*(_status(desk, job) for job in jobs))
+    rows += [_row(job, seen) for job, seen in zip(jobs, asked, strict=True)]
+    statuses = [seen for seen in asked if isinstance(seen, ad.JobStatus)]
+    lost = [
+        {"id": job.id, "error": seen} for job, seen in zip(jobs, asked, strict=True) if isinstance(seen, ad.DeployError)
     ]
-    code = 0 if answering else exit_of_report(listed)
-    desk.out.document({"ok": listed.ok, "exit": code, "runs": listed.launches, "jobs": statuses, "report": listed})
+    answer = {"runs": listed.launches, "jobs": statuses, "unknown": lost, "report": listed}
+    desk.out.document({"ok": listed.ok and not lost, "exit": code, **answer})
     if desk.out.json:
         return code
-    if not answering:
+    if code:
         return desk.out.error(failures_in_words(listed), code)
     desk.out.result(in_columns(rows) if len(rows) > 1 else "nothing runs or ran there")
     if listed.failures:
         desk.out.say(failures_in_words(listed))
+    if len(rows) > 1:
+        named = f" {flags_of(nodes)}" if desk.reach.nodes or desk.reach.hostfile else ""
+        desk.out.say(watching.next_commands("RUN", named))
     return code
 
 
-async def _jobs(desk: Desk, nodes: Sequence[ad.Node]) -> tuple[tuple[ad.Job, ...], ...]:
+async def _jobs(desk: Desk, listed: ad.LaunchList) -> tuple[list[ad.Job], ad.LaunchList]:
+    """Return the newest jobs of their own on the nodes that answered, and the list in which a node that then did not
+    is a failure.
+    """
+    nodes = [outcome.node for outcome in listed if outcome.ok]
     if not nodes:
-        return ()
-    return (await ad.map_nodes(nodes, lambda node: ad.list_jobs(desk.pool.at(node)))).values
+        return [], listed
+    found = await ad.map_nodes(nodes, lambda node: ad.list_jobs(desk.pool.at(node)))
+    jobs = [job for each in found.values for job in each if rank_of(job) is None]
+    fell = {each.node: each for each in found.failures}
+    everybody = [
+        attrs.evolve(each, state=fell[each.node].state, error=fell[each.node].error) if each.node in fell else each
+        for each in listed
+    ]
+    newest = sorted(jobs, key=lambda job: job.created_at, reverse=True)[:JOBS]
+    return newest, ad.LaunchList(tuple(everybody))
+
+
+async def _status(desk: Desk, job: ad.Job) -> ad.JobStatus | ad.DeployError:
+    try:
+        return await ad.job_status(desk.pool.at(job.node), job)
+    except ad.DeployError as error:  # of this job nothing is known; of the others all is
+        return error
+
+
+def _row(job: ad.Job, seen: ad.JobStatus | ad.DeployError) -> tuple[str, ...]:
+    if isinstance(seen, ad.DeployError):
+        return job.id, job.node.name, "unknown", clock(job.created_at), "", seen.message
+    elapsed = lasting(seen.started_at, seen.ended_at)
+    last_line = seen.last_lines.rpartition("\n")[2]
+    return job.id, job.node.name, seen.how.removeprefix("is "), clock(seen.started_at), elapsed, last_line
 
 
 def in_columns(rows: Sequence[tuple[str, ...]]) -> str:
