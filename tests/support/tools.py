@@ -39,8 +39,14 @@ def need_root() -> None:
 def need_torch() -> None:
     """Give up on this test unless the Python that runs the tests, which the nodes use as well, has torch."""
     __tracebackhide__ = True
-    if importlib.util.find_spec("torch") is None:
-        missing("needs torch")
+    need_package("torch")
+
+
+def need_package(name: str) -> None:
+    """Give up on this test unless the Python that runs it has a package."""
+    __tracebackhide__ = True
+    if importlib.util.find_spec(name) is None:
+        missing(f"needs {name}")
 
 
 def find(tool: str) -> str | None:

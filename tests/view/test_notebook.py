@@ -1,6 +1,5 @@
 """The live view in a notebook: one output of a cell that changes, in a real kernel; and its HTML is nobody's markup."""
 
-import importlib.util
 import os
 from typing import Any
 
@@ -11,6 +10,7 @@ from asyncdeploy.view.board import Lines, board_of
 from asyncdeploy.view.notebook import board_html, in_notebook
 from asyncdeploy.view.story import Story
 from tests.support.places import ROOT
+from tests.support.tools import need_package
 
 CELL = """
 import asyncio, sys, asyncdeploy as ad
@@ -26,8 +26,7 @@ print("widgets" if "ipywidgets" in sys.modules else "no widgets")
 
 async def run_cell(text: str) -> list[dict[str, Any]]:
     """What a kernel answers to a cell, until it is idle again."""
-    if importlib.util.find_spec("ipykernel") is None:
-        pytest.skip("needs ipykernel, which is no part of the test dependencies")
+    need_package("ipykernel")
     from jupyter_client.manager import start_new_async_kernel
 
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
