@@ -34,13 +34,18 @@ class Cell:
 
 @attrs.frozen
 class Row:
-    """A node: its rank in the order of the nodes, a cell for each phase, its state."""
+    """A node: its rank in the order of the nodes (None where it has none), a cell for each phase, its state."""
 
-    rank: int
+    rank: int | None
     node: str
     cells: tuple[Cell, ...]
     state: Cell
     since: float
+
+    @property
+    def number(self) -> str:
+        """The rank, for people."""
+        return "" if self.rank is None else str(self.rank)
 
 
 @attrs.frozen
@@ -79,7 +84,7 @@ class Lines:
         return tuple(self._lines)
 
 
-def board_of(story: Story, lines: Lines, now: float, room: int) -> Board:
+def board_of(story: Story, lines: Lines, now: float, room: int, nodes: Sequence[str] = ()) -> Board:
     """Return what is to be seen.
 
     Args:
@@ -87,11 +92,17 @@ def board_of(story: Story, lines: Lines, now: float, room: int) -> Board:
         lines: what was said last.
         now: seconds since 1970.
         room: how many lines there are for the nodes.
+        nodes: those that have ranks and are counted, by these names in this order; others (a bastion, a spare) stand
+            below them. Empty: all, as they came.
     """
     phases = _phases(story)
-    rows = [_row(rank, node, phases, now) for rank, node in enumerate(story.nodes.values())]
-    states = Counter(row.state.text for row in rows)
-    count = f"{len(rows)} node{'' if len(rows) == 1 else 's'}"
+    ranks = {name: rank for rank, name in enumerate(nodes or story.nodes)}
+    rows = [_row(ranks.get(name), node, phases, now) for name, node in story.nodes.items()]
+    if nodes:
+        rows.sort(key=lambda row: len(ranks) if row.rank is None else row.rank)
+    counted = [row for row in rows if row.rank is not None]
+    states = Counter(row.state.text for row in counted)
+    count = f"{len(counted)} node{'' if len(counted) == 1 else 's'}"
     head = ", ".join([count, *(f"{number} {state}" for state, number in states.items())])
     if len(rows) <= room:
         return Board(head, phases, tuple(rows), "", lines.newest)
@@ -100,7 +111,10 @@ def board_of(story: Story, lines: Lines, now: float, room: int) -> Board:
     return Board(head, phases, tuple(shown), _more(worst[len(shown) :]), lines.newest)
 
 
-def _more(rows: Sequence[Row]) -> str:
+def _more(hidden: Sequence[Row]) -> str:
+    rows = [row for row in hidden if row.rank is not None]
+    if not rows:
+        return ""
     states = Counter(row.state.text for row in rows)
     if len(states) == 1:
         return f"and {len(rows)} more {rows[0].state.text}"
@@ -109,7 +123,7 @@ def _more(rows: Sequence[Row]) -> str:
 
 def _badness(row: Row) -> tuple[int, float, int]:
     moods: tuple[Mood, ...] = ("bad", "busy", "idle", "good")
-    return moods.index(row.state.mood), row.since, row.rank
+    return moods.index(row.state.mood), row.since, -1 if row.rank is None else row.rank
 
 
 def _phases(story: Story) -> tuple[str, ...]:
@@ -119,7 +133,7 @@ def _phases(story: Story) -> tuple[str, ...]:
     return (*(phase for phase in ORDER if phase in seen), *(phase for phase in seen if phase not in ORDER))
 
 
-def _row(rank: int, node: NodeStory, phases: Sequence[str], now: float) -> Row:
+def _row(rank: int | None, node: NodeStory, phases: Sequence[str], now: float) -> Row:
     last = {bar.stage: bar for bar in node.bars if not bar.stage.startswith(STEP)}
     steps = [bar for bar in node.bars if bar.stage.startswith(STEP)]
     step = steps[-1] if steps and steps[-1].ended is None else None

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -38,8 +39,10 @@ def live_view(file: TextIO | None = None, *, show: Shown = "phases") -> LiveView
                 ...
 
     Rows stand in the order in which the nodes began while they fit, else the 15 worst first; below them what was said
-    last. What is printed meanwhile goes above the table. In a notebook the table changes in its cell. Where ``file`` is
-    no terminal (a pipe, a log), TERM is dumb or CI is set, and outside of ``with``, it is ``print_events``.
+    last. Once ``view.nodes`` names those that are meant, only they have ranks, in that order, and are counted: a jump
+    host stands below them. What is printed meanwhile goes above the table. In a notebook the table changes in its cell.
+    Where ``file`` is no terminal (a pipe, a log), TERM is dumb or CI is set, and outside of ``with``, it is
+    ``print_events``.
 
     Args:
         file: where to; None is stderr.
@@ -49,11 +52,16 @@ def live_view(file: TextIO | None = None, *, show: Shown = "phases") -> LiveView
 
 
 class LiveView:
-    """What ``live_view`` returns."""
+    """What ``live_view`` returns.
+
+    Attributes:
+        nodes: names of those that have ranks and are counted, in their order; while it is empty all that is heard of.
+    """
 
     def __init__(self, file: TextIO | None = None, show: Shown = "phases") -> None:
         self._file = file
         self._plain = PlainView(file, show)
+        self.nodes: Sequence[str] = ()
         self._story = Story()
         self._lines = Lines()
         self._place: Screen | NotebookCell | None = None
@@ -140,7 +148,7 @@ class LiveView:
     def _draw(self, place: Screen | NotebookCell) -> None:
         now, began = time.time(), time.monotonic()
         room = place.room(len(self._lines.newest)) if isinstance(place, Screen) else NOTEBOOK_ROWS
-        board: Board = board_of(self._story, self._lines, now, room)
+        board: Board = board_of(self._story, self._lines, now, room, self.nodes)
         place.draw(board, _clock(now - self._began))
         self._pause = max(DRAW_S, SHARE * (time.monotonic() - began))
 

@@ -43,7 +43,7 @@ def board_html(board: Board, elapsed: str) -> str:
     lines.append('<table style="border-collapse:collapse;margin:4px 0">')
     lines.append("<tr>" + "".join(_column(name) for name in names) + "</tr>")
     for row in board.rows:
-        cells = (Cell(str(row.rank)), Cell(row.node, "idle"), *row.cells, row.state)
+        cells = (Cell(row.number), Cell(row.node, "idle"), *row.cells, row.state)
         lines.append("<tr>" + "".join(map(_cell, cells)) + "</tr>")
     lines.append("</table>")
     lines += [_line(Cell(board.more))] if board.more else []

@@ -145,7 +145,7 @@ class Screen:
         for row in board.rows:
             cells = [self._text(row.cells[at].text, row.cells[at].mood) for at in shown]
             table.add_row(
-                *((self._text(str(row.rank), "idle"),) if with_rank else ()),
+                *((self._text(row.number, "idle"),) if with_rank else ()),
                 self._text(row.node),
                 *cells,
                 self._text(row.state.text, row.state.mood),

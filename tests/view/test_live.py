@@ -242,6 +242,19 @@ def test_a_screen_that_is_gone_is_the_next_events_trouble() -> None:
         screen.draw(board_of(Story(), Lines(), 0.0, 5), "00:00:00")
 
 
+def test_who_is_not_meant_has_no_rank_and_is_not_counted() -> None:
+    story = Story()
+    for at, name in enumerate(("gate", "b", "a")):
+        story.take(StageFinished(node=name, stage="connect", seconds=1, at=float(at)))
+    board = board_of(story, Lines(), 9.0, 5, ("a", "b", "c"))
+    assert [(row.number, row.node) for row in board.rows] == [("0", "a"), ("1", "b"), ("", "gate")]
+    assert board.head == "2 nodes, 2 connected"
+    few = board_of(story, Lines(), 9.0, 2, ("a", "b", "c"))
+    assert [row.node for row in few.rows] == ["gate"]
+    assert few.more == "and 2 more connected"
+    assert board_of(story, Lines(), 9.0, 5).head == "3 nodes, 3 connected"
+
+
 def test_as_a_pipe_it_is_lines() -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1"}
     done = subprocess.run(

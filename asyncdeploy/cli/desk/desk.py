@@ -60,6 +60,7 @@ class Desk:
             UsageError: there are none.
         """
         found, self.source = choose_nodes(self.file, self.reach, words)
+        self.view.nodes = [node.name for node in found]
         if self.source != "the command line":
             names = ad.fold_names([node.name for node in found])
             self.out.say(f"{len(found)} node{'s' if len(found) > 1 else ''} from {self.source}: {names}")
