@@ -10,7 +10,7 @@ import attrs
 
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.sources.rent.errors import NotGivenBack, ProviderError, RentFailed
-from asyncdeploy.sources.rent.giving_back import LEAST_S, Patience, give_back, not_given_back, usable_ids
+from asyncdeploy.sources.rent.giving_back import LEAST_S, LOOKS, Patience, give_back, not_given_back, usable_ids
 from asyncdeploy.sources.rent.kept import keep
 from asyncdeploy.sources.rent.keys import KeyPair, fingerprint, new_key
 from asyncdeploy.sources.rent.ledger import Entry, Ledger
@@ -169,11 +169,15 @@ class Booking:
             entry = self.ledger.entries[name]
             found = next((one for one in listed if one.name == name and one.state != "gone"), None)
             if found is not None:
-                entry.seen, entry.usd_per_hour = True, found.usd_per_hour
+                entry.see(found)
                 if found.state in ("broken", "ending"):
                     raise Failed(f"{name} is {found.state}{f': {found.note}' if found.note else ''}")
-            elif entry.seen or time.time() - entry.asked_at > self.patience.settle_s:
-                raise Failed(f"{name} {'has ended by itself' if entry.seen else 'never came'}")
+            elif entry.shown:
+                entry.absent += 1
+                if entry.absent >= LOOKS:
+                    raise Failed(f"{name} has ended by itself")
+            elif time.time() - entry.asked_at > self.patience.settle_s:
+                raise Failed(f"{name} never came")
             there.append(found)
         cost = sum(one.usd_per_hour or 0.0 for one in there if one is not None)
         if cost > self.want.usd_per_hour + CENT:

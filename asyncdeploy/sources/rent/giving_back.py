@@ -1,8 +1,9 @@
 """Until nothing of ours is left: the one loop by which machines are ended and proven gone.
 
 A machine is ours by its name, which stands in the provider's list beside its id; an id alone is never believed. Gone is
-what the list says, not what our own call returned: after it was seen once, or, for one of which nobody ever heard (an
-answer that was lost, an id to which nothing came), after ``settle_s``, within which a list may lag.
+what the list says, not what our own call returned. A list that misses a machine for a moment says nothing: what was
+seen once is ended by the id that it had then, before two lists without it are believed; of what nobody ever heard (an
+answer that was lost, an id to which nothing came) they are believed after ``settle_s``, within which a list may lag.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from asyncdeploy.values.regex import regex
 
 _ID = regex(r"[A-Za-z0-9_-]{1,128}")
 """It becomes a part of an address, where "" would mean all of them."""
+LOOKS = 2
+"""Lists in a row that do not show a machine, before that means anything: one may miss it for a moment."""
+NOWHERE = (404, 410)
+"""What HTTP says of a machine that is not there."""
 LEAST_S = 1.0
 """For a look at a list, however little time is left."""
 
@@ -104,15 +109,27 @@ async def _turn(
     why[name] = "its list does not show it, and may a moment later"
     for entry in mine:
         there = [one for one in listed if one.name == entry.name and one.state != "gone"]
-        if not there:
-            was_there = entry.seen or any(one.name == entry.name for one in listed)
-            entry.gone = was_there or time.time() - entry.asked_at > patience.settle_s
-            continue
-        entry.seen = True
         for one in there:
+            entry.see(one)
             entry.ids = list(dict.fromkeys([*entry.ids, *usable_ids(one.id)]))
-            entry.usd_per_hour = one.usd_per_hour
             await _end(provider, one, why)
+        if not there:
+            entry.gone = await _is_gone(provider, entry, listed, patience, why)
+
+
+async def _is_gone(
+    provider: Provider, entry: Entry, listed: Sequence[Instance], patience: Patience, why: dict[str, str]
+) -> bool:
+    """Return whether a machine that does not run, as this list has it, is believed to be gone."""
+    entry.absent += 1
+    said = {one.id for one in listed}  # of another name: somebody made it his own
+    unsaid = [one for id_, one in entry.shown.items() if id_ not in said]
+    for one in unsaid:
+        if usable_ids(one.id) and not await _end(provider, one, why):
+            return False
+    if not unsaid and (entry.shown or any(one.name == entry.name for one in listed)):
+        return True
+    return entry.absent >= LOOKS and (bool(unsaid) or time.time() - entry.asked_at > patience.settle_s)
 
 
 def usable_ids(*said: str) -> list[str]:
@@ -120,15 +137,18 @@ def usable_ids(*said: str) -> list[str]:
     return [id_ for id_ in said if _ID.fullmatch(id_)]
 
 
-async def _end(provider: Provider, instance: Instance, why: dict[str, str]) -> None:
+async def _end(provider: Provider, instance: Instance, why: dict[str, str]) -> bool:
+    """Tell a provider to end a machine, and return whether it says that it does, or knows of none."""
     if not usable_ids(instance.id):
         why[provider.name] = "its list shows no usable id"
-        return
+        return False
     try:
         await provider.end(instance)
-        why[provider.name] = "it said that it ended it, and its list still shows it"
     except ProviderError as error:
         why[provider.name] = str(error)
+        return error.status in NOWHERE
+    why[provider.name] = "it said that it ended it, and that is not proven by its list yet"
+    return True
 
 
 def not_given_back(

@@ -21,6 +21,7 @@ from typing import Any, Self
 import attrs
 
 from asyncdeploy.sources.rent.names import read_name
+from asyncdeploy.sources.rent.want import Instance
 from asyncdeploy.tasks.threads import run_in_thread
 from asyncdeploy.values.account import home_folder
 
@@ -38,7 +39,8 @@ class Entry:
         name / provider: by which it is known.
         asked_at: when; a machine of which nobody heard may appear until a while later.
         ids: what the provider called it.
-        seen: it stood in the provider's list once.
+        shown: what lists showed under its name, by their ids.
+        absent: how many lists in a row did not show it.
         gone: it is proven that it is not there.
     """
 
@@ -46,9 +48,15 @@ class Entry:
     provider: str
     asked_at: float
     ids: list[str] = attrs.field(factory=list)
-    seen: bool = False
+    shown: dict[str, Instance] = attrs.field(factory=dict)
+    absent: int = 0
     gone: bool = False
     usd_per_hour: float | None = None
+
+    def see(self, instance: Instance) -> None:
+        """Note that a list shows it."""
+        self.shown[instance.id] = instance
+        self.absent, self.usd_per_hour = 0, instance.usd_per_hour
 
 
 class Ledger:

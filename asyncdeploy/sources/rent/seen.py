@@ -84,7 +84,8 @@ async def list_ours(providers: Mapping[str, Provider], owner: str) -> tuple[list
             name = read_name(instance.name)
             if name is not None and name.owner == owner and instance.state != "gone":
                 ids = usable_ids(instance.id)
-                entry = Entry(instance.name, provider, 0.0, ids, True, usd_per_hour=instance.usd_per_hour)
+                entry = Entry(instance.name, provider, 0.0, ids)
+                entry.see(instance)
                 ours.append(Ours(name, entry, instance))
     return ours, errors
 

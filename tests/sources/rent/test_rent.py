@@ -1,6 +1,7 @@
 """Renting by four dialects: nodes or nothing, and everything is given back or named."""
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -71,6 +72,29 @@ async def test_a_fault_that_can_be_lived_with(dialect: str, fault: str) -> None:
         fake.faults[fault], fake.lag_s = 1, 0.2
         async with renting(fake) as rental:
             assert len(rental.nodes) == 2
+        nothing_is_left(fake)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_list_that_misses_what_it_showed_leaks_nothing(dialect: str) -> None:
+    async with FakeProvider(dialect) as fake:
+        fake.faults["gap"] = fake.faults["late port"] = 1
+        async with renting(fake) as rental:
+            assert len(rental.nodes) == 2, "one such list ends no rental"
+            fake.faults["gap"] = 1
+        nothing_is_left(fake)
+        fake.faults["gap"], fake.faults["late port"] = 3, 2
+        with contextlib.suppress(RentFailed):  # of who has no other offer
+            async with renting(fake):
+                fake.faults["gap"] = 3
+        nothing_is_left(fake)
+
+
+async def test_what_somebody_gave_another_name_is_no_more_ours() -> None:
+    async with FakeProvider("runpod") as fake:
+        async with renting(fake):
+            kept = fake.machines.living()[0]
+            kept.name, kept.foreign = "mine", True
         nothing_is_left(fake)
 
 

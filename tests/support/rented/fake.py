@@ -1,7 +1,7 @@
 """The provider itself: an HTTP server on loopback with one state, spoken to in four dialects.
 
 The shapes are those of the providers' documents. A fault is a name with how often it happens; what is done to a foreign
-machine is kept as a crime.
+machine is kept as a crime. A "gap" is a list without any of ours, after one that showed them.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.support.rented.machines import Machine, Machines, planted
 
 FAULTS = (
     *("lost create", "500 after create", "html", "phantom", "late port", "429", "end refused", "end untrue"),
-    *("dearer", "no key", "other host key", "no capacity", "500"),
+    *("dearer", "no key", "other host key", "no capacity", "500", "gap"),
 )
 USD = 1.5
 LATE_S = 0.5
@@ -38,6 +38,7 @@ class FakeProvider:
         self.creates: list[str] = []
         self.crimes: list[str] = []
         self.joined: set[str] = set()
+        self.shown: set[str] = set()
         self.twist: Callable[[Any], Any] | None = None
         self.drips = False
         self.keys: dict[str, dict[str, str]] = {}
@@ -110,7 +111,12 @@ class FakeProvider:
         if self.took("html"):
             return web.Response(text="<html>back soon</html>", content_type="text/html")
         at = time.monotonic() - self.lag_s
-        return [one for one in self.machines.all.values() if one.foreign or one.lives(at)]
+        listed = [one for one in self.machines.all.values() if one.foreign or one.lives(at)]
+        ours = {one.id for one in listed if not one.foreign}
+        if ours and ours <= self.shown and self.took("gap"):
+            return [one for one in listed if one.foreign]
+        self.shown |= ours
+        return listed
 
     def ready(self, machine: Machine) -> bool:
         return time.monotonic() >= machine.ready_at
