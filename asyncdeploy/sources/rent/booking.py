@@ -78,7 +78,7 @@ class Booking:
                 hopeless |= {error.node} if error.reason in HOPELESS else set()
             except Failed as error:
                 self.attempts.append(f"{plan[0]}: {error}")
-            left = await give_back(self.providers, self._entries(), self.patience, self.ledger)
+            left = await give_back(self.providers, self._entries(), self.patience, [self.ledger])
             if left is not None:
                 raise left
         raise self._failed(offers)
@@ -222,19 +222,27 @@ class Booking:
             raise left
 
     async def _end(self) -> None:
-        left = await give_back(self.providers, self._entries(), self.patience, self.ledger)
+        left = await give_back(self.providers, self._entries(), self.patience, [self.ledger])
         if left is None:
             await settle(self.providers, self.ledger)
 
 
 async def settle(providers: Mapping[str, Provider], ledger: Ledger) -> None:
-    """Take away the keys of a rental of which all is gone, and then its ledger; without them it stays for the next."""
-    try:
-        for entry in ledger.entries.values():
-            await providers[entry.provider].tidy(label_of(entry.name))
-    except ProviderError:
-        return  # costs nothing; the next reap tries again
-    await run_in_thread(ledger.remove)
+    """Take away the keys of a rental of which all is gone, and then its ledger.
+
+    It stays for the next reap where one of its providers was not given, or did not take them away.
+    """
+    is_tidy = True
+    for name, label in sorted({(entry.provider, label_of(entry.name)) for entry in ledger.entries.values()}):
+        try:
+            if name in providers:
+                await providers[name].tidy(label)
+            else:
+                is_tidy = False
+        except ProviderError:
+            is_tidy = False  # costs nothing
+    if is_tidy:
+        await run_in_thread(ledger.remove)
 
 
 def _write_ask(ledger: Ledger, name: str, offer: Offer) -> None:

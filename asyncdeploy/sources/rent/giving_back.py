@@ -56,15 +56,15 @@ class Patience:
 
 
 async def give_back(
-    providers: Mapping[str, Provider], entries: Sequence[Entry], patience: Patience, ledger: Ledger | None = None
+    providers: Mapping[str, Provider], entries: Sequence[Entry], patience: Patience, ledgers: Sequence[Ledger] = ()
 ) -> NotGivenBack | None:
     """End machines and wait until their providers no longer have them.
 
     Args:
-        providers: by name.
+        providers: by name; nobody waits for a machine of another one.
         entries: the machines; those that are proven gone are marked so.
         patience: how long it is tried.
-        ledger: where that is written down.
+        ledgers: where that is written down.
 
     Returns:
         What could not be proven gone; None if all is.
@@ -72,17 +72,17 @@ async def give_back(
     On cancellation what was not proven by then is still not marked as gone.
     """
     end = time.monotonic() + patience.end_s
-    why: dict[str, str] = {}
-    while left := [entry for entry in entries if not entry.gone]:
+    why = {entry.provider: "this provider was not given" for entry in entries if entry.provider not in providers}
+    while left := [entry for entry in entries if not entry.gone and entry.provider in providers]:
         names = dict.fromkeys(entry.provider for entry in left)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(LEAST_S, end - time.monotonic())):
-                await asyncio.gather(*(_turn(providers.get(name), name, left, patience, why) for name in names))
-        for entry in left:
-            if entry.gone and ledger is not None:
+                await asyncio.gather(*(_turn(providers[name], name, left, patience, why) for name in names))
+        for name, ledger in ((entry.name, ledger) for entry in left if entry.gone for ledger in ledgers):
+            if name in ledger.entries:
                 with contextlib.suppress(OSError):  # on a full disk the next reap looks again, which costs nothing
-                    await run_in_thread(_write_gone, ledger, entry.name)
-        if all(entry.gone for entry in entries) or time.monotonic() >= end:
+                    await run_in_thread(_write_gone, ledger, name)
+        if all(entry.gone for entry in left) or time.monotonic() >= end:
             break
         await asyncio.sleep(min(patience.poll_s, max(0.0, end - time.monotonic())))
     return not_given_back(providers, entries, why)
@@ -93,13 +93,10 @@ def _write_gone(ledger: Ledger, name: str) -> None:
 
 
 async def _turn(
-    provider: Provider | None, name: str, entries: Sequence[Entry], patience: Patience, why: dict[str, str]
+    provider: Provider, name: str, entries: Sequence[Entry], patience: Patience, why: dict[str, str]
 ) -> None:
     """Look at one provider's list once, and end what of ours stands in it."""
     mine = [entry for entry in entries if entry.provider == name]
-    if provider is None:
-        why[name] = "this provider was not given"
-        return
     why[name] = "it did not answer in time"
     try:
         listed = await provider.instances()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from asyncdeploy.nodes.names import shown
 from asyncdeploy.sources.rent.booking import Booking, settle
-from asyncdeploy.sources.rent.errors import ProviderError
 from asyncdeploy.sources.rent.giving_back import Patience, give_back
 from asyncdeploy.sources.rent.ledger import Entry, Ledger, opened
 from asyncdeploy.sources.rent.names import as_owner, new_rental_id
@@ -156,21 +155,19 @@ async def end_rental(
     known, whose = by_name(providers), as_owner(owner)
     wanted = rental.id if isinstance(rental, Rental) else rental
     taken = await opened(lambda found: found.extend(_taken(wanted)))
-    ledger = taken[0] if taken else None
     try:
         ours, errors = await list_ours(known, whose)
         if errors:
             raise errors[0]
-        entries = {one.entry.name: one.entry for one in ours if one.name.rental == wanted}
-        entries |= ledger.entries if ledger is not None else {}
-        left = await give_back(known, list(entries.values()), patience or Patience(), ledger)
+        entries = _joined((one.entry for one in ours if one.name.rental == wanted), taken)
+        left = await give_back(known, list(entries.values()), patience or Patience(), taken)
         if left is not None:
             raise left
-        if ledger is not None:
+        for ledger in taken:
             await settle(known, ledger)
         return tuple(entries)
     finally:
-        if ledger is not None:
+        for ledger in taken:
             ledger.close()
 
 
@@ -199,26 +196,38 @@ async def reap_rentals(
     """
     known, whose = by_name(providers), as_owner(owner)
     ours, errors = await list_ours(known, whose)
-    late = {one.entry.name: one.entry for one in ours if one.name.until <= time.time()}
     ledgers = await opened(_take_dead)
+    failed: list[Exception] = [*errors]
     try:
-        entries: dict[str, Entry] = late | {name: entry for each in ledgers for name, entry in each.entries.items()}
-        left = await give_back(known, list(entries.values()), patience or Patience())
+        dead = {ledger.rental for ledger in ledgers}
+        entries = _joined(
+            (one.entry for one in ours if one.name.until <= time.time() or one.name.rental in dead), ledgers
+        )
+        entries = {name: entry for name, entry in entries.items() if not entry.gone}
+        left = await give_back(known, list(entries.values()), patience or Patience(), ledgers)
         for ledger in ledgers:
             if all(entry.gone for entry in ledger.entries.values()):
-                await settle(known, ledger)
+                try:
+                    await settle(known, ledger)
+                except Exception as error:  # noqa: BLE001 - of one rental; what costs money is said first
+                    failed.append(error)
     finally:
         for ledger in ledgers:
             ledger.close()
-    if left is not None:
-        raise left
-    _raise_first(errors)
+    for problem in (left, *failed):
+        if problem is not None:
+            raise problem
     return tuple(entries)
 
 
-def _raise_first(errors: Sequence[ProviderError]) -> None:
-    if errors:
-        raise errors[0]
+def _joined(ours: Iterable[Entry], ledgers: Iterable[Ledger]) -> dict[str, Entry]:
+    """Return what ledgers name and what lists show, one of each name."""
+    entries = {name: entry for ledger in ledgers for name, entry in ledger.entries.items()}
+    for entry in ours:
+        known = entries.setdefault(entry.name, entry)
+        known.shown |= entry.shown
+        known.gone = False  # whatever the ledger says
+    return entries
 
 
 def _taken(rental: str) -> list[Ledger]:
