@@ -29,7 +29,9 @@ class Provider(Protocol):
         ...
 
     async def create(self, offer: Offer, order: Order) -> str:
-        """Make one machine under ``order.name`` and return its id; the request is sent once and never repeated.
+        """Make one machine under ``order.name`` and return its id.
+
+        The request is sent once, and again only where the provider says that it did not look at it (HTTP 429).
 
         Raises:
             ProviderError: it was not made, or nobody knows (``is_definite``).

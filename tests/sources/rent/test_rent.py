@@ -76,6 +76,19 @@ async def test_a_fault_that_can_be_lived_with(dialect: str, fault: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_machine_asked_for_too_early_is_asked_for_again(dialect: str) -> None:
+    async with FakeProvider(dialect) as fake:
+        fake.faults["429 to create"] = 2
+        async with renting(fake) as rental:
+            assert len(rental.nodes) == len(fake.creates) == 2, "by the first offer"
+        fake.faults["429 to create"] = 10**6
+        with pytest.raises(RentFailed, match="throttled"):
+            async with renting(fake):
+                raise AssertionError("there are no nodes")
+        nothing_is_left(fake)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 async def test_a_list_that_misses_what_it_showed_leaks_nothing(dialect: str) -> None:
     async with FakeProvider(dialect) as fake:
         fake.faults["gap"] = fake.faults["late port"] = 1

@@ -18,7 +18,7 @@ from tests.support.rented.machines import Machine, Machines, planted
 
 FAULTS = (
     *("lost create", "500 after create", "html", "phantom", "late port", "429", "end refused", "end untrue"),
-    *("dearer", "no key", "other host key", "no capacity", "500", "gap"),
+    *("dearer", "no key", "other host key", "no capacity", "500", "gap", "429 to create"),
 )
 USD = 1.5
 LATE_S = 0.5
@@ -85,6 +85,8 @@ class FakeProvider:
         self, request: web.Request, name: str, keys: tuple[str, str], answer: Any, *, status: int = 200
     ) -> web.StreamResponse:
         """Make a machine, as the faults of the day want it; ``answer`` makes the right answer of its id."""
+        if self.took("429 to create"):
+            return web.Response(text="API requests too frequent endpoint threshold=4.5", status=429)
         self.creates.append(name)
         if self.took("no capacity"):
             return web.json_response({"detail": "there are no longer any instances available"}, status=400)

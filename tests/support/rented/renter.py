@@ -32,7 +32,7 @@ def provider_of(dialect: str, url: str, port: int) -> Provider:
         case "runpod":
             return RunPod(api_key="key", base_url=url, spacing_s=0.0)
         case "vast":
-            return Vast(api_key="key", base_url=url, spacing_s=0.0)
+            return Vast(api_key="key", base_url=url, spacing_s=0.0, create_s=0.0)
         case "lambda":
             return LambdaCloud(api_key="key", base_url=url, user="root", port=port, spacing_s=0.0, launch_s=0.0)
         case _:

@@ -1,4 +1,7 @@
-"""One way to ask any provider: Api. What may be repeated is, what costs money never; all answers are bounded."""
+"""One way to ask any provider: Api. All answers are bounded.
+
+What may be repeated is; what costs money only after HTTP 429, with which a provider says that it did nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import importlib.util
 import ipaddress
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -62,19 +65,26 @@ class Api:
         return await self._repeat(method, path, body, {})
 
     async def once(self, method: Literal["POST", "PUT"], path: str, body: Any) -> Any:
-        """Do what costs money: sent once, and never again.
+        """Do what costs money: sent once, and again only where it came too early for the provider to look at it.
 
         Raises:
             ProviderError: it was refused; or nobody knows (unreachable, protocol).
         """
-        return await self._ask(method, path, body, {})
+        return await self._repeat(method, path, body, {}, again=("throttled",))
 
-    async def _repeat(self, method: str, path: str, body: Any, params: Mapping[str, str | int]) -> Any:
+    async def _repeat(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        params: Mapping[str, str | int],
+        again: Sequence[str] = ("unreachable", "throttled", "protocol"),
+    ) -> Any:
         for attempt in range(1, TRIES + 1):
             try:
                 return await self._ask(method, path, body, params)
             except ProviderError as error:
-                if attempt == TRIES or error.reason not in ("unreachable", "throttled", "protocol"):
+                if attempt == TRIES or error.reason not in again or (method in ("POST", "PUT") and error.made):
                     raise
                 after = getattr(error, "retry_after_s", None)
                 wait_s = self._spacing_s * 2**attempt if after is None else after

@@ -26,14 +26,17 @@ class Vast:
         api_key: None is what VAST_API_KEY says.
         verified: only machines that Vast has looked at, and that are up 9 times of 10.
         base_url: of another server that speaks this.
-        spacing_s: between two requests; Vast wants 1 to 4.5 s.
+        spacing_s: between two requests; Vast wants 1 to 3 s, and more between two machines.
+        create_s: the least time between two machines.
     """
 
     api_key: Secret | str | None = attrs.field(default=None, kw_only=True, repr=False)
     verified: bool = attrs.field(default=True, kw_only=True)
     base_url: str = attrs.field(default="https://console.vast.ai/api", kw_only=True)
     spacing_s: float = attrs.field(default=2.0, kw_only=True)
+    create_s: float = attrs.field(default=4.5, kw_only=True)
     _api: Api = attrs.field(init=False, repr=False, eq=False)
+    _creates: Api = attrs.field(init=False, repr=False, eq=False)
 
     name = "vast"
     console = "cloud.vast.ai/instances"
@@ -41,7 +44,8 @@ class Vast:
 
     def __attrs_post_init__(self) -> None:
         key = api_key(self.api_key, VARIABLE)
-        object.__setattr__(self, "_api", Api(self.name, self.base_url, key, VARIABLE, self.spacing_s))
+        for field, spacing_s in (("_api", self.spacing_s), ("_creates", self.create_s)):
+            object.__setattr__(self, field, Api(self.name, self.base_url, key, VARIABLE, spacing_s))
 
     async def offers(self, want: Want) -> tuple[Offer, ...]:
         """As Provider says; the price has our disk in it."""
@@ -84,7 +88,7 @@ class Vast:
             "args": ["sh", "-c", start_script()],
             "cancel_unavail": True,
         }
-        said = await self._api.once("PUT", f"/v0/asks/{offer.id}/", body)
+        said = await self._creates.once("PUT", f"/v0/asks/{offer.id}/", body)
         if said.get("new_contract") is None:
             raise self._api.nonsense("new_contract")
         return str(said["new_contract"])
