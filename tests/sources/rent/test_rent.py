@@ -6,24 +6,20 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.run.attached import run_command
-from asyncdeploy.sources.rent.errors import NotGivenBack, ProviderError, RentFailed
+from asyncdeploy.sources.rent.errors import NotGivenBack, RentFailed
 from asyncdeploy.sources.rent.giving_back import Patience
 from asyncdeploy.sources.rent.kept import read_rentals
 from asyncdeploy.sources.rent.ledger import rentals_folder
 from asyncdeploy.sources.rent.names import read_name
-from asyncdeploy.sources.rent.offers import find_offers
-from asyncdeploy.sources.rent.providers.runpod import RunPod
 from asyncdeploy.sources.rent.rent import end_rental, reap_rentals, rent, start_rental
 from asyncdeploy.sources.rent.rental import Rental
 from asyncdeploy.sources.rent.seen import find_rentals
-from asyncdeploy.sources.rent.want import Offer, Want
 from tests.support import tools
 from tests.support.rented.fake import DIALECTS, FakeProvider
 from tests.support.rented.renter import BOOT_S, PATIENCE, WANT, provider_of
@@ -263,66 +259,3 @@ async def test_without_a_ledger_nothing_is_rented(tmp_path: Path, monkeypatch: p
             async with renting(fake):
                 pass
         assert fake.creates == []
-
-
-async def test_without_a_key_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
-    with pytest.raises(ProviderError) as caught:
-        await find_offers([RunPod(base_url="http://127.0.0.1:1")], WANT)
-    assert caught.value.reason == "auth"
-    assert "RUNPOD_API_KEY" in caught.value.hint
-    assert "canary" not in repr(RunPod(api_key="canary"))
-
-
-class Shop:
-    """Somebody's own provider, who only shows what there is."""
-
-    name, console, plants_host_key = "shop", "shop.example", True
-
-    def __init__(self, *offers: Offer) -> None:
-        self._offers = offers
-
-    async def offers(self, want: Want) -> tuple[Offer, ...]:
-        return self._offers
-
-    async def _nothing_else(self, *_: object) -> Any:
-        raise AssertionError("nothing is booked")
-
-    create = instances = end = tidy = _nothing_else
-
-
-async def test_offers_are_those_that_rent_would_try() -> None:
-    cheap, dear = Offer("shop", "1", "A", 1, 0.1, 1, "x"), Offer("shop", "2", "A", 1, 0.3, 9, "x")
-    alone = Offer("shop", "3", "A", 1, 0.01, 9)
-    shop = Shop(dear, cheap, alone)
-
-    async def ids(**words: Any) -> str:
-        return "".join(offer.id for offer in await find_offers([shop], Want("A", **words)))
-
-    assert await ids(usd_per_hour=0.3) == "312"
-    assert await ids(usd_per_hour=0.29) == "31"
-    assert await ids(usd_per_hour=0.4, nodes=2) == "1", "with one of the dear ones; two of those cost more"
-    assert await ids(usd_per_hour=0.39, nodes=2) == "", "the cheap one would do, but there is only one of it"
-    assert await ids(usd_per_hour=0.6, nodes=2) == "12"
-    assert await ids(usd_per_hour=0.03, nodes=3, together=False) == "3", "whatever 3 * 0.01 is to a computer"
-    assert await ids(usd_per_hour=3 * 0.1 - 1e-9, nodes=3, together=False) == "31"
-
-
-@pytest.mark.parametrize("field", [{"nodes": 0}, {"gpus": 0}, {"disk_gb": 0}, {"usd_per_hour": 0.0}, {"gpu": " "}])
-def test_a_wish_that_makes_no_sense_is_refused(field: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="Want"):
-        Want(**{"gpu": "A", "usd_per_hour": 1.0, **field})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="usd_per_hour"):
-        Want("A", usd_per_hour=float("nan"))
-
-
-async def test_other_values_that_make_no_sense_are_refused() -> None:
-    for url in ("http://example.org", "ftp://127.0.0.1", "nonsense"):
-        with pytest.raises(ValueError, match="base_url"):
-            RunPod(base_url=url)
-    with pytest.raises(ValueError, match="at least one"):
-        await find_offers([], WANT)
-    for seconds in (0.5, 31 * 24 * 3600.0, float("nan")):
-        with pytest.raises(ValueError, match="for_s"):
-            async with rent([RunPod(api_key="k")], WANT, for_s=seconds):
-                pass

@@ -7,6 +7,7 @@ machine is kept as a crime. A "gap" is a list without any of ours, after one tha
 import asyncio
 import contextlib
 import json
+import operator
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -27,7 +28,8 @@ LATE_S = 0.5
 class FakeProvider:
     """One account at one provider.
 
-    ``lag_s``: its lists show what was so long ago. ``twist``: changes what it says. ``drips``: its lists never end.
+    ``stock``: what else Vast offers. ``lag_s``: its lists show what was so long ago. ``twist``: changes what it says.
+    ``drips``: its lists never end.
     """
 
     def __init__(self, dialect: str) -> None:
@@ -39,6 +41,7 @@ class FakeProvider:
         self.crimes: list[str] = []
         self.joined: set[str] = set()
         self.shown: set[str] = set()
+        self.stock: list[dict[str, Any]] = []
         self.twist: Callable[[Any], Any] | None = None
         self.drips = False
         self.keys: dict[str, dict[str, str]] = {}
@@ -182,8 +185,9 @@ def _runpod_pod(fake: FakeProvider, one: Machine) -> dict[str, Any]:
 async def _vast(fake: FakeProvider, method: str, words: list[str], body: Any, request: web.Request) -> Any:
     match method, words:
         case "POST", ["bundles"]:
-            offer = {"id": 7, "gpu_name": "A", "num_gpus": 2, "dph_base": USD, "storage_cost": 0.0}
-            return web.json_response({"offers": [offer, {**offer, "id": 8}, {**offer, "id": 9}]})
+            offer = {"gpu_name": "A", "num_gpus": 2, "dph_base": USD, "dph_total": USD, "storage_cost": 0.0}
+            stock = [{**offer, "id": 7}, {**offer, "id": 8}, {**offer, "id": 9}, *fake.stock]
+            return web.json_response({"offers": _vast_offers(stock, body)})
         case "PUT", ["asks", _]:
             assert body["env"]["-p 22:22"] == "1"
             return await fake.create(
@@ -197,6 +201,15 @@ async def _vast(fake: FakeProvider, method: str, words: list[str], body: Any, re
         case "DELETE", ["instances", id_]:
             return fake.end(id_, {"success": True})
     return web.json_response({"error": "no such path"}, status=404)
+
+
+def _vast_offers(stock: list[dict[str, Any]], body: Any) -> list[dict[str, Any]]:
+    """What is asked for, as far as these offers say anything about it."""
+    compares = {"eq": operator.eq, "gte": operator.ge, "lte": operator.le}
+    asked = [(field, *one) for field, how in body.items() if isinstance(how, dict) for one in how.items()]
+    found = [row for row in stock if all(compares[how](row.get(field, value), value) for field, how, value in asked)]
+    [[key, _]] = body["order"]
+    return sorted(found, key=lambda row: row[key])[: body["limit"]]
 
 
 def _vast_one(fake: FakeProvider, one: Machine) -> dict[str, Any]:

@@ -15,12 +15,21 @@ from asyncdeploy.values.command import Secret
 VARIABLE = "VAST_API_KEY"
 MAX_PAGES = 400
 """Of 25 machines each."""
+LIMIT = 500
+"""Offers of one list."""
+MAX_LISTS = 20
+ENOUGH = 200
+"""Offers that fit: a rental takes at most 64, the cheapest, and the next ones where these are gone."""
+CENT = 0.01
+"""Vast rounds."""
 _HOURS_A_MONTH = 720
 
 
 @attrs.frozen
 class Vast:
     """Containers on machines that Vast.ai brokers; each stands alone, so ``together`` gets one machine at most.
+
+    Where Vast has GPUs of exactly the name that is wanted, only those are offered.
 
     Args:
         api_key: None is what VAST_API_KEY says.
@@ -49,9 +58,32 @@ class Vast:
 
     async def offers(self, want: Want) -> tuple[Offer, ...]:
         """As Provider says; the price has our disk in it."""
+        exactly = {"gpu_name": {"eq": want.gpu.replace("_", " ").strip()}}
+        return await self._offers(want, exactly) or await self._offers(want, {})
+
+    async def _offers(self, want: Want, which: dict[str, Any]) -> tuple[Offer, ...]:
+        """Return the cheapest that fit; each list begins at the price where the one before it ended."""
+        found: dict[int, Offer] = {}
+        known: set[int] = set()
+        price = {"lte": want.usd_per_hour + CENT}
+        for _ in range(MAX_LISTS):
+            said = await self._api.repeat("POST", "/v0/bundles/", {**self._question(want), **which, "dph_total": price})
+            if not isinstance(said.get("offers"), list):
+                raise self._api.nonsense("a list of offers")
+            new = {row["id"]: row for row in rows(said["offers"]) if isinstance(row.get("id"), int)}
+            fitting = {id_: self._offer(row, want) for id_, row in new.items() if id_ not in known}
+            found |= {id_: offer for id_, offer in fitting.items() if offer is not None}
+            known |= set(new)
+            prices = [usd for row in new.values() if (usd := number(row.get("dph_total"))) is not None]
+            if not fitting or not prices or len(found) >= ENOUGH:
+                break
+            price["gte"] = max(prices)
+        return tuple(found.values())
+
+    def _question(self, want: Want) -> dict[str, Any]:
         ask: dict[str, Any] = {
             "type": "ondemand",
-            "limit": 500,
+            "limit": LIMIT,
             "rentable": {"eq": True},
             "num_gpus": {"eq": want.gpus},
             "direct_port_count": {"gte": 1},
@@ -59,22 +91,14 @@ class Vast:
             "order": [["dph_total", "asc"]],
             "allocated_storage": want.disk_gb,
         }
-        if self.verified:
-            ask |= {"verified": {"eq": True}, "reliability2": {"gte": 0.9}}
-        said = await self._api.repeat("POST", "/v0/bundles/", ask)
-        if not isinstance(said.get("offers"), list):
-            raise self._api.nonsense("a list of offers")
-        offers = []
-        for offer in rows(said["offers"]):
-            base, storage = number(offer.get("dph_base")), number(offer.get("storage_cost")) or 0.0
-            name, where = text(offer.get("gpu_name")), text(offer.get("geolocation"))
-            if not base or not isinstance(offer.get("id"), int) or not want.takes_gpu(name):
-                continue
-            if want.regions and not any(region in where for region in want.regions):
-                continue
-            usd = base + want.disk_gb * storage / _HOURS_A_MONTH
-            offers.append(Offer(self.name, str(offer["id"]), name, want.gpus, usd))
-        return tuple(offers)
+        return ask | {"verified": {"eq": True}, "reliability2": {"gte": 0.9}} if self.verified else ask
+
+    def _offer(self, row: dict[str, Any], want: Want) -> Offer | None:
+        base, storage = number(row.get("dph_base")), number(row.get("storage_cost")) or 0.0
+        name, where = text(row.get("gpu_name")), text(row.get("geolocation"))
+        if not base or not want.takes_gpu(name) or (want.regions and not any(each in where for each in want.regions)):
+            return None
+        return Offer(self.name, str(row["id"]), name, want.gpus, base + want.disk_gb * storage / _HOURS_A_MONTH)
 
     async def create(self, offer: Offer, order: Order) -> str:
         """As Provider says; its answer to a failure may name a machine all the same."""
