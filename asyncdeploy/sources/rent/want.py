@@ -35,7 +35,7 @@ class Want(PlainData):
             machines that get no address in one are given back.
 
     Raises:
-        ValueError: a number is below 1, or the price is not above 0.
+        ValueError: a number is below 1, the price is not above 0, or the GPU's name has no letter or digit.
     """
 
     gpu: str
@@ -48,8 +48,8 @@ class Want(PlainData):
     together: bool = attrs.field(default=True, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if not self.gpu.strip():
-            raise ValueError("Want gpu: the name of a GPU was expected, such as 'RTX 4090', got ''")
+        if not _words(self.gpu):  # every GPU's name holds nothing
+            raise ValueError(f"Want gpu: the name of a GPU was expected, such as 'RTX 4090', got {shown(self.gpu)}")
         for field, value, most in (
             ("gpus", self.gpus, 64),
             ("nodes", self.nodes, MAX_NODES),

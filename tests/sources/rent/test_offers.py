@@ -74,7 +74,13 @@ async def test_offers_are_those_that_rent_would_try() -> None:
     assert await ids(usd_per_hour=3 * 0.1 - 1e-9, nodes=3, together=False) == "31"
 
 
-@pytest.mark.parametrize("field", [{"nodes": 0}, {"gpus": 0}, {"disk_gb": 0}, {"usd_per_hour": 0.0}, {"gpu": " "}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *({"nodes": 0}, {"gpus": 0}, {"disk_gb": 0}, {"usd_per_hour": 0.0}),
+        *({"gpu": " "}, {"gpu": "!!"}, {"gpu": "\N{EM DASH}"}, {"gpu": "_"}),
+    ],
+)
 def test_a_wish_that_makes_no_sense_is_refused(field: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="Want"):
         Want(**{"gpu": "A", "usd_per_hour": 1.0, **field})  # type: ignore[arg-type]
