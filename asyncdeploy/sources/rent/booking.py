@@ -52,6 +52,7 @@ class Booking:
 
         Raises:
             RentFailed: no offer became nodes; all was given back.
+            ProviderError: no provider takes our key.
             NotGivenBack: a machine of a plan that failed could not be given back, so no other plan was tried.
 
         On cancellation, and when anything else goes wrong, what was asked for is ended; what could not be proven gone
@@ -66,7 +67,11 @@ class Booking:
 
     async def _make(self) -> Rental:
         offers, errors = await ask_all(self.providers, self.want)
-        self.attempts += [f"{error.node}: {error.message}" for error in errors]
+        self.attempts += [f"{error.node}: {_words(error)}" for error in errors]
+        if [error.reason for error in errors] == ["auth"] * len(self.providers):
+            for error in errors[1:]:
+                errors[0].add_note(error.describe())
+            raise errors[0]
         hopeless: set[str] = set()
         for plan in plans(offers, self.want):
             if hopeless & {offer.provider for offer in plan}:
@@ -74,7 +79,7 @@ class Booking:
             try:
                 return await self._try(plan)
             except ProviderError as error:
-                self.attempts.append(f"{plan[0]}: {error.message}")
+                self.attempts.append(f"{plan[0]}: {_words(error)}")
                 hopeless |= {error.node} if error.reason in HOPELESS else set()
             except Failed as error:
                 self.attempts.append(f"{plan[0]}: {error}")
@@ -243,6 +248,10 @@ async def settle(providers: Mapping[str, Provider], ledger: Ledger) -> None:
             is_tidy = False  # costs nothing
     if is_tidy:
         await run_in_thread(ledger.remove)
+
+
+def _words(error: ProviderError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _write_ask(ledger: Ledger, name: str, offer: Offer) -> None:

@@ -16,6 +16,7 @@ from asyncdeploy.values.regex import regex
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _NAME = regex(r"ad-([a-z0-9]{1,16})-([a-z2-7]{8})-([0-9]{1,4})-([0-9]{10})")
+_RENTAL = regex(r"[a-z2-7]{8}")
 _OWNER = regex(r"[a-z0-9]{1,16}")
 
 
@@ -47,6 +48,17 @@ def label_of(name: str) -> str:
 def new_rental_id() -> str:
     """Return an id that nobody else has: 40 random bits."""
     return "".join(secrets.choice(_LETTERS) for _ in range(8))
+
+
+def as_rental_id(given: str) -> str:
+    """Return a rental's id; it becomes a part of a path.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _RENTAL.fullmatch(given):
+        raise ValueError(f"rental: its id of 8 letters a-z and digits 2-7 was expected, got {shown(given)}")
+    return given
 
 
 def as_owner(given: str | None) -> str:

@@ -11,7 +11,7 @@ from asyncdeploy.nodes.names import shown
 from asyncdeploy.sources.rent.booking import Booking, settle
 from asyncdeploy.sources.rent.giving_back import Patience, give_back
 from asyncdeploy.sources.rent.ledger import Entry, Ledger, opened
-from asyncdeploy.sources.rent.names import as_owner, new_rental_id
+from asyncdeploy.sources.rent.names import as_owner, as_rental_id, new_rental_id
 from asyncdeploy.sources.rent.offers import by_name
 from asyncdeploy.sources.rent.provider import Provider
 from asyncdeploy.sources.rent.rental import Rental
@@ -51,6 +51,7 @@ async def rent(
         RentFailed: no offer became nodes; what was rented meanwhile was given back.
         NotGivenBack: after the block: what could not be proven gone, where to look, what it costs. Where the block
             itself raises, this is a note on its error.
+        ProviderError: no provider takes our key, or there is none.
         OSError: the ledger cannot be written; nothing is rented without it.
         ValueError: a number does not fit, or no providers.
 
@@ -88,7 +89,7 @@ async def start_rental(
         patience: how long providers are waited for.
 
     Raises:
-        RentFailed, NotGivenBack, OSError, ValueError: as for ``rent``.
+        RentFailed, NotGivenBack, ProviderError, OSError, ValueError: as for ``rent``.
 
     Returns:
         The Rental; its key lies on this machine (``nodes[0].key_path``).
@@ -117,7 +118,10 @@ async def _begin(
     owner: str | None,
     patience: Patience | None,
 ) -> Booking:
+    check_argument("rent providers", providers, Sequence[Provider])
     check_argument("rent want", want, Want)
+    check_argument("rent owner", owner, str | None)
+    check_argument("rent patience", patience, Patience | None)
     for what, value in zip(("for_s", "boot_s"), seconds, strict=True):
         check_argument(f"rent {what}", value, float)
         if not 1 <= value <= MAX_S:
@@ -149,11 +153,12 @@ async def end_rental(
     Raises:
         NotGivenBack: what could not be proven gone.
         ProviderError: a provider does not say what it has.
+        ValueError: that is no rental's id.
 
     On cancellation what was not ended yet runs on.
     """
     known, whose = by_name(providers), as_owner(owner)
-    wanted = rental.id if isinstance(rental, Rental) else rental
+    wanted = as_rental_id(rental.id if isinstance(rental, Rental) else rental)
     taken = await opened(lambda found: found.extend(_taken(wanted)))
     try:
         ours, errors = await list_ours(known, whose)

@@ -4,10 +4,14 @@ from typing import Any
 
 import pytest
 
-from asyncdeploy.sources.rent.errors import ProviderError
+from asyncdeploy.sources.rent.errors import ProviderError, RentFailed
+from asyncdeploy.sources.rent.ledger import rentals_folder
 from asyncdeploy.sources.rent.offers import find_offers
+from asyncdeploy.sources.rent.providers.lambda_cloud import LambdaCloud
+from asyncdeploy.sources.rent.providers.prime import PrimeIntellect
 from asyncdeploy.sources.rent.providers.runpod import RunPod
-from asyncdeploy.sources.rent.rent import rent
+from asyncdeploy.sources.rent.providers.vast import Vast
+from asyncdeploy.sources.rent.rent import end_rental, rent
 from asyncdeploy.sources.rent.want import Offer, Want
 from tests.support.rented.fake import FakeProvider
 from tests.support.rented.renter import WANT, provider_of
@@ -20,6 +24,22 @@ async def test_without_a_key_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) ->
     assert caught.value.reason == "auth"
     assert "RUNPOD_API_KEY" in caught.value.hint
     assert "canary" not in repr(RunPod(api_key="canary"))
+
+
+async def test_who_has_no_key_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    monkeypatch.delenv("VAST_API_KEY", raising=False)
+    here = "http://127.0.0.1:1"
+    with pytest.raises(ProviderError) as caught:
+        async with rent([RunPod(base_url=here), Vast(base_url=here)], WANT, for_s=60, owner="me"):
+            pass
+    assert "RUNPOD_API_KEY" in caught.value.hint
+    assert "VAST_API_KEY" in "".join(caught.value.__notes__)
+    with pytest.raises(RentFailed) as failed:
+        async with rent([RunPod(base_url=here), Shop()], WANT, for_s=60, owner="me"):
+            pass
+    assert "RUNPOD_API_KEY" in failed.value.attempts[0]
+    assert list(rentals_folder().iterdir()) == []
 
 
 async def test_a_gpu_is_found_behind_all_the_cheaper_ones() -> None:
@@ -94,6 +114,17 @@ async def test_other_values_that_make_no_sense_are_refused() -> None:
             RunPod(base_url=url)
     with pytest.raises(ValueError, match="at least one"):
         await find_offers([], WANT)
+    for nobody in (None, ["runpod"], "runpod", RunPod(api_key="k")):
+        with pytest.raises(TypeError, match="rent providers"):
+            async with rent(nobody, WANT, for_s=60):  # type: ignore[arg-type]
+                pass
+    for spacing_s in (-1, float("nan"), float("inf")):
+        for kind in (RunPod, Vast, LambdaCloud, PrimeIntellect):
+            with pytest.raises(ValueError, match="spacing_s"):
+                kind(api_key="k", spacing_s=spacing_s)
+    for id_ in ("Not An Id!", "", "../../x", "abcdefg1", "abcdefgh\n"):
+        with pytest.raises(ValueError, match="rental: its id"):
+            await end_rental([Shop()], id_, owner="me")
     for seconds in (0.5, 31 * 24 * 3600.0, float("nan")):
         with pytest.raises(ValueError, match="for_s"):
             async with rent([RunPod(api_key="k")], WANT, for_s=seconds):

@@ -11,12 +11,14 @@ from asyncdeploy.sources.rent.giving_back import usable_ids
 from asyncdeploy.sources.rent.names import label_of
 from asyncdeploy.sources.rent.providers.api import Api, api_key, number, part, rows, text
 from asyncdeploy.sources.rent.want import Instance, Offer, Order, State, Want
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Secret
 
 VARIABLE = "LAMBDA_API_KEY"
 _STATES: dict[str, State] = {"terminated": "gone", "terminating": "ending", "preempted": "gone", "unhealthy": "broken"}
 
 
+@checked_class
 @attrs.frozen
 class LambdaCloud:
     """Virtual machines of Lambda Cloud.

@@ -15,6 +15,7 @@ from asyncdeploy.sources.rent.giving_back import usable_ids
 from asyncdeploy.sources.rent.names import label_of
 from asyncdeploy.sources.rent.providers.api import Api, api_key, number, part, rows, text
 from asyncdeploy.sources.rent.want import Instance, Offer, Order, State, Want
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Secret
 
 VARIABLE = "PRIME_API_KEY"
@@ -24,6 +25,7 @@ MAX_PAGES = 100
 _STATES: dict[str, State] = {"ERROR": "broken", "STOPPED": "broken", "DELETING": "ending", "TERMINATED": "gone"}
 
 
+@checked_class
 @attrs.frozen
 class PrimeIntellect:
     """Machines of other providers that Prime Intellect resells; each stands alone, its host key is taken as it comes.

@@ -10,6 +10,7 @@ from asyncdeploy.sources.rent.errors import ProviderError
 from asyncdeploy.sources.rent.providers.api import Api, api_key, number, part, rows, text
 from asyncdeploy.sources.rent.providers.container import IMAGE, start_env, start_line
 from asyncdeploy.sources.rent.want import Instance, Offer, Order, State, Want
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Secret
 
 VARIABLE = "RUNPOD_API_KEY"
@@ -17,6 +18,7 @@ MAX_PAGES = 100
 _STATES: dict[str, State] = {"ERROR": "broken", "EXITED": "broken", "TERMINATED": "gone"}
 
 
+@checked_class
 @attrs.frozen
 class RunPod:
     """Pods of RunPod.

@@ -10,6 +10,7 @@ from asyncdeploy.sources.rent.errors import ProviderError
 from asyncdeploy.sources.rent.providers.api import Api, api_key, number, part, rows, text
 from asyncdeploy.sources.rent.providers.container import IMAGE, start_env, start_script
 from asyncdeploy.sources.rent.want import Instance, Offer, Order, State, Want
+from asyncdeploy.values.arguments import checked_class
 from asyncdeploy.values.command import Secret
 
 VARIABLE = "VAST_API_KEY"
@@ -25,6 +26,7 @@ CENT = 0.01
 _HOURS_A_MONTH = 720
 
 
+@checked_class
 @attrs.frozen
 class Vast:
     """Containers on machines that Vast.ai brokers; each stands alone, so ``together`` gets one machine at most.
