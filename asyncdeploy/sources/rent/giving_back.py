@@ -95,23 +95,25 @@ def _write_gone(ledger: Ledger, name: str) -> None:
 async def _turn(
     provider: Provider, name: str, entries: Sequence[Entry], patience: Patience, why: dict[str, str]
 ) -> None:
-    """Look at one provider's list once, and end what of ours stands in it."""
+    """Look at one provider's list, and end what of ours stands in it; where it misses one, look again at once."""
     mine = [entry for entry in entries if entry.provider == name]
-    why[name] = "it did not answer in time"
-    try:
-        listed = await provider.instances()
-    except ProviderError as error:
-        why[name] = str(error)
-        return
-    why[name] = "its list does not show it, and may a moment later"
-    for entry in mine:
-        there = [one for one in listed if one.name == entry.name and one.state != "gone"]
-        for one in there:
-            entry.see(one)
-            entry.ids = list(dict.fromkeys([*entry.ids, *usable_ids(one.id)]))
-            await _end(provider, one, why)
-        if not there:
-            entry.gone = await _is_gone(provider, entry, listed, patience, why)
+    while mine:
+        why[name] = "it did not answer in time"
+        try:
+            listed = await provider.instances()
+        except ProviderError as error:
+            why[name] = str(error)
+            return
+        why[name] = "its list does not show it, and may a moment later"
+        for entry in mine:
+            there = [one for one in listed if one.name == entry.name and one.state != "gone"]
+            for one in there:
+                entry.see(one)
+                entry.ids = list(dict.fromkeys([*entry.ids, *usable_ids(one.id)]))
+                await _end(provider, one, why)
+            if not there:
+                entry.gone = await _is_gone(provider, entry, listed, patience, why)
+        mine = [entry for entry in mine if not entry.gone and 0 < entry.absent < LOOKS]
 
 
 async def _is_gone(
