@@ -1,13 +1,15 @@
 """The one property: whatever goes wrong and wherever we die, after a reap nothing of ours is left, or each is named.
 
 Each seed draws a dialect, faults, and an end: by itself, by the caller's error, by a cancellation at any moment, by
-KILL at any line of the ledger. ASYNCDEPLOY_RENTALS says how many seeds are tried; ASYNCDEPLOY_SEED plays one again.
+KILL at any line of the ledger. ASYNCDEPLOY_RENTALS says how many seeds are tried; ASYNCDEPLOY_SEED plays one again;
+with ASYNCDEPLOY_DEATHS each write is tried in each dialect, else one of three, the dialects in turn.
 """
 
 import asyncio
 import contextlib
 import os
 import random
+import signal
 import sys
 import time
 
@@ -29,7 +31,9 @@ COUNT = int(os.environ.get("ASYNCDEPLOY_RENTALS") or 12)
 ONE = os.environ.get("ASYNCDEPLOY_SEED")
 SHORT = Patience(poll_s=0.05, settle_s=1.0, end_s=1.5)
 WRITES = 34
-"""Of a rental that goes well there are 24 or so; more, where an offer is given back."""
+"""There are more than of a rental that goes well where an offer is given back."""
+WELL = {"KILL": 26, "ENOSPC": 22}
+"""Writes of a rental that goes well; to take a file away needs no room."""
 
 
 async def run_here(fake: FakeProvider, chance: random.Random) -> None:
@@ -59,13 +63,17 @@ async def run_here(fake: FakeProvider, chance: random.Random) -> None:
         await asyncio.sleep(0.05)
 
 
-async def run_and_die(fake: FakeProvider, at: int) -> None:
-    """Rent in a process that dies by KILL at one of its writes."""
-    words = ["-m", "tests.support.rented.renter", fake.dialect, fake.url, str(fake.machines.port), str(at)]
+async def run_and_die(fake: FakeProvider, at: int, how: str = "KILL") -> bool:
+    """Rent in a process that dies by KILL at one of its writes, or whose disk is full from there on.
+
+    Returns whether it came so far.
+    """
+    words = ["-m", "tests.support.rented.renter", fake.dialect, fake.url, str(fake.machines.port), str(at), how]
     child = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(60):
         said, _ = await child.communicate()
-    print(f"KILL at write {at}: {'died' if child.returncode else f'came through with {said.decode().strip()}'}")
+    print(f"{how} at write {at}: {'died' if child.returncode else f'came through with {said.decode().strip()}'}")
+    return child.returncode == -signal.SIGKILL or int(said) >= at
 
 
 async def reap_once(fake: FakeProvider) -> None:
@@ -109,12 +117,37 @@ async def test_nothing_of_ours_is_left_or_it_is_named_and_nobody_elses_is_touche
         assert [path.name for path in rentals_folder().glob("*")] == []
 
 
-@pytest.mark.parametrize("at", [1, *range(3, WRITES, 3)])
-async def test_death_at_each_line_of_the_ledger(at: int) -> None:
+def where(how: str) -> list[tuple[str, int]]:
+    """The dialects and the writes that are tried."""
+    if os.environ.get("ASYNCDEPLOY_DEATHS"):
+        return [(dialect, at) for dialect in DIALECTS for at in range(1, WELL[how] + 1)]
+    return [(sorted(DIALECTS)[at % len(DIALECTS)], at) for at in (1, *range(3, WELL[how] + 1, 3))]
+
+
+@pytest.mark.parametrize("dialect,at", where("KILL"))
+async def test_death_at_a_write_leaves_nothing_that_a_reap_does_not_end(dialect: str, at: int) -> None:
     """Right before each line is written: what it announces must not have been done."""
     tools.need("sshd")
-    async with FakeProvider("runpod") as fake:
-        await run_and_die(fake, at)
-        await reap_rentals([provider_of("runpod", fake.url, 0)], owner="me", patience=PATIENCE)
-        assert fake.machines.living() == []
-        assert fake.crimes == []
+    async with FakeProvider(dialect) as fake:
+        assert await run_and_die(fake, at)
+        provider = provider_of(dialect, fake.url, fake.machines.port)
+        await reap_rentals([provider], owner="me", patience=PATIENCE)
+        nothing_is_left(fake)
+
+
+@pytest.mark.parametrize("dialect,at", where("ENOSPC"))
+async def test_a_disk_that_is_full_at_a_write_keeps_nothing_rented(dialect: str, at: int) -> None:
+    tools.need("sshd")
+    async with FakeProvider(dialect) as fake:
+        assert await run_and_die(fake, at, "ENOSPC")
+        assert fake.machines.living() == [], "given back without a reap"
+        provider = provider_of(dialect, fake.url, fake.machines.port)
+        await reap_rentals([provider], owner="me", patience=PATIENCE)
+        nothing_is_left(fake)
+
+
+def nothing_is_left(fake: FakeProvider) -> None:
+    assert fake.machines.living() == []
+    assert fake.crimes == []
+    assert fake.keys == {}
+    assert list(rentals_folder().iterdir()) == []

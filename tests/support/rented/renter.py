@@ -1,12 +1,13 @@
-"""Rents in a process of its own, and dies by KILL at one of its writes to the disk.
+"""Rents in a process of its own; at one of its writes to the disk it dies by KILL, or the disk is full from then on.
 
 Counted are each line of the ledger before it is written, before it is on the disk and after that, and each file that is
-taken away or takes its place. Arguments: dialect, url, port, and at which. Prints how many there were when it comes
-through.
+taken away or takes its place. Arguments: dialect, url, port, at which, and "KILL" or "ENOSPC". Prints how many there
+were when it comes through.
 """
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -40,10 +41,11 @@ def provider_of(dialect: str, url: str, port: int) -> Provider:
 
 
 class Dying:
-    """Ends the process at its n-th write."""
+    """Ends the process at its n-th write; or fails that one and all after it."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, is_full: bool) -> None:
         self._at = at
+        self._is_full = is_full
         self.count = 0
         self._fsync = os.fsync
         self._write = os.write
@@ -63,20 +65,22 @@ class Dying:
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
         ours = (".ledger", ".key", ".rental", ".known_hosts")
-        if (event == "os.remove" and str(args[0]).endswith(ours)) or (
-            event == "os.rename" and str(args[1]).endswith(ours)
-        ):
+        if event == "os.remove" and str(args[0]).endswith(ours) and not self._is_full:  # needs no room
+            self.step()
+        if event == "os.rename" and str(args[1]).endswith(ours):
             self.step()
 
     def step(self) -> None:
         self.count += 1
+        if self._is_full and self.count >= self._at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self.count == self._at:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(dialect: str, url: str, port: str, at: str) -> None:
-    dying = Dying(int(at))
-    with contextlib.suppress(RentFailed, NotGivenBack, ProviderError):
+async def main(dialect: str, url: str, port: str, at: str, how: str) -> None:
+    dying = Dying(int(at), how == "ENOSPC")
+    with contextlib.suppress(RentFailed, NotGivenBack, ProviderError, OSError):
         async with rent(
             [provider_of(dialect, url, int(port))], WANT, for_s=3600, boot_s=BOOT_S, owner="me", patience=PATIENCE
         ):
