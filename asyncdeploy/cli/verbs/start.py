@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -41,17 +42,17 @@ def start(
         deployed = await ad.deploy_all(fleet, workspace, env, at_once=asked.at_once, pool=desk.pool)
         if not deployed.ok:  # all of them or none: half of a start is nobody's wish
             return tell(desk, deployed, "")
-        jobs = await ad.start_all(deployed.unwrap(), command, name=name, at_once=asked.at_once, pool=desk.pool)
+        ready, created_at = deployed.unwrap(), time.time()
+        jobs = await ad.start_all(ready, command, name=name, at_once=asked.at_once, pool=desk.pool)
+        run = runs.new_job_id(name)
         if jobs.ok:
-            first = jobs.outcomes[0].value
-            assert first is not None
-            runs.remember(runs.Kept(name, fleet, first.created_at, deployed.unwrap()))
+            runs.remember(runs.Kept(run, fleet, created_at, ready, jobs=jobs.values))
         for outcome in jobs:
             if outcome.value is not None:
                 desk.out.result(f"{outcome.node.name}: started {outcome.value.id}")
         code = tell(desk, jobs, f"run {name}")
         if jobs.values:
-            desk.out.say(later("work.watching").next_commands(name))
+            desk.out.say(later("work.watching").next_commands(run))
         return code
 
     return attend("start", work, reach, show, stages=True)

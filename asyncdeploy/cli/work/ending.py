@@ -24,7 +24,7 @@ async def wait(desk: Desk, text: str) -> int:
     found = await find_run(desk, text)
     if found.launch is not None:
         return await watching.wait(desk, found.launch, found.kept)
-    count = len(found.jobs)
+    count = len(found.set)
     desk.out.say(f"waiting for {found.id} on {count} node{'s' * (count > 1)}; Ctrl-C leaves it running")
     try:
         report = await found.set.wait(pool=desk.pool)
@@ -42,16 +42,22 @@ async def stop(desk: Desk, text: str, grace_s: float | None) -> int:
     else:
         report = await found.set.stop(grace_s=5.0 if grace_s is None else grace_s, pool=desk.pool)
     # How it had ended is no matter of the stop: that nothing lives is.
-    living = [seen for seen in report if seen.value is None or not seen.value.ended or seen.value.survivors]
-    if living:
-        failed = tuple(_as_living(seen) for seen in report if seen in living)
-        return tell(desk, ad.Report(failed), "")
+    if not all(_is_over(seen.value) for seen in report):
+        return tell(desk, ad.Report(tuple(map(_as_stopped, report))), "")
     desk.out.say(f"{found.id}: nothing of it runs on {len(report)} node{'s' * (len(report) > 1)}")
     desk.out.document({"ok": True, "exit": 0, "id": found.id, "report": report})
     return 0
 
 
-def _as_living(seen: ad.Outcome[ad.JobStatus]) -> ad.Outcome[ad.JobStatus]:
+def _is_over(status: ad.JobStatus | None) -> bool:
+    """Return whether a node has said that nothing of a job lives: one that has forgotten the job has not."""
+    forgot = status is not None and status.state == "lost" and status.started_at is None
+    return status is not None and status.ended and not status.survivors and not forgot
+
+
+def _as_stopped(seen: ad.Outcome[ad.JobStatus]) -> ad.Outcome[ad.JobStatus]:
+    if _is_over(seen.value):
+        return ad.Outcome(seen.node, "ok", seen.value)
     name = seen.node.name
     left = ", ".join(seen.value.survivors) if seen.value is not None else ""
     what = f"could not be ended: {left}" if left else "it did not confirm that nothing of the run lives"

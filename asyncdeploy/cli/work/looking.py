@@ -17,7 +17,8 @@ from asyncdeploy.cli.desk.output import failures_in_words
 from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work import watching
-from asyncdeploy.cli.work.runs import Found, find_run, rank_of, remembered
+from asyncdeploy.cli.work.on_nodes import rank_of
+from asyncdeploy.cli.work.runs import Found, find_run, remembered
 from asyncdeploy.cli.work.written import flags_of
 from asyncdeploy.values.shown.moments import clock, lasting
 
@@ -83,16 +84,37 @@ def node_of_rank(launch: ad.Launch, rank: int) -> int:
 async def _job_lines(desk: Desk, found: Found, *, follow: bool, tail: int | None) -> int:
     """Print the logs of jobs: of one after the other, or of all as they come."""
     if not follow:
+        outcomes = list(found.silent)
         for job in found.jobs:
-            size = LOG_BYTES if tail is None else tail * TAIL_BYTES
-            lines = (await ad.read_log(desk.pool.at(job.node), job, size)).splitlines()
+            try:
+                text = await ad.read_log(desk.pool.at(job.node), job, LOG_BYTES if tail is None else tail * TAIL_BYTES)
+            except ad.DeployError as error:
+                outcomes.append(ad.Outcome(job.node, "unknown", None, error))
+                continue
+            outcomes.append(ad.Outcome(job.node, "ok", job))
+            lines = text.splitlines()
             for line in lines if tail is None else lines[max(0, len(lines) - tail) :]:
                 _show(desk, ad.JobLine(job.node.name, line))
-        return 0
+        return _unread(desk, ad.Report(tuple(outcomes)))
     async with found.set.follow(offset=-tail * TAIL_BYTES if tail else 0, pool=desk.pool) as coming:
         async for each in coming:
             _show(desk, each)
-    return 0
+    assert coming.report is not None
+    # How a job ended is no matter of its lines.
+    return _unread(desk, ad.Report(tuple(_as_read(seen) for seen in coming.report)))
+
+
+def _as_read(seen: ad.Outcome[ad.JobStatus]) -> ad.Outcome[ad.JobStatus]:
+    return seen if seen.value is None else ad.Outcome(seen.node, "ok", seen.value)
+
+
+def _unread(desk: Desk, report: ad.Report[Any]) -> int:
+    """Say whose lines are not among those that were shown, and return the exit status."""
+    code = exit_of_report(report)
+    if not report.ok:
+        desk.out.say(failures_in_words(report))
+    desk.out.document({"ok": report.ok, "exit": code, "silent": [seen.node.name for seen in report.failures]})
+    return code
 
 
 def _show(desk: Desk, line: ad.JobLine) -> None:
@@ -121,6 +143,7 @@ async def explain(desk: Desk, text: str) -> int:
 
 async def _show_jobs(desk: Desk, found: Found) -> int:
     report = await found.set.status(pool=desk.pool)
+    code = 0 if report.values else exit_of_report(report)
     for seen in report.judged():
         status, name = seen.value, seen.node.name
         running = status is not None and not status.ended
@@ -128,8 +151,8 @@ async def _show_jobs(desk: Desk, found: Found) -> int:
             desk.out.result(str(seen.error))
         else:
             desk.out.result(f"{name}: job {status.job.id} {status.how}" if status is not None else f"{name}: unknown")
-    desk.out.document({"ok": True, "exit": 0, "report": report})
-    return 0
+    desk.out.document({"ok": report.ok, "exit": code, "report": report})
+    return code
 
 
 async def show_run(desk: Desk, text: str) -> int:

@@ -19,7 +19,8 @@ import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.settings.brought_home import state_folder
 from asyncdeploy.cli.settings.usage import UsageError
-from asyncdeploy.run.job import check_job_name as check_job_name
+from asyncdeploy.cli.work.on_nodes import id_on_nodes, jobs_called, no_run
+from asyncdeploy.run.job import check_job_name as check_job_name, new_job_id as new_job_id
 from asyncdeploy.values.not_found import nearest
 from asyncdeploy.values.regex import regex
 
@@ -39,12 +40,13 @@ class Kept:
     """What this home remembers of a run.
 
     Attributes:
-        id: of the launch, or what the jobs of a start are called.
-        nodes: those that it began on.
-        created_at: seconds since 1970.
+        id: of the launch; of a start one of its own, which begins with its name.
+        nodes: those that it began on; of a start those too where nobody knows whether it did.
+        created_at: seconds since 1970; before the first job of a start.
         deployments: of its nodes, in their order; none where nobody said.
         recovery: what the next attempt of a launch would need; None where it is not to be started again.
         env: the environment of its project, as plain data; None where nobody said.
+        jobs: of a start, those that are known to have begun; None of a launch.
     """
 
     id: str
@@ -53,6 +55,12 @@ class Kept:
     deployments: tuple[ad.Deployment, ...] = ()
     recovery: dict[str, Any] | None = None
     env: dict[str, Any] | None = None
+    jobs: tuple[ad.Job, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.id.rpartition("-")[0]
 
     @property
     def reach(self) -> tuple[ad.Node, ...]:
@@ -77,6 +85,7 @@ def remember(kept: Kept) -> bool:
         "deployments": [deployment.to_dict() for deployment in kept.deployments],
         "recovery": kept.recovery,
         "env": kept.env,
+        "jobs": [job.to_dict() for job in kept.jobs] if kept.jobs is not None else None,
     }
     place = folder()
     partial = place / f".{kept.id}.{secrets.token_hex(4)}"
@@ -93,14 +102,15 @@ def remember(kept: Kept) -> bool:
 
 
 def remembered(text: str = "") -> list[Kept]:
-    """Return the runs that a text may mean, the newest first: one of that id, else those that begin so; "last" is the
-    newest one.
+    """Return the runs that a text may mean, the newest first: one of that id, else those of that name, else those that
+    begin so; "last" is the newest one.
     """
     files = _files()
     if text == LAST:
         files = files[:1]
     exact = [path for path in files if path.stem == text]
-    chosen = exact or [path for path in files if text == LAST or path.stem.startswith(text)]
+    called = [path for path in files if path.stem.rpartition("-")[0] == text]
+    chosen = exact or called or [path for path in files if text == LAST or path.stem.startswith(text)]
     return [kept for path in chosen if (kept := _read(path)) is not None]
 
 
@@ -119,7 +129,8 @@ def _read(path: Path) -> Kept | None:
             data = json.loads(file.read(MAX_BYTES))
         nodes = tuple(ad.Node.from_dict(each) for each in data["nodes"])
         deployments = tuple(ad.Deployment.from_dict(each) for each in data["deployments"])
-        kept = Kept(path.stem, nodes, float(data["created_at"]), deployments, data["recovery"], data["env"])
+        jobs = tuple(map(ad.Job.from_dict, data["jobs"])) if data.get("jobs") is not None else None
+        kept = Kept(path.stem, nodes, float(data["created_at"]), deployments, data["recovery"], data["env"], jobs)
         return kept if kept.reach else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -127,11 +138,20 @@ def _read(path: Path) -> Kept | None:
 
 @attrs.frozen
 class Found:
-    """A run that was meant: a launch, or the jobs of a start; and what this home remembers of it."""
+    """A run that was meant: a launch, or the jobs of a start; and what this home remembers of it.
+
+    Attributes:
+        id: of a launch, or of a start; or what its jobs are called.
+        launch: the launch.
+        jobs: of a start, one a node.
+        silent: nodes that did not say whether a job of it is there: nothing that is said of the run is true of them.
+        kept: what this home remembers.
+    """
 
     id: str
     launch: ad.Launch | None = None
     jobs: tuple[ad.Job, ...] = ()
+    silent: tuple[ad.Outcome[ad.Job], ...] = ()
     kept: Kept | None = None
 
     @property
@@ -141,8 +161,8 @@ class Found:
 
     @property
     def set(self) -> ad.JobSet:
-        """The jobs of a start as one thing."""
-        return ad.JobSet.of(self.jobs)
+        """The jobs of a start as one thing, and those who did not answer."""
+        return ad.JobSet((*ad.JobSet.of(self.jobs), *self.silent))
 
 
 async def find_run(desk: Desk, text: str) -> Found:
@@ -158,83 +178,97 @@ async def find_run(desk: Desk, text: str) -> Found:
     """
     if set(text) & set("@:,["):
         raise UsageError(f"a run was expected, got {text!r}: nodes are named by -n, as in asyncdeploy ps -n {text}")
-    known = remembered(text)
-    if len(known) > 1:
-        ids = ", ".join(kept.id for kept in known[:5])
-        raise UsageError(f"{text} may be {ids}{' or others' if len(known) > 5 else ''}; write more of it")
-    kept = known[0] if known else None
-    named = desk.reach.nodes or desk.reach.hostfile
+    named = desk.nodes() if desk.reach.nodes or desk.reach.hostfile else ()
+    kept = _the_one(text, named)
+    if kept is not None and kept.jobs is not None:
+        return await _start_of(desk, kept, named)
     if kept is None and not named and (later := await _later_attempt(desk, text)) is not None:
         return later
     if text == LAST and kept is None:
         raise UsageError("last: this home remembers no run; asyncdeploy ps shows those of the nodes")
     if kept is None and not desk.has_nodes():
-        names = (each.id.rpartition("-")[0] if _ID.match(each.id) else each.id for each in remembered())
+        names = (each.name for each in remembered())
         near = nearest(text, dict.fromkeys(names))
         raise UsageError(f"this home remembers no run {text!r}: {near}; -n root@gpu[01-08] asks its nodes")
-    nodes = kept.reach if kept is not None and not named else desk.nodes()
+    nodes = named or (kept.reach if kept is not None else desk.nodes())
     run_id = kept.id if kept is not None else text
     if kept is None and not _ID.match(text):
-        run_id = await _id_on_nodes(desk, nodes, text)
+        run_id = await id_on_nodes(desk, nodes, text)
     failed: ad.LaunchFailed | None = None
     if _ID.match(run_id):
         try:
             return Found(run_id, await ad.find_launch(nodes, run_id, pool=desk.pool), kept=kept)
         except ad.LaunchFailed as error:
             failed = error
-    jobs = await _jobs(desk, nodes, run_id)
+    jobs, silent = await jobs_called(desk, nodes, run_id)
+    if len(silent) == len(nodes):
+        raise ad.FleetError.of(ad.JobSet(silent))
     if not jobs:
-        raise failed or UsageError(f"{_none(run_id, nodes)}; asyncdeploy ps shows what there is")
-    return Found(run_id, jobs=jobs, kept=kept)
+        raise failed or no_run(run_id, nodes, silent)
+    return Found(run_id, jobs=jobs, silent=silent, kept=kept)
+
+
+def _the_one(text: str, named: Sequence[ad.Node]) -> Kept | None:
+    """Return what this home remembers of the run that is meant, None if it remembers none.
+
+    Raises:
+        UsageError: there are several.
+    """
+    names = {node.name for node in named}
+    known = [
+        kept
+        for kept in remembered(text)
+        if kept.jobs is None or not names or not names.isdisjoint(node.name for node in kept.nodes)
+    ]
+    known = [kept for place, kept in enumerate(known) if not any(_replaced(kept, newer) for newer in known[:place])]
+    if not known and _ID.match(text):
+        alike = remembered(text.rpartition("-")[0])
+        return next((one for kept in alike if (one := _alone(kept, text)) is not None), None)
+    if len(known) > 1:
+        ids = ", ".join(kept.id for kept in known[:5])
+        raise UsageError(f"{text} may be {ids}{' or others' if len(known) > 5 else ''}; write more of it")
+    return known[0] if known else None
+
+
+def _replaced(kept: Kept, newer: Kept) -> bool:
+    """Return whether a start is over because a newer one of its name runs or ran: no two may run in one folder."""
+    if kept.jobs is None or newer.jobs is None or kept.name != newer.name:
+        return False
+    places = {(each.node, each.site.path) for each in kept.deployments}
+    return places <= {(job.node, job.site) for job in newer.jobs}
+
+
+def _alone(kept: Kept, job_id: str) -> Kept | None:
+    """Return one job of a start as if nothing else had been started; None where it has no job of that id."""
+    for job in kept.jobs or ():
+        if job.id == job_id:
+            ready = tuple(each for each in kept.deployments if each.node == job.node)
+            return attrs.evolve(kept, id=job_id, nodes=(job.node,), jobs=(job,), deployments=ready)
+    return None
+
+
+async def _start_of(desk: Desk, kept: Kept, named: Sequence[ad.Node]) -> Found:
+    """Return the jobs of a start that is remembered; those nodes are asked where nobody knows whether it began."""
+    nodes = {node.name: node for node in named or kept.nodes}
+    jobs = tuple(attrs.evolve(job, node=nodes[job.node.name]) for job in kept.jobs or () if job.node.name in nodes)
+    unsure = [nodes[node.name] for node in kept.nodes if node.name in nodes]
+    unsure = [node for node in unsure if node not in [job.node for job in jobs]]
+    more: tuple[ad.Job, ...] = ()
+    silent: tuple[ad.Outcome[ad.Job], ...] = ()
+    if unsure:
+        more, silent = await jobs_called(desk, unsure, kept.name, since=kept.created_at)
+    if not jobs and not more and not silent:
+        raise no_run(kept.id, tuple(nodes.values()), ())
+    return Found(kept.id, jobs=(*jobs, *more), silent=silent, kept=kept)
 
 
 async def _later_attempt(desk: Desk, text: str) -> Found | None:
     """Return the run of which an id is a later attempt: this home remembers the first one, the nodes all of them."""
     name = text.rpartition("-")[0]
-    alike = (
-        each for each in remembered(f"{name}-") if each.recovery is not None and each.id.rpartition("-")[0] == name
-    )
+    alike = (each for each in remembered(f"{name}-") if each.recovery is not None and each.name == name)
     for kept in islice(alike, ASKED) if _ID.match(text) else ():
         try:
             return Found(text, await ad.find_launch(kept.reach, text, pool=desk.pool), kept=kept)
         except ad.LaunchFailed:
             continue  # another launch of that name
     return None
-
-
-async def _id_on_nodes(desk: Desk, nodes: Sequence[ad.Node], text: str) -> str:
-    """Return the id of the one run on the nodes whose id begins with a text; of jobs of one name the name."""
-    report = await ad.map_nodes(nodes, lambda node: ad.list_jobs(desk.pool.at(node)))
-    if not report.values:
-        report.unwrap()
-    jobs = [job for found in report.values for job in found]
-    launches = {f"{name}-{job.id[-8:]}" for job in jobs if (name := rank_of(job)) is not None}
-    names = {job.name for job in jobs if rank_of(job) is None}
-    found = {each for each in launches if each.startswith(text)} | {name for name in names if name == text}
-    if len(found) == 1:
-        return found.pop()
-    shown = ", ".join(sorted(found)[:5])
-    said = f"{text} may be {shown}; write more of it" if found else _none(text, nodes)
-    raise UsageError(f"{said}; asyncdeploy ps shows what there is")
-
-
-def _none(text: str, nodes: Sequence[ad.Node]) -> str:
-    return f"no run {text!r} on {len(nodes)} node{'s' * (len(nodes) != 1)}"
-
-
-def rank_of(job: ad.Job) -> str | None:
-    """Return the name of the launch of which a job is a rank, None where it is a job of its own."""
-    name, dot, rank = job.name.rpartition(".")
-    return name if dot and rank.isdigit() else None
-
-
-async def _jobs(desk: Desk, nodes: Sequence[ad.Node], text: str) -> tuple[ad.Job, ...]:
-    """Return the jobs of an id or a name, the newest of a name on each node."""
-    report = await ad.map_nodes(nodes, lambda node: ad.list_jobs(desk.pool.at(node)))
-    if not report.values:
-        report.unwrap()
-    found = []
-    for jobs in report.values:
-        alike = [job for job in jobs if text in (job.id, job.name)]
-        found += alike[-1:]
-    return tuple(found)
