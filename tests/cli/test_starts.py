@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.people.command_line import CommandLine, Said, hosts, names
+from tests.support.waiting import eventually_sync
 
 GOES_ON = "echo up; while :; do sleep 0.1; done"
 
@@ -84,3 +85,33 @@ def test_a_name_means_the_last_start_of_it_in_a_project(project: CommandLine) ->
     assert project("logs", typed_next(first, "stop")[1]).out.count(": one") == 2
     (job, *_) = [line.split()[-1] for line in first.out.splitlines()]
     assert project("logs", job).out.splitlines() == [project("logs", job).out.rstrip("\n")], "one job of the two"
+
+
+def test_half_a_start_is_remembered_too(project: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """One node refuses, for a job of that name runs there; what is printed to be typed next is about the other one."""
+    earlier = project("start", *hosts(sshd_nodes[:1]), "--name", "side", "--", GOES_ON)
+    assert earlier.code == 0
+    half = project("start", "--name", "side", "--", GOES_ON)
+    try:
+        assert half.code == 1
+        assert "1 of 2 nodes failed" in half.err
+        assert [line.split(":")[0] for line in half.out.splitlines()] == names(sshd_nodes[1:2])
+    finally:
+        stopped = project(*typed_next(half, "stop"))
+    assert stopped.code == 0, stopped.err
+    assert "nothing of it runs on 1 node" in stopped.err
+    eventually_sync(lambda: not sshd_nodes[1].processes(), within_s=30)
+    assert sshd_nodes[0].processes(), "the one that was there before runs on"
+    assert project(*typed_next(earlier, "stop")).code == 0
+
+
+def test_a_start_whose_home_cannot_be_written_names_its_nodes(
+    project: CommandLine, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    state = project.home / "state"
+    state.write_text("a file, no folder")
+    said = project("start", *hosts(sshd_nodes[2:4]), "--name", "side", "--", GOES_ON, XDG_STATE_HOME=str(state))
+    assert said.code == 0
+    words = typed_next(said, "stop")
+    assert words == ["stop", "side", "-n", ",".join(hosts(sshd_nodes[2:4]))]
+    assert "nothing of it runs on 2 nodes" in project(*words).err

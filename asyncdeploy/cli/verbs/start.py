@@ -44,15 +44,6 @@ def start(
             return tell(desk, deployed, "")
         ready, created_at = deployed.unwrap(), time.time()
         jobs = await ad.start_all(ready, command, name=name, at_once=asked.at_once, pool=desk.pool)
-        run = runs.new_job_id(name)
-        if jobs.ok:
-            runs.remember(runs.Kept(run, fleet, created_at, ready, jobs=jobs.values))
-        for outcome in jobs:
-            if outcome.value is not None:
-                desk.out.result(f"{outcome.node.name}: started {outcome.value.id}")
-        code = tell(desk, jobs, f"run {name}")
-        if jobs.values:
-            desk.out.say(later("work.watching").next_commands(run))
-        return code
+        return int(later("work.starting").begun(desk, name, jobs, ready, created_at))
 
     return attend("start", work, reach, show, stages=True)

@@ -20,7 +20,7 @@ from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.settings.brought_home import state_folder
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work.on_nodes import id_on_nodes, jobs_called, no_run
-from asyncdeploy.run.job import check_job_name as check_job_name, new_job_id as new_job_id
+from asyncdeploy.run.job import check_job_name as check_job_name
 from asyncdeploy.values.not_found import nearest
 from asyncdeploy.values.regex import regex
 
