@@ -25,7 +25,7 @@ _ROOMS = {
     "fleet.deploy": "deploy_all deploy_and_run",
     "fleet.jobs": "JobLine JobSet",
     "fleet.launch": "diagnose_launch fan_out find_launch follow_launch preflight stop_launch wait_launch",
-    "fleet.launches": "LaunchList launch_status list_launches",
+    "fleet.launches": "LaunchList explain_launch launch_status list_launches",
     "fleet.plan": "plan_all",
     "fleet.planned": "NodePlan Plan",
     "fleet.push": "push_all",

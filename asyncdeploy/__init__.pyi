@@ -40,6 +40,7 @@ from asyncdeploy.fleet.launch import (
 )
 from asyncdeploy.fleet.launches import (
     LaunchList as LaunchList,
+    explain_launch as explain_launch,
     launch_status as launch_status,
     list_launches as list_launches,
 )

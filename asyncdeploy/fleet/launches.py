@@ -6,6 +6,7 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.fleet.arguments import Nodes, lent_pool
+from asyncdeploy.launch.follow.explain import explain
 from asyncdeploy.launch.follow.looks import look_at_launch, look_for_launches
 from asyncdeploy.launch.follow.status import LaunchStatus
 from asyncdeploy.launch.launch import Launch
@@ -13,6 +14,7 @@ from asyncdeploy.nodes.parallel import CALLS_AT_ONCE
 from asyncdeploy.nodes.parse import fold_names, parse_nodes
 from asyncdeploy.nodes.report import Report
 from asyncdeploy.values.arguments import checked
+from asyncdeploy.values.errors import LaunchFailed
 from asyncdeploy.values.shown.moments import clock, lasting
 from asyncdeploy.values.shown.table import Table, count
 
@@ -106,3 +108,24 @@ async def launch_status(launch: Launch, *, at_most_s: float | None = None, pool:
     """
     async with lent_pool(pool) as lent:
         return await look_at_launch(lent, launch.current, at_most_s=at_most_s)
+
+
+@checked
+async def explain_launch(
+    launch: Launch, *, at_most_s: float | None = None, pool: Pool | None = None
+) -> LaunchFailed | None:
+    """Return why a launch failed, by what its nodes say now; it only looks, and waits for nobody.
+
+    Args:
+        launch: the launch; of one that was started again here, its last attempt is looked at.
+        at_most_s: a node's own time for each question; one that takes longer did not answer.
+        pool: the connections.
+
+    Returns:
+        The root cause, as ``wait_launch`` would report it; None where no rank that answers failed by itself, or ended
+        because of another one. What still runs is left running, and said to be.
+
+    On cancellation the launch is left as it is.
+    """
+    async with lent_pool(pool) as lent:
+        return await explain(lent, launch.current, at_most_s=at_most_s)

@@ -46,6 +46,29 @@ def test_a_run_is_looked_at_while_it_goes_on(ad: CommandLine, sshd_nodes: Sequen
     assert "STOPPED" in ad("ps").out
 
 
+def test_why_waits_for_nobody(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """One node is away and the other one is done: who did not answer is named, and nobody is accused."""
+    write_settings(ad, sshd_nodes[:2])
+    assert ad("launch", "true").code == 0
+    sshd_nodes[0].stop()
+    try:
+        why = ad("why", "last")
+    finally:
+        sshd_nodes[0].start()
+    assert why.code == 0, why.err
+    assert "UNKNOWN 1/2" in why.out
+    assert f"{names(sshd_nodes)[0]}  nobody knows: " in why.out
+    assert "ROOT CAUSE" not in why.out
+
+
+def test_why_of_an_ended_run_says_nothing_of_a_stop(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    write_settings(ad, sshd_nodes[:2])
+    assert ad("launch", "test $NODE_RANK = 1 && exit 42; sleep 600").code == 42
+    why = ad("why", "last")
+    assert "ROOT CAUSE" in why.out
+    assert why.err == ""
+
+
 def test_a_plan_changes_nothing(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
     write_settings(ad, sshd_nodes[:2])
     (ad.folder / "a.txt").write_text("a\n")

@@ -160,6 +160,7 @@ VERBS: dict[str, Verb] = {
     "find_launch": lambda w: ad.find_launch(w.nodes, w.launch.id, pool=w.pool),
     "list_launches": lambda w: ad.list_launches(w.nodes, pool=w.pool),
     "launch_status": lambda w: ad.launch_status(w.launch, pool=w.pool),
+    "explain_launch": lambda w: ad.explain_launch(w.launch, pool=w.pool),
     "wait_launch": lambda w: asyncio.wait_for(ad.wait_launch(w.launch, pool=w.pool), 0.6),
     "watch_launch": lambda w: asyncio.wait_for(ad.watch_launch(w.pool, w.launch), 0.6),
     "follow_launch": lambda w: asyncio.wait_for(follow(ad.follow_launch(w.launch, pool=w.pool)), 0.6),

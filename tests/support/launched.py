@@ -22,11 +22,15 @@ esac
 
 @asynccontextmanager
 async def launched(
-    nodes: Sequence[SshdNode], workspace: ad.Workspace, line: str = WAITS, silence_s: float = SILENCE_S
+    nodes: Sequence[SshdNode],
+    workspace: ad.Workspace,
+    line: str = WAITS,
+    silence_s: float = SILENCE_S,
+    grace_s: float = 2,
 ) -> AsyncIterator[tuple[ad.Pool, ad.Launch, list[Event]]]:
     seen: list[Event] = []
     async with ad.Pool(host_keys=ad.HostKeys.strict(nodes[0].known_hosts), observer=seen.append) as pool:
         deployed = await ad.deploy_all([each.node for each in nodes], workspace, ad.SystemEnv(), pool=pool)
         ranks = ad.Ranks(line, nproc_per_node=1)
-        launch = await ad.start_launch(pool, deployed.unwrap(), ranks, grace_s=2, silence_s=silence_s)
+        launch = await ad.start_launch(pool, deployed.unwrap(), ranks, grace_s=grace_s, silence_s=silence_s)
         yield pool, launch, seen

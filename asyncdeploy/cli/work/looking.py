@@ -129,15 +129,18 @@ async def explain(desk: Desk, text: str) -> int:
     if found.launch is None:
         return await _show_jobs(desk, found)
     status = await ad.launch_status(found.launch, pool=desk.pool)
+    failed = await ad.explain_launch(found.launch, pool=desk.pool) if status.state in ("FAILED", "LOST") else None
+    if failed is not None:
+        out.result(ad.describe_failure(failed))
+    said: dict[str, Any] = {"ok": True, "exit": 0, "status": status}
     if status.running:
         diagnosis = await ad.diagnose_launch(found.launch, pool=desk.pool)
         out.result(f"{found.id} {status.words}\n{diagnosis.describe()}")
-        out.document({"ok": True, "exit": 0, "status": status, "diagnosis": diagnosis})
+        out.document({**said, "diagnosis": diagnosis, **({"failure": failed} if failed is not None else {})})
         return 0
-    report = await ad.wait_launch(found.launch, pool=desk.pool)
-    failed = next((seen.error for seen in report if isinstance(seen.error, ad.LaunchFailed)), None)
-    out.result(ad.describe_failure(failed) if failed is not None else status.describe())
-    out.document({"ok": True, "exit": 0, "status": status, "failure": failed})
+    if failed is None:
+        out.result(status.describe())
+    out.document({**said, "failure": failed})
     return 0
 
 

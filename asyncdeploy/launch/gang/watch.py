@@ -79,7 +79,7 @@ async def watch_launch(pool: Pool, launch: Launch, *, away_s: float = AWAY_S) ->
     # What was known before we stopped anything is the better witness; the stop only made sure that nothing lives.
     # Of an orphan nothing was known yet: its supervisor was gone, and it lived.
     known = {rank: seen for rank, seen in ends.items() if seen.status is None or seen.status.state != "orphaned"}
-    final = await _with_logs(pool, launch, [known.get(rank, after[rank]) for rank in range(len(launch.jobs))])
+    final = await with_logs(pool, launch, [known.get(rank, after[rank]) for rank in range(len(launch.jobs))])
     _name_what_is_left(pool, final)
     return judge_launch(launch, final, stopped_at=stopped_at, first=None if by_person else first)
 
@@ -107,7 +107,7 @@ async def end_launch(pool: Pool, launch: Launch, grace_s: float | None = None) -
         grace_s = max(min(grace_s, ENGINE_S), grace_s - (time.monotonic() - began))
     ends = await _stop_all(pool, launch, grace_s)
     _name_what_is_left(pool, ends)
-    return judge_launch(launch, await _with_logs(pool, launch, ends), stopped_at=stopped_at)
+    return judge_launch(launch, await with_logs(pool, launch, ends), stopped_at=stopped_at)
 
 
 async def _stop_all(pool: Pool, launch: Launch, grace_s: float, because: str | None = None) -> list[RankEnd]:
@@ -150,7 +150,7 @@ async def _end(work: Awaitable[JobStatus]) -> RankEnd:
         return RankEnd(error=error, known_at=time.time())
 
 
-async def _with_logs(pool: Pool, launch: Launch, ends: Sequence[RankEnd]) -> list[RankEnd]:
+async def with_logs(pool: Pool, launch: Launch, ends: Sequence[RankEnd]) -> list[RankEnd]:
     """Return the ends of those that are not ok with their last words, and what their nodes know of their ranks."""
 
     async def with_log(rank: int) -> RankEnd:

@@ -27,7 +27,12 @@ round trip, and the victim's agent, who made us stop, can be quicker than the ra
 
 
 def judge_launch(
-    launch: Launch, ends: Sequence[RankEnd], *, stopped_at: float | None = None, first: int | None = None
+    launch: Launch,
+    ends: Sequence[RankEnd],
+    *,
+    stopped_at: float | None = None,
+    first: int | None = None,
+    looked: bool = False,
 ) -> Report[JobStatus]:
     """Return what became of every node rank: the root cause is a LaunchFailed, what it took with it is cancelled.
 
@@ -36,9 +41,11 @@ def judge_launch(
         ends: in node rank order.
         stopped_at: when we began to stop it, seconds since 1970, our clock; None if nobody did.
         first: the node rank whose end made us stop it; None if a person did, and then nothing is a root cause.
+        looked: nobody waited for the ends or stopped anything: what has not ended has not failed.
     """
     case = Case(launch, tuple(ends), stopped_at, first)
-    own = {rank: _own_failures(case, rank) for rank, end in enumerate(ends) if not end.ok}
+    over = [not looked or end.status is None or end.status.ended for end in ends]
+    own = {rank: _own_failures(case, rank) for rank, end in enumerate(ends) if over[rank] and not end.ok}
     case = attrs.evolve(case, own={rank: failures for rank, failures in own.items() if failures})
     # A node that a person's stop does not reach is not accused of the end: its fate is unknown, and that is said.
     by_person = stopped_at is not None and first is None

@@ -37,7 +37,8 @@ def _launch_failed(case: Case, root: RankFailure, error: DeployError) -> LaunchF
     launch = case.launch
     end, name = case.ends[root.node_rank].status, case.name(root.node_rank)
     rest = [rank for rank, seen in enumerate(case.ends) if rank != root.node_rank and not seen.ok]
-    others = [rank for rank in rest if rank not in case.own]
+    over = [seen.status is not None and seen.status.ended for seen in case.ends]
+    others = [rank for rank in rest if over[rank] and rank not in case.own]
     fate = f"; {len(others)} other node{'s' * (len(others) != 1)} stopped because of it" if others else ""
     missing = end.missing if end is not None else ""
     own = "" if isinstance(error, JobFailed | JobLost) else error.hint  # where its log lies is said below, if at all
@@ -103,7 +104,9 @@ def _consequence(case: Case, root: RankFailure, rank: int) -> Consequence:
     """What the root cause did to another node."""
     end, later_s = case.ends[rank], case.ended_at(rank) - root.at
     fate = "stopped by us"
-    if end.status is None or not end.status.ended:
+    if end.status is not None and not end.status.ended and end.error is None:
+        fate = end.status.how
+    elif end.status is None or not end.status.ended:
         fate = "fate unknown" if end.error is None else f"fate unknown: {end.error.message}"
     elif rank in case.own:
         first = min(case.own[rank], key=lambda failure: failure.at)
