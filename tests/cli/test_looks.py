@@ -46,6 +46,50 @@ def test_a_run_is_looked_at_while_it_goes_on(ad: CommandLine, sshd_nodes: Sequen
     assert "STOPPED" in ad("ps").out
 
 
+def test_of_one_rank_of_a_node_only_its_own_lines_are_printed(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """And the last line for programs is how it ended, as of every verb."""
+    write_settings(ad, sshd_nodes[:2])
+    assert ad("launch", 'echo "up $RANK"', "--nproc-per-node", "2").code == 0
+    assert ad("logs", "last").out.count("up ") == 4
+    for rank in ("2", "3"):
+        (line,) = ad("logs", "last", "--rank", rank).out.splitlines()
+        assert line.endswith(f"up {rank}")
+    *lines, end = ad("logs", "last", "--rank", "3", "--json").documents
+    assert [(line["event"], line["rank"]) for line in lines if line["event"] == "LaunchLine"] == [("LaunchLine", 3)]
+    assert (end["event"], end["verb"], end["ok"], end["exit"]) == ("Result", "logs", True, 0)
+    *_, end = ad("logs", "last", "-f", "--json").documents
+    assert (end["event"], end["exit"]) == ("Result", 0)
+    assert ad("logs", "last", "--since", "1d").out.count("up ") == 4
+
+
+def test_lines_of_a_start_have_no_ranks_and_no_times(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    """A flag that cannot be kept is refused, and not dropped."""
+    write_settings(ad, sshd_nodes[:2])
+    assert ad("start", "--name", "side", "--", "echo up; echo down").code == 0
+    assert ad("wait", "side").code == 0
+    for flag, value in (("--rank", "0"), ("--since", "10m"), ("--tail", "-3")):
+        said = ad("logs", "side", flag, value)
+        assert (said.code, said.out) == (2, "")
+        assert f"error: {flag}: " in said.err
+    assert ad("logs", "side", "--tail", "1").out.count("down") == 2
+    *lines, end = ad("logs", "side", "--json").documents
+    assert [line["text"] for line in lines if line["event"] == "JobLine"] == ["up", "down"] * 2
+    assert (end["event"], end["ok"], end["exit"]) == ("Result", True, 0)
+
+
+def test_a_log_that_could_not_be_read_is_no_success(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    write_settings(ad, sshd_nodes[:2])
+    assert ad("launch", "echo up", "--name", "train").code == 0
+    sshd_nodes[0].stop()
+    try:
+        said = ad("logs", "last")
+    finally:
+        sshd_nodes[0].start()
+    assert said.code == 1
+    assert said.out == f"{names(sshd_nodes)[1]}: up\n"
+    assert f"1 of 2 nodes failed: {names(sshd_nodes)[0]}" in said.err
+
+
 def test_why_waits_for_nobody(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
     """One node is away and the other one is done: who did not answer is named, and nobody is accused."""
     write_settings(ad, sshd_nodes[:2])

@@ -62,7 +62,7 @@ def logs(run: str, /, *, lines: Lines = Lines(), reach: Reach = Reach(), show: S
     """
 
     async def work(desk: Desk) -> int:
-        return int(await later("work.looking").show_lines(desk, run, lines))
+        return int(await later("work.printed").show_lines(desk, run, lines))
 
     return attend("logs", work, reach, show)
 

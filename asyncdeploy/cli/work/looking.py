@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +11,6 @@ import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
 from asyncdeploy.cli.desk.exits import exit_of_report
 from asyncdeploy.cli.desk.output import failures_in_words
-from asyncdeploy.cli.settings.duration import seconds
 from asyncdeploy.cli.settings.usage import UsageError
 from asyncdeploy.cli.work import watching
 from asyncdeploy.cli.work.on_nodes import rank_of
@@ -22,51 +18,8 @@ from asyncdeploy.cli.work.runs import Found, find_run, remembered
 from asyncdeploy.cli.work.written import flags_of
 from asyncdeploy.values.shown.moments import clock, lasting
 
-TAIL_BYTES = 400
-"""Of a log for each line of a --tail: longer ones are rare, and then fewer lines are shown than were asked for."""
-LOG_BYTES = 64 << 20
-"""Of a job's log that is printed without -f: what somebody scrolls through."""
 JOBS = 20
 """Jobs of their own that ps shows, the newest ones."""
-
-
-async def show_lines(desk: Desk, text: str, asked: Any) -> int:
-    """Print a run's lines, those of the flags; with --follow until it ends or somebody leaves."""
-    found = await find_run(desk, text)
-    after = time.time() - seconds(asked.since, "--since") if asked.since is not None else 0.0
-    if found.launch is None:
-        return await _job_lines(desk, found, follow=asked.follow, tail=asked.tail)
-    launch = found.launch
-    node_rank = None if asked.rank is None else node_of_rank(launch, asked.rank)
-
-    def is_asked(line: ad.LaunchLine) -> bool:
-        if node_rank is None:
-            return True
-        return line.rank == asked.rank or (line.rank is None and line.node_rank == node_rank)
-
-    waiting: deque[ad.LaunchLine] = deque(maxlen=asked.tail)
-    async with ad.follow_launch(launch, look="now", pool=desk.pool) as lines:
-        async for line in lines:
-            if line.at >= after and is_asked(line):
-                waiting.append(line)
-                if asked.tail is None:
-                    watching.show_line(desk, waiting.popleft(), launch)
-    for line in waiting:
-        watching.show_line(desk, line, launch)
-    if not asked.follow:
-        return 0
-    desk.out.say(f"following {launch.id}: this only looks, nobody watches because of it; Ctrl-C ends the looking")
-    fold_s = watching.FOLD_S if node_rank is None else None
-    offsets = lines.offsets
-    try:
-        async with ad.follow_launch(launch, offsets=offsets, look="follow", fold_s=fold_s, pool=desk.pool) as lines:
-            async for line in lines:
-                if is_asked(line):
-                    watching.show_line(desk, line, launch)
-    except asyncio.CancelledError:
-        desk.out.say(f"\n{launch.id} goes on as before")
-        raise
-    return 0
 
 
 def node_of_rank(launch: ad.Launch, rank: int) -> int:
@@ -79,47 +32,6 @@ def node_of_rank(launch: ad.Launch, rank: int) -> int:
     if not 0 <= rank < placement.world_size:
         raise UsageError(f"rank {rank}: {launch.id} has ranks 0 to {placement.world_size - 1}")
     return max(place.node_rank for place in placement.places if placement.first_rank(place.node_rank) <= rank)
-
-
-async def _job_lines(desk: Desk, found: Found, *, follow: bool, tail: int | None) -> int:
-    """Print the logs of jobs: of one after the other, or of all as they come."""
-    if not follow:
-        outcomes = list(found.silent)
-        for job in found.jobs:
-            try:
-                text = await ad.read_log(desk.pool.at(job.node), job, LOG_BYTES if tail is None else tail * TAIL_BYTES)
-            except ad.DeployError as error:
-                outcomes.append(ad.Outcome(job.node, "unknown", None, error))
-                continue
-            outcomes.append(ad.Outcome(job.node, "ok", job))
-            lines = text.splitlines()
-            for line in lines if tail is None else lines[max(0, len(lines) - tail) :]:
-                _show(desk, ad.JobLine(job.node.name, line))
-        return _unread(desk, ad.Report(tuple(outcomes)))
-    async with found.set.follow(offset=-tail * TAIL_BYTES if tail else 0, pool=desk.pool) as coming:
-        async for each in coming:
-            _show(desk, each)
-    assert coming.report is not None
-    # How a job ended is no matter of its lines.
-    return _unread(desk, ad.Report(tuple(_as_read(seen) for seen in coming.report)))
-
-
-def _as_read(seen: ad.Outcome[ad.JobStatus]) -> ad.Outcome[ad.JobStatus]:
-    return seen if seen.value is None else ad.Outcome(seen.node, "ok", seen.value)
-
-
-def _unread(desk: Desk, report: ad.Report[Any]) -> int:
-    """Say whose lines are not among those that were shown, and return the exit status."""
-    code = exit_of_report(report)
-    if not report.ok:
-        desk.out.say(failures_in_words(report))
-    desk.out.document({"ok": report.ok, "exit": code, "silent": [seen.node.name for seen in report.failures]})
-    return code
-
-
-def _show(desk: Desk, line: ad.JobLine) -> None:
-    desk.out.event("JobLine", line.to_dict())
-    desk.out.line(f"{line.node}: {line.shown(colours=desk.out.colours)}")
 
 
 async def explain(desk: Desk, text: str) -> int:

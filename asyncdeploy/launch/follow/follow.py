@@ -41,6 +41,7 @@ class LaunchFollower:
         report: what became of every node rank, once the lines have ended; None before.
         offsets: bytes of each node rank's log up to the last line that was given: whoever begins there, also elsewhere
             and later, loses and repeats nothing.
+        unread: node ranks whose log could not be read to its end, and why.
 
     Lines that were printed before come in the order of time (to a quarter of a second, by clocks whose offsets were
     measured at the launch), new ones as they arrive. The launch is watched all the while, however slow they are read:
@@ -62,6 +63,7 @@ class LaunchFollower:
             raise ValueError(f"follow_launch offsets: {what}, got {len(offsets)}, the smallest {min(offsets)}")
         self.launch = launch.current
         self.report: Report[JobStatus] | None = None
+        self.unread: dict[int, DeployError] = {}
         self._offsets = list(offsets) or [0] * len(launch.jobs)
         self._fold_s = fold_s
         self._silent_after_s = silent_after_s
@@ -126,7 +128,7 @@ class LaunchFollower:
         while (given := await self._receive()) is not None:
             line, ends = given
             if isinstance(line, Launch):
-                self.launch, self._offsets = line, [0] * len(line.jobs)
+                self.launch, self._offsets, self.unread = line, [0] * len(line.jobs), {}
                 continue
             for rank, end in ends.items():
                 self._offsets[rank] = end
@@ -209,6 +211,7 @@ class LaunchFollower:
                         return
                     except DeployError as error:
                         if self._judged is launch:  # the watcher says what became of the rank; here only its lines end
+                            self.unread[rank] = error
                             text = f"its log cannot be followed any more: {error.message}"
                             remote.emit(Noted(node=job.node.name, text=text))
                             return

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from asyncdeploy.launch.follow.follow import LaunchFollower
 from asyncdeploy.launch.follow.log_merge import Merger
-from asyncdeploy.launch.launch import Launch, LaunchLine
+from asyncdeploy.launch.launch import Launch, LaunchLine, LineRanks
 from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.values.errors import DeployError
 from asyncdeploy.values.events import Noted
@@ -31,7 +31,7 @@ class LaunchReader(LaunchLooker):
 
     async def _read(self, launch: Launch, merger: Merger, rank: int, offset: int) -> None:
         job, late_s = launch.jobs[rank], launch.clock_offsets_s[rank]
-        remote, at = self._pool.at(job.node), 0.0
+        remote, at, ranks = self._pool.at(job.node), 0.0, LineRanks(launch.placement, rank)
         try:
             async with follow_job(remote, job, offset=offset) as lines:
                 await lines.read_on()
@@ -43,8 +43,10 @@ class LaunchReader(LaunchLooker):
                             return
                     text = await anext(lines)
                     at = max(at, at if lines.printed_at is None else lines.printed_at - late_s)
-                    await merger.put(rank, LaunchLine(rank, job.node.name, text, "log", at), lines.offset)
+                    line = LaunchLine(rank, job.node.name, text, "log", at, rank=ranks.rank_of(text))
+                    await merger.put(rank, line, lines.offset)
         except DeployError as error:
+            self.unread[rank] = error
             remote.emit(Noted(node=job.node.name, text=f"its log cannot be read: {error.message}"))
         finally:
             merger.ended(rank)
