@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import pytest
+
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.people.command_line import CommandLine, hosts, names
 from tests.support.people.terminal import terminal
@@ -78,4 +80,55 @@ def check_coming_back(ad: CommandLine, screen: str) -> None:
         window.shows("this only looks")
         window.press("C-c")
         assert window.ended() == 130
-        assert "goes on as before" in window.screen()
+        screen = window.screen()
+    assert "goes on as before" in screen
+    for verb in ("logs", "wait", "stop"):
+        assert f"asyncdeploy {verb} train-" in screen
+
+
+@pytest.mark.parametrize(
+    "words", [("launch", "true", "--launcher", "ranks"), ("start", "--name", "side", "--", "true")]
+)
+def test_while_it_deploys_nothing_is_started_and_that_is_said(
+    words: tuple[str, ...], ad: CommandLine, sshd_nodes: Sequence[SshdNode]
+) -> None:
+    verb, *rest = words
+    os.kill(sshd_nodes[0].pid, signal.SIGSTOP)
+    try:
+        with terminal(ad, verb, "-n", ",".join(hosts(sshd_nodes[:2])), "--env", "system", *rest) as window:
+            window.shows("connect")
+            window.press("C-c")
+            assert window.ended() == 130
+            assert "stopped; nothing was started" in window.screen()
+    finally:
+        os.kill(sshd_nodes[0].pid, signal.SIGCONT)
+    assert ad("ps", "-n", ",".join(hosts(sshd_nodes[:2]))).out == "nothing runs or ran there\n"
+
+
+def test_a_start_runs_on_and_what_to_type_next_is_printed(ad: CommandLine, sshd_nodes: Sequence[SshdNode]) -> None:
+    line = "echo up; while :; do sleep 0.1; done"
+    where = ("-n", ",".join(hosts(sshd_nodes[:2])), "--env", "system")
+    assert ad("start", "--name", "side", *where, "--", line).code == 0
+    try:
+        for words, begun, left in (
+            (("wait", "side"), "waiting for side-", "runs on"),
+            (("logs", "side", "-f"), ": up", "goes on as before"),
+        ):
+            with terminal(ad, *words) as window:
+                window.shows(begun)
+                window.press("C-c")
+                assert window.ended() == 130
+                screen = window.screen()
+            assert left in screen
+            assert "watches" not in screen, "nobody watches over a start"
+            for verb in ("logs", "wait", "stop"):
+                assert f"asyncdeploy {verb} side-" in screen
+        with terminal(ad, "logs", "side", "-f", "--json") as window:
+            window.shows('"event": "JobLine"')
+            window.press("C-c")
+            assert window.ended() == 130
+            screen = window.screen()
+        assert '"event": "Result", "verb": "logs", "ok": false, "exit": 130' in screen
+        assert ad("why", "side").out.count("is running") == 2
+    finally:
+        assert ad("stop", "side").code == 0

@@ -40,6 +40,8 @@ class Desk:
         source: what named the nodes, for people; "" while nobody has chosen any.
         stages: whether people are shown each stage of each node; else only what is noted.
         view: shows it to them.
+        starting: something was begun to be started on a node.
+        left: it was said what runs on after a Ctrl-C.
     """
 
     out: Output
@@ -52,6 +54,8 @@ class Desk:
     source: str = attrs.field(init=False, default="")
     stages: bool = False
     view: Any = attrs.field(init=False, default=None)
+    starting: bool = attrs.field(init=False, default=False)
+    left: bool = attrs.field(init=False, default=False)
 
     def nodes(self, words: Sequence[str] = ()) -> tuple[ad.Node, ...]:
         """Return the nodes that are meant; where no argument names them it is said what does.
@@ -89,6 +93,7 @@ class Desk:
 
         def observe(event: ad.Event) -> None:
             self.out.seen(event)
+            self.starting |= isinstance(event, ad.StageStarted) and event.stage == "start"
             if self.show.timeline is not None:
                 self.events.append(event)
             shown_already = [listener(event) for listener in self.listeners]
@@ -137,6 +142,8 @@ def attend(verb: str, work: Work, reach: Reach | None, show: Show, *, asks: bool
 
 
 async def _at_desk(desk: Desk, work: Work) -> int:
+    import asyncio  # see attend
+
     show = desk.show
     _check_timeline(show.timeline)
     desk.view = ad.live_view(show="all" if show.verbose else "failures" if show.quiet else "phases")
@@ -145,6 +152,9 @@ async def _at_desk(desk: Desk, work: Work) -> int:
         with desk.view if shown else contextlib.nullcontext():
             async with desk.open_pool() as desk.pool:
                 return await work(desk)
+    except asyncio.CancelledError:
+        _tell_stopped(desk)
+        raise
     finally:
         write_timeline(desk)
 
@@ -156,6 +166,16 @@ def _check_timeline(path: Path | None) -> None:
             path.open("a").close()
     except OSError as error:
         raise UsageError(f"--timeline {path}: {error.strerror}") from error
+
+
+def _tell_stopped(desk: Desk) -> None:
+    """Say how a Ctrl-C has left things, unless that was done."""
+    if desk.left:
+        return
+    if desk.stages:
+        told = "what was being started was told to end: asyncdeploy ps shows what there is"
+        desk.out.say(f"\nstopped; {told if desk.starting else 'nothing was started'}")
+    desk.out.document({"ok": False, "exit": CTRL_C})
 
 
 def write_timeline(desk: Desk) -> None:

@@ -29,7 +29,8 @@ async def wait(desk: Desk, text: str) -> int:
     try:
         report = await found.set.wait(pool=desk.pool)
     except asyncio.CancelledError:
-        watching.tell_left(desk, found.id, "")
+        where = watching.where_of(found.kept, [seen.node for seen in found.set])
+        watching.tell_left(desk, found.id, "runs on", where=where, alone=True)
         raise
     return tell(desk, report, "are done: exit status 0")
 

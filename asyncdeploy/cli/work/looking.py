@@ -77,7 +77,7 @@ async def show_run(desk: Desk, text: str) -> int:
         return await _show_jobs(desk, found)
     status = await ad.launch_status(found.launch, pool=desk.pool)
     desk.out.result(status.describe())
-    desk.out.say(watching.next_commands(found.id))
+    desk.out.say(watching.next_commands(found.id, watching.where_of(found.kept, found.nodes)))
     desk.out.document({"ok": True, "exit": 0, "run": status})
     return 0
 

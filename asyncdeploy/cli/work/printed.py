@@ -53,7 +53,8 @@ async def show_lines(desk: Desk, text: str, asked: Any) -> int:
     for line in waiting:
         watching.show_line(desk, line, launch)
     if asked.follow:
-        return await _follow(desk, launch, lines.offsets, is_asked, watching.FOLD_S if node_rank is None else None)
+        fold_s = watching.FOLD_S if node_rank is None else None
+        return await _follow(desk, found, lines.offsets, is_asked, fold_s)
     read = [
         ad.Outcome[None](node, "ok" if (error := lines.unread.get(rank)) is None else "unknown", None, error)
         for rank, node in enumerate(launch.nodes)
@@ -64,11 +65,13 @@ async def show_lines(desk: Desk, text: str, asked: Any) -> int:
 
 async def _follow(
     desk: Desk,
-    launch: ad.Launch,
+    found: Found,
     offsets: tuple[int, ...],
     is_asked: Callable[[ad.LaunchLine], bool],
     fold_s: float | None,
 ) -> int:
+    launch = found.launch
+    assert launch is not None
     desk.out.say(f"following {launch.id}: this only looks, nobody watches because of it; Ctrl-C ends the looking")
     try:
         async with ad.follow_launch(launch, offsets=offsets, look="follow", fold_s=fold_s, pool=desk.pool) as lines:
@@ -76,7 +79,7 @@ async def _follow(
                 if is_asked(line):
                     watching.show_line(desk, line, launch)
     except asyncio.CancelledError:
-        desk.out.say(f"\n{launch.id} goes on as before")
+        _tell_left(desk, found, launch.id)
         raise
     desk.out.document({"ok": True, "exit": 0, "id": launch.id})
     return 0
@@ -97,12 +100,21 @@ async def _job_lines(desk: Desk, found: Found, *, follow: bool, tail: int | None
             for line in lines if tail is None else lines[max(0, len(lines) - tail) :]:
                 _show(desk, ad.JobLine(job.node.name, line))
         return _end(desk, found.id, ad.Report(tuple(outcomes)))
-    async with found.set.follow(offset=-tail * TAIL_BYTES if tail else 0, pool=desk.pool) as coming:
-        async for each in coming:
-            _show(desk, each)
+    try:
+        async with found.set.follow(offset=-tail * TAIL_BYTES if tail else 0, pool=desk.pool) as coming:
+            async for each in coming:
+                _show(desk, each)
+    except asyncio.CancelledError:
+        _tell_left(desk, found, found.id)
+        raise
     assert coming.report is not None
     # How a job ended is no matter of its lines.
     return _end(desk, found.id, ad.Report(tuple(_as_read(seen) for seen in coming.report)))
+
+
+def _tell_left(desk: Desk, found: Found, run: str) -> None:
+    where = watching.where_of(found.kept, found.nodes)
+    watching.tell_left(desk, run, "goes on as before", where=where, alone=found.launch is None)
 
 
 def _as_read(seen: ad.Outcome[ad.JobStatus]) -> ad.Outcome[ad.JobStatus]:

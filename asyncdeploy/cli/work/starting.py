@@ -35,5 +35,5 @@ def begun(desk: Desk, name: str, jobs: ad.JobSet, ready: Sequence[ad.Deployment]
             desk.out.result(f"{outcome.node.name}: started {outcome.value.id}")
     code = tell(desk, jobs, f"run {name}")
     if nodes:
-        desk.out.say(next_commands(run, where))
+        desk.out.say(next_commands(run, where, alone=True))
     return code

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import asyncdeploy as ad
 from asyncdeploy.cli.desk.desk import Desk
-from asyncdeploy.cli.desk.exits import exit_of_launch
+from asyncdeploy.cli.desk.exits import CTRL_C, exit_of_launch
 from asyncdeploy.cli.work.attached import with_count
 from asyncdeploy.cli.work.echoes import Echoes
 from asyncdeploy.cli.work.runs import Kept, remember
@@ -56,7 +56,7 @@ async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
         _tell(desk, echoes.told(f"{shown}{named}"))
         return tell_end(desk, lines.launch, lines.report)
     except asyncio.CancelledError:
-        tell_left(desk, first_id(launch), named)
+        tell_left(desk, first_id(launch), where=named)
         raise
 
 
@@ -94,7 +94,7 @@ async def wait(desk: Desk, launch: ad.Launch, kept: Kept | None) -> int:
             report = await ad.wait_launch(launch, pool=desk.pool)
             return tell_end(desk, launch.current, report)
         except asyncio.CancelledError:
-            tell_left(desk, first_id(launch), "")
+            tell_left(desk, first_id(launch), where=where_of(kept, launch.nodes))
             raise
 
 
@@ -130,19 +130,39 @@ def first_id(launch: ad.Launch) -> str:
     return launch.before[0] if launch.before else launch.id
 
 
-def tell_left(desk: Desk, run: str, named: str) -> None:
-    """Say that it runs on, and how to come back."""
+def where_of(kept: Kept | None, nodes: Sequence[ad.Node]) -> str:
+    """Return what must be typed behind a run's id for its nodes to be found: nothing where this home remembers it."""
+    return "" if kept is not None else f" {flags_of(nodes)}"
+
+
+def tell_left(
+    desk: Desk, run: str, how: str = "runs on; nobody watches it now", *, where: str = "", alone: bool = False
+) -> None:
+    """Say that what is detached runs on, and how to come back.
+
+    Args:
+        desk: where.
+        run: its id.
+        how: what becomes of it.
+        where: flags that name its nodes, see ``where_of``.
+        alone: its jobs are each alone: a start's, and nobody watches over those.
+    """
+    desk.left = True
     desk.out.event("Left", {"id": run})
-    desk.out.say(f"\n{run} runs on; nobody watches it now")
-    desk.out.say(next_commands(run, named))
+    desk.out.say(f"\n{run} {how}")
+    desk.out.say(next_commands(run, where, alone=alone))
+    desk.out.document({"ok": False, "exit": CTRL_C, "id": run})
 
 
-def next_commands(run: str, named: str = "") -> str:
-    """Return what may be typed next."""
+def next_commands(run: str, where: str = "", *, alone: bool = False) -> str:
+    """Return what may be typed next; the arguments as for ``tell_left``."""
     rows: Sequence[tuple[str, str]] = (
-        (f"asyncdeploy logs {run}{named} -f", "what it prints; only looks"),
-        (f"asyncdeploy wait {run}{named}", "watches over it until it ends"),
-        (f"asyncdeploy stop {run}{named}", "ends it on all nodes"),
+        (f"asyncdeploy logs {run}{where} -f", "what it prints; only looks"),
+        (
+            f"asyncdeploy wait {run}{where}",
+            "waits until all of it has ended" if alone else "watches over it until it ends",
+        ),
+        (f"asyncdeploy stop {run}{where}", "ends it on all nodes"),
     )
     width = max(len(command) for command, _ in rows)
     return "\n".join(f"  {command:<{width}}  {what}" for command, what in rows)
