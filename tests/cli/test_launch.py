@@ -69,6 +69,9 @@ def test_the_exit_status_is_the_root_causes_own(project: CommandLine, sshd_nodes
     said = project("launch", "test $NODE_RANK = 1 && exit 42; sleep 600")
     assert said.code == 42
     assert f"ROOT CAUSE  {names(sshd_nodes)[1]}" in said.err
+    run = kept_id(project)
+    for words in (f"why {run} ", f"logs {run} ", f"collect {run} --logs "):
+        assert f"  asyncdeploy {words}" in said.err, "what may be typed next"
     why = project("why", "last")
     assert why.code == 0
     assert f"ROOT CAUSE  {names(sshd_nodes)[1]}" in why.out

@@ -54,7 +54,7 @@ async def follow(desk: Desk, launch: ad.Launch, named: str = "") -> int:
             for line in echoes.of(failed.node):
                 show_line(desk, line, lines.launch)
         _tell(desk, echoes.told(f"{shown}{named}"))
-        return tell_end(desk, lines.launch, lines.report)
+        return tell_end(desk, lines.launch, lines.report, named)
     except asyncio.CancelledError:
         tell_left(desk, first_id(launch), where=named)
         raise
@@ -90,11 +90,12 @@ async def wait(desk: Desk, launch: ad.Launch, kept: Kept | None) -> int:
         desk.out.say(f"watching {launch.id}{works}: when a rank fails the others are stopped; Ctrl-C leaves it running")
         if why_not:
             desk.out.say(why_not)
+        where = where_of(kept, launch.nodes)
         try:
             report = await ad.wait_launch(launch, pool=desk.pool)
-            return tell_end(desk, launch.current, report)
+            return tell_end(desk, launch.current, report, where)
         except asyncio.CancelledError:
-            tell_left(desk, first_id(launch), where=where_of(kept, launch.nodes))
+            tell_left(desk, first_id(launch), where=where)
             raise
 
 
@@ -106,15 +107,15 @@ def show_line(desk: Desk, line: ad.LaunchLine, launch: ad.Launch) -> None:
     desk.out.line(f"{with_count(printers(line, launch))}: {line.shown(colours=desk.out.colours)}")
 
 
-def tell_end(desk: Desk, launch: ad.Launch, report: ad.Report[ad.JobStatus]) -> int:
-    """Say how a launch ended, and return its exit status."""
+def tell_end(desk: Desk, launch: ad.Launch, report: ad.Report[ad.JobStatus], where: str) -> int:
+    """Say how a launch ended and what may be typed next, and return its exit status; ``where`` as for ``tell_left``."""
     code, out = exit_of_launch(report), desk.out
     if out.json:
         out.document({"ok": report.ok, "exit": code, "id": launch.id, "report": report})
         return code
     if report.ok:
         out.say(f"{launch.id} is done: exit status 0 on all of {len(report)} nodes")
-        out.say(f"  asyncdeploy collect {first_id(launch)}   brings its results home")
+        out.say(f"  asyncdeploy collect {first_id(launch)}{where}   brings its results home")
         return code
     errors = [outcome.error for outcome in report.failures if outcome.error is not None]
     root = next((error for error in errors if isinstance(error, ad.LaunchFailed)), None)
@@ -122,7 +123,17 @@ def tell_end(desk: Desk, launch: ad.Launch, report: ad.Report[ad.JobStatus]) -> 
     if root is None and stopped:
         out.say(f"{launch.id} was stopped")
         return code
-    return out.error(root if root is not None else ad.FleetError.of(report), code)
+    out.error(root if root is not None else ad.FleetError.of(report), code)
+    out.say(_after_failure(f"{first_id(launch)}{where}"))
+    return code
+
+
+def _after_failure(run: str) -> str:
+    return _in_columns(
+        (f"asyncdeploy why {run}", "says this again"),
+        (f"asyncdeploy logs {run}", "all that it printed"),
+        (f"asyncdeploy collect {run} --logs", "brings the logs of all ranks home"),
+    )
 
 
 def first_id(launch: ad.Launch) -> str:
@@ -156,7 +167,7 @@ def tell_left(
 
 def next_commands(run: str, where: str = "", *, alone: bool = False) -> str:
     """Return what may be typed next; the arguments as for ``tell_left``."""
-    rows: Sequence[tuple[str, str]] = (
+    return _in_columns(
         (f"asyncdeploy logs {run}{where} -f", "what it prints; only looks"),
         (
             f"asyncdeploy wait {run}{where}",
@@ -164,5 +175,8 @@ def next_commands(run: str, where: str = "", *, alone: bool = False) -> str:
         ),
         (f"asyncdeploy stop {run}{where}", "ends it on all nodes"),
     )
+
+
+def _in_columns(*rows: tuple[str, str]) -> str:
     width = max(len(command) for command, _ in rows)
     return "\n".join(f"  {command:<{width}}  {what}" for command, what in rows)
