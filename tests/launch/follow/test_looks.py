@@ -88,7 +88,9 @@ async def test_a_node_that_does_not_answer_is_named_and_nothing_is_said_of_its_r
     sshd_nodes: Sequence[SshdNode], project: Path
 ) -> None:
     nodes = sshd_nodes[:2]
-    async with launched(nodes, ad.Workspace(project)) as (_, launch, _):
+    async with launched(nodes, ad.Workspace(project)) as (first, launch, _):
+        while not await ad.read_log(first.at(nodes[0].node), launch.jobs[0]):
+            pass  # what it prints first stands in what is looked at below, twice
         nodes[1].stop()
         nodes[1].end_sessions()
         async with pool_for(nodes[0]) as pool:
