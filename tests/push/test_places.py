@@ -84,7 +84,6 @@ class Elsewhen(ShellRemote):
 
 @pytest.mark.parametrize("years", [-20, 20])
 async def test_e20_a_clock_that_is_years_off_costs_nothing(tmp_path: Path, source: Path, years: int) -> None:
-    node_now = time.time_ns() + years * YEAR_S * 10**9
     async with Elsewhen(tmp_path / "home", years * YEAR_S) as remote:
         assert abs((await probe_node(remote)).clock_offset_s - years * YEAR_S) < 60
         site = tmp_path / "home" / "proj"
@@ -98,7 +97,7 @@ async def test_e20_a_clock_that_is_years_off_costs_nothing(tmp_path: Path, sourc
         job = await start_job(remote, Command("exit 3"), name="late")
         assert (await wait_job(remote, job)).exit_status == 3
         # Results carry the node's time; one written just now, by that clock, is looked at again.
-        out = tmp_path / "home" / "out"
+        out, node_now = tmp_path / "home" / "out", time.time_ns() + years * YEAR_S * 10**9
         for number, text in enumerate(("abc", "xyz", "xyz and more")):
             results.write(out, {"log": text})
             os.utime(out / "log", ns=(node_now, node_now))
