@@ -116,7 +116,7 @@ def test_start_quit_and_attach_from_another_home(
 
     (tmp_path / "other").mkdir()
     other = newcomer(tmp_path / "other", aliases(sshd_nodes), sshd_nodes)
-    found = other.types("asyncdeploy ps -n gpu[1-2]", reads=4)
+    found = other.types("asyncdeploy ps -n gpu[1-2]", reads=7)
     run = next(word for word in found.out.split() if word.startswith("train-"))
     for each in sshd_nodes[:2]:
         (each.home / "project" / "go").touch()
