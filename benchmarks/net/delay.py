@@ -1,6 +1,7 @@
 """TCP proxies that deliver every byte later by a fixed time: links with delay, where the kernel has no netem."""
 
 import asyncio
+import contextlib
 
 CHUNK = 1 << 18
 
@@ -10,7 +11,8 @@ async def serve(listen, target, one_way_s):
 
     async def carry(reader, writer):
         far_reader, far_writer = await asyncio.open_connection(*target)
-        await asyncio.gather(_pump(reader, far_writer, one_way_s), _pump(far_reader, writer, one_way_s))
+        with contextlib.suppress(asyncio.CancelledError):  # the run is over, and a connection was not closed by both
+            await asyncio.gather(_pump(reader, far_writer, one_way_s), _pump(far_reader, writer, one_way_s))
         for end in (writer, far_writer):
             end.close()
 

@@ -1,6 +1,5 @@
 """What stands in place of a line: every shell of a login node passes it on, and here it is the same program."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from asyncdeploy.connect.srun.line import local_words, login_line
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.remote.interpreter import _SCRIPT_LINE, _WORKER_LINE
+from tests.support.tools import need
 
 NODE = Node("gpu1", jump="login", slurm_job=42)
 LINES = [_WORKER_LINE.format(nonce="n", pythons="python3"), _SCRIPT_LINE.format(nonce="n")]
@@ -25,8 +25,7 @@ def srun(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("shell", ["bash", "dash", "zsh", "fish", "tcsh", "mksh"])
 def test_a_line_reaches_srun_whole_by_any_shell(shell: str, line: str, srun: dict[str, str]) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"needs {shell}")
+    need(shell)
     said = subprocess.run([shell, "-c", login_line(NODE, line)], env=srun, capture_output=True, text=True, check=True)
     here = subprocess.run(local_words(NODE, line), env=srun, capture_output=True, text=True, check=True)
     words = said.stdout.splitlines()
