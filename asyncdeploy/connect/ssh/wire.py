@@ -12,6 +12,8 @@ from asyncssh.channel import SSHChannel
 SHOWN_BYTES = 1 << 19
 """Must have arrived before the rate means something: a limited link lets a quarter of that through at once."""
 
+_CONTENTS = frozenset({94, 95})
+"""SSH_MSG_CHANNEL_DATA and SSH_MSG_CHANNEL_EXTENDED_DATA (RFC 4254)."""
 _TCP_INFO = getattr(socket, "TCP_INFO", 0)
 _ACKED_AT, _RATE_AT = 120, 160
 """Where tcpi_bytes_acked and tcpi_delivery_rate stand in Linux's struct tcp_info (since 4.9)."""
@@ -47,6 +49,11 @@ class _Wire(SSHChannel[bytes]):
             self._session.data_received(data, datatype)
         else:
             super()._deliver_data(data, datatype)
+
+    def log_received_packet(self, pkttype: int, pktid: int | None, packet: Any, note: str = "") -> None:
+        # What a node prints belongs into nobody's log, and a line for each packet costs more than its decryption.
+        if pkttype not in _CONTENTS:
+            super().log_received_packet(pkttype, pktid, packet, note)
 
     def process_connection_close(self, exc: Exception | None) -> None:
         # The whole connection ends, which asyncssh may tell a session just as it tells a channel's own end.
