@@ -30,7 +30,8 @@ sources             nodes values
 node_side
 node_side.push      node_side
 node_side.launch    node_side
-node_side.run       node_side node_side.launch
+node_side.run.supervising  node_side
+node_side.run       node_side node_side.launch node_side.run.supervising
 node_side.envs      node_side
 node_side.engines   node_side
 node_side.collect   node_side

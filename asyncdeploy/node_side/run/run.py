@@ -17,13 +17,14 @@ import time
 
 from asyncdeploy.node_side import proc, processes
 from asyncdeploy.node_side.input import NoRoom, take_input
+from asyncdeploy.node_side.run.outflow import Outflow
 from asyncdeploy.node_side.run.process_tree import NO_ROOM, TICK_S, ProcessTree, Wake, run_on_end
 
 KILL_WAIT_S = 2.0  # with the client's grace it stays below the 5 s that a cancelled call may take
-OUT_LIMIT = 1 << 18  # unsent output; above it the command has to wait
 MOST_NAMED = 50  # of what it left running
 LOOK_S = 5.0  # while nothing happens; a signal, the client or output wakes us
 MOST_NOTED = 1 << 16  # what a pipe holds
+PIPEFULS = 4  # reads that empty a pipe: of an account's widest, 1 MiB, each takes a quarter
 LAST_WORDS_S = 0.2  # for what is left in pipes that a process holds which is none of ours any more
 
 
@@ -138,7 +139,7 @@ class Run:
         self.environ = environ
         self.tree = ProcessTree(b"ASYNCDEPLOY_RUN=" + marker, worker.prctl, KILL_WAIT_S)
         self.pipes = {}  # descriptor -> frame kind
-        self.out = bytearray()
+        self.out = Outflow()
         self.gone = False  # the client is
         self.quiet_at = None  # since when nothing of it lives
         self.wake = Wake()
@@ -215,9 +216,9 @@ class Run:
         poll.register(self.wake.fd, select.POLLIN)
         if not self.gone:
             poll.register(0, select.POLLIN)
-        if self.out and not self.gone:
+        if not (self.gone or self.out.is_idle()):
             poll.register(1, select.POLLOUT)
-        if self.gone or len(self.out) < OUT_LIMIT:
+        if self.gone or not self.out.is_full():
             for fd in self.pipes:
                 poll.register(fd, select.POLLIN)
         patient = self.tree.status is None and not self.tree.stopped
@@ -237,7 +238,7 @@ class Run:
             self.worker.kept.check()
             self.worker.fill(0)
             self.worker.check_life()
-            self.out += self.worker.life()  # between two frames: what waits to be sent may end within one
+            self.out.add(self.worker.life())
             frame = self.worker.take()
             while frame is not None:
                 if frame[0] == b"K":
@@ -248,38 +249,33 @@ class Run:
 
     def leave(self):
         self.gone = True
-        self.out.clear()
+        self.out.drop()
         self.tree.stop(self.grace)
 
     def read_pipe(self, fd):
-        try:
-            data = os.read(fd, 1 << 17)
-        except BlockingIOError:
-            return
-        if not data:
+        if self.out.take(fd, self.pipes[fd]):
             os.close(fd)
             del self.pipes[fd]
-        elif not self.gone:
-            self.out += self.pipes[fd] + len(data).to_bytes(4, "big") + data
+        if self.gone:
+            self.out.drop()
+        self.flush(False)  # before the next pipe's: what waits in a pipe takes the quick way
 
     def read_rest(self):
-        for fd in list(self.pipes):
-            self.read_pipe(fd)
+        for _ in range(PIPEFULS):
+            for fd in list(self.pipes):
+                self.read_pipe(fd)
 
     def flush(self, all_of_it):
         """Send what the channel takes now, or all."""
-        if self.gone or not self.out:
+        if self.gone or self.out.is_idle():
             return
         try:
             if all_of_it:
-                self.worker.write(self.out)
-                self.out.clear()
-                return
-            with memoryview(self.out) as view:
-                count = os.write(1, view)
-            del self.out[:count]
-        except BlockingIOError:
-            return
+                self.out.settle()
+                self.worker.write(self.out.waiting)
+                self.out.drop()
+            else:
+                self.out.flush()
         except (OSError, SystemExit):
             self.leave()
 

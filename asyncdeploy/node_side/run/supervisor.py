@@ -10,16 +10,16 @@ import select
 import time
 
 from asyncdeploy.node_side import files, job_folder as folders, oom, proc, processes
-from asyncdeploy.node_side.run import end_record, log_times as times, retention
-from asyncdeploy.node_side.run.aside import Aside
+from asyncdeploy.node_side.run import log_times as times, retention
 from asyncdeploy.node_side.run.job_state import marker_of
 from asyncdeploy.node_side.run.membership import Membership
 from asyncdeploy.node_side.run.process_tree import TICK_S, ProcessTree, Wake, run_on_end
 from asyncdeploy.node_side.run.sessions import Sessions
-from asyncdeploy.node_side.run.word import Word
+from asyncdeploy.node_side.run.supervising import end_record
+from asyncdeploy.node_side.run.supervising.aside import Aside
+from asyncdeploy.node_side.run.supervising.word import Word
 
-TIMEOUT_GRACE_S = 5.0  # for a job that ran longer than it may
-STOP_GRACE_S = 5.0  # of a stop that does not say its own
+TIMEOUT_GRACE_S = STOP_GRACE_S = 5.0  # for a job that ran longer than it may; of a stop that does not say its own
 LOOK_S = 0.01  # between two looks whether a thing that was begun beside the loop is done
 NOT_FOUND = 127  # no such program
 MOST_PATH = 1000

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.node_side import proc
-from asyncdeploy.node_side.run import end_record
+from asyncdeploy.node_side.run.supervising import end_record
 from asyncdeploy.run.job import Job, new_job_id
 from asyncdeploy.run.jobs import find_job, job_status, list_jobs, start_job, stop_job, wait_job
 from asyncdeploy.values.errors import DeployError, JobFailed

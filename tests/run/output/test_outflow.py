@@ -19,6 +19,10 @@ import os, select, subprocess, sys, time
 from asyncdeploy.node_side.run.outflow import Outflow
 if sys.argv[1] == "without splice" and hasattr(os, "splice"):
     del os.splice
+if sys.argv[1] == "refused":
+    def refuse(*args, **named):
+        raise OSError(22, "Invalid argument")
+    os.splice = refuse
 out, pipes = Outflow(), {}
 for kind in (b"O", b"E"):
     program = f"import os\\nfor n in range(300): os.write(1, (b'%d{kind.decode()} ' % n) * 9999)"
@@ -35,6 +39,7 @@ while pipes or not out.is_idle():
     for fd, _ in poll.poll():
         if fd in pipes and out.take(fd, pipes[fd][0]):
             pipes.pop(fd)[1].wait()
+        out.flush()
     out.add(b"H" + bytes(4))
     out.flush()
 sys.stderr.write("spliced" if out.held else "copied")
@@ -78,7 +83,7 @@ async def through(channel: str, way: str, path: Path) -> tuple[bytes, bytes]:
     [
         ("pipe", "splice", b"spliced"),
         ("socket", "splice", b"spliced"),
-        ("file", "splice", b"copied"),  # opened to append: splice refuses it
+        ("file", "refused", b"copied"),  # as of what is neither a pipe nor a socket
         ("pipe", "without splice", b"copied"),
     ],
 )
