@@ -15,7 +15,7 @@ import secrets
 import anyio
 
 from asyncdeploy.remote.frames import Session
-from asyncdeploy.remote.programs import BYTECODE, program_source
+from asyncdeploy.remote.programs import BYTECODE, program_code, program_source
 from asyncdeploy.remote.sh import script
 from asyncdeploy.remote.transport import Channel, Remote
 from asyncdeploy.values.events import Noted
@@ -109,6 +109,16 @@ async def _start_worker(remote: Remote) -> tuple[Session | None, int]:
     return await _greeted(remote, channel, nonce, known)
 
 
+def _worker(*, compiled: bool) -> bytes:
+    """Return the worker as the line that started a python3 reads it: its size, and what is executed."""
+    if not compiled:
+        source = program_source("worker")
+        return b"%d\n%s" % (len(source), source)
+    code = program_code("worker")[1:]
+    start = b"import marshal;exec(marshal.loads(f.read(%d)))" % len(code)
+    return b"%d\n%s%s" % (len(start), start, code)
+
+
 def _worker_line(nonce: str, known: object) -> str:
     return _WORKER_LINE.format(nonce=nonce, pythons=known or _PYTHONS)
 
@@ -129,8 +139,7 @@ async def _greeted(remote: Remote, channel: Channel, nonce: str, known: object) 
         if version not in ("", "sh") and int(version) >= OLDEST_PYTHON:
             remote.memory["python"] = known or ""
             session.takes_code = bytecode == BYTECODE
-            source = program_source("worker")
-            channel.send(b"%d\n%s" % (len(source), source))
+            channel.send(_worker(compiled=session.takes_code))
             channel.notes[KIND] = session
             return session, 0
     except BaseException:
