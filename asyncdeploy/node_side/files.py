@@ -10,6 +10,7 @@ import time
 AGAIN_S = 0.05
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what we lack for a moment: it says nothing about a file
 OWN = ".asyncdeploy"  # in the home folder: what we keep of jobs and launches
+WIDE = 1 << 18  # bytes of a pipe through which much will come
 
 
 def home():
@@ -71,6 +72,16 @@ def read(path, most=-1):
 def text(path, most=-1):
     """Return the same as text."""
     return read(path, most).decode("utf-8", "replace")
+
+
+def widen(pipe):
+    """Let a pipe hold more, where the kernel allows it: a flood through it takes a quarter of the turns."""
+    import fcntl  # most programs never need it
+
+    try:
+        fcntl.fcntl(pipe, 1031, WIDE)  # F_SETPIPE_SZ, which Python knows since 3.10
+    except OSError:
+        pass  # it is none, or the account has no pages left for wider ones
 
 
 def write_all(fd, data):

@@ -18,9 +18,10 @@ import os
 import stat
 import time
 
-from asyncdeploy.node_side.files import expand
+from asyncdeploy.node_side.files import expand, widen
 
 BLOCK = 1 << 19
+LARGE = 1 << 16  # of such a block a copy costs more than a system call
 BATCH = 1 << 17
 HOLE = 1 << 26  # bytes of one frame that says so: what is hashed before the client is listened to again
 ZEROS = bytes(BLOCK)
@@ -124,6 +125,8 @@ class Sender:
         self.budget = limits["max_bytes"]
         self.paths = []
         self.out = bytearray()
+        self.block = memoryview(bytearray(5 + BLOCK))  # a frame: its kind and length, and what is read of a file
+        self.is_wide = False
 
     def frame(self, kind, payload):
         self.out += kind + len(payload).to_bytes(4, "big") + payload
@@ -232,11 +235,8 @@ class Sender:
                     self.frame(b"G", length.to_bytes(8, "big"))
                     self.worker.poll()
                     continue
-                data = os.pread(fd, length, at)
-                if len(data) < length:
+                if not self.send_block(file, at, length, sha):
                     return self.fail(number, "it became shorter while it was read")
-                sha.update(data)
-                self.frame(b"D", data)
             if not self.is_whole(file, info, sha.digest()):
                 return self.fail(number, "it changed while it was read")
             stamp = info.st_mtime_ns
@@ -245,6 +245,24 @@ class Sender:
                 stamp -= 1
             self.frame(b"T", sha.digest() + stamp.to_bytes(12, "big", signed=True))
         return None
+
+    def send_block(self, file, at, length, sha):
+        """Send so many bytes of a file, hashed; False if it has fewer. Large ones are copied nowhere between."""
+        file.seek(at)
+        block = self.block[: 5 + length]
+        if file.readinto(block[5:]) < length:
+            return False
+        sha.update(block[5:])
+        if length < LARGE:
+            self.frame(b"D", bytes(block[5:]))
+            return True
+        if not self.is_wide:
+            self.is_wide = True
+            widen(1)
+        block[:5] = b"D" + length.to_bytes(4, "big")
+        self.flush()
+        self.worker.write(block)
+        return True
 
     def is_whole(self, file, before, digest):
         """True if what was read is one state of the file, not a mixture of two."""

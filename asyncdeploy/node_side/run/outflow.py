@@ -6,8 +6,9 @@ which Python knows since 3.10), where copying them in and out takes three times 
 
 import os
 
+from asyncdeploy.node_side.files import WIDE, widen
+
 FLOOD = 1 << 16  # a pipe that was full: more is coming
-WIDE = 1 << 18  # what pipes hold then, where the kernel allows it, and a frame's most: a quarter of the turns
 FULL = 1 << 18  # unsent bytes; above it the command has to wait
 AT_ONCE = 2  # SPLICE_F_NONBLOCK
 
@@ -54,21 +55,18 @@ class Outflow:
         if data:
             self.waiting += kind + len(data).to_bytes(4, "big") + data
         if len(data) >= FLOOD and self.held is None:
-            self.widen(fd)
+            self.hurry(fd)
         return not data
 
-    def widen(self, fd):
+    def hurry(self, fd):
         """A flood began: look for quicker ways, which most commands never need."""
         self.held = False
         if hasattr(os, "splice"):
             import fcntl
             import termios
 
-            for each in (fd, 1):
-                try:
-                    fcntl.fcntl(each, fcntl.F_SETPIPE_SZ, WIDE)
-                except OSError:
-                    pass  # no pipe, or the account has no pages left for wider ones
+            widen(fd)
+            widen(1)
             self.held = lambda fd: int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), "little")
 
     def flush(self):
