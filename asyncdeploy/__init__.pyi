@@ -28,7 +28,7 @@ from asyncdeploy.fleet.cluster import (
 )
 from asyncdeploy.fleet.collect import collect_all as collect_all, collect_logs as collect_logs
 from asyncdeploy.fleet.deploy import deploy_all as deploy_all, deploy_and_run as deploy_and_run
-from asyncdeploy.fleet.jobs import JobLine as JobLine, JobSet as JobSet
+from asyncdeploy.fleet.jobs import JobLine as JobLine, JobSet as JobSet, start_all as start_all
 from asyncdeploy.fleet.launch import (
     diagnose_launch as diagnose_launch,
     fan_out as fan_out,
@@ -49,7 +49,7 @@ from asyncdeploy.fleet.planned import NodePlan as NodePlan, Plan as Plan
 from asyncdeploy.fleet.push import push_all as push_all
 from asyncdeploy.fleet.queue import QueueOutcome as QueueOutcome, run_queue as run_queue
 from asyncdeploy.fleet.ready import wait_ready as wait_ready
-from asyncdeploy.fleet.run import run_all as run_all, start_all as start_all
+from asyncdeploy.fleet.run import run_all as run_all
 from asyncdeploy.launch.follow.diagnosis import Diagnosis as Diagnosis
 from asyncdeploy.launch.follow.status import LaunchStatus as LaunchStatus
 from asyncdeploy.launch.gang.attached import run_launch as run_launch

@@ -22,8 +22,9 @@ from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.envs.uv import UvEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all
+from asyncdeploy.fleet.jobs import start_all
 from asyncdeploy.fleet.launch import fan_out, follow_launch, wait_launch
-from asyncdeploy.fleet.run import run_all, start_all
+from asyncdeploy.fleet.run import run_all
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.ranks import Ranks
 from asyncdeploy.launch.launchers.torchrun import Torchrun

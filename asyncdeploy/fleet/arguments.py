@@ -1,6 +1,6 @@
-"""What the functions of the fleet take: nodes, code and commands as people write them, a pool lent or opened.
+"""What the functions of the fleet take: nodes and commands as people write them, a pool lent or opened.
 
-Everywhere a str, a Node or several of them are nodes, a path is a workspace; ``pool=None`` opens a Pool for the call.
+Everywhere a str, a Node or several of them are nodes; ``pool=None`` opens a Pool for the call.
 """
 
 from __future__ import annotations
@@ -8,15 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.command import Command, as_command
-from asyncdeploy.values.workspace import Workspace
 
 Nodes = str | Node | Iterable[str | Node]
-Code = Workspace | Path | str
 Asked = Command | str | Callable[[Node], Command | str]
 
 

@@ -9,9 +9,10 @@ import attrs
 
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.envs.base import Env
-from asyncdeploy.fleet.arguments import Code, Nodes, lent_pool
+from asyncdeploy.fleet.arguments import Nodes, lent_pool
 from asyncdeploy.fleet.deploy import DEFAULT_ENV
 from asyncdeploy.fleet.launch import fan_out, stop_launch
+from asyncdeploy.fleet.push import Code
 from asyncdeploy.launch.gang.attached import run_driver
 from asyncdeploy.launch.gang.drivers import start_driver
 from asyncdeploy.launch.launch import Launch

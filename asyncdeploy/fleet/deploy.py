@@ -8,8 +8,8 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, deploy_project, located, run_in_project
 from asyncdeploy.envs.base import Env
 from asyncdeploy.envs.uv import UvEnv
-from asyncdeploy.fleet.arguments import Asked, Code, Nodes, commands_of, lent_pool
-from asyncdeploy.fleet.push import with_crew
+from asyncdeploy.fleet.arguments import Asked, Nodes, commands_of, lent_pool
+from asyncdeploy.fleet.push import Code, with_crew
 from asyncdeploy.nodes.facts import NodeFacts
 from asyncdeploy.nodes.parallel import AT_ONCE
 from asyncdeploy.nodes.parse import Node, parse_nodes

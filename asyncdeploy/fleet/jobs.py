@@ -1,4 +1,4 @@
-"""Jobs on many nodes as one thing: JobSet, which start_all returns, and their lines as they come."""
+"""Jobs on many nodes as one thing: they are started, asked, stopped and followed together."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Self
 import attrs
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.fleet.arguments import lent_pool
+from asyncdeploy.deploy import Deployment, by_node, start_in_project
+from asyncdeploy.fleet.arguments import Asked, commands_of, lent_pool
 from asyncdeploy.nodes.node import Node
-from asyncdeploy.nodes.parallel import CALLS_AT_ONCE, map_nodes
+from asyncdeploy.nodes.parallel import AT_ONCE, CALLS_AT_ONCE, map_nodes
 from asyncdeploy.nodes.report import Outcome, Report, judge
 from asyncdeploy.remote.transport import Remote
-from asyncdeploy.run.job import Job, JobStatus
+from asyncdeploy.run.job import Job, JobStatus, check_job_name
 from asyncdeploy.run.job_log import follow_job
 from asyncdeploy.run.jobs import job_status, stop_job, wait_job
 from asyncdeploy.tasks.finish import BACK_S, finish
@@ -28,6 +29,47 @@ from asyncdeploy.values.words import describe_survivors, shown_line
 
 WAITING_LINES = 1000
 """Of all nodes together, read and not taken yet: who reads slowly holds the nodes back."""
+
+
+@checked
+async def start_all(
+    deployments: Iterable[Deployment],
+    command: Asked,
+    *,
+    name: str,
+    at_once: int = AT_ONCE,
+    at_most_s: float | None = None,
+    pool: Pool | None = None,
+) -> JobSet:
+    """Start a detached job in each deployment's project folder.
+
+    Args:
+        deployments: what stands on the nodes.
+        command: a Command, a shell line, or a callable that gives one for each node.
+        name: what people call the jobs.
+        at_once: how many are started at a time.
+        at_most_s: a node's own time, from when its work begins; one that takes longer is stopped there, and unknown.
+        pool: the connections.
+
+    Returns:
+        What became of each start, a Report, and the jobs as one thing: ``await jobs.status()``, ``jobs.wait()``,
+        ``jobs.stop()``, ``jobs.follow()``.
+
+    Raises:
+        ValueError: no job can be called so, or two deployments are of one node.
+
+    On cancellation nothing that was not reported stays running.
+    """
+    check_job_name(name)
+    ready = by_node(deployments)
+    commands = commands_of(tuple(ready), command)
+
+    async def work(node: Node) -> Job:
+        return await start_in_project(lent, ready[node], commands[node], name=name)
+
+    async with lent_pool(pool) as lent:
+        report = await map_nodes(tuple(ready), work, at_once=at_once, at_most_s=at_most_s, judged=True)
+    return JobSet(report.outcomes)
 
 
 @attrs.frozen

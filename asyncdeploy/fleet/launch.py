@@ -12,8 +12,9 @@ import attrs
 from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment
 from asyncdeploy.envs.base import Env
-from asyncdeploy.fleet.arguments import Code, Nodes, lent_pool
+from asyncdeploy.fleet.arguments import Nodes, lent_pool
 from asyncdeploy.fleet.deploy import DEFAULT_ENV, deploy_for
+from asyncdeploy.fleet.push import Code
 from asyncdeploy.launch.follow.diagnosis import Diagnosis
 from asyncdeploy.launch.follow.follow import LaunchFollower
 from asyncdeploy.launch.follow.hangs import diagnose, watch_silence
@@ -293,8 +294,7 @@ def _not_deployed(report: Report[Deployment]) -> LaunchFailed:
     outcome = report.failures[0]
     cause = outcome.error or DeployError(outcome.node.name, f"ended as {outcome.state}")
     rank = node_ranks(seen.node for seen in report)[outcome.node]
-    error = launch_failed(cause, "is not ready, nothing was started", node_rank=rank)
     rest = tuple(f"{seen.node.name}: {seen.error.message}" for seen in report.failures[1:] if seen.error is not None)
-    error = attrs.evolve(error, consequences=rest)
+    error = attrs.evolve(launch_failed(cause, "is not ready, nothing was started", node_rank=rank), consequences=rest)
     error.__cause__ = cause
     return error

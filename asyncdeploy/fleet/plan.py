@@ -11,10 +11,10 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, located
 from asyncdeploy.envs.base import Env, EnvWithSources
 from asyncdeploy.envs.bootstrap.bootstrap import EnvPreview, preview_env
-from asyncdeploy.fleet.arguments import Asked, Code, Nodes, commands_of, lent_pool
+from asyncdeploy.fleet.arguments import Asked, Nodes, commands_of, lent_pool
 from asyncdeploy.fleet.deploy import DEFAULT_ENV
 from asyncdeploy.fleet.planned import EnvState, NodePlan, Plan
-from asyncdeploy.fleet.push import needed_path
+from asyncdeploy.fleet.push import Code, needed_path
 from asyncdeploy.launch.gang.plan import preview_launch
 from asyncdeploy.launch.launchers.rank_env import told_line
 from asyncdeploy.launch.launchers.torchrun import Torchrun

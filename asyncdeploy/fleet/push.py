@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
 
 from asyncdeploy.connect.pool import Pool
-from asyncdeploy.fleet.arguments import Code, Nodes, lent_pool
+from asyncdeploy.fleet.arguments import Nodes, lent_pool
 from asyncdeploy.nodes.parallel import AT_ONCE, map_nodes
 from asyncdeploy.nodes.parse import Node, parse_nodes
 from asyncdeploy.nodes.report import Report
@@ -20,6 +21,9 @@ from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.workspace import Site, Workspace, as_workspace
 
 T = TypeVar("T")
+
+Code = Workspace | Path | str
+"""A path is a workspace with nothing said about it."""
 
 
 @checked

@@ -1,7 +1,8 @@
 """What can go wrong, as types: each names its node, carries its evidence and says what to do next.
 
 Every error holds text and numbers only, so it pickles and goes into JSON. ``outcome`` says which state a node has in
-a Report when this error ended its work: ``unknown`` wherever we cannot prove what happened, never ``ok``.
+a Report when this error ended its work: ``unknown`` wherever we cannot prove what happened, never ``ok``. An error
+without fields of its own is a plain subclass: it inherits all that attrs would make anew, at everybody's import.
 """
 
 from __future__ import annotations
@@ -90,12 +91,10 @@ class HostKeyError(DeployError):
     source: str = ""
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class NoShell(DeployError):
     """The node let us in, but no usable shell answered; ``evidence`` is what came instead."""
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class ProtocolError(DeployError):
     """The node's side of our conversation said something it must not say; the node is not trusted further."""
 
@@ -107,14 +106,12 @@ class ProgramFailed(DeployError):
     program: str = ""
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class ConnectionLost(DeployError):
     """The connection broke while something ran: what became of it is unknown."""
 
     outcome: ClassVar[State] = "unknown"
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class DeadlineExceeded(DeployError):
     """A node took longer than ``at_most_s``: what it was doing was cancelled, what became of it is unknown."""
 
@@ -230,7 +227,6 @@ class JobLost(DeployError):
     job_id: str = ""
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class PreflightFailed(DeployError):
     """The nodes cannot run this job together; found before any rank was started."""
 
@@ -270,28 +266,24 @@ class LaunchFailed(DeployError):
         return failure_text(self)
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class WorkFailed(DeployError):
     """The caller's own coroutine raised something that is no DeployError; it is the ``__cause__``."""
 
     cause_is_theirs = True
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class Skipped(DeployError):
     """Not tried, because of something that happened elsewhere."""
 
     outcome: ClassVar[State] = "skipped"
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class Cancelled(DeployError):
     """Stopped by us before it was done."""
 
     outcome: ClassVar[State] = "cancelled"
 
 
-@attrs.define(slots=False, eq=False, str=False, repr=False)
 class Abandoned(ConnectionLost, Cancelled):
     """We closed the connection ourselves over which something ran: its leash ends it, but nobody saw its end."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -57,6 +56,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
         name: as it was written.
         known: all that there are.
     """
+    import difflib  # for those alone who wrote a name that there is not
+
     names = list(known)
     folded = {each.lower(): each for each in names}
     close = difflib.get_close_matches(name.lower(), folded, 1, 0.6) or [low for low in folded if low.startswith(name)]

@@ -12,8 +12,9 @@ from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.collect import collect_all
 from asyncdeploy.fleet.deploy import deploy_all, deploy_and_run
+from asyncdeploy.fleet.jobs import start_all
 from asyncdeploy.fleet.push import push_all
-from asyncdeploy.fleet.run import run_all, start_all
+from asyncdeploy.fleet.run import run_all
 from asyncdeploy.local.cluster import LocalCluster
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import FleetError

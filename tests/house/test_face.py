@@ -74,6 +74,15 @@ def test_a_room_is_imported_when_one_of_its_names_is_asked_for() -> None:
     assert seen == "False True\n<class 'asyncdeploy.ConnectionLost'> False"
 
 
+def test_who_runs_a_command_imports_no_push_environment_or_job() -> None:
+    rooms = ("push", "envs", "collect", "launch", "deploy", "run.job", "values.workspace")
+    seen = python(
+        f"import sys, asyncdeploy; asyncdeploy.run_all; print([room for room in {rooms} "
+        "if f'asyncdeploy.{room}' in sys.modules])"
+    )
+    assert seen == "[]"
+
+
 def test_the_version_is_the_metadatas_and_looked_up_when_it_is_asked_for() -> None:
     said = "'importlib.metadata' in sys.modules"
     seen = python(f"import sys, asyncdeploy; print({said}, asyncdeploy.__version__, {said}, asyncdeploy.Node.__name__)")

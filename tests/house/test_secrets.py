@@ -19,8 +19,9 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.deploy import deploy_all
+from asyncdeploy.fleet.jobs import start_all
 from asyncdeploy.fleet.launch import fan_out, wait_launch
-from asyncdeploy.fleet.run import run_all, start_all
+from asyncdeploy.fleet.run import run_all
 from asyncdeploy.launch.launch import Launch
 from asyncdeploy.launch.launchers.torchrun import Torchrun
 from asyncdeploy.nodes.report import FleetError

@@ -13,8 +13,9 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.deploy import Deployment, deploy_project, run_in_project, start_in_project
 from asyncdeploy.envs.system import SystemEnv
 from asyncdeploy.fleet.deploy import deploy_and_run
+from asyncdeploy.fleet.jobs import start_all
 from asyncdeploy.fleet.launch import fan_out, wait_launch
-from asyncdeploy.fleet.run import run_all, start_all
+from asyncdeploy.fleet.run import run_all
 from asyncdeploy.launch.gang.attached import run_launch
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.nodes.report import FleetError, Report
