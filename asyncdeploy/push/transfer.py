@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import struct
+from bisect import bisect_left
 from collections.abc import Awaitable
 
 import anyio
@@ -76,7 +77,8 @@ class Transfer:
     def take_base(self, payload: bytes, wanted: list[int]) -> None:
         """Remember what the node has of a large content that it wants: the first bytes of its pieces' digests."""
         number = int.from_bytes(payload[:4], "big")
-        if number not in wanted:
+        at = bisect_left(wanted, number)  # they rise; a look at each would be one at all of them for each large content
+        if wanted[at : at + 1] != [number]:
             raise self.nonsense(f"what it has of content {number}, which it did not ask for")
         base = self.bases.setdefault(number, bytearray())
         base += payload[4:]
@@ -90,8 +92,7 @@ class Transfer:
         for number in wanted:
             if digests := self.bundle.pieces(number):
                 base = bytes(self.bases.get(number, b""))
-                found[number] = runs = await run_in_thread(runs_of, digests, base)
-                data = pack_runs(runs)
+                found[number], data = await run_in_thread(_runs, digests, base)
                 for start in range(0, len(data), RUNS_FRAME):
                     call.send(b"K", number.to_bytes(4, "big") + data[start : start + RUNS_FRAME])
                     await call.drain()
@@ -142,6 +143,12 @@ class Transfer:
         if feed is not None and feed.direct_because:
             words.append(f"directly: {feed.direct_because}")
         return ", ".join(words)
+
+
+def _runs(digests: bytes, base: bytes) -> tuple[tuple[Run, ...], bytes]:
+    """Return what becomes of a content's pieces, and the same as it travels."""
+    runs = runs_of(digests, base)
+    return runs, pack_runs(runs)
 
 
 def _named(error: DeployError, node: str) -> DeployError:

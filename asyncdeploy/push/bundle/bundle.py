@@ -8,14 +8,16 @@ import os
 import platform
 import secrets
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
-from asyncdeploy.push.bundle.blocks import BLOCK, Block, Piece, cut_blocks
+from asyncdeploy.push.bundle.blocks import BLOCK, Block, BlockList, Piece
 from asyncdeploy.push.bundle.hash_cache import Stamp
 from asyncdeploy.push.bundle.manifest import Manifest
 from asyncdeploy.push.bundle.needed import check_needed
@@ -59,6 +61,8 @@ class Bundle:
         self._blocks = PackedBlocks(self.read, store)
         self._packing = asyncio.Lock()
         self._packed = b""
+        self._cutting = threading.Lock()
+        self._lists = WeakValueDictionary[bytes, BlockList]()
 
     @property
     def digest(self) -> str:
@@ -97,14 +101,16 @@ class Bundle:
             self._plain[number] = hashed.hexdigest()
         return self._plain[number]
 
-    def blocks(self, numbers: Sequence[int], runs: Mapping[int, tuple[Run, ...]]) -> list[Block]:
-        """Return what travels of contents as blocks; equal arguments give equal blocks.
+    def blocks(self, numbers: Sequence[int], runs: Mapping[int, tuple[Run, ...]]) -> BlockList:
+        """Return what travels of contents as blocks, in a thread; nodes that need the same share one and the same list.
 
         Args:
             numbers: which contents.
             runs: of the large ones.
         """
-        return cut_blocks(self._ranges(numbers, runs))
+        wanted = BlockList(self._ranges(numbers, runs))
+        with self._cutting:  # of sixteen nodes that need the same one cuts, and the others wait for that
+            return self._lists.setdefault(wanted.fingerprint(), wanted).cut()
 
     def _ranges(self, numbers: Sequence[int], runs: Mapping[int, tuple[Run, ...]]) -> Iterator[Piece]:
         for number in numbers:

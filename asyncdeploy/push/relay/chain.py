@@ -173,12 +173,12 @@ class Chain:
         async with self._announcing:  # the digests of a block are worked out once, and go out in order
             while self._announced <= number:
                 first = self._announced
-                some = self._blocks[first : first + ANNOUNCED]
-                proofs = [await self._bundle.proof(block) for block in some]
+                after = min(first + ANNOUNCED, len(self._blocks))
+                proofs = [await self._bundle.proof(self._blocks[each]) for each in range(first, after)]
                 for node in self._nodes.values():
                     if not node.feed.over and node.parent is not None:
                         node.feed.send_proofs(first, proofs)
-                self._announced = first + len(some)
+                self._announced = after
 
 
 async def _within(limit_s: float, wait: Callable[[], Awaitable[T]]) -> T | None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import anyio
 
-from asyncdeploy.push.bundle.blocks import Block
+from asyncdeploy.push.bundle.blocks import BlockList
 from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.relay.chain import Chain
 from asyncdeploy.push.relay.feed import Feed
@@ -99,9 +99,9 @@ class Crew:
 
     def _form(self, waiting: Sequence[Feed]) -> None:
         """Group those who need the same blocks; those who come later form the next groups."""
-        groups: dict[tuple[Block, ...], list[Feed]] = {}
+        groups: dict[BlockList, list[Feed]] = {}
         for feed in waiting:
-            groups.setdefault(tuple(feed.blocks), []).append(feed)
+            groups.setdefault(feed.blocks, []).append(feed)
         for blocks, feeds in groups.items():
             # They came in the order in which their connections were ready; promised is the order of the fleet.
             feeds.sort(key=lambda feed: self._ranks.get(feed.node.name, len(self._ranks)))
@@ -119,6 +119,5 @@ class Crew:
         self._groups.pop(feed, None)
 
 
-def _is_worth_a_trial(blocks: Sequence[Block], nodes: int) -> bool:
-    saved = (nodes - 1) * sum(piece.length for block in blocks for piece in block)
-    return nodes >= WORTH_NODES and saved >= WORTH_BYTES
+def _is_worth_a_trial(blocks: BlockList, nodes: int) -> bool:
+    return nodes >= WORTH_NODES and (nodes - 1) * blocks.size >= WORTH_BYTES

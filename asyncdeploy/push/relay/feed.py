@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import anyio
 
-from asyncdeploy.push.bundle.blocks import Block
+from asyncdeploy.push.bundle.blocks import BlockList
 from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.remote.transport import Remote
@@ -32,7 +31,7 @@ class Feed:
     Attributes:
         node: whose.
         bundle: what is pushed.
-        blocks: what it needs of it.
+        blocks: what it needs of it; one and the same list for all that need the same.
         sent: bytes that we sent it ourselves.
         reached: blocks that it has, as it says.
         asked / asked_from: set when it has lost its parent; the first block that it lacks.
@@ -42,7 +41,7 @@ class Feed:
         over: its push has ended, however.
     """
 
-    def __init__(self, remote: Remote, call: Call, bundle: Bundle, blocks: Sequence[Block]) -> None:
+    def __init__(self, remote: Remote, call: Call, bundle: Bundle, blocks: BlockList) -> None:
         self.node = remote.node
         self.bundle = bundle
         self.blocks = blocks
@@ -53,7 +52,6 @@ class Feed:
         self._sent_blocks = 0
         self._remote = remote
         self._call = call
-        self._ends = list(accumulate(sum(piece.length for piece in block) for block in blocks))
         self._listening = anyio.Event()
         self._linked = anyio.Event()
         self._place: tuple[str, int] | None = None
@@ -71,12 +69,12 @@ class Feed:
     @property
     def bytes_reached(self) -> int:
         """Bytes of content that the node has, as it says."""
-        return self._ends[self.reached - 1] if self.reached else 0
+        return self.blocks.ends[self.reached - 1] if self.reached else 0
 
     @property
     def bytes_left(self) -> int:
         """Bytes of content that it has not said to have."""
-        return self._ends[-1] - self.bytes_reached if self.blocks else 0
+        return self.blocks.size - self.bytes_reached
 
     async def send_from(self, first: int) -> None:
         """Send all blocks from one on ourselves."""
@@ -109,7 +107,7 @@ class Feed:
     def _show(self, reached: int) -> None:
         if reached > self._shown:
             self._shown = reached
-            done, total = self._ends[reached - 1], self._ends[-1]
+            done, total = self.blocks.ends[reached - 1], self.blocks.size
             self._remote.emit(BytesMoved(node=self.node.name, stage="push", done=done, total=total))
 
     # --- links ------------------------------------------------------------------------

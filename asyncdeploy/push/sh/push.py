@@ -209,9 +209,9 @@ class ShPush:
         self.site.check(status, why, META + b"/staging")
 
     async def send_tar(self, files: list[Entry]) -> None:
-        tar = TarOf(self.bundle, files)
+        tar = await run_in_thread(TarOf, self.bundle, files)
         self.session.body(tar.head())
-        for block in tar.blocks():
+        for block in tar.blocks:
             self.session.body(await run_in_thread(tar.pack, block))
             await self.session.drain()
             self.sent += sum(piece.length for piece in block)

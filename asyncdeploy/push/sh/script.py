@@ -18,7 +18,7 @@ from asyncdeploy.node_side.push.site_record import (
     ancestors,
     read_entries,
 )
-from asyncdeploy.push.bundle.blocks import Block, Piece, cut_blocks
+from asyncdeploy.push.bundle.blocks import Block, BlockList, Piece
 from asyncdeploy.push.bundle.bundle import Bundle
 from asyncdeploy.push.sh.site_view import SeenSite
 from asyncdeploy.remote.sh_session import batches, words
@@ -60,22 +60,24 @@ def name_staged(plan: Plan) -> tuple[list[Entry], list[Entry]]:
 
 
 class TarOf:
-    """Files of a bundle as tar, part by part; a content that several files share travels for each of them."""
+    """Files of a bundle as tar, part by part; a content that several files share travels for each of them.
+
+    Attributes:
+        blocks: the parts of half a MiB that all but the empty files travel in; a piece's number is that of its file.
+        total: bytes of all files.
+    """
 
     def __init__(self, bundle: Bundle, files: list[Entry]) -> None:
         self._bundle = bundle
         # An empty file is all header: it has no block.
         self._files = sorted(files, key=lambda entry: bool(entry.size))
         self._numbers = {bundle.plain_sha256(at).encode(): at for at in range(len(bundle.manifest.contents))}
-        self.total = sum(entry.size for entry in files)
+        self.blocks = BlockList(Piece(number, 0, entry.size) for number, entry in enumerate(self._files)).cut()
+        self.total = self.blocks.size
 
     def head(self) -> bytes:
         """Return the empty files."""
         return b"".join(_header(entry) for entry in self._files if not entry.size)
-
-    def blocks(self) -> list[Block]:
-        """Return the others in parts of half a MiB; a piece's number is that of its file."""
-        return cut_blocks([Piece(number, 0, entry.size) for number, entry in enumerate(self._files)])
 
     def pack(self, block: Block) -> bytes:
         """Return a part as it travels; it reads the disk, so call it in a thread.

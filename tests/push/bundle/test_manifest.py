@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from asyncdeploy.push.bundle.blocks import Piece, cut_blocks
+from asyncdeploy.push.bundle.blocks import BlockList, Piece
 from asyncdeploy.push.bundle.manifest import Difference, Entry, Manifest, difference
 
 SHA = "ab" * 32
@@ -76,7 +76,7 @@ def test_the_difference_of_two_trees() -> None:
 @given(st.lists(st.integers(1, 3000), max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_blocks_hold_every_byte_once_in_order_and_are_bounded(sizes: list[int]) -> None:
-    blocks = cut_blocks([Piece(number, 0, size) for number, size in enumerate(sizes)], limit=1000)
+    blocks = list(BlockList(Piece(number, 0, size) for number, size in enumerate(sizes)).cut(limit=1000))
     pieces = [piece for block in blocks for piece in block]
     assert all(0 < sum(piece.length for piece in block) <= 1000 for block in blocks)
     covered = [(piece.content, piece.start + at) for piece in pieces for at in range(piece.length)]

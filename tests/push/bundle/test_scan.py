@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from asyncdeploy.push.bundle.blocks import BLOCK
+from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.bundle.project import project_id
 from asyncdeploy.push.bundle.scan import Listing, list_workspace
 from asyncdeploy.values.errors import ToolMissing, TransferFailed
@@ -151,3 +153,14 @@ def test_clones_of_a_repository_are_one_project_and_plain_folders_are_not(reposi
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     assert len({project_id(tmp_path / name) for name in ("one", "two", "clone")}) == 3
+
+
+async def test_nodes_that_need_the_same_share_one_list_of_blocks(tmp_path: Path) -> None:
+    for name, size in (("a", 10), ("b", 2 * BLOCK), ("c", 30)):
+        (tmp_path / name).write_bytes(os.urandom(size))
+    async with pack_workspace(tmp_path) as bundle:
+        every, fewer = bundle.blocks([0, 1, 2], {}), bundle.blocks([0, 2], {})
+        assert bundle.blocks([0, 1, 2], {}) is every
+        assert bundle.blocks([0, 2], {}) is fewer
+        assert (every.size, fewer.size) == (2 * BLOCK + 40, 40)
+        assert sum(piece.length for block in every for piece in block) == every.size

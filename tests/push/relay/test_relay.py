@@ -1,15 +1,18 @@
 """Nodes that pass a push's blocks on: what the client uploads, and every way in which a link can fail."""
 
+import collections
 import contextlib
 import os
 import random
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import FrameType
 
 import anyio
 import pytest
@@ -18,6 +21,7 @@ from asyncdeploy.connect.pool import Pool
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.fleet.push import push_all
 from asyncdeploy.node_side.push.relay_link import MAX_INBOX, Bell, Child, Parent
+from asyncdeploy.push.bundle.blocks import BLOCK
 from asyncdeploy.push.bundle.bundle import pack_workspace
 from asyncdeploy.push.push import push_code
 from asyncdeploy.push.relay.crew import Crew
@@ -140,6 +144,27 @@ async def test_the_client_uploads_once(make: Make, source: Path) -> None:
         moved = [event for event in remote.events if isinstance(event, BytesMoved)]
         assert [event.done for event in moved] == sorted(event.done for event in moved)
         assert moved[-1].done <= moved[-1].total == SIZE + sum(len(f"{n}\n") * 100 for n in range(50))
+
+
+async def test_no_look_at_all_blocks_is_taken_on_the_loop(make: Make, source: Path) -> None:
+    """Of 200 GB there are 400,000: to hash them, to find out which nodes need the same, took 1.5 s of the loop."""
+    remotes = [await make(f"node-{number}") for number in range(3)]
+    calls = collections.Counter[str]()
+
+    def note(frame: FrameType, what: str, _: object) -> None:
+        if what == "call" and "push/bundle/blocks" in frame.f_code.co_filename:
+            calls[frame.f_code.co_name] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)  # of this thread, which is the loop's
+    try:
+        assert await push(remotes, source) == {}
+    finally:
+        sys.setprofile(before)
+    check(remotes, source)
+    assert details(remotes[2].events)[-1] == "51 files, 0 B, by other nodes"
+    assert calls["__getitem__"] <= 2 * (SIZE // BLOCK + 1), "each is sent once, and its digest told once"
+    assert not calls.keys() & {"cut", "fingerprint", "__iter__"}
 
 
 async def test_off_and_too_little_mean_directly(make: Make, source: Path) -> None:
