@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections import Counter
 from collections.abc import Sequence
@@ -84,10 +85,8 @@ def interface_of(facts: NodeFacts, address: str) -> str:
 
 def is_loopback(text: str) -> bool:
     """Return whether a host or address means the machine itself."""
-    try:
-        return ipaddress.ip_address(text).is_loopback
-    except ValueError:
-        return text == "localhost"
+    address = _read(text)
+    return text == "localhost" if address is None else address.is_loopback
 
 
 def _one_machine(nodes: Sequence[Node], facts: Sequence[NodeFacts]) -> bool:
@@ -103,19 +102,24 @@ def _bare(text: str) -> str:
 
 def _nearness(address: str, others: Sequence[Sequence[str]]) -> tuple[int, bool]:
     """How many leading bits an address shares with the farthest of the other nodes, and whether it is a private one."""
-    try:
-        private = ipaddress.ip_address(address).is_private
-    except ValueError:
+    read = _read(address)
+    if read is None:
         return (-1, False)
     nearest = (max((_shared_bits(address, text) for text in texts), default=0) for texts in others)
-    return (min(nearest, default=0), private)
+    return (min(nearest, default=0), read.is_private)
 
 
 def _shared_bits(one: str, other: str) -> int:
-    try:
-        first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
-    except ValueError:
-        return 0
-    if first.version != second.version:
+    first, second = _read(one), _read(other)
+    if first is None or second is None or first.version != second.version:
         return 0
     return first.max_prefixlen - (int(first) ^ int(second)).bit_length()
+
+
+@functools.lru_cache(1 << 14)  # some of each node: each is compared with several, and reading one takes 10 us
+def _read(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address, None for what is none."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from asyncdeploy.launch.preflight.reachability import ALL_PAIRS
 from asyncdeploy.launch.preflight.verdict import OPEN_HINT, SHOWN, Problem, Unreached
 
 NOTHING_SHARED = "these nodes share no private network; a multi-node job cannot work"
@@ -16,14 +17,16 @@ def pair_problems(names: Sequence[str], bad: Sequence[Unreached]) -> tuple[Probl
         names: of all nodes, in node rank order.
         bad: every pair that failed.
     """
-    count = len(names)
-    if count > 1 and len({(each.source, each.target) for each in bad}) == count * (count - 1):
+    count, tries = len(names), min(len(names), ALL_PAIRS) - 1
+    if count > 1 and len({(each.source, each.target) for each in bad}) == count * tries:
         return (Problem("", NOTHING_SHARED, OPEN_HINT, "\n".join(map(str, bad[:SHOWN]))),)
-    found = []
-    for target in names:
-        to_it = [each for each in bad if each.target == target]
-        if count > 2 and len(to_it) == count - 1:
-            found.append(Problem("", f"no node reaches {to_it[0].where}", OPEN_HINT))
+    found, by_target = [], dict[str, list[Unreached]]()
+    for each in bad:
+        by_target.setdefault(each.target, []).append(each)
+    for to_it in (by_target[target] for target in names if target in by_target):
+        if count > 2 and len(to_it) == tries:
+            who = "no node" if tries == count - 1 else f"none of the {tries} nodes that tried"
+            found.append(Problem("", f"{who} reaches {to_it[0].where}", OPEN_HINT))
         else:
             found += [Problem(each.source, f"cannot reach {each.where}", OPEN_HINT) for each in to_it]
     return tuple(found)

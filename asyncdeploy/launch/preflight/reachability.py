@@ -6,9 +6,10 @@ ports of the ephemeral range, where a firewall may have a rule of its own, so tw
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 import attrs
@@ -28,6 +29,8 @@ CONNECT_S = 4.0
 ALL_PAIRS = 128
 """Up to so many nodes each connects to every other; of more, to the next 127 in rank order, or the tries would be
 thousands a node."""
+PORTION = 16
+"""Nodes whose tries are sent, or read, in one turn of the loop: a millisecond each, and there may be thousands."""
 TRIES = "the tries to reach each other"
 """What nodes are asked for here, in errors."""
 
@@ -60,27 +63,30 @@ async def try_pairs(pool: Pool, nodes: Sequence[Node], places: Sequence[tuple[st
     # A nonce of its own each: who reaches itself instead, at an address that two nodes have, must not take it for the
     # other one.
     nonces = [secrets.token_hex(16) for _ in nodes]
+    targets: dict[int, str] = {}  # each is written once, for the 127 that try it
 
     async def work(node: Node) -> list[Unreached]:
         rank = ranks[node]
         others = [(rank + step) % len(nodes) for step in range(1, min(len(nodes), ALL_PAIRS))]
         request = {"do": "pairs", "nonce": nonces[rank], "timeout_s": CONNECT_S}
         async with call_program(pool.at(node), "launch.ports", json.dumps(request).encode()) as call:
-            gathering.ports[rank] = await _taken_ports(call)
+            gathering.ports[rank] = ports = await _taken_ports(call)
+            targets[rank] = ", ".join(json.dumps([places[rank][0], port, nonces[rank]]) for port in ports)
             # Who tried earlier would find ports closed that are only not open yet.
             await gathering.until("all listen")
-            tries = [(other, port) for other in others for port in gathering.ports[other]]
-            targets = [[places[other][0], port, nonces[other]] for other, port in tries]
-            call.send(b"T", json.dumps(targets).encode())
-            problems = dict(zip(tries, await _problems(call, len(tries)), strict=True))
+            call.send(b"T", f"[{', '.join(targets[other] for other in others)}]".encode())
+            kind, payload = await call.receive()
+            await gathering.turn()
+            tried = [(other, port) for other in others for port in gathering.ports[other]]
+            failed = _failed(node.name, tried, kind, payload)
+            del tried, payload  # 40 KB a node, while all wait for the last one
             # And who left earlier would close its ports to those that are slower.
             await gathering.until("all have tried")
             call.send(b"D")
             await call.receive()
         return [
-            Unreached(node.name, nodes[other].name, *places[other], problem)
-            for other in others
-            if (problem := _in_words([(port, problems[other, port]) for port in gathering.ports[other]]))
+            Unreached(node.name, nodes[other].name, *places[other], _in_words(gathering.ports[other], problems))
+            for other, problems in failed.items()
         ]
 
     with anyio.move_on_after(PAIRS_S):
@@ -104,6 +110,7 @@ class _Gathering:
     def __init__(self, count: int) -> None:
         self.ports: dict[int, tuple[int, ...]] = {}
         self._count = count
+        self._portion = asyncio.Semaphore(PORTION)
         self._there: dict[str, int] = {}
         self._events: dict[str, anyio.Event] = {}
 
@@ -113,6 +120,12 @@ class _Gathering:
         if self._there[what] == self._count:
             event.set()
         await event.wait()
+        await self.turn()
+
+    async def turn(self) -> None:
+        """Go on a few at a time, and not all that were waited for in one turn of the loop."""
+        async with self._portion:
+            await asyncio.sleep(0)
 
 
 async def _taken_ports(call: Call) -> tuple[int, ...]:
@@ -128,19 +141,19 @@ async def _taken_ports(call: Call) -> tuple[int, ...]:
     return low, high
 
 
-def _in_words(seen: Sequence[tuple[int, str]]) -> str:
-    """Return what became of one node's tries to reach another, "" if all worked."""
-    bad = [(port, problem) for port, problem in seen if problem]
-    good = [str(port) for port, problem in seen if not problem]
-    if not bad or not good:
-        return bad[0][1] if bad else ""
-    return f"{bad[0][1]} at port {bad[0][0]}, though port {good[0]} answers"
-
-
-async def _problems(call: Call, count: int) -> list[str]:
-    """Return what became of each try, "" where it worked."""
-    kind, payload = await call.receive()
+def _failed(name: str, tries: Sequence[tuple[int, int]], kind: bytes, payload: bytes) -> dict[int, dict[int, str]]:
+    """Return which of a node's tries failed, and why: by rank, then by port."""
     if kind != b"R":
-        raise ProtocolError(call.remote.node.name, f"{TRIES}: what became of each was expected, got a frame {kind!r}")
-    found = Answer.read(call.remote.node.name, TRIES, payload).items(count)
-    return ["" if each["peer"].is_there else each["error"].text(NO_ANSWER, MAX_WORD) for each in found]
+        raise ProtocolError(name, f"{TRIES}: what became of each was expected, got a frame {kind!r}")
+    failed: dict[int, dict[int, str]] = {}
+    for (other, port), each in zip(tries, Answer.read(name, TRIES, payload).items(len(tries)), strict=True):
+        if not each["peer"].is_there:
+            failed.setdefault(other, {})[port] = each["error"].text(NO_ANSWER, MAX_WORD) or NO_ANSWER
+    return failed
+
+
+def _in_words(ports: Sequence[int], problems: Mapping[int, str]) -> str:
+    """Return what became of one node's tries to reach another, of which some failed."""
+    port, problem = next(iter(problems.items()))
+    good = [str(each) for each in ports if each not in problems]
+    return f"{problem} at port {port}, though port {good[0]} answers" if good else problem

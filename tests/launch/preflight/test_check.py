@@ -1,6 +1,8 @@
 """Whether nodes can run one job together: the verdict as arithmetic, and asked of nodes with addresses of their own."""
 
+import asyncio
 import contextlib
+import itertools
 import json
 import pickle
 import re
@@ -16,6 +18,7 @@ import asyncdeploy as ad
 from asyncdeploy.envs.built import Built
 from asyncdeploy.launch.preflight.disturbances import warnings_of
 from asyncdeploy.launch.preflight.problems import NOTHING_SHARED, network_problems, pair_problems
+from asyncdeploy.launch.preflight.reachability import PORTION, _Gathering
 from asyncdeploy.launch.preflight.torch_cuda import cuda_warnings
 from asyncdeploy.launch.preflight.verdict import GpuUser, NodeSeen, Preflight, Problem, Unreached
 from asyncdeploy.launch.preflight.visible_gpus import gpu_choices, hidden_gpus
@@ -62,6 +65,33 @@ def test_f11_a_bad_pair_is_named_with_both_nodes() -> None:
 def test_a_node_that_nobody_reaches_is_said_once() -> None:
     (problem,) = pair_problems(NAMES, [miss("gpu-a", "gpu-c"), miss("gpu-b", "gpu-c")])
     assert str(problem) == "no node reaches gpu-c at 10.0.0.3 (eth1): no answer within 4 s"
+
+
+def test_of_hundreds_of_nodes_who_is_not_reached_is_said_once_too() -> None:
+    """There each node is tried by 127 others, and not by all."""
+    names = [f"n{number}" for number in range(300)]
+    (problem,) = pair_problems(names, [miss(source, "n200") for source in names[73:200]])
+    assert str(problem).startswith("none of the 127 nodes that tried reaches n200 at 10.0.0.3 (eth1)")
+    several = pair_problems(names, [miss(source, "n200") for source in names[73:199]])
+    assert [problem.node for problem in several] == names[73:199]
+    bad = [miss(names[rank], names[(rank + step) % 300]) for rank in range(300) for step in range(1, 128)]
+    assert [str(problem) for problem in pair_problems(names, bad)] == [NOTHING_SHARED]
+
+
+async def test_all_that_waited_go_on_a_few_at_a_time() -> None:
+    gathering, gone_on = _Gathering(500), []
+
+    async def wait(number: int) -> None:
+        await gathering.until("all are there")
+        gone_on.append(number)
+
+    tasks = [asyncio.create_task(wait(number)) for number in range(500)]
+    portions = [0]
+    while len(gone_on) < 500:
+        await asyncio.sleep(0)
+        portions.append(len(gone_on))
+    await asyncio.gather(*tasks)
+    assert max(after - before for before, after in itertools.pairwise(portions)) <= PORTION
 
 
 def test_no_pair_at_all_is_no_network() -> None:
