@@ -22,6 +22,9 @@ AT_ONCE = 32
 """Nodes worked on at a time: enough to fill a client's uplink, few enough to be kind to a login node."""
 CALLS_AT_ONCE = 128
 """Nodes asked at the same time for what is a call or two: as many as a Pool connects to at once."""
+PORTION = 32
+"""Nodes whose work begins in one turn of the loop, however many at a time: a call that goes out takes half a
+millisecond."""
 
 Work = Callable[[Node], Awaitable[T]]
 Nodes = str | Node | Iterable[str | Node]
@@ -145,7 +148,10 @@ class _Fleet(Generic[T]):
     async def outcomes(self) -> AsyncGenerator[Outcome[T], None]:
         """Begin, and give each outcome as it comes; whoever leaves early calls ``stop``."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._one(node), name=f"work for {node.name}") for node in self.nodes]
+        for number, node in enumerate(self.nodes, 1):
+            self._tasks.append(loop.create_task(self._one(node), name=f"work for {node.name}"))
+            if number % PORTION == 0:
+                await asyncio.sleep(0)
         for _ in self.nodes:
             yield await self._news.get()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import attrs
@@ -62,7 +63,7 @@ def judge(outcome: Outcome[T]) -> Outcome[T]:
     return outcome if error is None else attrs.evolve(outcome, state=error.outcome, error=error)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(repr=False, slots=False)
 class Report(Described, Generic[T]):
     """The outcomes of all nodes, in the order in which the nodes were given; printed it is a table."""
 
@@ -103,10 +104,18 @@ class Report(Described, Generic[T]):
         return report_table([(each.node.name, each.state, each.value, each.error) for each in self.outcomes])
 
     def __getitem__(self, node: Node | str) -> Outcome[T]:
-        for outcome in self.outcomes:
-            if node in (outcome.node, outcome.node.name):
-                return outcome
-        raise KeyError(node.name if isinstance(node, Node) else node)
+        found = self._by_node.get(node)
+        if found is None:
+            raise KeyError(node.name if isinstance(node, Node) else node)
+        return found
+
+    @cached_property
+    def _by_node(self) -> dict[Node | str, Outcome[T]]:
+        """Each outcome by its node and by that one's name: whoever asks for one asks for all, of thousands."""
+        found: dict[Node | str, Outcome[T]] = {}
+        for outcome in reversed(self.outcomes):
+            found[outcome.node] = found[outcome.node.name] = outcome
+        return found
 
     def __iter__(self) -> Iterator[Outcome[T]]:
         return iter(self.outcomes)

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import itertools
+import pickle
 import time
 
 import anyio
 import pytest
 
-from asyncdeploy.nodes.parallel import iter_nodes, map_nodes, partial_report
+from asyncdeploy.nodes.parallel import PORTION, iter_nodes, map_nodes, partial_report
 from asyncdeploy.nodes.parse import Node, parse_nodes
+from asyncdeploy.nodes.report import Outcome, Report
 from asyncdeploy.tasks.finish import BACK_S, finish
 from asyncdeploy.tasks.progress import note_progress
 from asyncdeploy.values.errors import CommandFailed, ConnectionLost, DeadlineExceeded, WorkFailed
@@ -38,6 +41,38 @@ async def test_every_node_stands_in_the_report_once_whatever_became_of_it() -> N
     assert report["n0"].value == 7
     assert isinstance(report["n3"].error, WorkFailed)
     assert isinstance(report["n3"].error.__cause__, LookupError)
+
+
+async def test_the_work_of_thousands_begins_a_few_at_a_time() -> None:
+    """However many may go on at once: others have their turn in between."""
+    begun, seen = 0, [0]
+
+    async def work(node: Node) -> None:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(0)
+
+    async def look() -> None:
+        while begun < 2000:
+            await asyncio.sleep(0)
+            seen.append(begun)
+
+    looking = asyncio.create_task(look())
+    report = await map_nodes(parse_nodes("n[0-1999]"), work, at_once=2000)
+    await looking
+    assert report.ok
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= PORTION
+
+
+def test_a_report_looks_a_node_up_by_itself_and_by_its_name() -> None:
+    report = Report(tuple(Outcome(node, "ok", number) for number, node in enumerate(NODES)))
+    assert [report[node].value for node in NODES] == [report[node.name].value for node in NODES] == [0, 1, 2, 3]
+    with pytest.raises(KeyError, match="'n9'"):
+        report["n9"]
+    with pytest.raises(KeyError, match="'n9'"):
+        report[Node("n9")]
+    assert pickle.loads(pickle.dumps(report)) == report
+    assert hash(report) == hash(Report(report.outcomes))
 
 
 async def test_outcomes_come_as_the_nodes_end() -> None:
