@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asyncdeploy.remote.answers import Answer
 from asyncdeploy.values.errors import ProtocolError
@@ -45,6 +45,7 @@ def refusal_or(call: Callable[[], Any]) -> Any:
 
 @pytest.mark.parametrize("name", READERS)
 @given(value=JSON)
+@settings(deadline=None)
 def test_a_reader_returns_what_it_promises_or_names_the_node(name: str, value: Any) -> None:
     reader, fits = READERS[name]
     found = refusal_or(lambda: reader(read(value)))
@@ -56,6 +57,7 @@ def test_a_reader_returns_what_it_promises_or_names_the_node(name: str, value: A
 
 
 @given(payload=st.binary(max_size=60))
+@settings(deadline=None)
 def test_any_bytes_are_json_or_refused(payload: bytes) -> None:
     found = refusal_or(lambda: Answer.read("gpu-1", "where it stands", payload))
     assert isinstance(found, Answer) or "JSON was expected" in found.message
