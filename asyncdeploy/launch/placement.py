@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -51,6 +52,7 @@ class Placement(PlainData):
         places: one a node, in node rank order.
         attempt: how often it was restarted.
         grace_s: seconds from TERM to KILL whenever the launch is stopped.
+        addresses: the nodes' addresses, a line each: one text, which all of thousands are told.
     """
 
     launch_id: str
@@ -59,6 +61,16 @@ class Placement(PlainData):
     places: tuple[NodePlace, ...]
     attempt: int = 0
     grace_s: float = 5.0
+    addresses: str = attrs.field(init=False, eq=False, repr=False)
+    _firsts: tuple[int, ...] = attrs.field(init=False, eq=False, repr=False)
+
+    @addresses.default
+    def _(self) -> str:
+        return "\n".join(place.address for place in self.places)
+
+    @_firsts.default
+    def _(self) -> tuple[int, ...]:
+        return tuple(accumulate((place.nproc for place in self.places), initial=0))
 
     def __attrs_post_init__(self) -> None:
         ranks = [place.node_rank for place in self.places]
@@ -71,11 +83,11 @@ class Placement(PlainData):
     @property
     def world_size(self) -> int:
         """How many processes there are on all nodes together."""
-        return sum(place.nproc for place in self.places)
+        return self._firsts[-1]
 
     def first_rank(self, node_rank: int) -> int:
         """Return the global rank of a node's local rank 0."""
-        return sum(place.nproc for place in self.places[:node_rank])
+        return self._firsts[node_rank]
 
 
 class Launcher(Protocol):
@@ -165,7 +177,7 @@ def rank_env(placement: Placement, place: NodePlace) -> dict[str, str]:
         "ASYNCDEPLOY_ATTEMPT": str(placement.attempt),
         "ASYNCDEPLOY_NODE_RANK": str(place.node_rank),
         "ASYNCDEPLOY_NUM_NODES": str(len(placement.places)),
-        "ASYNCDEPLOY_NODE_IPS": "\n".join(other.address for other in placement.places),
+        "ASYNCDEPLOY_NODE_IPS": placement.addresses,
         "ASYNCDEPLOY_GPUS_PER_NODE": str(place.nproc),
         "ASYNCDEPLOY_GRACE_S": f"{placement.grace_s:g}",
         "NODE_RANK": str(place.node_rank),

@@ -32,6 +32,13 @@ def test_every_rank_finds_its_variables() -> None:
     }
 
 
+def test_what_all_nodes_are_told_is_one_text() -> None:
+    placement = plan(*[1] * 300)
+    told = [rank_env(placement, place)["ASYNCDEPLOY_NODE_IPS"] for place in placement.places]
+    assert told[0].count("\n") == 299
+    assert all(text is told[0] for text in told)
+
+
 def test_a_plan_travels_through_json() -> None:
     placement = plan(8, 8)
     assert Placement.from_dict(json.loads(json.dumps(placement.to_dict()))) == placement
