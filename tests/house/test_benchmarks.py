@@ -29,6 +29,7 @@ def test_what_is_checked_where_gpus_are_runs_without() -> None:
         ("cold_start", []),
         ("launch", []),
         ("old_jobs", []),
+        ("scale", []),
         ("envs", ["dockerd", "docker", "nix"]),
     ],
 )
