@@ -42,6 +42,8 @@ class Patterns:
 
     def match(self, path: str, *, folder: bool = False) -> bool:
         """Return whether a path, or a folder above it, is matched."""
+        if not self.rules:
+            return False
         at = path.find("/")
         while at != -1:
             if self.decide(path[:at], folder=True):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import attrs
 
 BLOCK = 512 * 1024
 """Contents in one frame: half of what a frame may hold, so that one that does not compress fits as well."""
+KEPT = 32
+"""Blocks of a list that are kept as they are: 2 MB at most."""
 
 
 @attrs.frozen
@@ -21,7 +24,15 @@ class Piece:
     length: int
 
 
-Block = tuple[Piece, ...]
+class Block(tuple[Piece, ...]):
+    """The parts that share a frame, in order; one of small files has 500, so its hash is worked out once."""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
 
 
 class BlockList:
@@ -45,11 +56,14 @@ class BlockList:
             self._lengths.append(whole.length)
         self._first, self._at = array("Q"), array("Q")  # of each block: the part that it begins with, and where in it
         self.ends = array("Q")
+        self._made: dict[int, Block] = {}  # the last ones: nodes that need the same are about as far
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def __getitem__(self, number: int) -> Block:
+        if (made := self._made.get(number)) is not None:
+            return made
         pieces: list[Piece] = []
         part, at = self._first[number], self._at[number]
         left = self.ends[number] - (self.ends[number - 1] if number else 0)
@@ -58,7 +72,10 @@ class BlockList:
             if length:
                 pieces.append(Piece(self._contents[part], self._starts[part] + at, length))
             part, at, left = part + 1, 0, left - length
-        return tuple(pieces)
+        if len(self._made) >= KEPT:
+            del self._made[next(iter(self._made))]
+        made = self._made[number] = Block(pieces)
+        return made
 
     def __iter__(self) -> Iterator[Block]:
         return map(self.__getitem__, range(len(self)))

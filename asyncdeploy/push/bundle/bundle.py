@@ -18,7 +18,6 @@ from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 from asyncdeploy.push.bundle.blocks import BLOCK, Block, BlockList, Piece
-from asyncdeploy.push.bundle.hash_cache import Stamp
 from asyncdeploy.push.bundle.manifest import Manifest
 from asyncdeploy.push.bundle.needed import check_needed
 from asyncdeploy.push.bundle.packing import LEVEL, PackedBlocks
@@ -140,11 +139,12 @@ class Bundle:
         except OSError:
             raise changed(path) from None
         try:
-            same = Stamp.of(os.fstat(fd)) == self._stamps[path]  # before it too: a folder cannot be read
-            data = os.pread(fd, piece.length, piece.start) if same else b""
-            if not same or Stamp.of(os.fstat(fd)) != self._stamps[path] or len(data) != piece.length:
-                raise changed(path)
-            return data
+            data = os.pread(fd, piece.length, piece.start)
+            if len(data) == piece.length and self._stamps[path].is_of(os.fstat(fd)):
+                return data
+            raise changed(path)
+        except OSError:  # it is a folder by now, or a pipe
+            raise changed(path) from None
         finally:
             os.close(fd)
 

@@ -41,6 +41,15 @@ class Stamp:
         """Return the stamp of what stat found."""
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
+    def is_of(self, found: os.stat_result) -> bool:
+        """Return whether stat found the same: asked of every file, so no second stamp is made for it."""
+        return (
+            self.inode == found.st_ino
+            and self.ctime_ns == found.st_ctime_ns
+            and self.mtime_ns == found.st_mtime_ns
+            and self.size == found.st_size
+        )
+
     def is_racy(self, read_at_ns: int) -> bool:
         """Return whether a change of the file since it was read could go unseen."""
         return max(self.mtime_ns, self.ctime_ns) > read_at_ns - RACY_NS

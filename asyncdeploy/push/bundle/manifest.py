@@ -24,8 +24,8 @@ SHOWN = 160
 """Letters of a path in a message; of a longer one its beginning and its end."""
 
 _HEAD = b"asyncdeploy-manifest 1"
-_LETTERS: dict[Kind, bytes] = {"file": b"f", "dir": b"d", "link": b"l", "absent": b"a"}
-_KINDS: dict[bytes, Kind] = {letter: kind for kind, letter in _LETTERS.items()}
+_LETTERS: dict[Kind, str] = {"file": "f", "dir": "d", "link": "l", "absent": "a"}
+_KINDS: dict[bytes, Kind] = {letter.encode(): kind for kind, letter in _LETTERS.items()}
 _FIELDS = 7
 
 
@@ -96,17 +96,23 @@ class Manifest:
                 raise ValueError(f"a path comes twice in a tree: {entry.path!r}")
             solid.add(entry.path)
         solid.difference_update(entry.path for entry in self.entries if entry.kind in ("dir", "absent"))
+        free: set[str] = set()
         for entry in self.entries:
             folder = entry.path.rpartition("/")[0]
-            if folder and any(above in solid for above in upwards(folder)):
-                raise ValueError(f"a path lies below a file or link: {entry.path!r}")
+            if folder and folder not in free:
+                if any(above in solid for above in upwards(folder)):
+                    raise ValueError(f"a path lies below a file or link: {entry.path!r}")
+                free.add(folder)
 
     @cached_property
     def digest(self) -> str:
         """Names the tree: sha256, as hex, over paths, kinds, permission bits, contents and targets (not times)."""
-        fields = self._fields()
-        columns = (fields[at::_FIELDS] for at in (5, 0, 1, 4, 6))
-        return hashlib.sha256(b"\0".join(field for column in columns for field in column)).hexdigest()
+        columns = [entry.path for entry in self.entries]
+        columns += [_LETTERS[entry.kind] for entry in self.entries]
+        columns += [f"{entry.mode:o}" for entry in self.entries]
+        columns += [entry.sha256 for entry in self.entries]
+        columns += [entry.target for entry in self.entries]
+        return hashlib.sha256(os.fsencode("\0".join(columns))).hexdigest()
 
     @cached_property
     def contents(self) -> tuple[Entry, ...]:
@@ -117,23 +123,14 @@ class Manifest:
                 first.setdefault(entry.sha256, entry)
         return tuple(first.values())
 
-    def _fields(self) -> list[bytes]:
-        fields: list[bytes] = []
-        for entry in self.entries:
-            fields += (
-                _LETTERS[entry.kind],
-                b"%o" % entry.mode,
-                b"%d" % entry.size,
-                b"%d" % entry.mtime_ns,
-                entry.sha256.encode(),
-                os.fsencode(entry.path),
-                os.fsencode(entry.target),
-            )
-        return fields
-
     def to_bytes(self) -> bytes:
         """Return the tree as fields joined by NUL, which no path holds: the same bytes for the same tree and times."""
-        return b"\0".join([_HEAD, *self._fields()])
+        rows = [
+            f"{_LETTERS[entry.kind]}\0{entry.mode:o}\0{entry.size}\0{entry.mtime_ns}"
+            f"\0{entry.sha256}\0{entry.path}\0{entry.target}"
+            for entry in self.entries
+        ]
+        return os.fsencode("\0".join([_HEAD.decode(), *rows]))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

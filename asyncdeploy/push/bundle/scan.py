@@ -170,7 +170,7 @@ class _Scan(ScanState):
                 elif found.st_size in POINTER_SIZES and _is_pointer(full) and not self.include.match(path):
                     self.pointers.append(path)
                 else:
-                    self.add_file(path)
+                    self.add_file(path, found)
             elif stat.S_ISLNK(found.st_mode):
                 if not self.generated.leaves_out_link(path):
                     self.add_link(path, full)
@@ -192,14 +192,13 @@ class _Scan(ScanState):
             self.led_out.append(f"{path} -> {target}")
         self.entries.append(Entry(path, "link", 0, 0, "", target, 0))
 
-    def add_file(self, path: str) -> None:
-        self.put_file(path, *self.hash(path, self.read_all))
+    def add_file(self, path: str, found: os.stat_result) -> None:
+        self.put_file(path, *self.hash(path, found, self.read_all))
 
-    def put_file(self, path: str, sha256: str, found: os.stat_result) -> None:
-        self.stamps[path] = Stamp.of(found)
+    def put_file(self, path: str, sha256: str, stamp: Stamp, mode: int) -> None:
+        self.stamps[path] = stamp
         # The owner must be able to read it on the node: it is verified and compared there.
-        mode = stat.S_IMODE(found.st_mode) & 0o777 | 0o400
-        self.entries.append(Entry(path, "file", mode, found.st_size, sha256, "", max(0, found.st_mtime_ns)))
+        self.entries.append(Entry(path, "file", mode & 0o777 | 0o400, stamp.size, sha256, "", max(0, stamp.mtime_ns)))
 
     def hash_large(self) -> None:
         """Hash the large files, each by many threads, but for those that are known to be what they were."""
@@ -218,18 +217,21 @@ class _Scan(ScanState):
 
     def add_large(self, path: str, known: tuple[Stamp, bytes] | None, executor: Executor) -> None:
         found = os.lstat(f"{self.root}/{path}")
-        if known is not None and known[0] == Stamp.of(found):
-            digests = known[1]
+        if known is not None and known[0].is_of(found):
+            stamp, digests = known
+            mode = found.st_mode
         else:
-            digests, found = self.hash(path, lambda fd, size: self.read_pieces(fd, size, executor))
-        if not is_large(found.st_size):  # it was cut meanwhile
-            self.add_file(path)
+            digests, stamp, mode = self.hash(path, found, lambda fd, size: self.read_pieces(fd, size, executor))
+        if not is_large(stamp.size):  # it was cut meanwhile
+            self.add_file(path, os.lstat(f"{self.root}/{path}"))
             return
         self.pieces[path] = digests
-        self.put_file(path, large_id(digests), found)
+        self.put_file(path, large_id(digests), stamp, mode)
 
-    def hash(self, path: str, read: Callable[[int, int], tuple[Digest, int]]) -> tuple[Digest, os.stat_result]:
-        """Return what a file that held still while it was read hashed to, and its stat."""
+    def hash(
+        self, path: str, before: os.stat_result, read: Callable[[int, int], tuple[Digest, int]]
+    ) -> tuple[Digest, Stamp, int]:
+        """Return what a file that held still since it was looked at hashed to, its stamp and its mode."""
         full = f"{self.root}/{path}"
         for _ in range(TRIES):
             try:
@@ -239,13 +241,14 @@ class _Scan(ScanState):
             except OSError as error:
                 raise unreadable(full, error) from None
             try:
-                before = os.fstat(fd)
                 digest, size = read(fd, before.st_size)
                 after = os.fstat(fd)
             finally:
                 os.close(fd)
-            if Stamp.of(before) == Stamp.of(after) and size == before.st_size:
-                return digest, before
+            stamp = Stamp.of(after)
+            if stamp.is_of(before) and size == stamp.size:
+                return digest, stamp, after.st_mode
+            before = after
         raise changed(path)
 
     def read_pieces(self, fd: int, size: int, executor: Executor) -> tuple[bytes, int]:
