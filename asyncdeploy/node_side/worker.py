@@ -45,11 +45,12 @@ class Worker:
 
     def fill(self, wait_s):
         """Take what the client sent into the inbox, waiting up to wait_s for it; SystemExit at its end."""
-        if not self.incoming.poll(wait_s * 1000):
-            return
         try:
             size = os.readv(0, [self.buffer])
         except BlockingIOError:
+            # Asked first only then: while contents pour in, something is there as a rule.
+            if wait_s and self.incoming.poll(wait_s * 1000):
+                self.fill(0)
             return
         except OSError:
             size = 0

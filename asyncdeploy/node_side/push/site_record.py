@@ -52,10 +52,10 @@ class Entry:
         self.size, self.mtime = found.st_size, found.st_mtime_ns
         self.ctime, self.ino = found.st_ctime_ns, found.st_ino
 
-    def fields(self):
-        return (
-            self.kind, b"%o" % self.mode, b"%d" % self.size, b"%d" % self.mtime, self.sha,
-            self.path, self.target, b"%d" % self.ctime, b"%d" % self.ino, self.staged,
+    def pack(self):
+        return b"%s\0%o\0%d\0%d\0%s\0%s\0%s\0%d\0%d\0%s" % (
+            self.kind, self.mode, self.size, self.mtime, self.sha,
+            self.path, self.target, self.ctime, self.ino, self.staged,
         )  # fmt: skip
 
 
@@ -93,8 +93,7 @@ class Record:
     def pack(self):
         fields = [STATE_HEAD, self.project, self.digest, self.label, b"%d" % len(self.removals)]
         fields += self.removals
-        for entry in self.entries:
-            fields += entry.fields()
+        fields += [entry.pack() for entry in self.entries]
         body = b"\0".join(fields)
         return body + b"\0%d" % zlib.crc32(body)
 
