@@ -23,7 +23,10 @@ class Intake:
         self.sha256 = hashlib.sha256
         # glibc gives each freed block back to the kernel, which zeroes it anew for the next, until a large one was
         # freed: then it keeps up to twice as much (mallopt(3), M_MMAP_THRESHOLD). A fifth of a large file's CPU.
-        bytes(KEPT_HEAP)
+        try:
+            bytes(KEPT_HEAP)
+        except MemoryError:
+            pass  # an account's memory may be bounded: then it goes as it went
         self.feed = Feed(worker)
         self.users = {}
         self.data, self.at = memoryview(b""), 0
