@@ -33,7 +33,7 @@ _HINTS = {
     "EILSEQ": "the node's file system does not take that name; rename or exclude it",
 }
 
-_LACKS = {"modes": "permission bits", "links": "symbolic links"}
+_LACKS = {"modes": "permission bits", "links": "symbolic links", "case": "names that differ by case alone"}
 
 
 @attrs.frozen

@@ -77,6 +77,25 @@ async def test_p5_a_real_exfat_disk_which_all_may_write_to(way: str, exfat: Path
     assert list(exfat.iterdir()) == []
 
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_e15_two_names_that_a_disk_takes_for_one_are_named(way: str, tmp_path: Path) -> None:
+    """The second one had taken the place of the first, and the push was a success."""
+    source = tmp_path / "proj"
+    write(source, {"README": "large", "src/a.py": "a"})
+    with exfat_disk(tmp_path / "exfat", options="umask=022") as disk:
+        async with node(way, tmp_path / "home") as remote:
+            workspace = Workspace(source, remote_path=str(disk / "proj"))
+            await push_code(remote, workspace)
+            write(source, {"readme": "small"})
+            with pytest.raises(TransferFailed, match="has no names that differ by case alone: README and readme"):
+                await push_code(remote, workspace)
+            (source / "README").unlink()
+            with pytest.raises(TransferFailed, match="README and readme"):
+                await push_code(remote, workspace)
+        assert (disk / "proj" / "README").read_text() == "large"
+        assert sorted(path.name for path in (disk / "proj").iterdir()) == [".asyncdeploy", "README", "src"]
+
+
 # --- P6: read-only and full
 
 

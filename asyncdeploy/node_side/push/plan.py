@@ -1,13 +1,15 @@
 """What a push must do on a node, found by looking at every name; push_by_sh makes the same plan of what sh has seen."""
 
+import os
 import stat
 
-from asyncdeploy.node_side.push.site_record import ABSENT, DIR, FILE, LINK, MAX_DEPTH, Refused, ancestors
+from asyncdeploy.node_side.push.site_record import ABSENT, DIR, FILE, LINK, MAX_DEPTH, META, Refused, ancestors
 
 FEW = 3  # as many of a tree's files may always go
 MANY = 10  # and as many as this, unless they are more than half of it
 GENERATED = (b"pyvenv.cfg", b"CACHEDIR.TAG")  # what an environment or a cache says of its folder
 PYCACHE = b"__pycache__"
+OTHER_META = META.upper()  # our own folder by another name: there only where a disk tells no case
 
 
 class Plan:
@@ -37,6 +39,7 @@ class Plan:
         self.blockers = []
         self.made = None  # what we once made, once that is asked
         self.folders = 0  # how many must be made
+        self.check_case()
         if fresh:
             self.moves, self.folders = list(new), len(ancestors(self.new))
             return
@@ -53,6 +56,17 @@ class Plan:
         self.leaving = frozenset(self.removals)
         for entry in met:
             self.meet(entry)
+
+    def check_case(self):
+        """Refused where the disk takes two names for one, as exFAT does with "a" and "A": one of them would be lost."""
+        if self.site.look(OTHER_META) is None:
+            return
+        spelled = {}
+        paths = {*self.new, *self.old}
+        for path in sorted(paths | ancestors(paths)):
+            other = spelled.setdefault(os.fsdecode(path).casefold(), path)
+            if other != path:
+                raise Refused(b"lacks", self.site.path, b"case", other + b" and " + path)
 
     def keep_absent(self, entry, absent):
         """Whether a name is not checked out at the client: it stays, and stays ours unless it was changed here."""

@@ -140,6 +140,8 @@ class Site:
 
     def look(self, path):
         """Return lstat of a path, None if it is not there; no link is followed on the way."""
+        if self.fd < 0:
+            return None  # a preview of a site that was never made
         try:
             fd, name = self.parent(path)
             return os.lstat(name, dir_fd=fd)

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 
+from asyncdeploy.node_side.push.plan import OTHER_META
 from asyncdeploy.node_side.push.site_folder import pairs_of
 from asyncdeploy.node_side.push.site_record import DIR, FILE, LINK, MAX_DEPTH, META, Entry, ancestors
 from asyncdeploy.remote.sh_session import MAX_ANSWER, Found, ShSession
@@ -69,7 +70,7 @@ class SeenSite:
         before = {entry.path: entry for entry in old}
         after = {entry.path: entry for entry in new}
         paths = before.keys() | after.keys()
-        await self.see_names(paths | ancestors(paths))
+        await self.see_names(paths | ancestors(paths) | {OTHER_META})
         await self.see_steps()
         unsure = [path for path in paths if path in self.found and not self._stands(before.get(path), path)]
         await self.see_contents(unsure)

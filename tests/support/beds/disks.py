@@ -39,8 +39,11 @@ def prepare(disks: Mapping[str, Disk], keep: Path) -> str:
 
 
 @contextmanager
-def exfat_disk(where: Path, megabytes: int = 64) -> Iterator[Path]:
-    """An exFAT disk at ``where``: no links, no modes, times of whole seconds, no ":" in names, "a" and "A" are one."""
+def exfat_disk(where: Path, megabytes: int = 64, *, options: str = "rw") -> Iterator[Path]:
+    """An exFAT disk at ``where``: no links, no modes, times of whole seconds, no ":" in names, "a" and "A" are one.
+
+    options: of the mount, such as "umask=022", without which all may write there.
+    """
     need_root()
     need("losetup", "mkfs.exfat", "mount.exfat-fuse", "umount")
     image = where.with_name(f"{where.name}.img")
@@ -53,7 +56,9 @@ def exfat_disk(where: Path, megabytes: int = 64) -> Iterator[Path]:
     device = found.stdout.strip()
     try:
         where.mkdir()
-        made = subprocess.run(["mount.exfat-fuse", device, where], capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            ["mount.exfat-fuse", "-o", options, device, where], capture_output=True, text=True, check=False
+        )
         if made.returncode:
             pytest.skip(f"needs fuse: {made.stderr.strip()}")
         yield where
