@@ -94,7 +94,10 @@ def in_git(root: Path) -> bool:
 def git(root: Path, *args: str, statuses: tuple[int, ...] = (0,), stdin: bytes = b"") -> Ended:
     # GIT_DIR and the like are set where we are called from a hook; they would name another repository.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    line = ["git", "-C", str(root), *args]
+    # A repository that somebody else packed may name programs of his: one that watches its files, or the one by which
+    # what is not here would be fetched. Nothing that we ask needs either.
+    env["GIT_ALLOW_PROTOCOL"] = ""
+    line = ["git", "-c", "core.fsmonitor=false", "-C", str(root), *args]
     try:
         done = run_blocking(line, env=env, within_s=GIT_S, stdin=stdin)
     except TimeoutError:

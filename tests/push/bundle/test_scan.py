@@ -1,9 +1,12 @@
 """Which files of a workspace are sent, as git says it or a walk."""
 
+import asyncio
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -53,6 +56,37 @@ def test_git_says_what_is_sent(repository: Path) -> None:
     assert any(".env is ignored" in note for note in listing.notes)
 
 
+@pytest.mark.parametrize("name", ["id_rsa", "deep/id_ed25519", "cloud.pem", ".netrc", ".pgpass", ".env.local"])
+def test_e17_what_looks_like_a_secret_and_is_sent_is_named(repository: Path, name: str) -> None:
+    (repository / "deep").mkdir()
+    (repository / name).write_text("hush")
+    assert name in paths(repository)
+    assert any(note.startswith(f"{name} looks like a secret") for note in scan(repository).notes)
+    assert name not in paths(repository, exclude=name)
+
+
+def test_g7_files_are_listed_and_hashed_beside_the_loop(repository: Path) -> None:
+    """10 GB held the loop for their whole time else: nothing of a scan runs in the loop's own thread."""
+    (repository / "large").write_bytes(bytes(3 << 20))
+    seen: list[str] = []
+
+    def look(frame: FrameType, _event: str, _arg: object) -> None:
+        if frame.f_code.co_filename == list_workspace.__code__.co_filename:
+            seen.append(frame.f_code.co_name)
+
+    async def pack() -> str:
+        before = sys.gettrace()
+        sys.settrace(look)  # of this thread, which is the loop's
+        try:
+            async with pack_workspace(repository) as bundle:
+                return bundle.digest
+        finally:
+            sys.settrace(before)
+
+    assert asyncio.run(pack()) == scan(repository).manifest.digest
+    assert seen == []
+
+
 def test_include_brings_back_what_git_ignores_and_exclude_wins(repository: Path) -> None:
     for name in ("x.log", "deep/y.log", ".env", "b.py"):
         (repository / name).parent.mkdir(exist_ok=True)
@@ -78,6 +112,38 @@ def test_a_hook_does_not_make_us_list_another_repository(repository: Path, monke
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
     assert paths(repository) == [".gitignore", "a.py"]
+
+
+@pytest.mark.parametrize("inside", ["", "vendor/lib"])
+@pytest.mark.parametrize("way", ["fsmonitor", "a fetch"])
+def test_a_repository_runs_no_program_of_its_own_here(repository: Path, tmp_path: Path, way: str, inside: str) -> None:
+    """An archive may hold a .git whose config names programs: listing its files is no reason to run them."""
+    root = repository / inside
+    if inside:
+        root.mkdir(parents=True)
+        git(root, "init", "-q")
+        (root / "x.c").write_text("x")
+        git(root, "add", ".")
+        git(root, "commit", "-qm", "first")
+    program = f"touch {tmp_path}/ran; false"
+    if way == "fsmonitor":
+        git(root, "config", "core.fsmonitor", program)
+    else:  # of a commit that is not here, which a partial clone asks for
+        git(root, "commit", "-qm", "second", "--allow-empty")
+        first = subprocess.run(["git", "rev-parse", "HEAD~"], cwd=root, check=True, capture_output=True, text=True)
+        (root / ".git/objects" / first.stdout[:2] / first.stdout.strip()[2:]).unlink()
+        for name, value in (
+            ("core.repositoryFormatVersion", "1"),
+            ("extensions.partialClone", "origin"),
+            ("remote.origin.url", "ssh://192.0.2.1/x"),
+            ("remote.origin.promisor", "true"),
+            ("core.sshCommand", program),
+            ("protocol.ssh.allow", "always"),
+        ):
+            git(root, "config", name, value)
+    assert {"a.py", *([f"{inside}/x.c"] if inside else [])} <= set(paths(repository))
+    project_id(root)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_without_git_the_folder_is_walked(tmp_path: Path) -> None:
