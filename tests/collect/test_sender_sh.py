@@ -52,7 +52,7 @@ async def test_a_site_s_own_state_is_no_result(remote: PlainRemote, source: Path
 ODD = [b"-rf", b"a\nb", b"back\\slash", b"\xff\xfe", b"it's", b"$(x) `y`", b"n" * 255, b"deep/" * 30 + b"end"]
 
 
-async def test_d10_odd_names_come_home_exactly(remote: PlainRemote, source: Path, tmp_path: Path) -> None:
+async def test_odd_names_come_home_exactly(remote: PlainRemote, source: Path, tmp_path: Path) -> None:
     for name in ODD:
         path = source / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)

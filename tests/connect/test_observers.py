@@ -136,7 +136,7 @@ def test_an_async_observer_is_told_of() -> None:
     assert not guard.looks
 
 
-async def test_k19_host_keys_that_cannot_be_recorded_reach_the_observer_through_the_same_guard(key_path: str) -> None:
+async def test_k18_host_keys_that_cannot_be_recorded_reach_the_observer_through_the_same_guard(key_path: str) -> None:
     pool = Pool(host_keys=HostKeys.pinned({}), observer=next(raising()))
     with pytest.warns(RuntimeWarning):
         pool._note("n", "a word of the connector's")

@@ -215,7 +215,7 @@ async def test_what_a_container_left_in_its_home_stays(
     assert not (site / "train.py").exists()
 
 
-async def test_j13_a_job_is_not_started_in_a_site_that_is_just_being_emptied(
+async def test_j11_a_job_is_not_started_in_a_site_that_is_just_being_emptied(
     pool: Pool, deployed: Deployment, sshd_nodes: Sequence[SshdNode]
 ) -> None:
     remote, site = pool.at(sshd_nodes[0].node), Path(deployed.site.path)
@@ -231,7 +231,7 @@ async def test_j13_a_job_is_not_started_in_a_site_that_is_just_being_emptied(
     assert (await wait_job(remote, job)).ok
 
 
-async def test_j13_a_cleaning_lets_a_start_through_and_sees_its_job(
+async def test_j11_a_cleaning_lets_a_start_through_and_sees_its_job(
     pool: Pool, deployed: Deployment, sshd_nodes: Sequence[SshdNode]
 ) -> None:
     """Either the job runs and its site stays, or the site is gone and the job was not started."""
