@@ -16,6 +16,11 @@ from tests.support import leaks
 from tests.support.beds.pools import pool_for
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.remotes.shell_remote import ShellRemote
+from tests.support.secrecy import (  # noqa: F401 - found by pytest
+    no_secret_is_told,
+    pytest_configure,
+    pytest_runtest_makereport,
+)
 from tests.support.tools import need
 
 # Where bytecode is forbidden, each of some thousand processes would compile all of us anew.

@@ -83,3 +83,49 @@ def test_the_fixture_fails_such_a_test(pytester: pytest.Pytester, monkeypatch: p
     result = pytester.runpytest_subprocess("-q", "-p", "no:anyio", "-o", "asyncio_mode=auto")
     result.assert_outcomes(passed=3, errors=2)
     result.stdout.fnmatch_lines(["*the test left behind*", "*descriptor *"])
+
+
+def test_a_secret_that_is_told_fails_its_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an error, a log, a program's arguments, a file of a node's, or what it prints; a test that keeps it passes."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeconftest(
+        "from tests.support.secrecy import no_secret_is_told, pytest_configure, pytest_runtest_makereport\n"
+    )
+    pytester.makepyfile(
+        """
+        import logging, subprocess
+        import pytest
+        from asyncdeploy import Command, CommandFailed
+        from tests.support import secrecy
+
+        CANARY = "canary-5d1e"
+
+        @pytest.fixture(autouse=True)
+        def command():
+            return Command("true", secrets={"TOKEN": CANARY})
+
+        def test_kept(command):
+            print(command, CommandFailed("n", "exited 1"))
+
+        def test_error():
+            CommandFailed("n", "exited 1", "", f"no such file: {CANARY}")
+
+        def test_log():
+            logging.getLogger("asyncssh").warning("line %s", CANARY)
+
+        def test_arguments():
+            subprocess.run(["true", CANARY])
+
+        def test_file(tmp_path):
+            (tmp_path / "spec.json").write_text(CANARY)
+            secrecy.look_at_files(tmp_path)
+
+        def test_print():
+            print(CANARY)
+        """
+    )
+    done = pytester.runpytest_subprocess("-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=")
+    done.assert_outcomes(passed=6, errors=5)
+    for where in ("a CommandFailed", "a record of the logger asyncssh", "a program that is started here", "spec.json"):
+        done.stdout.fnmatch_lines(f"*a secret is told by*{where}*")
+    done.stdout.fnmatch_lines("*a secret is told by*what the test printed*")

@@ -22,7 +22,7 @@ import attrs
 import pytest
 
 from asyncdeploy.nodes.parse import Node
-from tests.support import tools
+from tests.support import secrecy, tools
 from tests.support.beds import keeper
 from tests.support.beds.disks import Disk, prepare
 from tests.support.beds.sshd_node import Account, SshdNode
@@ -149,6 +149,7 @@ class SshdBed:
             node.sweep()
             if not node.is_running():
                 node.start()
+            secrecy.look_at_files(node.home)
             _empty(node.home)
         self.write_known_hosts()
         return left
@@ -169,6 +170,7 @@ class SshdBed:
         try:
             for node in self.nodes:
                 node.close()
+                secrecy.look_at_files(node.home)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 

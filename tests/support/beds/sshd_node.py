@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from asyncdeploy.nodes.parse import Node
+from tests.support import secrecy
 from tests.support.beds import keeper
 from tests.support.waiting import eventually_sync, is_alive
 
@@ -77,7 +78,9 @@ class SshdNode:
 
     def processes(self) -> dict[int, str]:
         """Everything that commands run or left running on this node, by pid, wherever it hides; not sshd itself."""
-        return {pid: _command_line(pid) for pid in self._below() if not _is_sshd(pid)}
+        found = {pid: _command_line(pid) for pid in self._below() if not _is_sshd(pid)}
+        secrecy.look(f"arguments of a process of {self.node.name}", *found.values())
+        return found
 
     def start(self) -> None:
         """Start the listening sshd and wait until it does; ports taken meanwhile are the caller's to change."""
