@@ -7,6 +7,7 @@ file that it leaves there may tell it, nor what the test prints.
 
 import logging
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -26,6 +27,8 @@ from asyncdeploy.values.errors import DeployError
 LOOK_S = 0.01
 # Larger files are no leak of a line of text, and reading them would slow the looks.
 MAX_BYTES = 1 << 20
+# A folder of pytest's for one run, and what is older than any run takes.
+RUN, EARLIER_S = re.compile(r"pytest-\d+"), 3600
 # Shorter ones are words that anything may say.
 MIN_SECRET = 6
 # What the test's own program prints is its own affair.
@@ -93,9 +96,9 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Look at what a test has printed, and at its traceback."""
+    """Look at what a test has printed; its traceback would show the line in which it made its secret."""
     report = yield
-    look("what the test printed", *(text for _, text in report.sections), report.longreprtext)
+    look("what the test printed", *(text for _, text in report.sections))
     return report
 
 
@@ -155,9 +158,17 @@ class Sightings:
                 continue  # it went, or its name has become too long
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
+                    if not self._is_of_an_earlier_run(entry):
+                        pending.append(entry.path)
                 else:
                     self._look_at_file(Path(entry.path))
+
+    def _is_of_an_earlier_run(self, entry: "os.DirEntry[str]") -> bool:
+        """Whether it is what pytest has kept of a run that is over: there may be hundreds of thousands of files."""
+        try:
+            return RUN.fullmatch(entry.name) is not None and entry.stat().st_mtime < self._started_at - EARLIER_S
+        except OSError:
+            return True  # it went
 
     def _look_at_file(self, path: Path) -> None:
         try:
