@@ -33,11 +33,9 @@ def hunt(target: Target, seconds: float, folder: Path) -> list[str]:
     if not said.exists():  # libFuzzer itself has ended it: out of memory, or a hang in C
         return [f"{target.name}: it died: {log.read_text(errors='replace')[-2000:]}"]
     told = json.loads(said.read_text())
-    print(
-        f"{target.name}: {told['cases']} inputs in {seconds:g} s, {told['new']} reached something new, the slowest took "
-        f"{told['slowest_s'] * 1000:.0f} ms, {len(told['found'])} found",
-        flush=True,
-    )
+    reached = f"{told['cases']} inputs in {seconds:g} s, {told['new']} reached something new"
+    slowest = f"the slowest took {told['slowest_s'] * 1000:.0f} ms"
+    print(f"{target.name}: {reached}, {slowest}, {len(told['found'])} found", flush=True)
     return [
         f"{target.name}: {place}: {(folder / place).read_bytes()!r}\n{(folder / place).with_suffix('.txt').read_text()}"
         for place in told["found"]
