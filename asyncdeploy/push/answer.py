@@ -20,6 +20,8 @@ MAX_NAMES = 10
 BLOCK = 4096
 """Bytes: a file system on which less is free has no room for any file."""
 MAX_FIELDS = 32
+MAX_DIGITS = 30
+"""Of a count: more than any file system says of itself, and a float holds it."""
 
 _OVERWRITE = "look at them on the node; Workspace(on_conflict='overwrite') takes yours instead"
 _HINTS = {
@@ -120,7 +122,7 @@ def _error(node: str, word: str, path: str, rest: list[str]) -> DeployError:
         hint = "wait for it or stop it; Workspace(under_jobs='overwrite') pushes under it"
         return WorkspaceBusy(node, f"a job runs in {path}: {_listed(rest, len(rest))}", hint, path=path)
     if word == "full":
-        free, needed, inodes = _count(rest[0]), _count(rest[1]), int(rest[2])
+        free, needed, inodes = _count(rest[0]), _count(rest[1]), _count(rest[2]) if rest[2] != "-1" else -1
         what = f"{amount(needed)} needed, {amount(free)} free" if needed else f"{amount(free)} free"
         if inodes >= 0 and free >= max(needed, BLOCK):  # it is not bytes that are short
             what = f"{inodes} inodes free, of which each file and folder takes one; {what}"
@@ -195,10 +197,9 @@ def _place(path: str, why: str, where: str, user: str) -> tuple[str, str]:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(f"a count was expected, got {number}")
-    return number
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise ValueError(f"a count was expected, got {text[:MAX_DIGITS]!r}")
+    return int(text)
 
 
 def _listed(names: list[str], count: int) -> str:
