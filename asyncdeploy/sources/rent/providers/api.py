@@ -32,6 +32,8 @@ MAX_PRICE = 1e9
 """An hour."""
 MAX_TEXT = 2000
 """Characters of a field; names have some dozens, a state's message some hundreds."""
+MAX_DIGITS = 9
+"""Of a port, or of seconds to wait."""
 MAX_SAID = 300
 """Characters of a provider's own words in an error."""
 
@@ -139,7 +141,7 @@ class Api:
             status=status,
             made=() if contract is None else (str(contract),),
         )
-        if after is not None and after.isdigit():
+        if after is not None and is_number(after):
             error.retry_after_s = float(after)  # type: ignore[attr-defined]
         raise error
 
@@ -180,6 +182,11 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return None
     return float(min(value, MAX_PRICE))
+
+
+def is_number(said: str) -> bool:
+    """Return whether a text is a whole number; "\u00b2" is a digit to Python, and no number."""
+    return said.isascii() and said.isdigit() and len(said) <= MAX_DIGITS
 
 
 def text(value: Any) -> str:

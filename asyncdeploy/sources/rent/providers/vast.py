@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from asyncdeploy.sources.rent.errors import ProviderError
-from asyncdeploy.sources.rent.providers.api import Api, api_key, number, part, rows, text
+from asyncdeploy.sources.rent.providers.api import Api, api_key, is_number, number, part, rows, text
 from asyncdeploy.sources.rent.providers.container import IMAGE, start_env, start_script
 from asyncdeploy.sources.rent.want import Instance, Offer, Order, State, Want
 from asyncdeploy.values.arguments import checked_class
@@ -149,7 +149,7 @@ def _instance(one: dict[str, Any]) -> Instance:
     ports = rows(part(one, "ports", "22/tcp"))
     port, host = text(ports[0].get("HostPort")) if ports else "", text(one.get("public_ipaddr"))
     status, note = text(one.get("actual_status")), text(one.get("status_msg"))
-    state: State = "ready" if status == "running" and host and port.isdigit() else "booting"
+    state: State = "ready" if status == "running" and host and is_number(port) else "booting"
     stopped = {text(one.get(key)) for key in ("cur_state", "next_state", "intended_status")} == {"stopped"}
     if "OCI runtime create failed" in note or stopped or status in ("exited", "offline"):
         state = "broken"
@@ -158,7 +158,7 @@ def _instance(one: dict[str, Any]) -> Instance:
         text(one.get("label")),
         state,
         host,
-        int(port) if port.isdigit() else 22,
+        int(port) if is_number(port) else 22,
         usd_per_hour=number(one.get("dph_total")),
         note=note or status,
     )
