@@ -54,8 +54,8 @@ def status_of(job_id):
     if started:
         status["started_at"] = started
     if end is not None:
-        status.update(end, state="signalled" if end.get("signal") else "exited")
-        asks = end.get("asks_until", 0) > time.time() and bool(pids.holder())
+        status.update(end, id=job_id, spec=spec or {}, state="signalled" if end.get("signal") else "exited")
+        asks = asks_until(end) > time.time() and bool(pids.holder())
         status["unfinished"] = asks  # it has ended; what else is to be known of it comes in a moment
     elif pids.known and pids.is_cut:
         # Who it is, and where, was cut: a process that bears its mark is all that can be known of it.
@@ -74,6 +74,12 @@ def status_of(job_id):
     if status["state"] == "lost":
         status["booted_at"] = booted_at()
     return status
+
+
+def asks_until(end):
+    """Return until when a supervisor asks about its end; 0 where that file says nothing sound: a person wrote it."""
+    found = end.get("asks_until")
+    return found if isinstance(found, (int, float)) else 0
 
 
 def booted_at():
