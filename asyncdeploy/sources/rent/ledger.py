@@ -27,6 +27,8 @@ from asyncdeploy.values.account import home_folder
 
 KEPT = (".rental", ".known_hosts", ".key")
 """What else lies there of a rental; its ledger goes last."""
+LATEST = 1e11
+"""Seconds since 1970, in the year 5138."""
 MAX_BYTES = 1 << 20
 """Of a ledger: some hundred bytes a machine and event."""
 
@@ -179,7 +181,7 @@ class Ledger:
         if not isinstance(name, str) or read_name(name) is None:
             return
         if what == "ask":
-            self.entries[name] = Entry(name, str(line.get("provider")), float(line.get("at", 0.0)))
+            self.entries[name] = Entry(name, str(line.get("provider")), _time(line.get("at")))
         elif name in self.entries and what == "made":
             self.entries[name].ids.append(str(line.get("id")))
         elif name in self.entries and what == "gone":
@@ -204,6 +206,11 @@ def rentals_folder() -> Path:
     return Path(state) / "asyncdeploy" / "rentals"
 
 
+def _time(value: Any) -> float:
+    """Return a time that a line says; 0 where it says none."""
+    return float(value) if isinstance(value, int | float) and abs(value) < LATEST else 0.0
+
+
 def _is_still(path: Path, fd: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_ino == os.fstat(fd).st_ino
@@ -212,7 +219,7 @@ def _is_still(path: Path, fd: int) -> bool:
 
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:
     for raw in data.split(b"\n"):
-        with contextlib.suppress(ValueError):  # a torn line: who wrote it died before he did what it says
+        with contextlib.suppress(ValueError, RecursionError):  # a torn line: who wrote it died before he did what it says
             line = json.loads(raw)
             if isinstance(line, dict):
                 yield line

@@ -95,7 +95,7 @@ def _read(path: Path, fd: int) -> Noted | None:
             return None
         said = json.loads(os.pread(fd, MAX_BYTES, 0))
         name, login = said["name"], Node.from_dict(said["login"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return Noted(name, login, path, fd) if name == path.stem and _NAME.fullmatch(name) else None
 
