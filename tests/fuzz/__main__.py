@@ -13,33 +13,16 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzz.keep import keep
-from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
-MORE_S = 120
-"""For a process to come up, and to end after an input that takes its time."""
 
-
-def hunt(target: Target, seconds: float, folder: Path) -> list[str]:
-    """Hunt one target, and say what was found."""
-    line = [sys.executable, "-m", "tests.fuzz.guided", target.name, str(seconds), str(folder)]
-    log = folder / "log"
-    with log.open("wb") as file:
-        try:
-            subprocess.run(line, stdout=file, stderr=file, check=False, timeout=seconds + MORE_S)
-        except subprocess.TimeoutExpired:
-            pass  # what it has not said, it has not done
+def found_in(name: str, folder: Path) -> list[str]:
+    """Return what a hunt has found: where, by which input, how."""
     said = folder / "said.json"
-    if not said.exists():  # libFuzzer itself has ended it: out of memory, or a hang in C
-        return [f"{target.name}: it died: {log.read_text(errors='replace')[-2000:]}"]
-    told = json.loads(said.read_text())
-    reached = f"{told['cases']} inputs in {seconds:g} s, {told['new']} reached something new"
-    slowest = f"the slowest took {told['slowest_s'] * 1000:.0f} ms"
-    print(f"{target.name}: {reached}, {slowest}, {len(told['found'])} found", flush=True)
-    return [
-        f"{target.name}: {place}: {(folder / place).read_bytes()!r}\n{(folder / place).with_suffix('.txt').read_text()}"
-        for place in told["found"]
-    ]
+    if not said.exists():
+        return [f"{name}: it died, see above"]
+    places = [folder / place for place in json.loads(said.read_text())["found"]]
+    return [f"{name}: {each.name}: {each.read_bytes()!r}\n{each.with_suffix('.txt').read_text()}" for each in places]
 
 
 def main() -> int:
@@ -53,12 +36,13 @@ def main() -> int:
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     if importlib.util.find_spec("atheris") is None:
         parser.error("atheris is needed: pip install 'asyncdeploy[fuzz]'")
-    found = []
-    for name in asked.targets or TARGETS:
-        with tempfile.TemporaryDirectory() as folder:
-            found += hunt(TARGETS[name], asked.seconds, Path(folder))
+    names, found = asked.targets or list(TARGETS), []
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "tests.fuzz.guided", folder, str(asked.seconds), *names], check=False)
+        for name in names:
+            found += found_in(name, Path(folder, name))
             if asked.keep:
-                print(f"{name}: {keep(TARGETS[name], Path(folder, 'new'))} kept", flush=True)
+                print(f"{name}: {keep(TARGETS[name], Path(folder, name, 'new'))} kept", flush=True)
     print("\n".join(found) if found else "nothing was found")
     return bool(found)
 

@@ -1,7 +1,7 @@
-"""One target under atheris, in a process of its own: `python -m tests.fuzz.guided TARGET SECONDS FOLDER`.
+"""Targets under atheris, each in a process of its own: `python -m tests.fuzz.guided FOLDER SECONDS TARGET ...`.
 
-FOLDER takes what it found: each input that breaks a promise in another place than those before, and, below `new`, each
-that reached what no other had reached.
+FOLDER/TARGET takes what was found: each input that breaks a promise in another place than those before, and, below
+`new`, each that reached what no other had reached.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 import atheris
 
@@ -67,20 +68,44 @@ class Hunt:
         os._exit(0)
 
 
-def main() -> None:
-    """Hunt; the process ends with the time."""
-    name, seconds, folder = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
-    target = TARGETS[name]
-    (folder / "new").mkdir()
+def hunt(target: Target, seconds: float, folder: Path) -> NoReturn:
+    """Hunt one target; the process ends with the time."""
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT, 0o600)
+    for stream in (1, 2):
+        os.dup2(log, stream)
     words = folder / "words"
     escaped = ("".join(f"\\x{letter:02x}" for letter in word) for word in target.words)
     words.write_text("".join(f'"{word}"\n' for word in escaped))
     kept = target.corpus()
     options = [f"-max_len={MOST_INPUT}", "-timeout=60", "-rss_limit_mb=3000", "-verbosity=0", "-len_control=20"]
     folders = [str(folder / "new"), *([str(kept[0].parent)] if kept else [])]
-    hunt = Hunt(target, seconds, folder)
-    atheris.Setup([sys.argv[0], *options, *([f"-dict={words}"] if target.words else []), *folders], hunt.one)
+    one = Hunt(target, seconds, folder).one
+    atheris.Setup([sys.argv[0], *options, *([f"-dict={words}"] if target.words else []), *folders], one)
     atheris.Fuzz()
+    os._exit(1)
+
+
+def told(name: str, seconds: float, folder: Path) -> str:
+    """Say how a hunt went."""
+    said = folder / "said.json"
+    if not said.exists():  # libFuzzer itself has ended it: out of memory, or a hang in C
+        return f"{name}: it died: {(folder / 'log').read_text(errors='replace')[-2000:]}"
+    told = json.loads(said.read_text())
+    reached = f"{told['cases']} inputs in {seconds:g} s, {told['new']} reached something new"
+    return f"{name}: {reached}, the slowest took {told['slowest_s'] * 1000:.0f} ms, {len(told['found'])} found"
+
+
+def main() -> None:
+    """Hunt one target after the other: what atheris has made of our modules is used by all."""
+    top, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    for name in sys.argv[3:]:
+        folder = top / name
+        (folder / "new").mkdir(parents=True)
+        pid = os.fork()
+        if not pid:
+            hunt(TARGETS[name], seconds, folder)
+        os.waitpid(pid, 0)
+        print(told(name, seconds, folder), flush=True)
 
 
 if __name__ == "__main__":
