@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -148,35 +147,35 @@ async def _ask(remote: Remote, *words: str) -> tuple[list[dict[str, Any]], bytes
 
 
 def _parse(answer: Answer, *, is_log: bool) -> tuple[list[dict[str, Any]], bytes]:
-    """Return the states of jobs, and what follows the last one.
+    """Return the states of jobs, and what follows the last one: as objects ten times the bytes that came.
 
     Raises:
         ProtocolError: they make no sense.
     """
-    found, rest = [], answer.value
-    while rest.startswith(b"N"):
-        facts, rest = _facts(answer, rest)
+    found, said, at = [], answer.value, 0
+    while said.startswith(b"N", at):
+        facts, at = _facts(answer, said, at)
         found.append(_state(answer, facts))
         if is_log:
             break
+    rest = said[at:]
     if rest and not is_log:
         raise answer.refused(f"a job (N...) or the end was expected, got {one_line(rest, SHOWN)}")
     return found, rest
 
 
-def _facts(answer: Answer, said: bytes) -> tuple[dict[str, str], bytes]:
+def _facts(answer: Answer, said: bytes, at: int) -> tuple[dict[str, str], int]:
+    """Return what is said of one job from a place on, and where the next one's begins."""
     facts: dict[str, str] = {}
-    for line, rest in _lines(said):
+    while at < len(said):
+        end = said.find(b"\n", at)
+        end = len(said) if end < 0 else end
+        line, at = said[at:end], end + 1
         if line == b".":
-            return facts, rest
+            return facts, at
         facts[line[:1].decode("latin-1")] = line[1:].decode("utf-8", "surrogateescape")
     raise answer.refused("a line with a dot was expected behind what is said of a job")
 
-
-def _lines(said: bytes) -> Iterator[tuple[bytes, bytes]]:
-    while said:
-        line, _, said = said.partition(b"\n")
-        yield line, said
 
 
 def _state(answer: Answer, facts: dict[str, str]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Target:
         run: takes any bytes; raises only where a promise is broken.
         words: what its inputs are made of: of such a word chance alone finds none.
         slow: it asks another program; few inputs must do.
-        most_bytes: of memory, where it promises another bound than MOST_BYTES.
+        most_bytes: of memory, where it promises another bound than MOST_BYTES: who reads a file asks for room for the
+            largest that it takes, of which the system gives no more than is used.
     """
 
     name: str

@@ -13,6 +13,11 @@ from tests.fuzz.targets import TARGETS
 EXAMPLES, SLOW_EXAMPLES = 60, 5
 """A second for each target; what is looked for at length is looked for by `python -m tests.fuzz`."""
 
+LARGE = {
+    "job_states_by_sh": b"Nx\n" + b"a\n" * 200_000 + b".\n",
+}
+"""Inputs of some 100 KB for which a parser of ours once took minutes: its time grew with their square."""
+
 named = pytest.mark.parametrize("name", sorted(TARGETS))
 
 
@@ -54,6 +59,11 @@ def test_what_hypothesis_makes(name: str) -> None:
         found.case(data)
 
     case()
+
+
+@pytest.mark.parametrize("name", sorted(LARGE))
+def test_what_is_large(name: str) -> None:
+    TARGETS[name].case(LARGE[name])
 
 
 def test_the_corpus_is_small_and_all_of_it_is_meant() -> None:

@@ -24,7 +24,7 @@ from asyncdeploy.sources.rent.want import Want
 from asyncdeploy.sources.sky import sky_nodes
 from asyncdeploy.sources.slurm.job import slurm_nodes, slurm_until
 from tests.fuzz.dough import Dough
-from tests.fuzz.target import target
+from tests.fuzz.target import MOST_BYTES, target
 from tests.fuzz.targets.answers import JSON_WORDS, assert_shown
 from tests.support.tools import find
 
@@ -105,6 +105,7 @@ def node_texts(data: bytes) -> None:
     b"\xef\xbb\xbf",
     b"\xff",
     b"9" * 10,
+    most_bytes=2 * MOST_BYTES,
 )
 def hostfiles(data: bytes) -> None:
     """A hostfile is nodes, or a ValueError that names file and line."""
@@ -155,7 +156,19 @@ def _said(what: str, names: str) -> str:
 
 
 @target(
-    b"Host ", b"train", b"-worker", b"1", b"2", b"\n", b"\t", b"=", b"9" * 30, b"\xff", b"host train\n", b"9" * 5000
+    b"Host ",
+    b"train",
+    b"-worker",
+    b"1",
+    b"2",
+    b"\n",
+    b"\t",
+    b"=",
+    b"9" * 30,
+    b"\xff",
+    b"host train\n",
+    b"9" * 5000,
+    most_bytes=2 * MOST_BYTES,
 )
 def sky_files(data: bytes) -> None:
     """A file of SkyPilot is a cluster's nodes, or a ValueError."""

@@ -8,14 +8,14 @@ import tempfile
 from pathlib import Path
 
 from asyncdeploy.connect.ssh.config.answer import read_answer, to_config
-from asyncdeploy.connect.ssh.config.files import WrittenWords
+from asyncdeploy.connect.ssh.config.files import MAX_BYTES as LARGEST_CONFIG, WrittenWords
 from asyncdeploy.connect.ssh.config.keywords import KEYWORDS
 from asyncdeploy.connect.ssh.config.patterns import match_pattern
 from asyncdeploy.connect.ssh.known_hosts.edit import forget_names, record_key
-from asyncdeploy.connect.ssh.known_hosts.entries import MARK, read_known_hosts
+from asyncdeploy.connect.ssh.known_hosts.entries import MARK, MAX_BYTES as LARGEST_LIST, read_known_hosts
 from asyncdeploy.connect.ssh.known_hosts.revoked import Certified, read_revoked
 from tests.fuzz.dough import Dough
-from tests.fuzz.target import target
+from tests.fuzz.target import MOST_BYTES, target
 
 HOST = "gpu1.example.org"
 KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0vX4pVqL1mBzqk8E1m8m2f1w4u9g2N3t5y6u7i8o9p"
@@ -78,6 +78,7 @@ def known_hosts_as_ssh(data: bytes) -> None:
         b"\x20",
     ),
     *(b"\x21", b"\x22", b"\x23", b"\xff", KEY, b"\n", b"#", b"\0\0\0\x08", b"\x39"),
+    most_bytes=LARGEST_LIST + MOST_BYTES,
 )
 def revoked(data: bytes) -> None:
     """A file of revoked keys, as text or as a KRL: read, or refused as a whole."""
