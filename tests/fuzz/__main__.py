@@ -38,7 +38,12 @@ def main() -> int:
         parser.error("atheris is needed: pip install 'asyncdeploy[fuzz]'")
     names, found = asked.targets or list(TARGETS), []
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "tests.fuzz.guided", folder, str(asked.seconds), *names], check=False)
+        log = Path(folder, "log")
+        with log.open("wb") as file:  # atheris names every module that it prepares
+            line = [sys.executable, "-m", "tests.fuzz.guided", folder, str(asked.seconds), *names]
+            if subprocess.run(line, stderr=file, check=False).returncode:
+                print(log.read_text()[-4000:])
+                return 1
         for name in names:
             found += found_in(name, Path(folder, name))
             if asked.keep:

@@ -26,7 +26,7 @@ WORDS = (
 )
 
 
-@target(*WORDS)
+@target(*WORDS, most_bytes=LARGEST_LIST + MOST_BYTES)
 def known_hosts(data: bytes) -> None:
     """A known_hosts file is read, written to and cut without an error, and other people's lines stay as they are."""
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def known_hosts(data: bytes) -> None:
         assert not any(line == f"{HOST} {kind} {blob} {MARK}".encode() for line in rest)
 
 
-@target(*WORDS, slow=True)
+@target(*WORDS, slow=True, most_bytes=LARGEST_LIST + MOST_BYTES)
 def known_hosts_as_ssh(data: bytes) -> None:
     """A host's keys are those that ssh-keygen finds, where the file is one that it reads as we do."""
     if shutil.which("ssh-keygen") is None or not re.fullmatch(rb"[\n -~]*", data):
@@ -141,7 +141,7 @@ CONFIG_WORDS = (
 )
 
 
-@target(*CONFIG_WORDS)
+@target(*CONFIG_WORDS, most_bytes=LARGEST_CONFIG + MOST_BYTES)
 def ssh_config(data: bytes) -> None:
     """Whatever stands in an ssh_config, which keywords it says is known, or all may be said."""
     with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +153,7 @@ def ssh_config(data: bytes) -> None:
             written.tell_apart(host)
 
 
-@target(*CONFIG_WORDS, slow=True)
+@target(*CONFIG_WORDS, slow=True, most_bytes=LARGEST_CONFIG + MOST_BYTES)
 def ssh_config_as_ssh(data: bytes) -> None:
     """What ssh itself would do otherwise because of a file is among the keywords that we have found in it."""
     if shutil.which("ssh") is None or b"exec" in data.lower() or b"include" in data.lower():
