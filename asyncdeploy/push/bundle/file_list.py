@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import threading
@@ -20,6 +21,8 @@ GIT_S = 60.0
 """How long git may take: 1 s for 10^6 files with a cold cache, a minute on a network home."""
 SKIPPED = b"S "
 """How git marks what a sparse checkout leaves out."""
+MAX_PATTERNS = 1 << 20
+"""Bytes of a file of patterns: 20,000 of them, each of which is held against every name."""
 MAX_NESTED = 16
 """Repositories inside repositories."""
 MAX_NOTES = 20
@@ -167,12 +170,22 @@ def _ignored(path: str, rules: tuple[tuple[str, Patterns], ...], *, folder: bool
 
 
 def read_patterns(path: Path) -> Patterns:
+    """Return a file's patterns, none where it is not there; as git reads it: only LF ends a line, a BOM is none of it.
+
+    Raises:
+        TransferFailed: it cannot be read, or has more than MAX_PATTERNS bytes.
+    """
     try:
-        return Patterns(path.read_text("utf-8", "surrogateescape").splitlines())
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_PATTERNS + 1)
     except FileNotFoundError:
         return Patterns(())
     except OSError as error:
         raise unreadable(path, error) from None
+    if len(raw) > MAX_PATTERNS:
+        what = f"{shown(str(path))}: patterns of at most {MAX_PATTERNS} bytes were expected, it has more"
+        raise TransferFailed("", what, "is it a file of patterns?", path=str(path))
+    return Patterns(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").split("\n"))
 
 
 def unreadable(path: Path | str, error: OSError) -> TransferFailed:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from asyncdeploy.node_side.shell_text import direct
+from asyncdeploy.push.bundle.file_list import read_patterns
 from asyncdeploy.values.command import Command
 from asyncdeploy.values.patterns import Patterns
 from asyncdeploy.values.words import clean, is_harmless, last_lines, one_line, shown_line
@@ -83,17 +84,16 @@ def _checkout() -> Path:
 
 @target(*PATTERN_WORDS, slow=True)
 def patterns_as_git(data: bytes) -> None:
-    """They mean what git means by them."""
+    """A file of them means what git means by it."""
     if find("git") is None or b"\0" in data:
         return
-    lines = text_of(data).split("\n")[:20]
     root = _checkout()
-    (root / ".gitignore").write_bytes(os.fsencode("\n".join(lines) + "\n"))
+    (root / ".gitignore").write_bytes(data)
     line = ["git", "check-ignore", "--no-index", "-z", "--stdin"]
     asked = "\0".join(name for name in NAMES if not name.endswith("/")).encode()
     done = subprocess.run(line, cwd=root, input=asked, capture_output=True, check=False)
     ignored = set(done.stdout.decode().split("\0")) - {""}
-    found = Patterns(lines)
+    found = read_patterns(root / ".gitignore")
     assert {name for name in NAMES if found.match(name)} == ignored
 
 
