@@ -177,7 +177,6 @@ def _facts(answer: Answer, said: bytes, at: int) -> tuple[dict[str, str], int]:
     raise answer.refused("a line with a dot was expected behind what is said of a job")
 
 
-
 def _state(answer: Answer, facts: dict[str, str]) -> dict[str, Any]:
     """Return a job's state as node_side/run/job_state.py would."""
     spec = _file(answer, facts, "S")

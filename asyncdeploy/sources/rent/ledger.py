@@ -219,7 +219,9 @@ def _is_still(path: Path, fd: int) -> bool:
 
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:
     for raw in data.split(b"\n"):
-        with contextlib.suppress(ValueError, RecursionError):  # a torn line: who wrote it died before he did what it says
+        with contextlib.suppress(
+            ValueError, RecursionError
+        ):  # a torn line: who wrote it died before he did what it says
             line = json.loads(raw)
             if isinstance(line, dict):
                 yield line
