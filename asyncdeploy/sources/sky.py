@@ -13,6 +13,7 @@ from asyncdeploy.values.regex import regex
 
 MAX_BYTES = 4 << 20
 """400 bytes for each of the 10,000 nodes that a list may have."""
+_WORKER = regex(r"[1-9][0-9]{0,5}")
 _HOST = regex(r"^[ \t]*Host[ \t=]+([A-Za-z0-9._-]+)[ \t]*$", 2 | 8)  # IGNORECASE | MULTILINE
 
 
@@ -47,7 +48,7 @@ def sky_nodes(cluster: str, *, folder: str | os.PathLike[str] | None = None) -> 
         number = alias.removeprefix(f"{cluster}-worker")
         if alias == cluster:
             workers[0] = alias
-        elif number != alias and number.isdigit():
+        elif _WORKER.fullmatch(number):
             workers[int(number)] = alias
     if 0 not in workers:
         raise ValueError(f"sky_nodes cluster {cluster!r}: a line 'Host {cluster}' was expected in {path}")

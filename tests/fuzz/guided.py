@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import atheris
 
+import tests.fuzz.target
+
 with atheris.instrument_imports(include=["asyncdeploy"], enable_loader_override=False):
     from tests.fuzz.target import MOST_INPUT, Target
     from tests.fuzz.targets import TARGETS
@@ -21,6 +23,8 @@ with atheris.instrument_imports(include=["asyncdeploy"], enable_loader_override=
 WEIGHED_EVERY = 200
 """Of so many inputs one is weighed, and each that takes long: weighing all would leave a third of them."""
 LONG_S = 0.02
+SLOWER = 3
+"""Times, by what atheris puts between our lines."""
 
 
 class Hunt:
@@ -98,6 +102,7 @@ def told(name: str, seconds: float, folder: Path) -> str:
 def main() -> None:
     """Hunt one target after the other: what atheris has made of our modules is used by all."""
     top, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    tests.fuzz.target.MOST_S *= SLOWER
     for name in sys.argv[3:]:
         folder = top / name
         (folder / "new").mkdir(parents=True)

@@ -35,7 +35,8 @@ class Plain(pickle._Unpickler):
     before there is anything to put into them.
     """
 
-    dispatch = {word[0]: pickle._Unpickler.dispatch[word[0]] for word in WORDS}
+
+Plain.dispatch = {word[0]: pickle._Unpickler.dispatch[word[0]] for word in WORDS}
 
 
 def recorders(rows):
