@@ -53,7 +53,7 @@ class Entry:
     @property
     def is_sound(self) -> bool:
         """Whether it is a whole key of the kind that it says; OpenSSH skips a line that has none, as one of SSH 1."""
-        data, kind = self.key or b"", self.kind.encode()
+        data, kind = self.key or b"", self.kind.encode("utf-8", "surrogateescape")
         at = 4 + len(kind)
         if data[:at] != len(kind).to_bytes(4, "big") + kind or at == len(data):
             return False
