@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -96,7 +97,7 @@ async def _expand(question: Question, answer: Answer) -> Answer:
     """Let ssh itself expand what it prints as it is written: as a ControlPath, which it expands before it prints it."""
     found = {key: values for key in UNEXPANDED if _TOKEN.search("".join(values := answer.get(key, ())))}
     agent = answer.get("identityagent", ("",))[0]
-    if _TOKEN.search(agent) and not Path(agent).exists():  # noqa: ASYNC240 - an ssh before 8.4
+    if _TOKEN.search(agent) and not os.path.exists(agent):  # noqa: ASYNC240, PTH110 - an ssh before 8.4
         found["identityagent"] = (agent,)
     if not found:
         return answer
