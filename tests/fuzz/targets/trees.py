@@ -14,6 +14,7 @@ from asyncdeploy.collect.choice import Choice
 from asyncdeploy.collect.collect import _Collect
 from asyncdeploy.collect.limits import CollectLimits
 from asyncdeploy.collect.listing import Listing
+from asyncdeploy.collect.names import PART
 from asyncdeploy.collect.target import Target as Folder
 from asyncdeploy.node_side.push import receiver
 from asyncdeploy.node_side.push.site_record import Record, check_paths, read_entries
@@ -135,7 +136,7 @@ def collecting(data: bytes) -> None:
         assert names_in(above) == ["in", "out"]
         assert names_in(outside) == ["a"]
         assert (outside / "a").read_text() == "ours"
-        assert not list(top.rglob(".asyncdeploy*"))
+        assert not list(top.rglob(f"{PART}*"))
         for path in top.rglob("*"):
             if path.is_symlink() and path != top / "l":
                 assert Path(os.path.normpath(path.parent / path.readlink())).is_relative_to(top)
@@ -192,7 +193,7 @@ def receiving(data: bytes) -> None:
 def push(dough: Dough, site: Path) -> None:
     """One push of whatever comes next."""
     contents = (b"", b"x", b"xyz", bytes(300))
-    rows = []
+    rows: list[tuple[bytes, ...]] = []
     for _ in range(dough.number(5)):
         content, kind = dough.of(contents), dough.of((b"f", b"f", b"d", b"l", b"a"))
         size = len(content) if dough.number(3) else dough.of((0, 7, 1 << 50))
@@ -214,8 +215,17 @@ def push(dough: Dough, site: Path) -> None:
         done = receiver.main(Client(frames), b"\0".join([*words, manifest]))
     except (Exception, SystemExit):
         done = b""  # the worker tells the client of it
-    if not done.startswith((b"done", b"same")):
+    if not done.startswith((b"done", b"same")) and is_tree(rows):
         assert standing(site) == before, done
+
+
+def is_tree(rows: list[tuple[bytes, ...]]) -> bool:
+    """Whether a client could send it: no name twice, none below a file."""
+    try:
+        Manifest(Entry(os.fsdecode(row[5]), "file" if row[0] in b"fl" else "dir") for row in rows)
+    except ValueError:
+        return False
+    return True
 
 
 def names_in(folder: Path | str) -> list[str]:
