@@ -88,7 +88,7 @@ class Arrivals:
         self._arrival: Arrival | None = None
 
     async def receive(self, sender: Sender) -> None:
-        """Take what comes until the sender has nothing more.
+        """Take what comes until the sender has nothing more; one frame of it is in memory at a time.
 
         Raises:
             ProtocolError: it sends what no honest sender does.

@@ -72,7 +72,8 @@ class Listing:
     """The entries of one node in the order of their numbers.
 
     A name that leads elsewhere, comes twice, or lies in no folder that was listed cannot come from reading a disk: the
-    node is refused as a whole.
+    node is refused as a whole. It may have as many entries as the limits say, and MAX_LISTING_BYTES; in memory it takes
+    eight times what came.
     """
 
     def __init__(self, node: str, limits: CollectLimits) -> None:

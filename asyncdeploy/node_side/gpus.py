@@ -14,7 +14,7 @@ LEFT_WAIT_S, LEFT_LOOK_S = 3.0, 0.2  # a driver frees memory a moment after the 
 
 
 def rows(tool, fields, of="gpu"):
-    """Return what nvidia-smi prints for a query, a list of texts a row.
+    """Return what nvidia-smi prints for a query, a list of texts a row: at most MOST rows of tools.MOST bytes.
 
     Args: tool (where it is, "" where it is not), fields (as it names them, the last may hold commas), of ("gpu", or
     "compute-apps": as far as it can see them, for processes of other containers have no pid).

@@ -96,6 +96,7 @@ def write_file(folder, name, data):
 
 
 def read_file(folder, name):
+    """Return what a file of a job's folder holds, at most MOST bytes of it; b"" where it is not there."""
     return files.read(os.path.join(folder, name), MOST)
 
 

@@ -60,7 +60,10 @@ class Worker:
         self.inbox += self.buffer[:size]
 
     def take(self):
-        """Return the next whole frame of the inbox as (kind, payload), or None; signs of life are swallowed."""
+        """Return the next whole frame of the inbox as (kind, payload), or None; signs of life are swallowed.
+
+        The inbox holds MAX_INBOX and a read at most, while nobody takes from it.
+        """
         inbox = self.inbox
         while len(inbox) >= 5:
             size = int.from_bytes(inbox[1:5], "big")

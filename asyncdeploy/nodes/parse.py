@@ -37,7 +37,7 @@ def parse_nodes(
     key_path: str | os.PathLike[str] | None = None,
     jump: Node | str | None = None,
 ) -> tuple[Node, ...]:
-    """Return nodes in the order written, which is their node rank.
+    """Return nodes in the order written, which is their node rank: at most MAX_NODES, of some KB each.
 
     Args:
         nodes: a Node, text, or any number of both. Text holds nodes with commas or white space between them, ranges
@@ -68,7 +68,8 @@ def read_hostfile(path: str | os.PathLike[str]) -> tuple[Node, ...]:
     """Read a hostfile as OpenMPI and DeepSpeed write it: one "host slots=8" a line, "#" starts a comment.
 
     A host is written as for ``parse_nodes``: "root@gpu01:2222 slots=8", "gpu[01-08] slots=8". A number after ":" is the
-    port here as everywhere, not MPICH's number of processes. ``max_slots`` has no effect (a NodeNote says so).
+    port here as everywhere, not MPICH's number of processes. ``max_slots`` has no effect (a NodeNote says so). A file
+    has at most MAX_HOSTFILE_BYTES.
 
     Args:
         path: the file; "~" is expanded.

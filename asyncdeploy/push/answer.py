@@ -82,7 +82,7 @@ class Answer:
 
 
 def read_answer(node: str, payload: bytes) -> Answer:
-    """Return a receiver's answer.
+    """Return a receiver's answer: of one frame, at most MAX_FIELDS fields of MAX_SHOWN characters.
 
     Raises:
         WorkspaceConflict, WorkspaceBusy, NodeFull, TransferFailed: what it refused or failed at.

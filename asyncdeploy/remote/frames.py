@@ -125,7 +125,7 @@ class Session:
         return NoShell(self.remote.node.name, message, hint, said)
 
     async def receive(self) -> tuple[bytes, bytes]:
-        """Return the next frame."""
+        """Return the next frame; what waits for it is at most MAX_FRAME bytes and what one read brings."""
         while True:
             if not self._head and self._inbox.size >= HEAD:
                 self._head = self._inbox.take(HEAD)

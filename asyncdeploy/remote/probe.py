@@ -89,7 +89,7 @@ async def _ask_script(remote: Remote) -> Answer:
 
 
 def _read_lines(node: str, answer: bytes) -> Answer:
-    """Return the sh probe's lines as what the Python probe answers."""
+    """Return the sh probe's lines, at most MAX_ANSWER bytes, as what the Python probe answers."""
     said = Answer(node, PROBE, None, beginning=one_line(answer))
     if len(answer) > MAX_ANSWER:
         raise said.refused(f"at most {MAX_ANSWER} bytes were expected")

@@ -51,7 +51,7 @@ class Found:
 
     @classmethod
     def parse(cls, line: bytes) -> Found:
-        """Build it from a line of ``look``; ValueError if it is none, or says what no disk has."""
+        """Build it from a line of ``look``, at most MAX_ANSWER bytes; ValueError if it is none, or no disk has that."""
         mode, size, ino, mtime, _, mtime_text, _, ctime, _, ctime_text, _ = line.split(b" ")
         fraction = _fraction(ctime_text)
         ino = ino if fraction else b"-1"

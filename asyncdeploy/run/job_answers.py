@@ -31,7 +31,7 @@ def job_of(remote: Remote, answer: Answer) -> Job:
 
 
 def status_of(job: Job, answer: Answer) -> JobStatus:
-    """Return a job's state as an answer tells it."""
+    """Return a job's state as an answer tells it, with at most MAX_NAMES names and MAX_PATH characters of a path."""
     if answer["error"].is_there:
         answer["error"].word("unknown")
         return JobStatus(job, "lost")

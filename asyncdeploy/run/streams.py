@@ -69,7 +69,10 @@ class HeadTail:
 
 
 class LineCutter:
-    """Bytes in, whole lines of text out; a carriage return alone ends a line too, as progress bars use it."""
+    """Bytes in, whole lines of text out; a carriage return alone ends a line too, as progress bars use it.
+
+    Between two calls it keeps at most MAX_LINE bytes.
+    """
 
     def __init__(self) -> None:
         self._rest = b""

@@ -2,8 +2,8 @@
 
 git compares bytes ("?" is one byte of a letter that takes two), and so do we. A pattern is matched in time that grows
 with the path's length times its own: between two stars the leftmost place is taken and kept ("(?>...)"), as it leaves
-most room for what follows; trying all of them again for "*a*a*a*b" would take years. In memory a pattern takes some 50
-times its length, as a compiled expression.
+most room for what follows; trying all of them again for "*a*a*a*b" would take years. In memory a pattern takes up
+to 70 times its length, as a compiled expression.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _CRASH = "Fatal Python error:"
 
 
 def last_words(log: str, local_rank: int | None = None) -> str:
-    """Return what a rank printed at last.
+    """Return what a rank printed at last: at most EVIDENCE_LINES lines, and three times the log in memory meanwhile.
 
     Args:
         log: the end of its log, or of one that it shares with others.

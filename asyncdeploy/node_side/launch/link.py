@@ -65,7 +65,10 @@ class Link:
             raise Broken from None
 
     def hear(self):
-        """Return the messages that came; Broken where the connection ended or something on it is not proven."""
+        """Return the messages that came; Broken where the connection ended or something on it is not proven.
+
+        At most a line of MAX_LINE and a read of as much are kept: of 256 strangers 2 MiB.
+        """
         try:
             data = self.sock.recv(MAX_LINE)
         except BlockingIOError:

@@ -96,6 +96,7 @@ class Push:
             return False
 
     def receive_manifest(self):
+        """Return the entries of the manifest that was named: of at most MAX_RECORD bytes, 20 times that in memory."""
         import hashlib
 
         inflate, parts, size = zlib.decompressobj(), [], 0

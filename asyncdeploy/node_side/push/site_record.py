@@ -99,7 +99,7 @@ class Record:
 
     @classmethod
     def parse(cls, data):
-        """Return the record, or None if it is torn or of another version; as objects it takes 8 times its length."""
+        """Return the record, or None if it is torn or of another version; it takes 22 times its length."""
         body, _, check = data.rpartition(b"\0")
         if not body.startswith(STATE_HEAD + b"\0") or check != b"%d" % zlib.crc32(body):
             return None

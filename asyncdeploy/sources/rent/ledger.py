@@ -62,7 +62,7 @@ class Entry:
 
 
 class Ledger:
-    """The open ledger of one rental, locked."""
+    """The open ledger of one rental, locked; of a file of over MAX_BYTES its beginning."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path

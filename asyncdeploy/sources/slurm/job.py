@@ -22,7 +22,7 @@ def slurm_nodes(
     jump: Node | str | None = None,
     connect: Literal["ssh", "srun"] = "ssh",
 ) -> tuple[Node, ...]:
-    """Return the nodes of the Slurm job in which we run, in Slurm's order, which is their node rank.
+    """Return the nodes of the Slurm job in which we run, in Slurm's order, which is their node rank; 10,000 at most.
 
     Args:
         environ: where SLURM_JOB_NODELIST stands; None is our own environment.

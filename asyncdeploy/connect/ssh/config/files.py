@@ -96,6 +96,8 @@ class WrittenWords:
     def read(cls, file: Path | None = None) -> WrittenWords:
         """Read the user's and the system's ssh_config with all that they include, or another file alone. Blocking.
 
+        Of at most MAX_FILES files of MAX_BYTES, keywords and Host lines are kept: up to 40 times their length.
+
         Raises:
             OSError: this machine has no more of what is needed to read a file.
         """

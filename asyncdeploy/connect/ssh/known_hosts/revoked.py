@@ -61,7 +61,7 @@ class Revocations:
 
 
 def read_revoked(path: Path) -> Revocations:
-    """Read a file of revoked keys. Blocking.
+    """Read a file of revoked keys: of at most MAX_BYTES, and up to 50 times its size in memory. Blocking.
 
     Raises:
         OSError: it cannot be read.

@@ -1,4 +1,4 @@
-"""One way to ask any provider: Api. All answers are bounded.
+"""One way to ask any provider: Api. All answers are bounded, by http.MAX_ANSWER, and take up to 30 times their bytes.
 
 What may be repeated is; what costs money only after HTTP 429, with which a provider says that it did nothing.
 """
