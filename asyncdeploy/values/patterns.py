@@ -156,7 +156,7 @@ def _translate(glob: str, *, by_name: bool) -> str:
             groups.append(group + _segment(pieces, ""))
             group, pieces = "", [""]
         elif token == _REST:
-            rest = ".+"
+            rest = ".*"
         else:
             pieces[-1] += token
     groups.append(group + _segment(pieces, "" if rest else r"\Z"))
