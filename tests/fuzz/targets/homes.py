@@ -10,7 +10,8 @@ from pathlib import Path
 
 from asyncdeploy.node_side import gpus, job_folder, proc, tools
 from asyncdeploy.node_side.launch.flight_recorder import last_entry
-from asyncdeploy.node_side.run import end_record, job_state, jobs, log_times, sessions
+from asyncdeploy.node_side.run import job_state, jobs, log_times, sessions
+from asyncdeploy.node_side.run.supervising import end_record
 from asyncdeploy.sources.slurm import ledger as slurm_ledger
 from tests.fuzz.dough import Dough
 from tests.fuzz.target import target
