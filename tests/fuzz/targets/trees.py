@@ -18,11 +18,12 @@ from asyncdeploy.collect.names import PART
 from asyncdeploy.collect.target import Target as Folder
 from asyncdeploy.node_side.push import receiver
 from asyncdeploy.node_side.push.site_record import Record, check_paths, read_entries
+from asyncdeploy.node_side.push.staging import KEPT_HEAP
 from asyncdeploy.nodes.node import Node
 from asyncdeploy.push.bundle.manifest import Entry, Manifest, difference
 from asyncdeploy.values.errors import DeployError, ProtocolError
 from tests.fuzz.dough import Dough, text_of
-from tests.fuzz.target import target
+from tests.fuzz.target import MOST_BYTES, target
 from tests.fuzz.targets.answers import assert_shown
 from tests.fuzz.targets.homes import home
 
@@ -173,7 +174,7 @@ class Client:
     sign_life = poll
 
 
-@target(*(bytes([number]) * 2 for number in range(14)), b"\0\1\2\3", b"\xff")
+@target(*(bytes([number]) * 2 for number in range(14)), b"\0\1\2\3", b"\xff", most_bytes=KEPT_HEAP + MOST_BYTES)
 def receiving(data: bytes) -> None:
     """Whatever manifest and contents come, nothing outside of the site changes, and a push is all or none."""
     dough = Dough(data)
