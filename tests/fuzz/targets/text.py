@@ -1,9 +1,11 @@
 """Patterns of files beside git, words through real shells, and texts made harmless."""
 
+import atexit
 import functools
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -81,6 +83,7 @@ GIT_S = 5
 def _checkout() -> Path:
     """A repository that stays for the process' whole life."""
     folder = tempfile.mkdtemp(prefix="patterns-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     subprocess.run(["git", "init", "-q", folder], check=True)
     return Path(folder)
 
