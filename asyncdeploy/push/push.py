@@ -62,8 +62,8 @@ async def push_code(
 async def finish_push(remote: Remote, path: str, *, wait_s: float = LOCK_WAIT_S) -> None:
     """Finish a swap that a dead push left begun in a site; asked once a connection, and not after a push over it.
 
-    Only a receiver that is killed leaves a swap begun, which is to say a node that dies, and its connections with it:
-    over the one that brought a site whole there is nothing to ask.
+    Only a receiver that is killed, or whose disk fails, leaves a swap begun: over the connection that brought a site
+    whole there is nothing to ask until a push over it fails.
 
     Args:
         remote: the node.
@@ -106,6 +106,9 @@ async def _push(remote: Remote, crew: Crew, wait_s: float) -> Site:
                 remote.emit(Noted(node=node, text=text))
             _whole_sites(remote).add(answer.path)
             return Site(answer.path, bundle.digest, bundle.workspace.project)
+    except BaseException:
+        _whole_sites(remote).clear()  # a receiver whose disk failed, or that was killed alone, has left a swap begun
+        raise
     finally:
         crew.gone(node)
 

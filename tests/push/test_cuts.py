@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from asyncdeploy.push.push import finish_push, push_code
-from asyncdeploy.values.errors import ConnectionLost
+from asyncdeploy.values.errors import ConnectionLost, TransferFailed
 from asyncdeploy.values.events import BytesMoved
 from tests.support.events import details
-from tests.support.remotes.killing import killing
+from tests.support.remotes.killing import failing, killing
 from tests.support.remotes.shell_remote import ShellRemote
 from tests.support.tools import need
 from tests.support.trees import tree, write
@@ -90,6 +90,24 @@ async def test_a_journal_that_lost_its_contents_brings_them_again(
     for staged in (site / ".asyncdeploy" / "staging").iterdir():
         staged.write_bytes(b"")  # as a node that lost power may leave them
     await push_code(remote, source)
+    assert tree(site) == tree(source)
+
+
+async def test_a_swap_that_a_disk_broke_off_is_finished_over_the_connection_that_saw_it(
+    remote: ShellRemote, source: Path, site: Path
+) -> None:
+    """The connection has brought a whole tree before, and is not asked about that again: but now it is."""
+    await push_code(remote, source)
+    await finish_push(remote, "~/proj")
+    change_everything(source)
+    await remote.close()
+    remote.shell = failing("renameat", "EIO", 3)
+    with pytest.raises(TransferFailed):
+        await push_code(remote, source)
+    assert (site / ".asyncdeploy" / "journal").exists()
+    await remote.close()
+    remote.shell = ("sh", "-c")
+    await finish_push(remote, "~/proj")
     assert tree(site) == tree(source)
 
 
