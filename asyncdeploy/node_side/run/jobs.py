@@ -19,7 +19,7 @@ from asyncdeploy.node_side import job_folder as folders, live_jobs, processes
 from asyncdeploy.node_side.input import NoRoom, take_input
 from asyncdeploy.node_side.locks import Lock
 from asyncdeploy.node_side.run import guard, keeper, log_times as times, outlive, supervisor
-from asyncdeploy.node_side.run.job_state import ALIVE, RUNS, status_of
+from asyncdeploy.node_side.run.job_state import ALIVE, RUNS, status_of, status_of_started
 from asyncdeploy.node_side.run.process_tree import KILL_WAIT_S, ON_END_S, TICK_S
 
 TERM = signal.SIGTERM
@@ -85,7 +85,7 @@ def start(worker, request):
             remove_folder(job_id, folder)
             return {"error": "failed", "reason": reason}
         outlive.hold(worker, job_id, ask_to_stop)
-        return dict(status_of(job_id), **outlive.said())
+        return dict(status_of_started(job_id), **outlive.said())
     finally:
         os.close(stdin)
         if lock is not None:
