@@ -71,7 +71,7 @@ class Doom:
         await eventually(lambda: any("over" in each for each in self.said()), "all of them have ended", within_s=60)
         found: dict[tuple[str, str], int] = {}
         for each in self.said():
-            if each["name"] in names:
+            if "who" in each and each["name"] in names:
                 found[str(each["name"]), str(each["who"])] = int(str(each["calls"]))
         return found
 

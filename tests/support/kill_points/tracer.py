@@ -117,7 +117,7 @@ class Tracer:
             pass  # all have ended
         for process in {each.who: each for each in self.known.values()}.values():
             self.say(who=process.who, name=process.name, calls=process.calls)
-        self.say(name="", over=True)
+        self.say(over=True)
 
     def ended(self, pid: int) -> None:
         process = self.known.pop(pid, None)
