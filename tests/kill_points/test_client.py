@@ -1,105 +1,21 @@
 """A client that is killed at any step of its loop, any write to a connection, any call of its file system."""
 
-import asyncio
-import json
-import os
-import random
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 import asyncdeploy as ad
 from tests.support.beds.sshd_node import SshdNode
 from tests.support.kill_points import client
-from tests.support.kill_points.points import POINTS, SEED, Doom, Plan, Tally, spread
-from tests.support.places import ROOT
+from tests.support.kill_points.clients import WITHIN_S, Clients, clients, total_of
+from tests.support.kill_points.points import POINTS, SEED, Tally, spread
 from tests.support.results import parts, tree as results_of
 from tests.support.trees import change_files, tree, write
 from tests.support.waiting import eventually
 
-WITHIN_S = 60.0  # for ranks that miss another one, and for the node to see that we are gone
 SHARE = 0.25  # of all points, to each of the four
-
-
-@attrs.define
-class Clients:
-    """The process whose forks work, the nodes they work on, and the pool of who comes later."""
-
-    process: asyncio.subprocess.Process
-    nodes: Sequence[SshdNode]
-    pool: ad.Pool
-    folder: Path
-    dice: random.Random
-    count: int = 0
-
-    @property
-    def source(self) -> Path:
-        return self.folder / "proj"
-
-    async def play(self, work: str, when: int, **told: Any) -> tuple[Doom, int]:
-        """Let a fork do it; what befell it, and how it ended."""
-        alive = [set(sshd.processes()) for sshd in self.nodes]
-        doom = Doom(self.folder, Plan("0", when, client.CALLS, ours=False))
-        self.count += 1
-        words = {
-            "work": work,
-            "plan": str(doom.path),
-            "known_hosts": str(self.nodes[0].known_hosts),
-            "nodes": [sshd.node.to_dict() for sshd in self.nodes],
-            "source": str(self.source),
-            **told,
-        }
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(words).encode() + b"\n")
-        code = int(await self.process.stdout.readline())
-        assert code == (-9 if doom.hit() else 0), f"{work}, call {when}: it ended with {code}"
-        self.alive = alive
-        return doom, code
-
-    def quiet(self) -> bool:
-        """Whether nothing lives on the nodes but what lived before."""
-        return all(not set(sshd.processes()) - had for sshd, had in zip(self.nodes, self.alive, strict=True))
-
-    alive: Sequence[set[int]] = ()
-
-    async def settled(self, what: str) -> None:
-        await eventually(self.quiet, f"nothing lives: {what}", within_s=WITHIN_S)
-
-    async def deployed(self) -> tuple[ad.Deployment, ...]:
-        report = await ad.deploy_all([sshd.node for sshd in self.nodes], self.source, ad.SystemEnv(), pool=self.pool)
-        return tuple(report.unwrap())
-
-
-@asynccontextmanager
-async def clients(nodes: Sequence[SshdNode], folder: Path) -> AsyncIterator[Clients]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", client.__name__),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with ad.Pool(host_keys=ad.HostKeys.strict(nodes[0].known_hosts)) as pool:
-            bed = Clients(process, nodes, pool, folder, random.Random(SEED))
-            write(bed.source, {"first": "first"})
-            await bed.deployed()
-            yield bed
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.communicate()
-
-
-async def total_of(doom: Doom) -> int:
-    """How many calls a client has made."""
-    return next(iter((await doom.counted([""])).values()))
 
 
 @pytest.mark.long
@@ -108,13 +24,13 @@ async def test_e4_a_push_leaves_the_old_tree_or_the_new_one(sshd_nodes: Sequence
     async with clients(sshd_nodes[:1], tmp_path) as bed:
         site = sshd_nodes[0].home / "proj"
         change_files(bed.source, bed.dice)
-        doom, _ = await bed.play("push", 0)
+        doom = await bed.play("push", 0)
         total = await total_of(doom)
         tally = Tally(f"a client that makes {total} calls for a push, KILL")
         for when in spread(total, SHARE, bed.dice):
             before = tree(site)
             change_files(bed.source, bed.dice)
-            doom, _ = await bed.play("push", when)
+            doom = await bed.play("push", when)
             what = f"call {when}, {doom.hit()}, SEED={SEED}"
             await bed.settled(what)
             after, wanted = tree(site), tree(bed.source)
@@ -135,13 +51,13 @@ async def test_a_deploy_leaves_a_whole_environment_or_the_one_before(
     nodes = sshd_nodes[:2]
     async with clients(nodes, tmp_path) as bed:
         write(bed.source, {"version": "v0"})
-        doom, _ = await bed.play("deploy", 0, version="v0")
+        doom = await bed.play("deploy", 0, version="v0")
         total = await total_of(doom)
         tally = Tally(f"a client that makes {total} calls for a deploy to two nodes, KILL")
         for number, when in enumerate(spread(total, SHARE, bed.dice), 1):
             version, last = f"v{number}", f"v{number - 1}"
             write(bed.source, {"version": version})
-            doom, _ = await bed.play("deploy", when, version=version)
+            doom = await bed.play("deploy", when, version=version)
             what = f"call {when}, {doom.hit()}, SEED={SEED}"
             await bed.settled(what)
             made = [(sshd.home / "proj/.made").read_text().strip() for sshd in nodes]
@@ -167,13 +83,13 @@ async def test_a_launch_has_all_its_ranks_or_none(sshd_nodes: Sequence[SshdNode]
         def told(name: str) -> dict[str, Any]:
             return {"name": name, "deployments": deployments, "go": [str(sshd.home / f"{name}-go") for sshd in nodes]}
 
-        doom, _ = await bed.play("launch", 0, **told("counted"))
+        doom = await bed.play("launch", 0, **told("counted"))
         total = await total_of(doom)
         await bed.settled("the first one")
         tally = Tally(f"a client that makes {total} calls for a launch on two nodes, KILL")
         for number, when in enumerate(spread(total, SHARE, bed.dice)):
             name = f"odd-{number:04}"
-            doom, _ = await bed.play("launch", when, **told(name))
+            doom = await bed.play("launch", when, **told(name))
             what = f"{name}: call {when}, {doom.hit()}, SEED={SEED}"
             tally.add(doom.hit(), await judged(bed, name, what))
             await bed.settled(what)
@@ -224,12 +140,12 @@ async def test_d13_a_collect_leaves_whole_files(sshd_nodes: Sequence[SshdNode], 
         deployments = await bed.deployed()
         told = {"deployments": [each.to_dict() for each in deployments], "target": str(target)}
         change()
-        doom, _ = await bed.play("collect", 0, **told)
+        doom = await bed.play("collect", 0, **told)
         total = await total_of(doom)
         tally = Tally(f"a client that makes {total} calls for a collect from two nodes, KILL")
         for when in spread(total, SHARE, bed.dice):
             change()
-            doom, _ = await bed.play("collect", when, **told)
+            doom = await bed.play("collect", when, **told)
             what = f"call {when}, {doom.hit()}, SEED={SEED}"
             await bed.settled(what)
             came = 0

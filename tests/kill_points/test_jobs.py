@@ -24,6 +24,7 @@ from tests.support.kill_points.points import (
 from tests.support.remotes.shell_remote import ShellRemote
 
 LINE = "echo x >>~/begun-{name}; sleep 0.1; echo 3 >~/end-{name}; exit 3"
+WITHIN_S = 100.0  # a supervisor looks through /proc, and one that is traced does so slowly on a crowded machine
 HOLDERS = ("python3", "adeploy-keep", "adeploy-job")
 FAULTS = [
     pytest.param("", None, False, 0.2, id="killed"),
@@ -91,7 +92,7 @@ async def test_a_job_ends_as_it_is_said_or_was_never_started(
                 if came == "ConnectionLost":  # the same start again: it is the same job
                     await ad.start_job(later, LINE.format(name=name), name=name, job_id=job_id)
                 if came in ("started", "ConnectionLost"):
-                    status = await ad.wait_job(later, await ad.find_job(later, job_id), timeout_s=30)
+                    status = await ad.wait_job(later, await ad.find_job(later, job_id), timeout_s=WITHIN_S)
                     assert (status.state, status.exit_status) == ("exited", 3), f"{what}: {status}"
                     assert bed.begun(name) == 1, what
                 await bed.settled(what)

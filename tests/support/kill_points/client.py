@@ -1,7 +1,8 @@
 """A client that dies at one of its system calls: a fork for each piece of work, for a start costs too much.
 
 Each line on stdin is JSON: "work", what tracer.py is to do, and what the work is told. The answer to each is a line
-with the exit status of the fork: 0, 1 for an error of ours, which it has said on stderr, or -9.
+with the exit status of the fork: 0, 1 for an error, or -9. What people are told of an error of ours stands in
+PLAN.error, pickled.
 
 A step of the event loop is a call of epoll_wait, a write to a connection one of sendto or sendmsg.
 """
@@ -9,6 +10,7 @@ A step of the event loop is a call of epoll_wait, a write to a connection one of
 import asyncio
 import json
 import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,8 +82,9 @@ def main() -> None:
             try:
                 asyncio.run(play(told))
                 code = 0
-            except ad.FleetError as error:
-                print(error, file=sys.stderr)
+            except (ad.FleetError, ad.DeployError) as error:
+                first = error.exceptions[0] if isinstance(error, ad.FleetError) else error
+                Path(told["plan"] + ".error").write_bytes(pickle.dumps(first))
             finally:
                 os._exit(code)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-SEIZE, SYSCALL, LISTEN, POKEUSER, GETEVENTMSG, GET_SYSCALL_INFO = 0x4206, 24, 0x4208, 6, 0x4201, 0x420E
+SEIZE, DETACH, SYSCALL, LISTEN, POKEUSER, GETEVENTMSG, GET_SYSCALL_INFO = 0x4206, 17, 24, 0x4208, 6, 0x4201, 0x420E
 OPTIONS = 0x01 | 0x02 | 0x04 | 0x08 | 0x10  # mark calls; forks, vforks, clones and execs are told
 FORKS, EXEC, STOP = (1, 2, 3), 4, 128
 WALL = 0x40000000
@@ -140,7 +140,7 @@ class Tracer:
                 return
             elif number == signal.SIGTRAP | 0x80:
                 self.at_call(self.known[pid], pid)
-            ptrace(SYSCALL, pid, 0, 0 if event or number == signal.SIGTRAP | 0x80 else number)
+            self.go_on(pid, 0 if event or number == signal.SIGTRAP | 0x80 else number)
         except OSError as error:
             if error.errno != errno.ESRCH:  # it was killed meanwhile; its end is told by itself
                 raise
@@ -154,7 +154,16 @@ class Tracer:
             parent.children += 1
         if pid in self.early:
             self.early.discard(pid)
-            ptrace(SYSCALL, pid)
+            self.go_on(pid)
+
+    def go_on(self, pid: int, number: int = 0) -> None:
+        """Let a process go on to its next call; one that is neither meant nor above who is goes alone."""
+        who = self.known[pid].who
+        if self.plan["when"] and not self.plan["on"] and not f"{self.plan['who']}.".startswith(f"{who}."):
+            del self.known[pid]
+            ptrace(DETACH, pid)
+        else:
+            ptrace(SYSCALL, pid, 0, number)
 
     def at_call(self, process: Process, pid: int) -> None:
         """A call begins or ends."""
