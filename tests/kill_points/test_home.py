@@ -1,4 +1,4 @@
-"""A collect whose target lies on a disk at home that is full, refuses once, or is broken, at any call it makes there."""
+"""A collect whose target at home lies on a disk that is full, refuses once, or is broken, at any call made there."""
 
 import random
 from collections.abc import Sequence
