@@ -21,7 +21,7 @@ from tests.support.tools import missing
 from tests.support.waiting import eventually
 
 POINTS = int(os.environ.get("ASYNCDEPLOY_KILL_POINTS") or 0)
-FEW = 3  # of each test where nobody asks for more
+FEW = 1  # of each process in each test where nobody asks for more
 SEED = int(os.environ.get("ASYNCDEPLOY_SEED") or 17)
 GROWS = ("write", "pwrite64", "openat", "link", "linkat", "mkdir", "mkdirat", "symlinkat")
 """Calls that a disk refuses for as long as it is full."""
