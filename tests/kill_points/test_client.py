@@ -1,5 +1,6 @@
 """A client that is killed at any step of its loop, any write to a connection, any call of its file system."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,22 +126,24 @@ async def judged(bed: Clients, name: str, what: str) -> str:
 @pytest.mark.timeout(180 + 2 * POINTS)
 async def test_d13_a_collect_leaves_whole_files(sshd_nodes: Sequence[SshdNode], tmp_path: Path) -> None:
     nodes, target = sshd_nodes[:2], tmp_path / "home"
+    numbers = itertools.count()
     versions: list[dict[bytes, object]] = [{}]
 
     def change() -> None:
-        """Files that grow, that change, that are new."""
-        number = len(versions)
+        """Files that grow or shrink, that change, that are new at first."""
+        number = next(numbers)
         files = {f"d{each}/f": bed.dice.randbytes(30_000) for each in range(4)}
-        files |= {"log": b"line\n" * 20_000 * number, f"new/{number}": b"%d" % number}
+        files |= {"log": b"line\n" * 20_000 * (1 + number % 5), f"new/{number % 3}": b"%d" % number}
         for sshd in nodes:
             write(sshd.home / "out", files)
-        versions.append(results_of(nodes[0].home / "out"))
+        versions[:] = [versions[-1], results_of(nodes[0].home / "out")]
 
     async with clients(nodes, tmp_path) as bed:
         deployments = await bed.deployed()
         told = {"deployments": [each.to_dict() for each in deployments], "target": str(target)}
-        change()
-        doom = await bed.play("collect", 0, **told)
+        for _ in range(4):  # what is here already is looked at, too
+            change()
+            doom = await bed.play("collect", 0, **told)
         total = await total_of(doom)
         tally = Tally(f"a client that makes {total} calls for a collect from two nodes, KILL")
         for when in spread(total, SHARE, bed.dice):
