@@ -76,7 +76,7 @@ async def test_a_job_ends_as_it_is_said_or_was_never_started(
 ) -> None:
     dice, within = random.Random(SEED), str(tmp_path / "home") if error else ""
     async with ShellRemote(tmp_path / "home") as later:
-        await ad.list_jobs(later)  # its worker is there, and stays
+        await start(later, "first")  # it makes folders; the worker that did it stays
         bed = Bed(tmp_path, later)
         doom = Doom(tmp_path, Plan("", 0, calls, within, error))
         await bed.play(doom, start)

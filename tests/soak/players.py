@@ -128,8 +128,10 @@ class Player:
         for outcome in report:
             done = outcome.value
             self.tally.promise(not outcome.ok or (status == 0 and limit is None), f"run: ok for {line!r}: {outcome}")
-            if done is not None and done.status is not None:
-                self.tally.promise(limit is None and done.status == status, f"run: {done.status} of {line!r}")
+            if limit is not None:  # TERM ends its sleep, and the shell may go on to its own end
+                self.tally.promise(outcome.error is not None, f"run: no error for {line!r} in {limit} s: {outcome}")
+            elif done is not None and done.status is not None:
+                self.tally.promise(done.status == status, f"run: {done.status} of {line!r}")
                 self.tally.promise(done.stdout == whole, f"run: {len(done.stdout)} bytes of {len(whole)} and a status")
         return _said(report, right=status == 0 and limit is None)
 
