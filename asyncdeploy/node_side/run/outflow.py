@@ -108,6 +108,7 @@ class Outflow:
             self.owed -= len(data)
 
     def drop(self):
-        """Nobody hears us any more."""
-        self.waiting.clear()
+        """Nobody hears us any more: what comes is read, so that the command can end, and goes nowhere."""
+        self.waiting = bytearray()
         self.owed = 0
+        self.held = False

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 import asyncdeploy as ad
+from tests.support.beds.client import client
 from tests.support.beds.sshd_node import SshdNode
-from tests.support.waiting import Lag
+from tests.support.waiting import Lag, eventually
 
 FLOODS = [
     "yes",
@@ -45,3 +46,15 @@ async def test_r21_a_flood_starves_nobody(start_sshd: Callable[..., SshdNode], l
         watch.cancel()
     assert lines > 1000
     assert lag.most < 1.0  # 0.03 s as a rule; 14 and 32 s were seen
+
+
+async def test_who_flooded_a_client_that_died_can_tidy_up(start_sshd: Callable[..., SshdNode]) -> None:
+    """What it prints on its way out is read, though nobody hears it: it would wait, and be killed in its work."""
+    sshd = start_sshd("flood")
+    print_much = "head -c 3000000 /dev/zero"
+    line = f"trap '{print_much}; : >~/tidied; exit' TERM; {print_much}; : >~/begun; while :; do {print_much}; done"
+    async with client(sshd, "await run_command(remote, args[0])", line) as process:
+        await eventually((sshd.home / "begun").exists)
+        process.kill()
+        await process.communicate()
+    await eventually((sshd.home / "tidied").exists)
