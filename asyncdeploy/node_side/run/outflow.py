@@ -5,6 +5,7 @@ which Python knows since 3.10), where copying them in and out takes three times 
 """
 
 import os
+import sys
 
 from asyncdeploy.node_side.files import WIDE, widen
 
@@ -67,10 +68,10 @@ class Outflow:
 
             widen(fd)
             widen(1)
-            self.held = lambda fd: int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), "little")
+            self.held = lambda fd: int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def flush(self):
-        """Send what the channel takes now; OSError when it is broken."""
+        """Send what the channel takes now; OSError when it is broken, SystemExit when what is owed is not there."""
         try:
             while self.waiting:
                 with memoryview(self.waiting) as view:
@@ -87,13 +88,13 @@ class Outflow:
             count = os.splice(self.source, 1, self.owed, flags=AT_ONCE)
         except BlockingIOError:
             raise
-        except OSError as error:
-            if error.errno != 22:  # EINVAL: it is neither a pipe nor a socket
-                raise
+        except OSError:  # it is neither a pipe nor a socket, or a sandbox forbids it; a broken one is written to next
             self.held = False
             self.settle()
         else:
             self.owed -= count
+            if not count:
+                self.settle()
 
     def settle(self):
         """Take what is owed into our memory, so that something else may follow."""

@@ -19,9 +19,9 @@ import os, select, subprocess, sys, time
 from asyncdeploy.node_side.run.outflow import Outflow
 if sys.argv[1] == "without splice" and hasattr(os, "splice"):
     del os.splice
-if sys.argv[1] == "refused":
+if sys.argv[1] in ("refused", "forbidden"):
     def refuse(*args, **named):
-        raise OSError(22, "Invalid argument")
+        raise OSError(22 if sys.argv[1] == "refused" else 1, "no splice")
     os.splice = refuse
 out, pipes = Outflow(), {}
 for kind in (b"O", b"E"):
@@ -84,6 +84,7 @@ async def through(channel: str, way: str, path: Path) -> tuple[bytes, bytes]:
         ("pipe", "splice", b"spliced"),
         ("socket", "splice", b"spliced"),
         ("file", "refused", b"copied"),  # as of what is neither a pipe nor a socket
+        ("pipe", "forbidden", b"copied"),  # as by the seccomp rules of a sandbox
         ("pipe", "without splice", b"copied"),
     ],
 )
