@@ -253,7 +253,12 @@ class Run:
         self.tree.stop(self.grace)
 
     def read_pipe(self, fd):
-        if self.out.take(fd, self.pipes[fd]):
+        try:
+            has_ended = self.out.take(fd, self.pipes[fd])
+        except SystemExit:  # the client was promised what somebody else has read
+            self.leave()
+            return
+        if has_ended:
             os.close(fd)
             del self.pipes[fd]
         if self.gone:

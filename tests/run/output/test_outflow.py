@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import asyncdeploy as ad
+from asyncdeploy.node_side import proc
+from tests.support.beds.pools import at
 from tests.support.beds.sshd_node import SshdNode
+from tests.support.waiting import eventually
 
 # Two pipes are fed by two programs, as fast as they are read; what was taken of each is told at the end.
 RUN = """
@@ -108,3 +111,14 @@ async def test_what_a_node_prints_into_both_streams(start_sshd: Callable[..., Ss
     for name, last in ("out", 2000000), ("err", 1500000):
         wanted = b"".join(b"%d\n" % n for n in range(1, last + 1)) + b"end"
         assert hashlib.sha256((tmp_path / name).read_bytes()).digest() == hashlib.sha256(wanted).digest(), name
+
+
+async def test_a_command_that_reads_its_own_output_stays_on_the_leash(start_sshd: Callable[..., SshdNode]) -> None:
+    """What the client was promised may be gone: no more frames can follow, and nothing is left running."""
+    sshd = start_sshd("thief")
+    line = "echo $$ >~/leader; exec 4</proc/self/fd/1; yes & yes >&2 & cat <&4 >/dev/null"
+    async with at(sshd) as remote:
+        with pytest.raises(ad.ConnectionLost):
+            await ad.run_command(remote, ad.Command(line, stdout_to="/dev/null", stderr_to="/dev/null"))
+    leader = int((sshd.home / "leader").read_text())
+    await eventually(lambda: proc.process(leader) is None)
