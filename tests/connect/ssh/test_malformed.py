@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 
 from asyncdeploy.connect.pool import Limits, Pool
+from asyncdeploy.connect.ssh.handshake.seen import Seen
+from asyncdeploy.connect.ssh.handshake.watched import WatchedConnection
 from asyncdeploy.connect.ssh.host_keys import HostKeys
 from asyncdeploy.nodes.parse import Node
 from asyncdeploy.values.errors import AuthError, ConnectError, ConnectionLost, DeployError, HostKeyError
@@ -97,3 +100,27 @@ async def test_k22_behind_a_jump_host_the_jump_host_is_unharmed(
     gc.collect()
     await asyncio.sleep(0)
     assert not complaints
+
+
+async def test_nothing_is_read_behind_the_packet_that_ended_a_connection() -> None:
+    """What came in one read with it would be taken for packets: thousands of errors more, each for eight bytes."""
+    login_too_early, kexinit = b"\0\0\0\x0c\x04\x32" + bytes(10), b"\x01\x14" + bytes(6)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-x\r\n")
+        await reader.readuntil(b"\n")
+        await reader.readexactly(1)  # it has read the version: what follows does not come with that
+        writer.write(login_too_early + kexinit + bytes(1000))
+        await reader.read()
+        writer.close()
+
+    loop, seen = asyncio.get_running_loop(), Seen()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        options = asyncssh.SSHClientConnectionOptions(known_hosts=None, username="u", client_keys=None)
+        options.waiter = loop.create_future()
+        await loop.create_connection(
+            lambda: WatchedConnection(loop, options, seen), "127.0.0.1", server.sockets[0].getsockname()[1]
+        )
+        with pytest.raises(asyncssh.ProtocolError):
+            await options.waiter
+    assert seen.kexinit == b""

@@ -49,6 +49,8 @@ class WatchedConnection(asyncssh.SSHClientConnection):
             for piece in self._pieces(data):
                 super().data_received(piece, datatype)
                 self._is_further = True
+                if self._transport is None:  # it has ended this connection, and stops reading in the middle
+                    break
         except Exception:  # noqa: BLE001 - asyncssh catches its own, but for those of its goodbye
             self.internal_error()
         self._is_further = False
