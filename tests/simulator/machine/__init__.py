@@ -1,0 +1,1 @@
+"""What a story happens in: a loop, a clock, a network, machines with processes and a disk, and what befalls them."""
