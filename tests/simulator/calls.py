@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -98,6 +99,9 @@ class Caller:
         match step.does:
             case "wait":
                 return await ad.wait_job(remote, called.job, timeout_s=step.timeout_s)
+            case "crowd":
+                waits = (ad.wait_job(remote, called.job, timeout_s=8) for _ in range(9))
+                return (await asyncio.gather(*waits))[-1]
             case "stop":
                 return await ad.stop_job(remote, called.job, grace_s=1)
             case "status":
@@ -114,6 +118,6 @@ class Caller:
             step.line,
             env={"SIM_TAG": called.tag},
             secrets={"TOKEN": self.world.secret} if step.has_secret else {},
-            stdin=b"input\n" * 20_000 if step.has_input else None,
+            stdin=step.stdin,
             timeout_s=step.timeout_s,
         )

@@ -7,6 +7,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from asyncdeploy.run.job import JobStatus
+from asyncdeploy.run.jobs import LATE_S
 from asyncdeploy.run.streams import KEEP
 from asyncdeploy.values.command import Completed
 from asyncdeploy.values.errors import (
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 BACK_S = 5.3
 """A call is back so soon after it was given up: 5 s, and a moment for each of its layers."""
+PROMPT_S = 6.0
+"""Of a stop, its grace of 1 s included, and of a question that goes ahead of others, where nothing befell the node."""
 LONGEST_S = 700.0
 """Of a call that nobody gives up: the longest line, connecting, a silence until it is believed, some tries of that."""
 
@@ -59,7 +62,10 @@ def _check_kind(world: World, called: Called) -> None:
 
 def _check_bound(world: World, called: Called) -> None:
     step, until = called.step, called.began_at + LONGEST_S
-    given_up = [called.began_at + step.timeout_s] if step.timeout_s is not None and step.does in ("run", "wait") else []
+    if step.does in ("stop", "status") and not world.is_touched(called.names[0]):
+        until = called.began_at + PROMPT_S
+    timed = step.timeout_s is not None and step.does in ("run", "wait")
+    given_up = [called.began_at + (step.timeout_s or 0.0) + (LATE_S if step.does == "wait" else 0.0)] if timed else []
     given_up += [called.began_at + step.at_most_s] if step.at_most_s is not None else []
     given_up += [called.gave_up_at] if called.gave_up_at is not None else []
     # Who is cancelled again, by another, while it ends what it runs has its 5 s from then on.
@@ -90,6 +96,8 @@ def _check_run(world: World, called: Called) -> None:
         found = _of(world, called, name)
         if len(found) > 1:
             world.breaks(f"{called}: started {len(found)} times on {name}")
+        if any(record.stdin != (called.step.stdin or b"") for record in found):
+            world.breaks(f"{called}: started with {len(found[0].stdin)} bytes of its input")
         why = _wrong_outcome(world, called, outcome, found[0] if found else None)
         if why:
             world.breaks(f"{called}: {name}: {why}")
@@ -110,6 +118,9 @@ def _wrong_outcome(world: World, called: Called, outcome: Any, record: Record | 
             return "said to be ended, and lives"
         if value is not None and record is not None and not bytes(record.printed).startswith(value.stdout[:KEEP]):
             return "other output than it printed"
+        whole = value is not None and record is not None and _is_all_of(value, bytes(record.printed))
+        if error.ended and record is not None and not whole and not world.is_touched(outcome.node.name):
+            return "output is lost"
         if called.step.timeout_s is None:
             return "timed out without a timeout"
     elif isinstance(error, ConnectError) and record is not None:
@@ -140,6 +151,8 @@ def _check_start(world: World, called: Called) -> None:
     lives = any(not record.is_ended for record in found)
     if node.lied:
         return
+    if any(record.stdin != (called.step.stdin or b"") for record in found):
+        world.breaks(f"{called}: started with {len(found[0].stdin)} bytes of its input")
     if called.error is None and not found:
         world.breaks(f"{called}: it was never started")
     if called.error is None and called.step.has_secret and f"TOKEN={world.secret}".encode() not in found[0].env:

@@ -23,8 +23,14 @@ LINES = (
 )
 FAULTS = (
     "cut", "cut", "silent", "silent", "still", "restart", "dark", "full", "slow", "clock", "client clock", "lie",
-    "kill worker", "kill worker", "kill supervisor", "few sessions", "die",
+    "kill worker", "kill worker", "kill supervisor", "few sessions", "stop", "stop", "die",
 )  # fmt: skip
+
+ABOUT = ("wait", "crowd", "stop", "status", "log")
+"""Calls about a job that was started."""
+INPUT = b"input\n" * 20_000
+MUCH_INPUT = INPUT * 30
+"""Above what is under way at once, so that a start has to wait for its end."""
 
 
 @attrs.frozen
@@ -32,7 +38,7 @@ class Step:
     """One call of the library.
 
     Attributes:
-        does: run, start, start again, wait, stop, status, find, list, log, drop, probe.
+        does: run, start, wait, crowd (many who wait), stop, status, find, list, log, drop, probe.
         nodes: how many nodes it is for (the first ones), or which one.
         line: what runs.
         job: which job is meant, by its name.
@@ -52,7 +58,7 @@ class Step:
     ends: str = ""
     after: int = 0
     twice: int = 0
-    has_input: bool = False
+    stdin: bytes | None = None
     has_secret: bool = False
 
 
@@ -104,7 +110,7 @@ class Story:
 
 
 def _simpler(step: Step) -> Iterator[Step]:
-    for name, value in (("ends", ""), ("twice", 0), ("has_input", False), ("has_secret", False), ("pause_s", 0.0)):
+    for name, value in (("ends", ""), ("twice", 0), ("stdin", None), ("has_secret", False), ("pause_s", 0.0)):
         if getattr(step, name) != value:
             yield attrs.evolve(step, **{name: value})
     for name in ("timeout_s", "at_most_s"):
@@ -115,12 +121,17 @@ def _simpler(step: Step) -> Iterator[Step]:
 def _shown(one: Step | Fault) -> str:
     fields = {field.name: getattr(one, field.name) for field in attrs.fields(type(one)) if field.name != "does"}
     default = {field.name: field.default for field in attrs.fields(type(one))}
-    return " ".join([one.does, *(f"{name}={value!r}" for name, value in fields.items() if value != default[name])])
+    said = {name: f"{len(value)} bytes" if isinstance(value, bytes) else repr(value) for name, value in fields.items()}
+    return " ".join([one.does, *(f"{name}={text}" for name, text in said.items() if fields[name] != default[name])])
 
 
 def make_story(seed: int) -> Story:
-    """Return a seed's story."""
+    """Return a seed's story: of anything, or of what has been a fault before."""
     chance = random.Random(f"story {seed}")
+    theme = THEMES[seed % (len(THEMES) * 2)] if seed % (len(THEMES) * 2) < len(THEMES) else None
+    if theme is not None:
+        lanes, faults = theme(chance)
+        return Story(seed, 1, chance.choice((0.0004, 0.01, 0.15)), lanes, faults, chance.random() < 0.3)
     nodes = chance.choice((1, 1, 2, 3))
     lanes = tuple(_lane(chance, nodes) for _ in range(chance.choice((1, 1, 2, 3))))
     count = chance.choice((0, 1, 1, 2, 3, 5))
@@ -135,9 +146,9 @@ def _lane(chance: random.Random, nodes: int) -> tuple[Step, ...]:
         does = chance.choice(("run", "run", "start", "start", "about", "about", "about", "list", "drop", "probe"))
         if does == "about":
             started = [step for step in steps if step.does == "start"]
-            does = chance.choice(("wait", "stop", "status", "find", "log")) if started else "start"
+            does = chance.choice(("wait", "crowd", "stop", "status", "find", "log")) if started else "start"
         step = _step(chance, does, nodes)
-        if does in ("wait", "stop", "status", "log") and chance.random() < 0.9:
+        if does in ABOUT and chance.random() < 0.9:
             its = chance.choice(started)
             step = attrs.evolve(step, node=its.node, job=its.job)
         steps.append(step)
@@ -151,16 +162,17 @@ def _step(chance: random.Random, does: str, nodes: int) -> Step:
             step,
             line=chance.choice(LINES),
             timeout_s=chance.choice((None, None, 1.0, 4.0, 30.0)),
-            has_input=chance.random() < 0.3,
+            stdin=chance.choice((None, None, None, None, INPUT, MUCH_INPUT)),
             has_secret=chance.random() < 0.3,
         )
     if does == "run":
         step = attrs.evolve(step, at_most_s=chance.choice((None, None, None, 3.0)))
-    if does in ("start", "wait", "stop", "status", "log"):
+    if does in ("start", *ABOUT):
         step = attrs.evolve(step, job=chance.choice(("a", "a", "b")))
     if does == "wait":
         step = attrs.evolve(step, timeout_s=chance.choice((None, 3.0, 20.0)))
-    ends = chance.choice(("", "", "", "cancel", "cancel", "timeout", "scope"))
+    # A scope of anyio cancels a gather of asyncio at every turn, which is a busy loop and none of ours.
+    ends = chance.choice(("", "", "", "cancel", "cancel", "timeout", "timeout" if does == "crowd" else "scope"))
     # Most calls take some hundred handles, and some ten to some hundred milliseconds before they wait for the node.
     after = int(chance.random() ** 2 * (300 if ends == "cancel" else chance.choice((20, 400, 6000))))
     twice = chance.randrange(1, 60) if ends == "cancel" and chance.random() < 0.3 else 0
@@ -172,3 +184,61 @@ def _fault(chance: random.Random, nodes: int) -> Fault:
     return Fault(
         chance.choice(FAULTS), round(at_s, 4), chance.randrange(nodes), chance.choice((0.5, 3.0, 20.0, 70.0, 120.0))
     )
+
+
+# -- stories of one kind, each of which was a fault once -------------------------------------------------------------
+
+Themed = tuple[tuple[tuple[Step, ...], ...], tuple[Fault, ...]]
+
+
+def _given_up_starts(chance: random.Random) -> Themed:
+    """Starts and runs that are given up at any moment, some while a little befalls."""
+    starts = tuple(_cancelled(chance, _step(chance, chance.choice(("start", "run")), 1)) for _ in range(3))
+    faults = (_fault(chance, 1),) if chance.random() < 0.3 else ()
+    return (starts,), faults
+
+
+def _unanswered(chance: random.Random) -> Themed:
+    """Questions about a job to a node that hangs, or whose line is silent."""
+    about = [Step(chance.choice(ABOUT[:-1]), job="a", timeout_s=chance.choice((None, 2.0))) for _ in range(2)]
+    does = chance.choice(("stop", "stop", "silent", "still", "dark"))
+    fault = Fault(does, round(0.1 + chance.random(), 3), for_s=chance.choice((20.0, 120.0, 400.0)))
+    return ((Step("start", job="a", line="sleep 40; echo late"), *about),), (fault,)
+
+
+def _lied_to(chance: random.Random) -> Themed:
+    """A node that lies, about anything."""
+    kinds = ("run", "start", "wait", "status", "find", "list", "log", "stop", "probe")
+    steps = (Step(chance.choice(kinds), job="a", line="echo hello; exit 0") for _ in range(4))
+    faults = (Fault("lie", round(0.2 + chance.random() * 2, 3)) for _ in range(3))
+    return ((Step("start", job="a", line="sleep 3"), *(attrs.evolve(step, pause_s=0.4) for step in steps)),), (*faults,)
+
+
+def _much_input(chance: random.Random) -> Themed:
+    """Input of which some is still on its way when the caller gives up."""
+    step = Step(chance.choice(("run", "start")), line="cat; sleep 1", job="a", stdin=MUCH_INPUT)
+    limit = chance.choice((None, 0.02, 0.3, 1.2)) if step.does == "run" else None
+    step = attrs.evolve(step, timeout_s=limit, ends="" if limit else "timeout", after=chance.randrange(1500))
+    fault = Fault(chance.choice(("still", "silent", "cut", "stop")), round(chance.random(), 3), for_s=3.0)
+    return ((step, Step("list")),), (fault,) if chance.random() < 0.6 else ()
+
+
+def _crowded(chance: random.Random) -> Themed:
+    """A stop, while all that may be lent is lent to those who wait."""
+    start = Step("start", job="a", line=chance.choice(("sleep 40; echo late", "trap '' TERM; sleep 8; echo deaf")))
+    stop = _cancelled(chance, Step(chance.choice(("stop", "status")), job="a", pause_s=4.0), 0.2)
+    return (
+        (start, Step("crowd", job="a")),
+        (stop, Step("status", job="a")),
+        (Step("crowd", job="a", pause_s=3.0),),
+    ), ()
+
+
+def _cancelled(chance: random.Random, step: Step, often: float = 0.8) -> Step:
+    if chance.random() > often:
+        return step
+    twice = chance.randrange(1, 60) if chance.random() < 0.3 else 0
+    return attrs.evolve(step, ends="cancel", after=int(chance.random() * 220), twice=twice)
+
+
+THEMES = (_given_up_starts, _unanswered, _lied_to, _much_input, _crowded)

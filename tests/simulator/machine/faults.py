@@ -85,6 +85,13 @@ def _kill(node: Node, name: str) -> None:
         found[node.world.chance.randrange(len(found))].die()
 
 
+def _stop(node: Node, for_s: float) -> None:
+    """A worker or a supervisor hangs: it was stopped, or its disk has gone."""
+    found = [process for process in node.processes.values() if not process.name.endswith("/command")]
+    if found:
+        node.loop.hold(found[node.world.chance.randrange(len(found))], for_s)
+
+
 def _few_sessions(node: Node, _for_s: float) -> None:
     node.max_sessions = node.world.chance.choice((1, 2, 4))
 
@@ -113,6 +120,7 @@ KINDS: dict[str, Callable[[Node, float], None]] = {
     "lie": _lie,
     "kill worker": _kill_worker,
     "kill supervisor": _kill_supervisor,
+    "stop": _stop,
     "few sessions": _few_sessions,
     "die": _die,
 }

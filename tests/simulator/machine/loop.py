@@ -27,10 +27,15 @@ SPIN = 100_000
 
 @attrs.define(eq=False)
 class Life:
-    """What a process of the world is to the loop: when it has died, nothing of it runs any more."""
+    """What a process of the world is to the loop: when it has died, nothing of it runs any more.
+
+    Attributes:
+        held: what it would do, while it is stopped; None while it runs.
+    """
 
     name: str
     is_dead: bool = False
+    held: list[asyncio.Handle] | None = None
 
 
 LIFE: ContextVar[Life | None] = ContextVar("simulator_life", default=None)
@@ -92,6 +97,16 @@ class SimLoop(asyncio.BaseEventLoop):
         """Do something between two handles, so many from now: as a signal or another task might."""
         self._asked.setdefault(self.ran + max(handles, 1), []).append(work)
 
+    def hold(self, life: Life, seconds: float) -> None:
+        """Stop a process as SIGSTOP does, and let it go on after a while."""
+        if life.held is None:
+            life.held = []
+            self.call_later(seconds, self._go_on, life, context=Context())
+
+    def _go_on(self, life: Life) -> None:
+        held, life.held = life.held or [], None
+        self._ready.extend(held)
+
     def _make_task(self, _loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         return _Task(coro, loop=self, **kwargs)
 
@@ -103,7 +118,9 @@ class SimLoop(asyncio.BaseEventLoop):
         for _ in range(len(self._ready)):
             handle = self._next()
             life = handle._context.get(LIFE)  # type: ignore[attr-defined]
-            if handle.cancelled() or (life is not None and life.is_dead):
+            if handle.cancelled() or (life is not None and (life.is_dead or life.held is not None)):
+                if life is not None and life.held is not None:
+                    life.held.append(handle)
                 continue
             handle._run()
             self.ran += 1
