@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,13 +29,13 @@ SILENCE_S = 90.0
 
 
 @asynccontextmanager
-async def call_program(remote: Remote, program: str, args: bytes) -> AsyncIterator[Call]:
+async def call_program(remote: Remote, program: str, args: bytes | Callable[[], bytes]) -> AsyncIterator[Call]:
     """Call a node_side program; the context's end without its answer closes the channel, which ends the program.
 
     Args:
         remote: the node.
         program: a module below node_side, "push.receiver"; its ``main(worker, args)`` runs.
-        args: what it takes.
+        args: what it takes; where that depends on how long a worker was waited for, what gives it when there is one.
 
     Raises:
         ToolMissing: the node has no python3.
@@ -53,7 +53,7 @@ async def call_program(remote: Remote, program: str, args: bytes) -> AsyncIterat
         )
     call = Call(remote, session)
     try:
-        call.begin(program, args)
+        call.begin(program, args if isinstance(args, bytes) else args())
         yield call
     finally:
         call.end()

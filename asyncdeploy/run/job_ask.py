@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from typing import Any
 
 from asyncdeploy.remote.answers import Answer
@@ -21,6 +22,8 @@ QUESTION_S = 60.0
 """How long a question may take, all its tries together, beside the time for which the node is to hold it open."""
 ANSWER_S = 25.0
 """How long one try may take beside that: a worker that hangs on a node that does not is left for a new one."""
+HELD = ("timeout_s", "wait_s")
+"""For how long the node may hold a question open, by the names that questions have for it."""
 TRIES = 6
 """How often a question that changes nothing is asked after a connection broke: about half a minute of a node away."""
 
@@ -45,12 +48,13 @@ async def ask_job_bytes(
 ) -> tuple[bytes, Answer]:
     """Ask as ``ask_job`` does, and return the bytes of a log that came before the answer too."""
     last: DeployError | None = None
-    hold_s = max(float(request.get(name, 0)) for name in ("timeout_s", "wait_s", "grace_s"))
+    hold_s = max(float(request.get(name, 0)) for name in (*HELD, "grace_s"))
+    asked = _Asked(request)
     try:
         async with asyncio.timeout(within_s) as limit:
             for attempt in range(1, TRIES + 1):
                 try:
-                    return await _ask_for(remote, request, hold_s + ANSWER_S)
+                    return await _ask_for(remote, asked, hold_s + ANSWER_S)
                 except (ConnectionLost, ConnectError) as error:
                     last = error
                     if attempt == TRIES:
@@ -69,25 +73,42 @@ def _question(request: dict[str, Any]) -> str:
     return f"a question about job {request['id']}" if "id" in request else "a question about its jobs"
 
 
-async def _ask_for(remote: Remote, request: dict[str, Any], seconds: float) -> tuple[bytes, Answer]:
+class _Asked:
+    """A question, and since when it is asked: a node holds it for what is left of its time, however late it comes.
+
+    It may have waited for a slot behind others who wait, or be asked again since a connection broke.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._request = request
+        self._began = time.monotonic()
+
+    def now(self) -> dict[str, Any]:
+        """Return it as it is to be sent now."""
+        gone_s = time.monotonic() - self._began
+        left = {name: max(0.0, float(self._request[name]) - gone_s) for name in HELD if name in self._request}
+        return self._request | left
+
+
+async def _ask_for(remote: Remote, asked: _Asked, seconds: float) -> tuple[bytes, Answer]:
     """Ask once, for so long."""
     try:
         async with asyncio.timeout(seconds) as limit:
-            return await _ask_once(remote, request)
+            return await _ask_once(remote, asked)
     except TimeoutError:
         if not limit.expired():
             raise
-        what = f"{_question(request)}: what runs our programs there has not answered within {seconds:g} s"
+        what = f"{_question(asked.now())}: what runs our programs there has not answered within {seconds:g} s"
         raise ConnectionLost(remote.node.name, what) from None
 
 
-async def _ask_once(remote: Remote, request: dict[str, Any]) -> tuple[bytes, Answer]:
-    what = _question(request)
+async def _ask_once(remote: Remote, asked: _Asked) -> tuple[bytes, Answer]:
+    what = _question(asked.now())
     if not await has_python(remote):
-        data, said = await jobs_sh.ask_by_sh(remote, request)
+        data, said = await jobs_sh.ask_by_sh(remote, asked.now())
         return data, Answer(remote.node.name, what, said)
     log = bytearray()
-    async with call_program(remote, "run.jobs", json.dumps(request).encode()) as call:
+    async with call_program(remote, "run.jobs", lambda: json.dumps(asked.now()).encode()) as call:
         while True:
             kind, payload = await call.receive()
             if kind == b"Z":
