@@ -99,6 +99,9 @@ class Caller:
         match step.does:
             case "wait":
                 return await ad.wait_job(remote, called.job, timeout_s=step.timeout_s)
+            case "follow":
+                async with ad.follow_job(remote, called.job) as log:
+                    return [line async for line in log], log.state
             case "crowd":
                 waits = (ad.wait_job(remote, called.job, timeout_s=8) for _ in range(9))
                 return (await asyncio.gather(*waits))[-1]

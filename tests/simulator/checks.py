@@ -15,12 +15,14 @@ from asyncdeploy.values.errors import (
     CommandFailed,
     CommandTimeout,
     ConnectError,
+    ConnectionLost,
     DeadlineExceeded,
     DeployError,
     JobExists,
     JobFailed,
     JobLost,
 )
+from tests.simulator.machine.world import HARMLESS
 
 if TYPE_CHECKING:
     from tests.simulator.calls import Called
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 BACK_S = 5.3
 """A call is back so soon after it was given up: 5 s, and a moment for each of its layers."""
+REPEATED = ("wait", "follow", "status", "stop", "list", "find", "log")
+"""Calls that change nothing by being made twice: a connection that breaks is made again."""
 PROMPT_S = 6.0
 """Of a stop, its grace of 1 s included, and of a question that goes ahead of others, where nothing befell the node."""
 LONGEST_S = 700.0
@@ -55,9 +59,17 @@ def _check_kind(world: World, called: Called) -> None:
         world.breaks(f"{called}: no error of ours: {''.join(traceback.format_exception(error))[-1500:]}")
     if isinstance(error, DeployError) and world.secret in f"{error!r}{error.to_dict()}":
         world.breaks(f"{called}: a secret in an error")
+    if isinstance(error, (ConnectionLost, ConnectError)) and called.step.does in REPEATED and _came_back(world, called):
+        world.breaks(f"{called}: the node could be asked again")
     foreseen = isinstance(error, (JobExists, JobLost)) or called.step.does == "run"
     if isinstance(error, DeployError) and not foreseen and not world.is_touched(called.names[-1]):
         world.breaks(f"{called}: nothing befell the node")
+
+
+def _came_back(world: World, called: Called) -> bool:
+    """Whether all that befell a node was over at once, and came so seldom that a question could be asked again."""
+    fates = [what for _, what, where, _ in world.befell if where == called.names[0] and what not in HARMLESS]
+    return len(fates) < 4 and all(what in ("cut", "kill worker", "kill supervisor", "drop", "full") for what in fates)
 
 
 def _check_bound(world: World, called: Called) -> None:
@@ -210,7 +222,18 @@ def _check_log(world: World, called: Called) -> None:
         world.breaks(f"{called}: another log than it printed")
 
 
+def _check_follow(world: World, called: Called) -> None:
+    node, (lines, state) = world.nodes[called.names[0]], called.value
+    if called.job is None or node.lied:
+        return
+    record = world.record(called.job.id)
+    printed = bytes(record.printed).decode().splitlines() if record is not None else []
+    if lines != printed[: len(lines)] or (state in ("exited", "signalled") and lines != printed):
+        world.breaks(f"{called.tag} follow: {len(lines)} lines came of {len(printed)}, or others")
+
+
 CHECKS = {
+    "follow": _check_follow,
     "run": _check_run,
     "wait": _check_status,
     "stop": _check_status,

@@ -20,7 +20,7 @@ from asyncdeploy.remote.transport import Connection, Route
 from tests.simulator.calls import Called, Caller
 from tests.simulator.checks import check, check_end
 from tests.simulator.machine import faults, link
-from tests.simulator.machine.loop import LIFE, Life, SimLoop, Stuck
+from tests.simulator.machine.loop import Life, SimLoop, Stuck
 from tests.simulator.machine.steady import steady
 from tests.simulator.machine.world import World
 from tests.simulator.story import Step, Story
@@ -205,11 +205,12 @@ class _Play:
         """Nothing of the client's is left once its pool is closed."""
         here = asyncio.current_task()
         for task in self.world.loop.tasks:
-            if task.get_coro() is None or task is here:
+            if task.life is not self.world.client or task is here:
                 continue
-            life = task.get_context().get(LIFE) if hasattr(task, "get_context") else None
-            if life is self.world.client and not task.done():
+            if not task.done():
                 self.world.breaks(f"a task is left: {task!r}")
+            elif task._log_traceback:  # type: ignore[attr-defined]
+                self.world.breaks(f"an error that nobody took note of: {task!r}")
 
 
 async def _given_up(call: Coroutine[Any, Any, Any], called: Called, loop: SimLoop) -> Any:

@@ -26,7 +26,7 @@ FAULTS = (
     "kill worker", "kill worker", "kill supervisor", "few sessions", "stop", "stop", "die",
 )  # fmt: skip
 
-ABOUT = ("wait", "crowd", "stop", "status", "log")
+ABOUT = ("wait", "crowd", "follow", "stop", "status", "log")
 """Calls about a job that was started."""
 INPUT = b"input\n" * 20_000
 MUCH_INPUT = INPUT * 30
@@ -38,7 +38,7 @@ class Step:
     """One call of the library.
 
     Attributes:
-        does: run, start, wait, crowd (many who wait), stop, status, find, list, log, drop, probe.
+        does: run, start, wait, crowd (many who wait), follow, stop, status, find, list, log, drop, probe.
         nodes: how many nodes it is for (the first ones), or which one.
         line: what runs.
         job: which job is meant, by its name.
@@ -146,7 +146,7 @@ def _lane(chance: random.Random, nodes: int) -> tuple[Step, ...]:
         does = chance.choice(("run", "run", "start", "start", "about", "about", "about", "list", "drop", "probe"))
         if does == "about":
             started = [step for step in steps if step.does == "start"]
-            does = chance.choice(("wait", "crowd", "stop", "status", "find", "log")) if started else "start"
+            does = chance.choice(("wait", "crowd", "follow", "stop", "status", "find", "log")) if started else "start"
         step = _step(chance, does, nodes)
         if does in ABOUT and chance.random() < 0.9:
             its = chance.choice(started)
@@ -218,7 +218,9 @@ def _much_input(chance: random.Random) -> Themed:
     """Input of which some is still on its way when the caller gives up."""
     step = Step(chance.choice(("run", "start")), line="cat; sleep 1", job="a", stdin=MUCH_INPUT)
     limit = chance.choice((None, 0.02, 0.3, 1.2)) if step.does == "run" else None
-    step = attrs.evolve(step, timeout_s=limit, ends="" if limit else "timeout", after=chance.randrange(1500))
+    if limit is None:
+        step = attrs.evolve(step, ends="cancel", after=chance.randrange(40, 200))
+    step = attrs.evolve(step, timeout_s=limit)
     fault = Fault(chance.choice(("still", "silent", "cut", "stop")), round(chance.random(), 3), for_s=3.0)
     return ((step, Step("list")),), (fault,) if chance.random() < 0.6 else ()
 

@@ -46,7 +46,7 @@ class Stuck(Exception):
     """Nothing will ever happen any more, or nothing but the same for ever."""
 
 
-class _Task(asyncio.Task[Any]):
+class SimTask(asyncio.Task[Any]):
     """A task whose place in a set does not depend on where it lies in memory."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -54,6 +54,8 @@ class _Task(asyncio.Task[Any]):
         loop = self.get_loop()
         assert isinstance(loop, SimLoop)
         loop.tasks.append(self)
+        context = kwargs.get("context")
+        self.life = LIFE.get() if context is None else context.get(LIFE)
         self.number = len(loop.tasks)
 
     def __hash__(self) -> int:
@@ -77,7 +79,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.chance = chance
         self.now = 0.0
         self.ran = 0
-        self.tasks: list[asyncio.Task[Any]] = []
+        self.tasks: list[SimTask] = []
         self.is_loose = chance.random() < 0.5
         self._since_time = 0
         self._asked: dict[int, list[Callable[[], object]]] = {}
@@ -107,8 +109,8 @@ class SimLoop(asyncio.BaseEventLoop):
         held, life.held = life.held or [], None
         self._ready.extend(held)
 
-    def _make_task(self, _loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
-        return _Task(coro, loop=self, **kwargs)
+    def _make_task(self, _loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> SimTask:
+        return SimTask(coro, loop=self, **kwargs)
 
     def _run_once(self) -> None:
         due = self._due()
