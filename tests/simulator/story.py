@@ -28,8 +28,8 @@ FAULTS = (
 
 ABOUT = ("wait", "crowd", "follow", "stop", "status", "log")
 """Calls about a job that was started."""
-INPUT = b"input\n" * 20_000
-MUCH_INPUT = INPUT * 30
+INPUT = (b"x" * 1023 + b"\n") * 100
+MUCH_INPUT = INPUT * 32
 """Above what is under way at once, so that a start has to wait for its end."""
 
 
