@@ -174,8 +174,8 @@ def _check_start(world: World, called: Called) -> None:
     if isinstance(called.error, (asyncio.CancelledError, TimeoutError)) and lives and not world.is_touched(name):
         world.breaks(f"{called}: the start was given up, and lives")
     if isinstance(called.error, JobExists):
-        twins = [each for each in world.records if each.node == name and each.key == called.error.job_id]
-        if not twins or (twins[0].ended_at is not None and twins[0].ended_at < called.began_at):
+        twin = node.jobs.get(called.error.job_id)  # it runs until its end is written, on a disk that may be slow
+        if twin is None or (twin.ended_at is not None and twin.ended_at < called.began_at):
             world.breaks(f"{called}: no such job ran")
 
 

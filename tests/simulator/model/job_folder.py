@@ -35,6 +35,7 @@ class Folder:
     spec: dict[str, Any] = attrs.field(factory=dict)
     boot: int = 0
     end: dict[str, Any] | None = None
+    ended_at: float | None = None
     stop: dict[str, Any] | None = None
     log: bytearray = attrs.field(factory=bytearray)
     lock: Process | None = None
@@ -128,6 +129,7 @@ class Holder:
         record.status, record.signal = leader.status, leader.signal
         end = {"status": leader.status, "signal": leader.signal, "ended_at": node.time(), "survivors": []}
         self.folder.end = {**end, "stopped": leader.stopped, "timed_out": self._timed_out}
+        self.folder.ended_at = node.loop.now
         if self._stopped_at is not None:
             self.folder.end["stopped_at"] = self._stopped_at
 
