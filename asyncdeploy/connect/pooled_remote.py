@@ -19,7 +19,7 @@ from asyncdeploy.remote.transport import Channel, ChannelRefused, Connection
 from asyncdeploy.tasks.finish import finish, outlast
 from asyncdeploy.tasks.one_loop import OneLoop
 from asyncdeploy.tasks.urgency import is_urgent
-from asyncdeploy.values.errors import ConnectError, DeployError
+from asyncdeploy.values.errors import ConnectError, ConnectionLost, DeployError
 from asyncdeploy.values.events import Event, Noted
 from asyncdeploy.values.observing import Guard
 from asyncdeploy.values.words import one_line
@@ -83,6 +83,7 @@ class PooledRemote:
             Cancelled: the pool was closed.
         """
         for _ in range(REFUSALS):
+            drops = self._slots.drops
             grant = await self._granted(lambda: self._slots.join(kind, urgent=is_urgent()))
             if isinstance(grant, Reuse):
                 grant.lease.lend()
@@ -91,6 +92,13 @@ class PooledRemote:
                 return await self._open(grant, line)
             except Silent:
                 continue  # over another connection, which is made if need be
+            except ConnectionLost:
+                if self._connecting.is_closed:  # by ourselves, and nothing was begun there: we are as those who wait
+                    raise closed_error(self.node) from None
+                if self._slots.drops == drops:
+                    raise
+                why = DROPPED
+                continue  # it was dropped under us, and the next use connects anew
             except ChannelRefused as error:
                 why = str(error)
             # To the end of the queue, and not at once: all who were refused with us would come again together.

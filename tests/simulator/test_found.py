@@ -55,3 +55,30 @@ def test_a_wait_whose_connection_broke_ends_when_its_time_is_over() -> None:
         return status.state, round(world.loop.now - began)
 
     assert played(story) == ("running", 20)
+
+
+def closing(how: Callable[[ad.Pool, ad.Node], Awaitable[None]], after_s: float) -> ad.Report[ad.Completed]:
+    """Run a command, and end its connections a moment after it began to connect."""
+
+    async def story(_: World, pool: ad.Pool, node: ad.Node) -> ad.Report[ad.Completed]:
+        running = asyncio.ensure_future(ad.run_all([node], "echo hello; exit 0", pool=pool))
+        await asyncio.sleep(after_s)
+        await how(pool, node)
+        return await running
+
+    return played(story)
+
+
+OPENING_S = 0.085
+"""When a node has let us in, and its channel is on the way."""
+
+
+def test_a_node_that_is_dropped_while_a_channel_is_opened_is_connected_anew() -> None:
+    report = closing(lambda pool, node: pool.drop(node), OPENING_S)
+    assert report.ok, report.failures
+    assert report.outcomes[0].value.text == "hello"
+
+
+def test_a_pool_that_is_closed_while_a_channel_is_opened_says_so() -> None:
+    (outcome,) = closing(lambda pool, _: pool.close(), OPENING_S).outcomes
+    assert (outcome.state, str(outcome.error)) == ("cancelled", "n0: the pool was closed")

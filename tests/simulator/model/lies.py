@@ -16,7 +16,7 @@ ODD: tuple[Any, ...] = (None, True, -1, 1e300, "", "\x1b[2J", "x" * 5000, [], [[
 async def bent(worker: Worker, answer: bytes) -> None:
     """Send something else than an answer, in the place of one."""
     chance = worker.node.world.chance
-    way = chance.randrange(5)
+    way = min(chance.randrange(8), 4)
     if way == 0:
         await worker.send(b"Z", answer[: chance.randrange(len(answer) + 1)])
     elif way == 1:
