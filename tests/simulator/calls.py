@@ -93,6 +93,10 @@ class Caller:
             case "drop":
                 self.world.befell.append((self.world.loop.now, "drop", node.name, 0.0))
                 return await self.pool.drop(node)
+            case "push":
+                assert self.world.trees is not None
+                self.world.trees.edit()
+                return await ad.push_code(remote, self.world.trees.workspace(node.name))
             case "probe":
                 return await ad.probe_node(remote, fresh=True)
         assert called.job is not None
@@ -104,7 +108,10 @@ class Caller:
                     return [line async for line in log], log.state
             case "crowd":
                 waits = (ad.wait_job(remote, called.job, timeout_s=8) for _ in range(9))
-                return (await asyncio.gather(*waits))[-1]
+                found = await asyncio.gather(*waits, return_exceptions=True)
+                if errors := [each for each in found if isinstance(each, BaseException)]:
+                    raise errors[0]
+                return found[-1]
             case "stop":
                 return await ad.stop_job(remote, called.job, grace_s=1)
             case "status":

@@ -23,6 +23,7 @@ from asyncdeploy.values.errors import (
     JobLost,
 )
 from tests.simulator.machine.world import HARMLESS
+from tests.simulator.trees import tree
 
 if TYPE_CHECKING:
     from tests.simulator.calls import Called
@@ -46,6 +47,8 @@ def check(world: World, called: Called) -> None:
         CHECKS[called.step.does](world, called)
     if called.step.does == "start":
         _check_start(world, called)
+    if world.trees is not None:
+        _check_tree(world, called)
     if called.step.does == "run" and called.gave_up_at is not None and called.value is None:
         for name in called.names:
             if not world.is_touched(name) and any(not record.is_ended for record in _of(world, called, name)):
@@ -230,6 +233,16 @@ def _check_follow(world: World, called: Called) -> None:
     printed = bytes(record.printed).decode().splitlines() if record is not None else []
     if lines != printed[: len(lines)] or (state in ("exited", "signalled") and lines != printed):
         world.breaks(f"{called.tag} follow: {len(lines)} lines came of {len(printed)}, or others")
+
+
+def _check_tree(world: World, called: Called) -> None:
+    assert world.trees is not None
+    name = called.names[0]
+    if called.error is None and called.step.does == "push" and world.trees.found(name) != tree(world.trees.version):
+        world.breaks(f"{called}: pushed, and another tree stands there")
+    works = any(process.name.endswith("/worker") for process in world.nodes[name].processes.values())
+    if not works and not world.trees.is_begun(name) and (wrong := world.trees.wrong(name)):
+        world.breaks(f"{called}: {wrong}")
 
 
 CHECKS = {

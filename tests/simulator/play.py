@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import sys
+import tempfile
 import warnings
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,7 +26,9 @@ from tests.simulator.machine import faults, link
 from tests.simulator.machine.loop import Life, SimLoop, Stuck
 from tests.simulator.machine.steady import steady
 from tests.simulator.machine.world import World
+from tests.simulator.model.hands import on_real_disks
 from tests.simulator.story import Step, Story
+from tests.simulator.trees import Trees
 
 AFTERWARDS_S = 240.0
 """How long the world goes on: a worker takes a client for dead after 90 s, and then there are graces."""
@@ -57,7 +62,7 @@ class SimConnector:
 
 def play(story: Story) -> Played:
     """Play a story from its beginning; the same one always ends the same."""
-    with simulated(story.seed, story.nodes, story.latency) as world:
+    with simulated(story.seed, story.nodes, story.latency) as world, _disks(world, story):
         play = _Play(world, story)
         try:
             world.loop.run_until_complete(play.whole())
@@ -65,6 +70,18 @@ def play(story: Story) -> Played:
             world.breaks(f"{error}; under way: {[str(called) for called in play.under_way]}")
     broken = () if world.is_void else tuple(world.broken)
     return Played(story, broken, world.trace(), tuple(world.told), world.is_void)
+
+
+@contextlib.contextmanager
+def _disks(world: World, story: Story) -> Iterator[None]:
+    """Give a story that pushes folders on a real disk, in memory where there is one."""
+    if not any(step.does == "push" for lane in story.lanes for step in lane):
+        yield
+        return
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="simulator-", dir=memory) as root, on_real_disks(world, root):
+        world.trees = Trees(Path(root))
+        yield
 
 
 @contextlib.contextmanager
@@ -185,6 +202,8 @@ class _Play:
         else:
             called.value = task.result()
         self.world.note(f"{called}")
+        if self.world.is_healed and called.error is not None and not isinstance(called.error, ad.JobLost):
+            self.world.breaks(f"{called}: nothing hinders it any more")
         check(self.world, called)
 
     async def _look(self) -> None:
@@ -193,6 +212,8 @@ class _Play:
         async with self._pool() as pool:
             caller = Caller(world, pool, self.nodes, random.Random("ids"), dict(self.jobs))
             for index, node in enumerate(self.nodes):
+                if world.trees is not None and (pushed := caller.begin(Step("push", index), "after push")):
+                    await self._step(caller, pushed)
                 for does in ("list", "status", "stop", "status", "wait"):
                     for (name, job_name), _ in tuple(self.jobs.items()):
                         if name == node.name:

@@ -38,7 +38,8 @@ class Step:
     """One call of the library.
 
     Attributes:
-        does: run, start, wait, crowd (many who wait), follow, stop, status, find, list, log, drop, probe.
+        does: run, start, wait, crowd (many who wait), follow, stop, status, find, list, log, drop, probe,
+            push (the next version of a workspace).
         nodes: how many nodes it is for (the first ones), or which one.
         line: what runs.
         job: which job is meant, by its name.
@@ -236,6 +237,16 @@ def _crowded(chance: random.Random) -> Themed:
     ), ()
 
 
+def _pushes(chance: random.Random) -> Themed:
+    """Versions of a workspace, pushed one after another; some are given up, some die."""
+    steps = tuple(_cancelled(chance, Step("push", pause_s=chance.choice((0.0, 0.5))), 0.4) for _ in range(3))
+    kinds = ("kill worker", "kill worker", "cut", "silent", "restart", "full", "slow", "still", "stop", "die")
+    faults = (
+        Fault(chance.choice(kinds), round(chance.random(), 4), for_s=chance.choice((0.05, 0.5, 20.0))) for _ in range(2)
+    )
+    return (steps,), (*faults,) if chance.random() < 0.8 else ()
+
+
 def _cancelled(chance: random.Random, step: Step, often: float = 0.8) -> Step:
     if chance.random() > often:
         return step
@@ -243,4 +254,4 @@ def _cancelled(chance: random.Random, step: Step, often: float = 0.8) -> Step:
     return attrs.evolve(step, ends="cancel", after=int(chance.random() * 220), twice=twice)
 
 
-THEMES = (_given_up_starts, _unanswered, _lied_to, _much_input, _crowded)
+THEMES = (_given_up_starts, _unanswered, _lied_to, _much_input, _crowded, _pushes)

@@ -18,6 +18,8 @@ def arrange(world: World, faults: tuple[Fault, ...]) -> None:
 
 
 def _befall(world: World, fault: Fault) -> None:
+    if world.is_healed:
+        return
     node = world.nodes[world.names[fault.node % len(world.names)]]
     world.note(f"{fault.does} befalls {node.name}")
     world.befell.append((world.loop.now, fault.does, node.name, fault.for_s))
@@ -99,12 +101,13 @@ def _few_sessions(node: Node, _for_s: float) -> None:
 def _die(node: Node, _for_s: float) -> None:
     """The client is killed: its kernel closes its connections."""
     world = node.world
-    if not world.client.is_dead:
-        world.client.is_dead = True
-        for each in world.nodes.values():
-            for link in tuple(each.links):
-                link.carry("there", link.login.end)
-        world.client_died.set()
+    if world.client.is_dead:
+        return
+    world.client.is_dead = True
+    for each in world.nodes.values():
+        for link in tuple(each.links):
+            link.carry("there", link.login.end)
+    world.client_died.set()
 
 
 KINDS: dict[str, Callable[[Node, float], None]] = {
@@ -127,7 +130,10 @@ KINDS: dict[str, Callable[[Node, float], None]] = {
 
 
 def heal(world: World) -> None:
-    """End all that befell: what is cut stays cut, what is silent is found out."""
+    """End all that befell, and let no more come: what is cut stays cut, what is silent is found out."""
+    world.is_healed = True
     for node in world.nodes.values():
+        for process in node.processes.values():
+            world.loop.go_on(process)
         node.is_down = node.is_dark = node.disk_is_full = False
         node.disk_s, node.max_sessions, node.lies = 0.0, 10, 0

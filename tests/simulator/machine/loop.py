@@ -103,9 +103,10 @@ class SimLoop(asyncio.BaseEventLoop):
         """Stop a process as SIGSTOP does, and let it go on after a while."""
         if life.held is None:
             life.held = []
-            self.call_later(seconds, self._go_on, life, context=Context())
+            self.call_later(seconds, self.go_on, life, context=Context())
 
-    def _go_on(self, life: Life) -> None:
+    def go_on(self, life: Life) -> None:
+        """Let it go on now."""
         held, life.held = life.held or [], None
         self._ready.extend(held)
 

@@ -15,6 +15,8 @@ from tests.simulator.machine.node import Node
 
 if TYPE_CHECKING:
     from tests.simulator.machine.steady import Clock
+    from tests.simulator.model.hands import Hands
+    from tests.simulator.trees import Trees
 
 MAY_HOLD_SECRETS = (b"V", b"+", b"Crun.run\0")
 """How a frame begins in which a secret may travel: a start's variables, the call of a run and its first parts."""
@@ -57,6 +59,7 @@ class World:
         records: all that was ever started, in order.
         broken: the invariants that did not hold, in words.
         secret: what must stand nowhere but in its frame.
+    hands: programs of node_side that run in threads. trees: what is pushed, where the story pushes.
     is_void: something came up that the model does not have, so that nothing can be said of the story.
     """
 
@@ -71,8 +74,11 @@ class World:
     broken: list[str] = attrs.field(factory=list)
     told: list[str] = attrs.field(factory=list)
     is_void: bool = False
+    hands: list[Hands] = attrs.field(factory=list)
+    trees: Trees | None = None
     befell: list[tuple[float, str, str, float]] = attrs.field(factory=list)
     client: Life = attrs.field(factory=lambda: Life("client"))
+    is_healed: bool = False
     client_died: asyncio.Event = attrs.field(factory=asyncio.Event)
     _trace: object = attrs.field(factory=hashlib.blake2b)
 

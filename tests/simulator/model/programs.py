@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.simulator.model import jobs, runs
+from tests.simulator.model import hands, jobs, runs
 
 if TYPE_CHECKING:
     from tests.simulator.model.worker import Program, Worker
@@ -35,4 +35,9 @@ async def probe(worker: Worker, _args: bytes) -> bytes:
     return json.dumps({"facts": facts, "clock": [node.time(), node.time()]}).encode()
 
 
-PROGRAMS: dict[str, Program] = {"probe": probe, "run.run": runs.run, "run.jobs": jobs.answer}
+PROGRAMS: dict[str, Program] = {
+    "probe": probe,
+    "run.run": runs.run,
+    "run.jobs": jobs.answer,
+    "push.receiver": hands.push_receiver,
+}
