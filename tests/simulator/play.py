@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import random
+import shutil
 import sys
 import tempfile
 import warnings
@@ -78,10 +79,24 @@ def _disks(world: World, story: Story) -> Iterator[None]:
     if not any(step.does == "push" for lane in story.lanes for step in lane):
         yield
         return
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="simulator-", dir=memory) as root, on_real_disks(world, root):
-        world.trees = Trees(Path(root))
+    with _folder(story.seed) as root, on_real_disks(world, str(root)):
+        world.trees = Trees(root)
         yield
+
+
+@contextlib.contextmanager
+def _folder(seed: int) -> Iterator[Path]:
+    """Give an empty folder, the same for each play of a seed, as its name goes into what is sent."""
+    base = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
+    root = base / f"simulator-{seed}"
+    try:
+        root.mkdir()
+    except FileExistsError:  # another process plays it just now, or has died over it
+        root = Path(tempfile.mkdtemp(prefix="simulator-", dir=base))
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @contextlib.contextmanager

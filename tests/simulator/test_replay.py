@@ -10,7 +10,7 @@ from tests.simulator.play import Played, play
 from tests.simulator.shrink import shrink
 from tests.simulator.story import Fault, Step, Story, make_story
 
-SEEDS = (1, 8, 26, 58, 93)
+SEEDS = (1, 8, 26, 58, 93, 89, 137, 209, 305)
 
 
 def test_a_seed_is_the_same_in_another_process() -> None:

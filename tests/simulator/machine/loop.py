@@ -64,6 +64,19 @@ class SimTask(asyncio.Task[Any]):
     __eq__ = object.__eq__
 
 
+class SimFuture(asyncio.Future[Any]):
+    """A future whose place in a set does not depend on where it lies in memory."""
+
+    def __init__(self, number: int, loop: SimLoop) -> None:
+        super().__init__(loop=loop)
+        self.number = number
+
+    def __hash__(self) -> int:
+        return getattr(self, "number", 0)
+
+    __eq__ = object.__eq__
+
+
 class SimLoop(asyncio.BaseEventLoop):
     """The loop.
 
@@ -81,11 +94,15 @@ class SimLoop(asyncio.BaseEventLoop):
         self.ran = 0
         self.tasks: list[SimTask] = []
         self.is_loose = chance.random() < 0.5
-        self._since_time = 0
+        self._since_time = self._futures = 0
         self._asked: dict[int, list[Callable[[], object]]] = {}
         self._ready: deque[asyncio.Handle]
         self._scheduled: list[asyncio.TimerHandle]
         self.set_task_factory(self._make_task)
+
+    def create_future(self) -> SimFuture:
+        self._futures += 1
+        return SimFuture(self._futures, self)
 
     def time(self) -> float:
         return self.now

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from anyio._backends._asyncio import CancelScope
+
+import asyncdeploy
 from tests.simulator.machine.loop import SimLoop
 
 BEGAN = 1_800_000_000.0
@@ -63,6 +66,10 @@ class Secrets:
         return self.token_hex(count)
 
 
+for _name in asyncdeploy.__all__:  # what is imported during a story would find the real ones
+    getattr(asyncdeploy, _name)
+
+
 @contextmanager
 def steady(loop: SimLoop, chance: random.Random) -> Iterator[Clock]:
     """Let the client's code find this loop's time, this seed's chance and threads without threads in a block."""
@@ -76,6 +83,9 @@ def steady(loop: SimLoop, chance: random.Random) -> Iterator[Clock]:
             if id(value) in instead:
                 changed.append((module, key, value))
                 setattr(module, key, instead[id(value)])
+    # anyio cancels a scope's inner ones in the order of a set, which is that of their addresses.
+    changed.append((CancelScope, "__hash__", CancelScope.__hash__))
+    CancelScope.__hash__ = lambda scope: getattr(scope._host_task, "number", 0)  # type: ignore[method-assign]
     threads = sys.modules["asyncdeploy.tasks.threads"]
     changed.append((threads, "hand_over", threads.hand_over))
     threads.hand_over = _hand_over(loop)  # type: ignore[attr-defined]
