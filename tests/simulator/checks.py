@@ -49,10 +49,8 @@ def check(world: World, called: Called) -> None:
         _check_start(world, called)
     if world.trees is not None:
         _check_tree(world, called)
-    if called.step.does == "run" and called.gave_up_at is not None and called.value is None:
-        for name in called.names:
-            if not world.is_touched(name) and any(not record.is_ended for record in _of(world, called, name)):
-                world.breaks(f"{called}: it was given up, and lives on {name}")
+    if called.step.does == "run":
+        _check_started(world, called)
 
 
 def _check_kind(world: World, called: Called) -> None:
@@ -92,6 +90,19 @@ def _check_bound(world: World, called: Called) -> None:
         )
 
 
+def _check_started(world: World, called: Called) -> None:
+    """Look at what a run started, whatever its caller was told."""
+    given_up = called.gave_up_at is not None and called.value is None
+    for name in called.names:
+        found = _of(world, called, name)
+        if len(found) > 1:
+            world.breaks(f"{called}: started {len(found)} times on {name}")
+        if any(record.stdin != (called.step.stdin or b"") for record in found):
+            world.breaks(f"{called}: started with {len(found[0].stdin)} bytes of its input")
+        if given_up and not world.is_touched(name) and any(not record.is_ended for record in found):
+            world.breaks(f"{called}: it was given up, and lives on {name}")
+
+
 def _of(world: World, called: Called, name: str) -> list[Record]:
     tag = f"SIM_TAG={called.tag}".encode()
     return [record for record in world.records if record.node == name and tag in record.env]
@@ -109,10 +120,6 @@ def _check_run(world: World, called: Called) -> None:
         if world.nodes[name].lied:
             continue
         found = _of(world, called, name)
-        if len(found) > 1:
-            world.breaks(f"{called}: started {len(found)} times on {name}")
-        if any(record.stdin != (called.step.stdin or b"") for record in found):
-            world.breaks(f"{called}: started with {len(found[0].stdin)} bytes of its input")
         why = _wrong_outcome(world, called, outcome, found[0] if found else None)
         if why:
             world.breaks(f"{called}: {name}: {why}")

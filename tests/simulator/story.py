@@ -218,11 +218,11 @@ def _lied_to(chance: random.Random) -> Themed:
 def _much_input(chance: random.Random) -> Themed:
     """Input of which some is still on its way when the caller gives up."""
     step = Step(chance.choice(("run", "start")), line="cat; sleep 1", job="a", stdin=MUCH_INPUT)
-    limit = chance.choice((None, 0.02, 0.3, 1.2)) if step.does == "run" else None
+    limit = chance.choice((None, None, 0.3, 2.2)) if step.does == "run" else None
     if limit is None:
-        step = attrs.evolve(step, ends="cancel", after=chance.randrange(40, 200))
+        step = attrs.evolve(step, ends="cancel", after=chance.randrange(50, 110))
     step = attrs.evolve(step, timeout_s=limit)
-    fault = Fault(chance.choice(("still", "silent", "cut", "stop")), round(chance.random(), 3), for_s=3.0)
+    fault = Fault(chance.choice(("still", "silent", "cut", "stop")), round(chance.random() * 2.5, 3), for_s=3.0)
     return ((step, Step("list")),), (fault,) if chance.random() < 0.6 else ()
 
 
