@@ -119,7 +119,9 @@ async def _ask_once(remote: Remote, asked: _Asked) -> tuple[bytes, Answer]:
             log += payload
 
 
-async def read_job_bytes(remote: Remote, job: Job, offset: int, wait_s: float) -> tuple[bytes, Answer]:
+async def read_job_bytes(
+    remote: Remote, job: Job, offset: int, wait_s: float, *, within_s: float = QUESTION_S
+) -> tuple[bytes, Answer]:
     """Return what stands in a job's log behind ``offset``; one below 0 counts from its end."""
     request = {"op": "read", "id": job.id, "offset": offset, "wait_s": wait_s}
-    return await ask_job_bytes(remote, request, within_s=wait_s + QUESTION_S)
+    return await ask_job_bytes(remote, request, within_s=wait_s + within_s)

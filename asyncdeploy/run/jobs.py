@@ -19,13 +19,15 @@ from asyncdeploy.tasks.finish import finish
 from asyncdeploy.tasks.urgency import urgently
 from asyncdeploy.values.arguments import checked
 from asyncdeploy.values.command import Command, as_command
-from asyncdeploy.values.errors import DeployError, JobLost, ProtocolError
+from asyncdeploy.values.errors import ConnectError, ConnectionLost, DeployError, JobLost, ProtocolError
 from asyncdeploy.values.events import Noted
 from asyncdeploy.values.words import last_lines
 from asyncdeploy.values.workspace import Site
 
 UNDO_S = 4.5
 """How long a cancelled start may take to end what it may have started: a cancelled call is back within 5 s."""
+LEAST_S = 0.5
+"""For the last lines of one that ended, where a wait's time is over: a round trip."""
 LATE_S = 3.0
 """For the answer to a wait that is over: a round trip, and a node that is busy."""
 STOP_S = 40.0
@@ -159,7 +161,8 @@ async def wait_job(remote: Remote, job: Job, *, timeout_s: float | None = None, 
         status = status_of(job, await ask_job(remote, request, within_s=within_s))
         alone = status.state == "orphaned" and not orphans
         if alone or status.state not in ("starting", "running", "orphaned") or time.monotonic() >= deadline:
-            return await _with_log(remote, status)
+            # The answer may have taken its moment already: its last lines have what is left of that, and a little.
+            return await _with_log(remote, status, min(QUESTION_S, max(LEAST_S, deadline + LATE_S - time.monotonic())))
 
 
 @checked
@@ -240,7 +243,11 @@ async def _known(remote: Remote, job_id: str) -> Answer:
     return answer
 
 
-async def _with_log(remote: Remote, status: JobStatus) -> JobStatus:
+async def _with_log(remote: Remote, status: JobStatus, within_s: float = QUESTION_S) -> JobStatus:
     if status.ok or status.state in ("starting", "running", "elsewhere"):
         return status
-    return attrs.evolve(status, last_lines=last_lines(await read_log(remote, status.job)))
+    try:
+        data, _ = await read_job_bytes(remote, status.job, -LOG_TAIL, 0, within_s=within_s)
+    except (ConnectionLost, ConnectError):
+        return status  # how it ended is known, and must not be lost for what it printed
+    return attrs.evolve(status, last_lines=last_lines(data.decode("utf-8", "replace")))

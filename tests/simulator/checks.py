@@ -199,7 +199,7 @@ def _check_status(world: World, called: Called) -> None:
         world.breaks(f"{called}: ok, and no zero was recorded")
     if status.state in ("exited", "signalled") and (folder is None or folder.end is None):
         world.breaks(f"{called}: ended, and no end was recorded")
-    if status.state == "lost" and folder is not None and folder.end is not None:
+    if status.state == "lost" and folder is not None and (folder.ended_at or 1e9) < called.began_at:
         world.breaks(f"{called}: an end was recorded, and is lost")
     if status.state == "exited" and record is not None and status.exit_status != record.status:
         world.breaks(f"{called}: it ended with {record.status}")

@@ -4,8 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 import asyncdeploy as ad
 from tests.simulator.machine.world import World
+from tests.simulator.model import jobs
+from tests.simulator.model.worker import Worker
 from tests.simulator.play import SimConnector, simulated
 
 NARROW = ad.Limits(channels_per_connection=1, connections_per_node=1)
@@ -82,3 +86,25 @@ def test_a_node_that_is_dropped_while_a_channel_is_opened_is_connected_anew() ->
 def test_a_pool_that_is_closed_while_a_channel_is_opened_says_so() -> None:
     (outcome,) = closing(lambda pool, _: pool.close(), OPENING_S).outcomes
     assert (outcome.state, str(outcome.error)) == ("cancelled", "n0: the pool was closed")
+
+
+async def hangs(_worker: Worker, _request: dict[str, Any]) -> dict[str, Any]:
+    """Never answer: the node's disk has gone."""
+    await asyncio.sleep(1000)
+    return {}
+
+
+def test_a_wait_is_back_in_its_time_where_the_log_of_a_failed_job_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(jobs.OPERATIONS, "read", hangs)
+
+    async def story(world: World, pool: ad.Pool, node: ad.Node) -> tuple[int | None, str, bool]:
+        remote = pool.at(node)
+        job = await ad.start_job(remote, "exit 3", name="a")
+        await asyncio.sleep(1)
+        began = world.loop.now
+        status = await ad.wait_job(remote, job, timeout_s=2)
+        return status.exit_status, status.last_lines, world.loop.now - began < 8.2
+
+    assert played(story) == (3, "", True)

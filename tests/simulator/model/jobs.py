@@ -155,7 +155,7 @@ async def _forbid(worker: Worker, job_id: str) -> dict[str, Any]:
     await _lock(worker, folder)
     if not folder.boot and folder.end is None:
         end = {"status": None, "signal": TERM, "ended_at": worker.node.time(), "survivors": [], "stopped": True}
-        folder.end = end
+        folder.end, folder.ended_at = end, worker.node.loop.now
     folder.lock = None
     return folder.status()
 
