@@ -112,8 +112,9 @@ class World:
         self.note(f"BROKEN {text}")
 
     def overhear(self, node: Node, channel: int, data: bytes) -> None:
-        """Look at what the client sends."""
-        self._hash(data)
+        """Look at what the client sends; how our programs are compiled differs between processes."""
+        if data[:1] != b"P" and b"import marshal" not in data[:40]:
+            self._hash(data)
         if self.secret and self.secret.encode() in data and not (data[:1] + data[5:13]).startswith(MAY_HOLD_SECRETS):
             self.breaks(f"a secret went to {node.name} outside its frame: {data[:40]!r}")
 

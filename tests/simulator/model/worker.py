@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SILENCE_S, LIFE_S = 90.0, 15.0
 START_S = 0.02
+_COMPILED = re.compile(rb"import marshal;exec\(marshal\.loads\(f\.read\((\d+)\)\)\)")
 
 Program = Callable[["Worker", bytes], Awaitable[bytes]]
 
@@ -89,7 +90,9 @@ async def serve(node: Node, process: Process, end: End, nonce: str) -> None:
         await end.write(f"{nonce}.at{process.pid}\n".encode())
         await asyncio.sleep(START_S * (0.5 + node.world.chance.random()) + min(node.disk_s, 5.0))
         await end.write(f"{nonce}.{sys.hexversion} {BYTECODE}\n".encode())
-        await _take_source(worker)
+        source = await _take_source(worker)
+        if compiled := _COMPILED.fullmatch(source):  # what it reads beside it
+            await _take(worker, int(compiled[1]))
         await _calls(worker)
     except (Gone, OSError):
         return
@@ -122,14 +125,24 @@ async def search(node: Node, process: Process, end: End, nonce: str) -> None:
 
 async def _take_source(worker: Worker) -> bytes:
     inbox = worker.end.inbox
-    while b"\n" not in inbox or len(inbox) < inbox.index(b"\n") + 1 + int(inbox[: inbox.index(b"\n")]):
+    while b"\n" not in inbox:
         if worker.end.is_eof:
             raise Gone
         await worker.end.more(3600.0)
     start = inbox.index(b"\n")
     size = int(inbox[:start])
-    text = bytes(inbox[start + 1 : start + 1 + size])
-    del inbox[: start + 1 + size]
+    del inbox[: start + 1]
+    return await _take(worker, size)
+
+
+async def _take(worker: Worker, size: int) -> bytes:
+    inbox = worker.end.inbox
+    while len(inbox) < size:
+        if worker.end.is_eof:
+            raise Gone
+        await worker.end.more(3600.0)
+    text = bytes(inbox[:size])
+    del inbox[:size]
     return text
 
 
