@@ -108,10 +108,13 @@ def simulated(seed: int, nodes: int, latency: float) -> Iterator[World]:
         names = tuple(f"n{number}" for number in range(nodes))
         world = World(loop, clock, chance, names, latency, f"canary-{seed}-{chance.randrange(10**9)}")
         loop.set_exception_handler(lambda _loop, said: world.breaks(f"the loop complains: {said}"))
+        gc.collect(0)
+        gc.disable()
         try:
             yield world
         finally:
             _bury(loop, world)
+            gc.enable()
 
 
 def _bury(loop: SimLoop, world: World) -> None:
@@ -130,8 +133,7 @@ def _bury(loop: SimLoop, world: World) -> None:
             loop._ready.clear()
             loop._scheduled.clear()
             loop.close()
-            if world.client.is_dead or world.broken:
-                gc.collect()
+            gc.collect(0)  # what is left of this story, and of nothing else, as none was collected meanwhile
     finally:
         sys.unraisablehook = hook
 
