@@ -1,7 +1,7 @@
 """What a run prints, on its way to the client: frames, in order, as fast as the channel takes them.
 
 A flood does not pass through our memory: the kernel moves its pages from the command's pipe into the channel's (splice,
-which Python knows since 3.10), where copying them in and out takes three times what the command needs to print them.
+which Python knows since 3.10), where copying them in and out takes twice what `yes` needs to print them.
 """
 
 import os
