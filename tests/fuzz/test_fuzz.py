@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.fuzz.target import CORPUS, MOST_BYTES, MOST_INPUT, Hung, Swollen, Target
 from tests.fuzz.targets import TARGETS
+from tests.support.tools import find, need
 
 EXAMPLES, SLOW_EXAMPLES = 60, 5
 """A second for each target; what is looked for at length is looked for by `python -m tests.fuzz`."""
@@ -17,6 +18,9 @@ LARGE = {
     "job_states_by_sh": b"Nx\n" + b"a\n" * 300_000 + b".\n",
 }
 """Inputs for which a parser of ours once took seconds: its time grew with their square."""
+
+ORACLES = ("git", "scontrol", "ssh", "ssh-keygen", "bash", "dash", "busybox", "zsh", "mksh")
+"""Whom targets ask what is right; without one of them a target says nothing."""
 
 named = pytest.mark.parametrize("name", sorted(TARGETS))
 
@@ -64,6 +68,11 @@ def test_what_hypothesis_makes(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(LARGE))
 def test_what_is_large(name: str) -> None:
     TARGETS[name].case(LARGE[name])
+
+
+def test_whoever_knows_what_is_right_is_here() -> None:
+    need(*ORACLES)
+    assert all(find(each) for each in ORACLES)
 
 
 def test_the_corpus_is_small_and_all_of_it_is_meant() -> None:
